@@ -1,0 +1,1 @@
+"""Tables and pictures that show how good a detector is."""

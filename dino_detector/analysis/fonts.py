@@ -1,0 +1,54 @@
+"""A font that has the letters of the class names, whatever their script."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+logger = logging.getLogger(__name__)
+
+
+def font_path(text: str) -> Path:
+    """A font file with every character of the text: DejaVu Sans, which comes with matplotlib, or an installed font.
+
+    Pillow's own font has little more than ASCII, DejaVu Sans most alphabets, but no Chinese, Japanese or Korean.
+    Where no installed font has them all, a warning is logged once and DejaVu Sans shows boxes in their place.
+    """
+    return _font_path(frozenset(ord(character) for character in text if not character.isspace()))
+
+
+def font(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """The font of :func:`font_path` at ``size`` pixels."""
+    return ImageFont.truetype(font_path(text), size)
+
+
+@lru_cache(maxsize=256)
+def _font_path(characters: frozenset[int]) -> Path:
+    import matplotlib
+
+    standard = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    if characters <= _characters_of(standard):
+        return standard
+
+    from matplotlib.font_manager import fontManager
+
+    upright = {Path(entry.fname) for entry in fontManager.ttflist if entry.style == "normal" and entry.weight == 400}
+    placeholders = {
+        path for path in upright if path.name.startswith("LastResort")
+    }  # a numbered box for every character
+    for path in sorted(upright - placeholders):
+        if characters <= _characters_of(path):
+            return path
+    missing = "".join(chr(character) for character in sorted(characters - _characters_of(standard)))
+    logger.warning("no installed font has %s; install one, for example Noto Sans CJK, to see it in pictures", missing)
+    return standard
+
+
+@lru_cache(maxsize=1024)
+def _characters_of(path: Path) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(str(path)).get_charmap())

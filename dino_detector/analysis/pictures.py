@@ -1,0 +1,219 @@
+"""Pictures of detections: one image with its boxes, and a grid of predictions beside ground truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from dino_detector.analysis.fonts import font, font_path
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+    from dino_detector.data.categories import Categories
+
+# "20 simple, distinct colors" by Sasha Trubetskoy, https://sashamaps.net/docs/resources/20-colors/
+# fmt: off
+COLORS = (
+    "#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4",
+    "#469990", "#dcbeff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000", "#ffd8b1", "#000075", "#a9a9a9",
+)
+# fmt: on
+MOST_LABELS = 25
+"""in a grid, a picture with more boxes than this shows them without text"""
+
+
+class Comparison(NamedTuple):
+    """An image with what is in it and what was found.
+
+    Attributes:
+        image: uint8 ``[3, H, W]``, or a picture of any mode.
+        ground_truth: boxes in pixels of ``image``.
+        predictions: boxes in pixels of ``image``, with ``confidence``.
+        caption: for example the file name.
+    """
+
+    image: Tensor | Image.Image
+    ground_truth: Detections
+    predictions: Detections
+    caption: str
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """Red, green and blue, 0..255, of a contiguous label: always the same, and no two alike among the first 80.
+
+    The first 20 labels have the colours of ``COLORS``, each further 20 the same ones a quarter darker.
+    """
+    color = COLORS[label % len(COLORS)]
+    shade = 0.75 ** (label // len(COLORS))
+    return tuple(round(int(color[start : start + 2], 16) * shade) for start in (1, 3, 5))
+
+
+def draw_detections(
+    image: Tensor | Image.Image, detections: Detections, *, categories: Categories, scores: bool, names: bool = True
+) -> Image.Image:
+    """A copy of the image with a box and a label for each detection, in the colour of its class.
+
+    Lines and text grow with the image; boxes with higher scores lie on top.
+
+    Args:
+        image: uint8 ``[3, H, W]``, or a picture of any mode.
+        detections: boxes in pixels of the image, ``class_id`` holding the category ids of ``categories``.
+        categories: of the data set; the colour of a class follows its position there, not its id.
+        scores: write the ``confidence`` behind the class name.
+        names: write labels; without them only boxes are drawn.
+    """
+    picture = _picture(image)
+    if len(detections) == 0:
+        return picture
+
+    import numpy as np
+    from supervision import BoxAnnotator, Color, ColorPalette, RichLabelAnnotator
+
+    if detections.confidence is not None:
+        detections = detections[np.argsort(detections.confidence, kind="stable")]
+    labels = np.array([categories.label(category_id) for category_id in detections.class_id.tolist()])
+    colors = [class_color(label) for label in range(len(categories))]
+    palette = ColorPalette([Color(*color) for color in colors])
+    length = max(picture.size)
+
+    painter = BoxAnnotator(color=palette, thickness=max(1, round(length / 320)))
+    picture = painter.annotate(picture, detections, custom_color_lookup=labels)
+    if names:
+        texts = [categories.name(label) for label in labels.tolist()]
+        if scores:
+            texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.confidence.tolist(), strict=True)]
+        text_size = max(11, round(length / 60))
+        writer = RichLabelAnnotator(
+            color=palette,
+            text_color=ColorPalette([Color(*_readable_on(color)) for color in colors]),
+            font_path=str(font_path("".join(texts))),
+            font_size=text_size,
+            text_padding=max(2, text_size // 5),
+            smart_position=True,  # labels stay inside the image and off each other
+        )
+        picture = writer.annotate(picture, detections, labels=texts, custom_color_lookup=labels)
+    return picture
+
+
+def prediction_grid(
+    comparisons: Sequence[Comparison],
+    *,
+    categories: Categories,
+    min_score: float,
+    cell_width: int = 480,
+    pairs_per_row: int = 2,
+) -> Image.Image:
+    """Ground truth on the left, predictions on the right for each image, with captions and a legend of the classes.
+
+    Images are scaled to fit a square of ``cell_width`` pixels. A picture with more than 25 boxes shows them without
+    text: the legend names their colours.
+
+    Args:
+        comparisons: the images in reading order, at least one.
+        categories: of the data set.
+        min_score: predictions below are left out.
+        cell_width: pixels.
+        pairs_per_row: images side by side.
+    """
+    assert comparisons, "a grid of no images"
+    comparisons = [
+        item._replace(predictions=item.predictions[item.predictions.confidence >= min_score]) for item in comparisons
+    ]
+    gap, margin = cell_width // 60, cell_width // 20
+    text_size, title_size = max(12, cell_width // 32), max(14, cell_width // 26)
+    line = round(text_size * 1.6)
+    across = min(pairs_per_row, len(comparisons))
+    lefts = [margin + column * (2 * cell_width + gap + margin) for column in range(across)]
+    width = lefts[-1] + 2 * cell_width + gap + margin
+
+    cells = [_cells(item, categories, cell_width) for item in comparisons]
+    rows = [range(start, min(start + across, len(cells))) for start in range(0, len(cells), across)]
+    heights = [line + max(cells[index][0].height for index in row) + margin for row in rows]
+    legend = _legend(comparisons, categories, width=width - 2 * margin, text_size=text_size)
+
+    grid = Image.new("RGB", (width, margin + legend.height + round(title_size * 1.6) + sum(heights)), "white")
+    grid.paste(legend, (margin, margin))
+    draw = ImageDraw.Draw(grid)
+    top = margin + legend.height
+    for left in lefts:
+        for column, title in enumerate(("Ground truth", f"Predictions (score ≥ {min_score:.2f})")):
+            _write(draw, (left + column * (cell_width + gap), top), title, title_size, room=cell_width, fill="black")
+    top += round(title_size * 1.6)
+    for row, height in zip(rows, heights, strict=True):
+        for left, index in zip(lefts, row, strict=False):
+            item = comparisons[index]
+            captions = f"{item.caption}: {_count(item.ground_truth)}", _count(item.predictions)
+            for column, (cell, caption) in enumerate(zip(cells[index], captions, strict=True)):
+                x = left + column * (cell_width + gap)
+                _write(draw, (x, top), caption, text_size, room=cell_width, fill="#666666")
+                grid.paste(cell, (x, top + line))
+        top += height
+    return grid
+
+
+def _cells(item: Comparison, categories: Categories, cell_width: int) -> tuple[Image.Image, Image.Image]:
+    """Ground truth and predictions, drawn at their final size so that lines and text stay sharp."""
+    picture = _picture(item.image)
+    scale = cell_width / max(picture.size)
+    cell = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+    def drawn(detections: Detections, scores: bool) -> Image.Image:
+        scaled = dataclasses.replace(detections, xyxy=detections.xyxy * scale)
+        few = len(detections) <= MOST_LABELS
+        return draw_detections(cell, scaled, categories=categories, scores=scores, names=few)
+
+    return drawn(item.ground_truth, scores=False), drawn(item.predictions, scores=True)
+
+
+def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width: int, text_size: int) -> Image.Image:
+    """A colour and a name for each class that some picture shows, in lines of ``width`` pixels."""
+    shown = [detections for item in comparisons for detections in (item.ground_truth, item.predictions)]
+    present = {class_id for detections in shown for class_id in detections.class_id.tolist()}
+    labels = sorted(categories.label(class_id) for class_id in present)
+    line, space = round(text_size * 1.6), round(text_size * 0.5)
+    places = []
+    x = y = 0
+    for label in labels:
+        needed = line + font(categories.name(label), text_size).getlength(categories.name(label)) + 2 * space
+        if x and x + needed > width:
+            x, y = 0, y + line
+        places.append((x, y))
+        x += round(needed)
+    legend = Image.new("RGB", (width, y + 2 * line if labels else 1), "white")
+    draw = ImageDraw.Draw(legend)
+    for label, (x, y) in zip(labels, places, strict=True):
+        draw.rectangle((x, y, x + text_size, y + text_size), fill=class_color(label))
+        _write(draw, (x + line, y), categories.name(label), text_size, room=width - line, fill="black")
+    return legend
+
+
+def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, *, room: int, fill: str) -> None:
+    """A line of text with its upper left corner there, cut to ``room`` pixels."""
+    letters = font(text, size)
+    if letters.getlength(text) > room:
+        while text and letters.getlength(text + "...") > room:
+            text = text[:-1]
+        text += "..."
+    draw.text((corner[0], corner[1] + size / 2), text, font=letters, fill=fill, anchor="lm")
+
+
+def _count(detections: Detections) -> str:
+    return "1 box" if len(detections) == 1 else f"{len(detections)} boxes"
+
+
+def _picture(image: Tensor | Image.Image) -> Image.Image:
+    """A new RGB picture."""
+    if isinstance(image, Tensor):
+        return Image.fromarray(image.permute(1, 2, 0).cpu().numpy().copy())  # [H, W, 3]
+    return image.convert("RGB").copy()
+
+
+def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black on light colours and white on dark ones, by luma (ITU-R BT.601)."""
+    red, green, blue = color
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

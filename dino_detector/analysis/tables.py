@@ -1,0 +1,71 @@
+"""Metrics as plain text for the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from dino_detector.validate import CocoMetrics
+
+PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+RECALL = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+LONGEST_NAME = 32
+"""columns of a class name; longer ones are cut"""
+
+
+def metrics_table(metrics: CocoMetrics) -> str:
+    """The twelve COCO numbers, then a row for each class; "-" where there is no such ground truth.
+
+    Lines have no trailing spaces and the text no final newline. Numbers are fractions, 0..1.
+    """
+    numbers = vars(metrics)
+    classes = [
+        [_cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
+        for row in sorted(metrics.per_class, key=lambda row: row.category_id)
+    ]
+    total = ["all", _number(metrics.AP), _number(metrics.AP50), f"{sum(row.boxes for row in metrics.per_class):,}"]
+    blocks = [
+        _aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
+        _aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
+        _aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
+        [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections"],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _number(value: float) -> str:
+    return "-" if value == -1 else f"{value:.3f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
+    """Rows as lines: the first column to the left, others to the right, a rule before each row named in ``rules``."""
+    first = max(9, *(_columns(row[0]) for row in rows))
+    others = [max(6, *(len(row[column]) for row in rows)) for column in range(1, len(rows[0]))]
+    lines = []
+    for number, (name, *cells) in enumerate(rows):
+        if number in rules:
+            lines.append("-" * (first + sum(width + 2 for width in others)))
+        padded = name + " " * (first - _columns(name))
+        lines.append(
+            (padded + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, others, strict=True))).rstrip()
+        )
+    return lines
+
+
+def _columns(text: str) -> int:
+    """The columns a terminal gives to the text: two for a wide East Asian character, none for a combining one."""
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def _cut(name: str) -> str:
+    if _columns(name) <= LONGEST_NAME:
+        return name
+    while _columns(name) > LONGEST_NAME - 3:
+        name = name[:-1]
+    return name + "..."

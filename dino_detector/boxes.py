@@ -1,0 +1,47 @@
+"""Box formats and overlaps, thin on `torchvision.ops`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """Centre and size to corners, ``[..., 4]`` to ``[..., 4]``."""
+    return box_convert(boxes_cxcywh, "cxcywh", "xyxy")
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Corners to centre and size, ``[..., 4]`` to ``[..., 4]``."""
+    return box_convert(boxes_xyxy, "xyxy", "cxcywh")
+
+
+def generalized_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Generalized IoU of boxes that broadcast against each other, in (-1, 1].
+
+    torchvision has the pairs of two plain lists (`torchvision.ops.generalized_box_iou`); matching and losses need
+    any leading dimensions. For boxes of no area both the IoU and the enclosing box count as empty, not as NaN.
+
+    Args:
+        boxes_xyxy: ``[..., 4]``, corners.
+        others_xyxy: ``[..., 4]``, corners.
+
+    Returns:
+        ``[...]``, the broadcast shape without its last dimension.
+
+    Source: Rezatofighi et al., "Generalized Intersection over Union", https://arxiv.org/abs/1902.09630
+    """
+    top_left = torch.maximum(boxes_xyxy[..., :2], others_xyxy[..., :2])
+    bottom_right = torch.minimum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(-1)
+    union = _area(boxes_xyxy) + _area(others_xyxy) - intersection
+    hull_top_left = torch.minimum(boxes_xyxy[..., :2], others_xyxy[..., :2])
+    hull_bottom_right = torch.maximum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
+    hull = (hull_bottom_right - hull_top_left).prod(-1)
+    smallest = torch.finfo(hull.dtype).tiny
+    return intersection / union.clamp(min=smallest) - (hull - union) / hull.clamp(min=smallest)
+
+
+def _area(boxes_xyxy: Tensor) -> Tensor:
+    return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).prod(-1)

@@ -1,0 +1,51 @@
+"""Category ids of a data set and the contiguous labels that stand for them inside the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dino_detector.errors import InputError
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The classes of a data set, ordered by ascending id; the label of a class is its position.
+
+    Ids are the data set's own: they may start at 0 or 1 and have gaps. Both tuples hold plain Python values, so they
+    can live in a checkpoint.
+
+    Attributes:
+        ids: ``[C]`` category ids, ascending and unique.
+        names: ``[C]`` the name of each.
+
+    Example:
+        >>> categories = Categories(ids=(1, 3, 7), names=("cat", "dog", "owl"))
+        >>> categories.label(7), categories.id(2), categories.name(2)
+        (2, 7, 'owl')
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.ids) == len(self.names)
+        assert list(self.ids) == sorted(set(self.ids)), "category ids must ascend and not repeat"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def label(self, category_id: int) -> int:
+        """Label of a category id; raises `InputError` for an id that the data set does not have."""
+        if category_id not in self.ids:
+            raise InputError(f"category id {category_id} is unknown; known ids are {', '.join(map(str, self.ids))}")
+        return self.ids.index(category_id)
+
+    def id(self, label: int) -> int:
+        """Category id of a label, ``0 <= label < C``."""
+        assert 0 <= label < len(self.ids)
+        return self.ids[label]
+
+    def name(self, label: int) -> str:
+        """Name of a label, ``0 <= label < C``."""
+        assert 0 <= label < len(self.ids)
+        return self.names[label]

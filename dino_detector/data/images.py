@@ -1,0 +1,117 @@
+"""Any picture a user may have, as a uint8 RGB tensor."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from dino_detector.errors import InputError
+
+
+def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None) -> Tensor:
+    """Read an image file as RGB.
+
+    The EXIF rotation is applied, unless ``expected_size`` shows that the annotations were made on the pixels as they
+    are stored. 16-bit greyscale is scaled to 8 bits; what is transparent is laid over white.
+
+    Args:
+        path: an image in any format that Pillow reads.
+        expected_size: ``(height, width)`` in pixels that the annotation file states.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: the file is missing, is not an image, is cut short, or its size is not the expected one.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            rgb = _to_rgb(_upright(image, expected_size))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image file; correct the path") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as an image ({reason}); replace the file") from error
+    if expected_size is not None and expected_size != (rgb.height, rgb.width):
+        raise InputError(
+            f"{path}: the image has {rgb.height} x {rgb.width} pixels (height x width), but its annotations say "
+            f"{expected_size[0]} x {expected_size[1]}; correct the annotations or replace the file"
+        )
+    return F.pil_to_tensor(rgb)
+
+
+def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tensor:
+    """An image in any form as RGB.
+
+    Args:
+        image: a path, read by `read_image`; or pixels, taken as they are: a PIL image; a numpy array of uint8, RGB
+            ``[H, W, 3]``, RGBA ``[H, W, 4]`` or grey ``[H, W]`` (arrays of OpenCV are BGR: reverse the last axis); or
+            a tensor ``[3, H, W]``, RGB, uint8 or floating point in 0..1.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: an array or tensor of another shape, type or range, or a file that cannot be read.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return F.pil_to_tensor(_to_rgb(image))
+    if isinstance(image, np.ndarray):
+        channels = image.shape[2:] if image.ndim in (2, 3) else None
+        if channels not in ((), (3,), (4,)) or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(
+                f"a numpy image must be uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W], not {image.dtype} "
+                f"{list(image.shape)}; convert it"
+            )
+        return F.pil_to_tensor(_to_rgb(Image.fromarray(image)))
+    if isinstance(image, Tensor):
+        floating = image.is_floating_point()
+        if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
+            raise InputError(
+                f"an image tensor must be [3, H, W], uint8 or floating point in 0..1, not {image.dtype} "
+                f"{list(image.shape)}; convert it"
+            )
+        if not floating:
+            return image
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError(
+                "a floating-point image tensor must have values in 0..1; divide by 255, or leave out mean and std"
+            )
+        return (image * 255).round().to(torch.uint8)
+    raise InputError(f"an image must be a path, a PIL image, a numpy array or a tensor, not {type(image).__name__}")
+
+
+def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image.Image:
+    """Apply the EXIF rotation, unless only the stored pixels have the expected size."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation == 1:
+        return image
+    stored_size = (image.height, image.width)
+    upright = ImageOps.exif_transpose(image)
+    if expected_size == stored_size != (upright.height, upright.width):
+        return image
+    return upright
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode of Pillow to RGB; raises `InputError` where there is no sensible scale."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError("it has 32-bit pixels; convert it to 8 or 16 bits")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise InputError("it has floating-point pixels; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

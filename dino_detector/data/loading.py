@@ -1,0 +1,220 @@
+"""Batches: who reads which image in which order, across workers, processes and interrupted runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
+from torchvision.ops import box_convert
+
+from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
+from dino_detector.errors import InputError
+from dino_detector.targets import Targets
+
+
+class Batch(NamedTuple):
+    """Images and ground truth of one step, as plain tensors.
+
+    Attributes:
+        pixel_values: ``[B, 3, H, W]`` float32, normalised with the backbone's mean and standard deviation.
+        targets: boxes as fractions of the network's input, and labels.
+        image_ids: ``B`` ids of the annotation file.
+        original_sizes: ``[B, 2]`` int64, height and width of the images as they were read.
+        skipped: one line for each image that could not be read and was replaced.
+    """
+
+    pixel_values: Tensor
+    targets: Targets
+    image_ids: list[int]
+    original_sizes: Tensor
+    skipped: list[str]
+
+
+class Collate:
+    """Turns samples of one size into a batch.
+
+    Args:
+        mean: mean colour in 0..1, RGB.
+        std: standard deviation of each colour, in 0..1.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
+        self.std = 255 * torch.tensor(std).view(3, 1, 1)
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        """Stack and normalise images of one size, and pad their boxes."""
+        images = torch.stack([sample.image.as_subclass(Tensor) for sample in samples])  # [B, 3, H, W] uint8
+        height, width = images.shape[-2:]
+        sides = torch.tensor([width, height, width, height])
+        boxes = [sample.boxes_xyxy.as_subclass(Tensor) for sample in samples]
+        return Batch(
+            pixel_values=images.float().sub_(self.mean).div_(self.std),
+            targets=Targets.pad(
+                [box_convert(boxes_xyxy, "xyxy", "cxcywh") / sides for boxes_xyxy in boxes],
+                [sample.labels for sample in samples],
+            ),
+            image_ids=[sample.image_id for sample in samples],
+            original_sizes=torch.tensor([sample.original_size for sample in samples]),
+            skipped=[line for sample in samples for line in sample.skipped],
+        )
+
+
+class TrainingSampler(DistributedSampler):
+    """Shuffled keys of the epoch last set; the order depends on the seed and the epoch alone.
+
+    Processes get equally many keys, so that none waits for a gradient; a few images may come twice for it.
+    """
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch = self.epoch
+        return iter([SampleKey(epoch, index) for index in super().__iter__()])
+
+
+class EvaluationSampler(Sampler[int]):
+    """Every index once, in turn over the processes; shares may differ by one.
+
+    Args:
+        dataset: what is evaluated.
+        num_replicas: number of processes.
+        rank: this process, ``0 <= rank < num_replicas``.
+    """
+
+    def __init__(self, dataset: Sized, *, num_replicas: int, rank: int) -> None:
+        assert 0 <= rank < num_replicas
+        self.indices = range(rank, len(dataset), num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Loader(DataLoader):
+    """A `DataLoader` that leaves the global generator alone, and keeps an `InputError` of a worker to its one line."""
+
+    def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
+        # Without a generator of its own, each pass would take a number from the generator that dropout draws from.
+        super().__init__(
+            dataset,
+            generator=torch.Generator(),
+            persistent_workers=settings["num_workers"] > 0,
+            **settings,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            # torch puts the worker's traceback before the message
+            raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from error
+
+
+class ResumableBatchSampler(BatchSampler):
+    """A `BatchSampler` that can leave out the first batches of a pass; its length stays that of a whole epoch."""
+
+    first = 0
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        return islice(super().__iter__(), self.first, None)
+
+
+class ResumableLoader(Loader):
+    """A loader that continues after the last batch that it handed out, also in the middle of an epoch.
+
+    Its state counts batches when the consumer takes them, not when a worker reads ahead. It follows the protocol of
+    Lightning's stateful loaders; the epoch is set through the sampler's ``set_epoch``.
+    """
+
+    batch_sampler: ResumableBatchSampler
+
+    def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
+        super().__init__(dataset, **settings)
+        self._position = (0, 0)  # the epoch, and the batches of it that were handed out
+        self._resuming = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        sampler = self.batch_sampler.sampler
+        resumes = self._resuming and sampler.epoch == self._position[0]
+        first = self._position[1] if resumes else 0
+        self._resuming = False
+        self._position = (sampler.epoch, first)
+        self.batch_sampler.first = first
+        for handed_out, batch in enumerate(super().__iter__(), start=first + 1):
+            self._position = (self._position[0], handed_out)
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of its batches that were handed out."""
+        return {"epoch": self._position[0], "batches": self._position[1]}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after a state; after the last batch of an epoch comes the first of the next."""
+        epoch, batches = state_dict["epoch"], state_dict["batches"]
+        if batches >= len(self):
+            epoch, batches = epoch + 1, 0
+        self._position = (epoch, batches)
+        self._resuming = True
+        self.batch_sampler.sampler.set_epoch(epoch)
+
+
+def build_training_loader(
+    *,
+    dataset: CocoDetection,
+    batch_size: int,
+    num_workers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    num_replicas: int,
+    rank: int,
+    pin_memory: bool,
+) -> ResumableLoader:
+    """Shuffled, augmented batches of this process; the last of an epoch may be smaller.
+
+    Args:
+        dataset: the training images.
+        batch_size: images in a batch, per process.
+        num_workers: processes that read images; 0 reads in this one.
+        mean: mean colour of the backbone, RGB in 0..1.
+        std: standard deviation of the backbone's colours.
+        seed: seed of the order.
+        num_replicas: number of training processes.
+        rank: this process.
+        pin_memory: copy batches to memory from which a GPU reads faster.
+    """
+    sampler = TrainingSampler(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+    return ResumableLoader(
+        dataset,
+        batch_sampler=ResumableBatchSampler(sampler, batch_size, drop_last=False),
+        num_workers=num_workers,
+        collate_fn=Collate(mean=mean, std=std),
+        pin_memory=pin_memory,
+    )
+
+
+def build_evaluation_loader(
+    *,
+    dataset: CocoDetection,
+    batch_size: int,
+    num_workers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    num_replicas: int,
+    rank: int,
+    pin_memory: bool,
+) -> Loader:
+    """Batches of this process's share of the images, each image once over all processes; arguments as in training."""
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EvaluationSampler(dataset, num_replicas=num_replicas, rank=rank),
+        num_workers=num_workers,
+        collate_fn=Collate(mean=mean, std=std),
+        pin_memory=pin_memory,
+    )

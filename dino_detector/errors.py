@@ -1,0 +1,20 @@
+"""The one error that a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something in the user's hands is wrong: a file, a flag, a setting, a checkpoint.
+
+    The message is one line that names the file, the id and the remedy. Commands print it and exit with
+    code 2; every other exception is a bug of ours and keeps its traceback.
+    """
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """``"; did you mean X?"`` for the known name closest to ``wanted``, or an empty string."""
+    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

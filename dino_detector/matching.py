@@ -1,0 +1,98 @@
+"""Hungarian matching of queries to ground truth.
+
+Source: Carion et al., "End-to-End Object Detection with Transformers", https://arxiv.org/abs/2005.12872, section 3.1;
+the focal classification cost is that of Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou
+from dino_detector.targets import Targets
+
+
+class Matches(NamedTuple):
+    """The M matched pairs of all layers and images, as four aligned index vectors.
+
+    Every real box of a layer and image occurs once as long as there are queries for it: layer l and image b have
+    ``min(Q, N_b)`` pairs. ``logits[layer, image, query]`` belongs to ``labels[image, target]``.
+
+    Attributes:
+        layer: ``[M]`` int64, in ``0..L-1``.
+        image: ``[M]`` int64, in ``0..B-1``.
+        query: ``[M]`` int64, in ``0..Q-1``, unique within its layer and image.
+        target: ``[M]`` int64, in ``0..T-1``, unique within its layer and image.
+    """
+
+    layer: Tensor
+    image: Tensor
+    query: Tensor
+    target: Tensor
+
+
+class HungarianMatcher:
+    """Assigns each ground truth box the query that is cheapest over the whole image.
+
+    The cost of a pair is a weighted sum of the focal loss that labelling the query would save, the L1 distance of
+    the boxes, and their negative generalized IoU.
+    """
+
+    def __init__(
+        self, *, cost_class: float, cost_bbox: float, cost_giou: float, focal_alpha: float, focal_gamma: float
+    ) -> None:
+        self.cost_class = cost_class
+        self.cost_bbox = cost_bbox
+        self.cost_giou = cost_giou
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Matches:
+        """Match all layers and images at once: one cost tensor, one copy from device to host.
+
+        Args:
+            logits: ``[L, B, Q, C]``.
+            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+            targets: ground truth of the B images.
+
+        Raises:
+            FloatingPointError: where predictions are not finite, as after a diverged step.
+        """
+        device = logits.device
+        costs = self.pair_costs(logits, boxes_cxcywh, targets)  # [L, B, Q, T]
+        counts = targets.valid.sum(1)  # [B]
+        packed = torch.cat([costs.flatten(), counts.to(costs.dtype)]).cpu().numpy()
+        costs_host = packed[: costs.numel()].reshape(costs.shape)
+        counts_host = packed[costs.numel() :].astype(np.int64)
+        if not np.isfinite(costs_host).all():
+            raise FloatingPointError(
+                "the predictions are not finite: training diverged; lower --learning_rate or use --precision 32"
+            )
+        pairs = []
+        for layer, image in np.ndindex(costs_host.shape[:2]):
+            query, target = linear_sum_assignment(costs_host[layer, image, :, : counts_host[image]])
+            pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, target]))
+        return Matches(*torch.from_numpy(np.concatenate(pairs, axis=1)).to(device))
+
+    def pair_costs(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Tensor:
+        """Cost of every query with every target of its image, ``[L, B, Q, T]``; padding costs are meaningless."""
+        layers, _, queries, _ = logits.shape
+        logits = logits.float()
+        alpha, gamma = self.focal_alpha, self.focal_gamma
+        probability = logits.sigmoid()
+        saved = alpha * (1 - probability) ** gamma * -F.logsigmoid(logits)
+        saved = saved - (1 - alpha) * probability**gamma * -F.logsigmoid(-logits)  # [L, B, Q, C]
+        labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)  # [L, B, Q, T]
+        cost_class = saved.gather(-1, labels)
+        predicted = boxes_cxcywh.float()[:, :, :, None]  # [L, B, Q, 1, 4]
+        wanted = targets.boxes_cxcywh.float()[None, :, None]  # [1, B, 1, T, 4]
+        cost_bbox = (predicted - wanted).abs().sum(-1)
+        cost_giou = -generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))
+        return self.cost_class * cost_class + self.cost_bbox * cost_bbox + self.cost_giou * cost_giou

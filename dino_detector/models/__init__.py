@@ -1,0 +1,1 @@
+"""The network: DINOv2 backbone, neck, deformable attention, decoder, detector."""

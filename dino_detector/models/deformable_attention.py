@@ -1,0 +1,100 @@
+"""Multi-scale deformable attention in plain PyTorch.
+
+Source: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4; with boxes as reference points,
+section A.4: offsets are relative to the size of the box.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DeformableAttention(nn.Module):
+    """Each query reads a few points around its reference box from every feature level.
+
+    Args:
+        hidden_dim: width d, a multiple of ``num_heads``.
+        num_heads: heads; each has its own points.
+        num_levels: feature levels.
+        num_points: points per head and level.
+    """
+
+    def __init__(self, *, hidden_dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        self.value = nn.Linear(hidden_dim, hidden_dim)
+        self.offsets = nn.Linear(hidden_dim, num_heads * num_levels * num_points * 2)
+        self.weights = nn.Linear(hidden_dim, num_heads * num_levels * num_points)
+        self.output = nn.Linear(hidden_dim, hidden_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with each head looking in its own direction, its points at growing distance, all weighted alike."""
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)  # [heads, 2], on the unit square
+        radii = torch.arange(1, self.num_points + 1.0)
+        ring = directions[:, None, None] * radii[:, None]  # [heads, 1, points, 2]
+        nn.init.zeros_(self.offsets.weight)
+        with torch.no_grad():
+            self.offsets.bias.copy_(ring.expand(-1, self.num_levels, -1, -1).flatten())
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+        for linear in (self.value, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, queries: Tensor, reference_boxes: Tensor, levels: list[Tensor]) -> Tensor:
+        """Attend from queries to the levels.
+
+        Args:
+            queries: ``[B, Q, d]``.
+            reference_boxes: ``[B, Q, 4]``, cxcywh in 0..1. An offset of ``num_points`` reaches the box's edge.
+            levels: ``[B, d, h_l, w_l]`` each.
+
+        Returns:
+            ``[B, Q, d]``.
+        """
+        shape = (*queries.shape[:2], self.num_heads, self.num_levels, self.num_points)
+        offsets = self.offsets(queries).float().view(*shape, 2)
+        centres, sizes = reference_boxes.float()[:, :, None, None, None].split(2, dim=-1)
+        locations = centres + offsets / self.num_points * sizes * 0.5  # [B, Q, heads, levels, points, 2]
+        weights = self.weights(queries).float().view(*shape[:3], -1).softmax(-1).view(shape)
+        values = [self.value(level.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, level.shape[2:]) for level in levels]
+        return self.output(sample_levels(values, locations, weights).to(queries.dtype))
+
+
+def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of bilinear samples, heads side by side.
+
+    Pixel centres lie at (i + 0.5) / width, as patch centres do; outside the map values are zero.
+
+    Args:
+        values: ``[B, d, h_l, w_l]`` per level; the heads share the channels in equal consecutive parts.
+        locations: ``[B, Q, heads, levels, points, 2]``, x and y in 0..1 of the map.
+        weights: ``[B, Q, heads, levels, points]``.
+
+    Returns:
+        ``[B, Q, d]``.
+    """
+    batch, num_queries, heads, _, points, _ = locations.shape
+    grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # [B*heads, levels, Q, points, 2]
+    sampled = [
+        F.grid_sample(
+            value.float().unflatten(1, (heads, -1)).flatten(0, 1),
+            grids[:, level],
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        for level, value in enumerate(values)
+    ]
+    stacked = torch.stack(sampled, dim=-2)  # [B*heads, d/heads, Q, levels, points]
+    stacked = stacked.view(batch, heads, -1, num_queries, len(values), points)
+    return torch.einsum("bhcqlp,bqhlp->bqhc", stacked, weights).flatten(2)

@@ -1,0 +1,238 @@
+"""The detector: backbone, neck and decoder with what is needed to use them - categories, preprocessing, files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dino_detector.config import Config
+from dino_detector.data.categories import Categories
+from dino_detector.data.images import to_rgb_tensor
+from dino_detector.data.transforms import evaluation_transforms
+from dino_detector.detections import ImageDetections
+from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint
+from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
+from dino_detector.models.dinov2_backbone import (
+    Dinov2Backbone,
+    build_backbone,
+    check_image_size,
+    fingerprint,
+    image_statistics,
+)
+from dino_detector.models.neck import Neck
+from dino_detector.models.postprocess import postprocess
+
+if TYPE_CHECKING:
+    import supervision
+
+
+class Detector(nn.Module):
+    """Finds the objects of a data set's categories in images.
+
+    Example:
+        >>> detector = Detector.load("outputs/dino_detector_final.pth")  # doctest: +SKIP
+        >>> detections = detector.predict("street.jpg", threshold=0.5)  # doctest: +SKIP
+        >>> detections.xyxy, detections.data["class_name"]  # doctest: +SKIP
+
+    Args:
+        backbone: DINOv2, as trunk and tail.
+        neck: from the backbone's maps to the decoder's levels.
+        decoder: queries, layers and heads.
+        header: settings, categories and normalisation, which a checkpoint carries.
+    """
+
+    def __init__(
+        self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.decoder = decoder
+        self.header = header
+        self.register_buffer("mean", torch.tensor(header.mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(header.std).view(3, 1, 1) * 255, persistent=False)
+
+    @property
+    def config(self) -> Config:
+        """The settings that the detector was built with."""
+        return self.header.config
+
+    @property
+    def categories(self) -> Categories:
+        """Ids and names of the classes, from the annotation file that the detector was trained on."""
+        return self.header.categories
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    def forward(self, pixel_values: Tensor) -> DecoderOutput:
+        """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``."""
+        return self.decoder(self.neck(self.backbone(pixel_values)))
+
+    def train(self, mode: bool = True) -> Detector:
+        """Set training mode. Adapters that were merged for inference are taken out of the base weights again."""
+        if mode:
+            self.backbone.unmerge_adapters()
+        return super().train(mode)
+
+    def merge(self) -> Detector:
+        """Merge the adapters into the base weights: the same detections, without their cost."""
+        self.eval()
+        self.backbone.merge_adapters()
+        return self
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
+        """At most 100 detections in each image, whatever their score.
+
+        Args:
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
+        """
+        assert not self.training, "call eval() first: dropout would change the result"
+        data = self.config.data
+        resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
+        pixel_values = (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
+        output = self(pixel_values)
+        return postprocess(
+            output.logits[-1],
+            output.boxes_cxcywh[-1],
+            original_sizes=torch.tensor([image.shape[1:] for image in images]),
+            image_size=data.image_size,
+            resize_mode=data.resize_mode,
+        )
+
+    def predict(
+        self, images: Any, *, threshold: float = 0.5, batch_size: int = 8
+    ) -> supervision.Detections | list[supervision.Detections]:
+        """Detect objects in an image or a list of images.
+
+        Args:
+            images: a path, PIL image, numpy array (uint8 ``[H, W, 3]``, RGB, or ``[H, W]``), tensor (``[3, H, W]``,
+                uint8 or float in 0..1), or a list of these.
+            threshold: detections of a lower score are left out.
+            batch_size: images that run at once.
+
+        Returns:
+            ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image as
+            displayed (EXIF rotation applied), ``confidence``, ``class_id`` with the category ids of the training
+            annotations, ``data["class_name"]``; by falling score.
+        """
+        single = not isinstance(images, (list, tuple))
+        tensors = [to_rgb_tensor(image) for image in ([images] if single else images)]
+        batches = (tensors[start : start + batch_size] for start in range(0, len(tensors), batch_size))
+        found = [detections for batch in batches for detections in self.detect(batch)]
+        results = [detections.above(threshold).to_supervision(self.categories) for detections in found]
+        return results[0] if single else results
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""
+        weights = {f"detector.{name}": value.cpu() for name, value in self.state_dict().items()}
+        torch.save({HEADER: self.header.to_dict(), "state_dict": weights}, path)
+
+    @classmethod
+    def load(
+        cls, checkpoint: str | os.PathLike[str], *, device: str = "auto", dino_model: str | None = None
+    ) -> Detector:
+        """Build the detector that a checkpoint describes, ready for `predict`, adapters merged.
+
+        Args:
+            checkpoint: any file that training or `save` wrote.
+            device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            dino_model: name or folder of the base model, where it is not the one the checkpoint names.
+
+        Raises:
+            InputError: where the file is no checkpoint, or its base can't be had or is not the one it was trained on.
+        """
+        header, contents = read_checkpoint(Path(checkpoint))
+        detector = build_from_checkpoint(header, contents, source=Path(checkpoint), dino_model=dino_model)
+        return detector.to(resolve_device(device)).merge()
+
+
+def build_detector(config: Config, *, categories: Categories) -> Detector:
+    """A detector to be trained: the backbone that the config names, a new neck and decoder.
+
+    Raises:
+        InputError: where the base can't be had or the settings do not fit it.
+    """
+    backbone = build_backbone(config.backbone)
+    mean, std = image_statistics(config.backbone)
+    holds_all = config.backbone.train_backbone == "full" or config.backbone.backbone_weights == "random"
+    header = CheckpointHeader(
+        config=config,
+        categories=categories,
+        mean=mean,
+        std=std,
+        architecture=json.loads(backbone.model.config.to_json_string(use_diff=False)),
+        base_fingerprint=None if holds_all else fingerprint(backbone.model),
+    )
+    return _assemble(backbone, header)
+
+
+def build_from_checkpoint(
+    header: CheckpointHeader, contents: dict[str, Any], *, source: Path, dino_model: str | None = None
+) -> Detector:
+    """The detector of a checkpoint that has been read, in evaluation mode on the CPU, adapters not merged.
+
+    Raises:
+        InputError: naming ``source``, where the base or the weights do not fit.
+    """
+    config = header.config if dino_model is None else header.config.replace(dino_model=dino_model)
+    if header.base_fingerprint is None:
+        backbone = build_backbone(config.backbone, architecture=header.architecture)
+    else:
+        backbone = build_backbone(config.backbone)
+        if fingerprint(backbone.model) != header.base_fingerprint:
+            raise InputError(
+                f"{source}: was trained on another base than {config.backbone.dino_model!r} (the fingerprints of the "
+                "weights differ); give the base it was trained on with --dino_model"
+            )
+    detector = _assemble(backbone, header)
+    weights = {name.removeprefix("detector."): value for name, value in contents["state_dict"].items()}
+    try:
+        detector.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: its weights do not fit its own settings ({reason[:200]})") from error
+    return detector.eval()
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a setting names; ``auto`` is the accelerator where there is one.
+
+    Raises:
+        InputError: for a name that is none, or a device that this machine lacks.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r} is not auto, cpu, cuda, cuda:N or mps") from error
+    if wanted.type != "cpu" and (accelerator is None or accelerator.type != wanted.type):
+        raise InputError(f"device {device!r} is not available here; use --device cpu or --device auto")
+    if (wanted.index or 0) >= max(1, torch.accelerator.device_count()):
+        raise InputError(f"device {device!r} is not available here: there are {torch.accelerator.device_count()}")
+    return wanted
+
+
+def _assemble(backbone: Dinov2Backbone, header: CheckpointHeader) -> Detector:
+    config = header.config
+    check_image_size(config.data.image_size, backbone.patch_size)
+    neck = Neck(
+        in_channels=backbone.hidden_size,
+        num_features=backbone.num_features,
+        hidden_dim=config.decoder.hidden_dim,
+        scales=config.decoder.feature_scales,
+    )
+    decoder = DetrDecoder(config.decoder, num_classes=len(header.categories))
+    return Detector(backbone=backbone, neck=neck, decoder=decoder, header=header)

@@ -1,0 +1,369 @@
+"""Frozen DINOv2 from Hugging Face, with LoRA by PEFT, split into a trunk without gradient and a tail that trains."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    ImageProcessingMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from dino_detector.config import BackboneConfig, ImageSize
+from dino_detector.errors import InputError, nearest
+
+MODELS: dict[str, type[PreTrainedModel]] = {
+    Dinov2Config.model_type: Dinov2Model,
+    Dinov2WithRegistersConfig.model_type: Dinov2WithRegistersModel,
+}
+
+PUBLISHED = {
+    "small": {"hidden_size": 384, "num_attention_heads": 6},
+    "base": {"hidden_size": 768, "num_attention_heads": 12},
+    "large": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
+    "giant": {"hidden_size": 1536, "num_attention_heads": 24, "num_hidden_layers": 40, "use_swiglu_ffn": True},
+}
+"""What tells the published sizes apart, so that `--backbone_weights random` needs no network for their names."""
+
+LORA_MODULES = {
+    "query": r"q_proj|query",
+    "key": r"k_proj|key",
+    "value": r"v_proj|value",
+    "output": r"o_proj|attention\.output\.dense",
+    "mlp": r"mlp\.\w+",
+}
+"""Module names of the projections, in the spellings of the supported transformers releases."""
+
+
+class Tokens(NamedTuple):
+    """What the trunk hands to the tail: enough to go on, and all that may be cached.
+
+    Attributes:
+        hidden: ``[B, 1+R+h*w, D]``, output of the last trunk layer: CLS, R registers, patches row by row.
+        earlier: ``[B, 1+R+h*w, D]`` each, outputs of the feature layers that lie in the trunk, in layer order.
+        grid: ``(h, w)`` patches.
+    """
+
+    hidden: Tensor
+    earlier: tuple[Tensor, ...]
+    grid: tuple[int, int]
+
+
+class Dinov2Backbone(nn.Module):
+    """DINOv2 as trunk and tail.
+
+    The trunk is everything below the first layer that trains; it runs in evaluation mode and without gradient. Its
+    parameters, like all frozen ones, are not part of ``state_dict()`` where the base model can be had by its name.
+
+    Args:
+        model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
+        trainable: ``lora``, ``full`` or ``none``, as in `BackboneConfig.train_backbone`.
+        lora: adapters, needed where ``trainable`` is ``lora``.
+        lora_layers: adapt the last so many layers, or all where None.
+        feature_layers: layers whose outputs are returned, from 0; negative ones count from the end.
+        base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
+            holds them too.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        trainable: str,
+        lora: LoraConfig | None,
+        lora_layers: int | None,
+        feature_layers: list[int],
+        base_is_named: bool,
+    ) -> None:
+        super().__init__()
+        depth = model.config.num_hidden_layers
+        outside = [layer for layer in feature_layers if not -depth <= layer < depth]
+        if outside:
+            raise InputError(f"feature_layers has {outside[0]}, but the backbone has layers 0 to {depth - 1}")
+        self.model = model
+        self.feature_layers = sorted({layer % depth for layer in feature_layers})
+        self.frozen_embeddings = trainable != "full"
+        self.trunk_depth = {"full": 0, "none": depth, "lora": max(0, depth - (lora_layers or depth))}[trainable]
+        self.patch_size: int = model.config.patch_size
+        self.hidden_size: int = model.config.hidden_size
+        self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
+        self.base_is_named = base_is_named
+        self._positions: dict[tuple, Tensor] = {}
+        self.register_state_dict_post_hook(_drop_base_weights)
+        self.register_load_state_dict_post_hook(_expect_no_base_weights)
+        model.embeddings.mask_token = None  # only DINOv2's own pretraining uses it
+        if trainable != "full":
+            model.requires_grad_(False)
+        if trainable == "lora":
+            lora.layers_pattern = "layer"
+            lora.layers_to_transform = list(range(self.trunk_depth, depth))
+            inject_adapter_in_model(lora, model)
+        self.train(self.training)
+
+    @property
+    def num_features(self) -> int:
+        """Number of feature maps that `forward` returns."""
+        return len(self.feature_layers)
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        """Feature maps ``[B, D, h, w]`` of the feature layers, in layer order, from images ``[B, 3, H, W]``."""
+        return self.tail(self.trunk(pixel_values))
+
+    def trunk(self, pixel_values: Tensor) -> Tokens:
+        """Run the frozen layers on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch."""
+        height, width = pixel_values.shape[-2:]
+        assert height % self.patch_size == 0 == width % self.patch_size, (height, width)
+        grid = (height // self.patch_size, width // self.patch_size)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_embeddings):
+            hidden = self._embed(pixel_values, grid)
+            hidden, earlier = self._run(hidden, range(self.trunk_depth))
+        return Tokens(hidden, earlier, grid)
+
+    def tail(self, tokens: Tokens) -> list[Tensor]:
+        """Run the layers above the trunk; feature maps ``[B, D, h, w]``, normalised, without CLS and registers."""
+        depth = len(self.model.encoder.layer)
+        _, later = self._run(tokens.hidden, range(self.trunk_depth, depth))
+        maps = []
+        for hidden in (*tokens.earlier, *later):
+            patches = self.model.layernorm(hidden)[:, self.num_prefix_tokens :]  # [B, h*w, D]
+            maps.append(patches.transpose(1, 2).unflatten(2, tokens.grid))  # [B, D, h, w]
+        return maps
+
+    def train(self, mode: bool = True) -> Dinov2Backbone:
+        """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
+        super().train(mode)
+        if self.frozen_embeddings:
+            self.model.embeddings.eval()
+            self.model.encoder.layer[: self.trunk_depth].eval()
+        else:
+            self._positions.clear()
+        return self
+
+    def merge_adapters(self) -> None:
+        """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
+        for module in self.modules():
+            if isinstance(module, LoraLayer) and not module.merged:
+                module.merge()
+
+    def unmerge_adapters(self) -> None:
+        """Undo `merge_adapters`."""
+        for module in self.modules():
+            if isinstance(module, LoraLayer) and module.merged:
+                module.unmerge()
+
+    def _run(self, hidden: Tensor, layers: range) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kept = []
+        for index in layers:
+            hidden = self.model.encoder.layer[index](hidden)
+            if index in self.feature_layers:
+                kept.append(hidden)
+        return hidden, tuple(kept)
+
+    def _embed(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What the model's own embeddings do, but the position table of a size is interpolated once and kept."""
+        embeddings = self.model.embeddings
+        patches = embeddings.patch_embeddings(pixel_values)  # [B, h*w, D]
+        cls_token = embeddings.cls_token.expand(len(patches), -1, -1)
+        tokens = torch.cat((cls_token, patches), dim=1) + self._position_table(grid)
+        if self.num_prefix_tokens > 1:
+            registers = embeddings.register_tokens.expand(len(patches), -1, -1)
+            tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
+        return embeddings.dropout(tokens)
+
+    def _position_table(self, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings ``[1, 1+h*w, D]`` of a grid, interpolated once where they can't have changed."""
+        embeddings = self.model.embeddings
+        weights = embeddings.position_embeddings
+        fixed = self.frozen_embeddings or not (self.training or torch.is_grad_enabled())
+        key = (*grid, weights.device, weights.dtype)
+        if fixed and key in self._positions:
+            return self._positions[key]
+        with torch.inference_mode(False), torch.set_grad_enabled(not fixed):
+            like_tokens = weights.new_empty(1, 1, 1).expand(1, 1 + grid[0] * grid[1], self.hidden_size)
+            height, width = grid[0] * self.patch_size, grid[1] * self.patch_size
+            table = embeddings.interpolate_pos_encoding(like_tokens, height, width)
+        if fixed:
+            self._positions[key] = table
+        return table
+
+
+def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """After ``state_dict()``: leave out what the base model holds."""
+    for name, parameter in module.named_parameters():
+        if module.base_is_named and not parameter.requires_grad:
+            del state[prefix + name]
+
+
+def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
+    """After ``load_state_dict()``: base weights are not missing, and trained position embeddings have changed."""
+    module._positions.clear()
+    if module.base_is_named:
+        frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
+        keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]
+
+
+def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | None = None) -> Dinov2Backbone:
+    """Build the backbone that a config asks for.
+
+    Args:
+        config: settings.
+        architecture: settings of the transformers config, as a checkpoint that holds all weights of the backbone
+            stores them; nothing is then read from the hub or a folder, and the weights are left random.
+
+    Raises:
+        InputError: where the weights can't be had, are of another kind of model, or a setting does not fit.
+    """
+    if architecture is not None:
+        model = MODELS[architecture["model_type"]](_config_class(architecture["model_type"]).from_dict(architecture))
+    elif config.backbone_weights == "random":
+        model_config = random_architecture(config.dino_model, config.backbone_architecture)
+        model = MODELS[model_config.model_type](model_config)
+    else:
+        model = load_pretrained(config.dino_model)
+    lora = None
+    if config.train_backbone == "lora":
+        names = "|".join(LORA_MODULES[target] for target in config.lora_targets)
+        pattern = re.compile(rf"encoder\.layer\.\d+\..*(?:{names})")
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=[
+                name for name, part in model.named_modules() if isinstance(part, nn.Linear) and pattern.fullmatch(name)
+            ],
+        )
+    return Dinov2Backbone(
+        model=model,
+        trainable=config.train_backbone,
+        lora=lora,
+        lora_layers=config.lora_layers,
+        feature_layers=config.feature_layers,
+        base_is_named=config.backbone_weights == "pretrained",
+    )
+
+
+def load_pretrained(name: str) -> PreTrainedModel:
+    """Load a DINOv2 model with its weights, by hub name or from a local folder, in float32.
+
+    Raises:
+        InputError: naming the model, the reason and three remedies.
+    """
+    model_config = _read(name, AutoConfig.from_pretrained)
+    _require_dinov2(name, model_config)
+    return _read(name, MODELS[model_config.model_type].from_pretrained, dtype=torch.float32)
+
+
+def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
+    """The transformers config of the backbone (patch size, widths) without loading weights."""
+    if config.backbone_weights == "random":
+        return random_architecture(config.dino_model, config.backbone_architecture)
+    model_config = _read(config.dino_model, AutoConfig.from_pretrained)
+    _require_dinov2(config.dino_model, model_config)
+    return model_config
+
+
+def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
+    """The transformers config of a DINOv2 name or folder with some settings changed, to be trained from scratch.
+
+    Raises:
+        InputError: for a setting that `Dinov2Config` does not have, or values that do not fit together.
+    """
+    published = re.fullmatch(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)", name)
+    if published:
+        kind = Dinov2WithRegistersConfig if published[1] else Dinov2Config
+        model_config = kind(**PUBLISHED[published[2]])
+    else:
+        model_config = _read(name, AutoConfig.from_pretrained)
+        _require_dinov2(name, model_config)
+    derived = ("stage_names", "out_features", "out_indices")  # from the number of layers
+    known = {setting: value for setting, value in model_config.to_dict().items() if setting not in derived}
+    for setting, value in changes.items():
+        if setting not in known:
+            raise InputError(f"backbone_architecture: unknown setting {setting!r}{nearest(setting, known)}")
+        if not isinstance(value, (int, float) if isinstance(known[setting], float) else type(known[setting])):
+            raise InputError(f"backbone_architecture: {setting} must be like {known[setting]!r}, not {value!r}")
+    model_config = type(model_config).from_dict(known | changes)
+    if model_config.hidden_size % model_config.num_attention_heads:
+        raise InputError(
+            f"backbone_architecture: hidden_size {model_config.hidden_size} must be a multiple of "
+            f"num_attention_heads {model_config.num_attention_heads}"
+        )
+    return model_config
+
+
+def check_image_size(image_size: ImageSize, patch_size: int) -> None:
+    """Raise `InputError`, naming the nearest sizes that fit, where the patch does not divide the input size."""
+    if image_size.height % patch_size == 0 == image_size.width % patch_size:
+        return
+
+    def around(up: bool) -> ImageSize:
+        return ImageSize(*(max(1, (side + (patch_size - 1) * up) // patch_size) * patch_size for side in image_size))
+
+    raise InputError(
+        f"image_size {image_size} is not a multiple of the backbone's patch of {patch_size} pixels; "
+        f"use {around(False)} or {around(True)}"
+    )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the base weights in module order, whatever adapters have been injected (and not merged)."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            digest.update(str(tuple(parameter.shape)).encode())
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the RGB channels that the backbone was trained with, in units of 0..1."""
+    if config.backbone_weights == "pretrained":
+        try:
+            processor, _ = ImageProcessingMixin.get_image_processor_dict(config.dino_model, local_files_only=True)
+            return list(processor["image_mean"]), list(processor["image_std"])
+        except OSError:
+            pass  # a folder with the model alone: DINOv2 was trained with ImageNet's statistics
+    return list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
+
+
+def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
+    """Read from a folder or the hub. What is in the local cache is used without asking the network."""
+    if not Path(name).is_dir():
+        try:
+            return reader(name, local_files_only=True, **options)
+        except (OSError, ValueError):
+            pass  # not in the cache, or not in full: ask the hub
+    try:
+        return reader(name, **options)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
+            "facebook/dinov2-small); on a machine without network, copy the model's folder there and give its path "
+            "with --dino_model, or fill the cache with 'hf download NAME' first; or train from scratch with "
+            "--backbone_weights random --train_backbone full"
+        ) from error
+
+
+def _require_dinov2(name: str, model_config: PreTrainedConfig) -> None:
+    if model_config.model_type not in MODELS:
+        raise InputError(f"dino_model {name!r} is a {model_config.model_type!r} model; wanted one of {', '.join(MODELS)}")
+
+
+def _config_class(model_type: str) -> type[PreTrainedConfig]:
+    return MODELS[model_type].config_class

@@ -1,0 +1,55 @@
+"""One ViT scale -> the feature maps that the decoder attends to.
+
+Source: the simple feature pyramid of Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
+https://arxiv.org/abs/2203.16527: every level is made from the last ViT map by one resampling.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of ``[B, d, h, w]``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise every position."""
+        return self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Neck(nn.Module):
+    """Projects the backbone's maps to the decoder's width and resamples the sum to each scale.
+
+    Args:
+        in_channels: width D of the backbone.
+        num_features: number of maps that the backbone returns; each has its own projection, and they are summed.
+        hidden_dim: width d of the levels.
+        scales: size of each level relative to the patch grid, powers of two.
+    """
+
+    def __init__(self, *, in_channels: int, num_features: int, hidden_dim: int, scales: list[float]) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Conv2d(in_channels, hidden_dim, 1) for _ in range(num_features))
+        self.norm = ChannelNorm(hidden_dim)
+        self.levels = nn.ModuleList(_resample(hidden_dim, scale) for scale in scales)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """From maps ``[B, D, h, w]`` to one level ``[B, d, h*scale, w*scale]`` per scale."""
+        projected = [projection(one) for projection, one in zip(self.projections, maps, strict=True)]
+        fused = self.norm(sum(projected[1:], start=projected[0]))
+        return [level(fused) for level in self.levels]
+
+
+def _resample(channels: int, scale: float) -> nn.Sequential:
+    steps: list[nn.Module] = []
+    while scale > 1:
+        steps += [nn.ConvTranspose2d(channels, channels, 2, stride=2), ChannelNorm(channels), nn.GELU()]
+        scale /= 2
+    while scale < 1:
+        steps += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), ChannelNorm(channels), nn.GELU()]
+        scale *= 2
+    return nn.Sequential(*steps, nn.Conv2d(channels, channels, 1), ChannelNorm(channels))

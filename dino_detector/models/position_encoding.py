@@ -1,0 +1,38 @@
+"""Sine encodings of coordinates, for the positions of keys and for the reference boxes of queries.
+
+Source: Vaswani et al., https://arxiv.org/abs/1706.03762, per axis as in DETR; boxes as in Liu et al., "DAB-DETR",
+https://arxiv.org/abs/2201.12329, whose temperature of 20 suits coordinates in 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+TEMPERATURE = 20.0
+
+
+def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
+    """Encode each coordinate with sines and cosines of falling frequency.
+
+    Args:
+        coordinates: ``[..., K]``, each in 0..1.
+        dim: even number of values per coordinate.
+
+    Returns:
+        ``[..., K * dim]``, for each coordinate ``dim / 2`` sines, then ``dim / 2`` cosines.
+    """
+    exponents = torch.arange(dim // 2, device=coordinates.device) / (dim // 2)
+    frequencies = 2 * math.pi / TEMPERATURE**exponents
+    phases = coordinates.float()[..., None] * frequencies  # [..., K, dim/2]
+    return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
+
+
+def grid_encoding(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Encoding of the pixel centres of a map, row by row, ``[height * width, dim]``: half for x, half for y."""
+    ys = (torch.arange(height, device=device) + 0.5) / height
+    xs = (torch.arange(width, device=device) + 0.5) / width
+    grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)  # [height, width, 2]
+    return sine_encoding(grid, dim // 2).flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Training with Lightning: module, data, moving average, checkpoints, and the run itself."""

@@ -1,0 +1,179 @@
+"""Which files a run leaves behind: checkpoints and metrics, complete or absent at any moment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+log = logging.getLogger(__name__)
+
+LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
+
+
+class StoppedByUser(Exception):
+    """Training was interrupted between two steps; its state is in the last checkpoint."""
+
+
+class RunFiles(Checkpoint):
+    """Writes checkpoints and metrics.
+
+    After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth`` and
+    ``val_metrics_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth`` if no AP was higher; at the end
+    ``dino_detector_final.pth``. All hold the full training state. On the first Ctrl-C or SIGTERM the step is finished,
+    the last checkpoint written, and `StoppedByUser` raised; the second stops at once.
+
+    Args:
+        output_dir: where files go.
+    """
+
+    def __init__(self, output_dir: Path) -> None:
+        self.output_dir = output_dir
+        self.best_ap = -1.0
+        self.images_seen = 0
+        self.seconds_before = 0.0
+        self.training_seconds = 0.0
+        self._started = 0.0
+        self._resumed_at = 0.0
+        self._stop = False
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the run began, evaluation included, interruptions not."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and take over interruptions where Python allows it."""
+        self._started = time.monotonic()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._request_stop)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate after the last epoch whatever the frequency; the trainer asks at the end of the epoch."""
+        self._resumed_at = time.monotonic()
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Count the images."""
+        self.images_seen += len(batch.image_ids) * trainer.world_size
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stop here if asked to: gradients are applied and the loader's position is that of the weights."""
+        between_steps = trainer.fit_loop.epoch_loop._should_accumulate() is False
+        if self._stop and between_steps:
+            self._write(trainer, LAST)
+            raise StoppedByUser
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluation is not training time."""
+        self._pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training goes on."""
+        self._resumed_at = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's files."""
+        self._pause()
+        epoch = trainer.current_epoch + 1
+        evaluated = epoch % trainer.check_val_every_n_epoch == 0
+        ap = pl_module.metrics.AP if evaluated else -1.0
+        is_best = evaluated and ap > self.best_ap
+        if is_best:
+            self.best_ap = ap
+        self._write(trainer, LAST)
+        if not trainer.is_global_zero or not evaluated:
+            return
+        self._copy(f"dino_detector_epoch_{epoch}.pth")
+        if is_best:
+            self._copy(BEST)
+        pl_module.metrics.write(
+            self.output_dir / f"val_metrics_epoch_{epoch}.json",
+            epoch=epoch,
+            step=trainer.global_step,
+            seconds=round(self.seconds, 1),
+            images_seen=self.images_seen,
+            images_per_second=round(self.images_seen / self.training_seconds, 1),
+            **peak_memory(pl_module.device),
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The state after the last epoch is the final one."""
+        if trainer.is_global_zero:
+            self._copy(FINAL)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give interruptions back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on counting."""
+        return {
+            "best_ap": self.best_ap,
+            "images_seen": self.images_seen,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.best_ap = state_dict["best_ap"]
+        self.images_seen = state_dict["images_seen"]
+        self.seconds_before = state_dict["seconds"]
+        self.training_seconds = state_dict["training_seconds"]
+
+    def _pause(self) -> None:
+        now = time.monotonic()
+        self.training_seconds += now - self._resumed_at
+        self._resumed_at = now
+
+    def _request_stop(self, number: int, frame: Any) -> None:
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+        log.warning("stopping after this step, with everything saved; once more stops at once and loses the epoch")
+
+    def _write(self, trainer: Trainer, name: str) -> None:
+        beside = self.output_dir / f".{name}.tmp"
+        trainer.save_checkpoint(beside)
+        if trainer.is_global_zero:
+            beside.replace(self.output_dir / name)
+
+    def _copy(self, name: str) -> None:
+        """Give the last checkpoint another name, as a hard link where the file system has them."""
+        beside = self.output_dir / f".{name}.tmp"
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(self.output_dir / LAST, beside)
+        except OSError:
+            shutil.copyfile(self.output_dir / LAST, beside)
+        beside.replace(self.output_dir / name)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Largest memory so far, in bytes: resident memory of this process, and what the GPU had allocated."""
+    peaks = {}
+    if sys.platform != "win32":
+        import resource
+
+        in_bytes = 1 if sys.platform == "darwin" else 1024
+        peaks["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * in_bytes
+    if device.type == "cuda":
+        peaks["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return peaks

@@ -1,0 +1,106 @@
+"""The LightningModule: wiring of detector, criterion, optimizer and evaluation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from dino_detector.data.loading import Batch
+from dino_detector.losses import SetCriterion
+from dino_detector.models.checkpoint import HEADER
+from dino_detector.models.detector import Detector
+from dino_detector.models.postprocess import postprocess
+from dino_detector.training.optimization import build_optimizer, warmup_cosine
+from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
+
+log = logging.getLogger(__name__)
+
+
+class DetectorModule(LightningModule):
+    """One step of training and of evaluation.
+
+    Needs a `DetectionData` as the trainer's datamodule, which holds the ground truth that evaluation compares with.
+
+    Args:
+        detector: the network.
+        criterion: matching and losses.
+
+    Attributes:
+        metrics: the latest evaluation, on every process.
+        skipped: images that could not be read in training, with the reason.
+    """
+
+    def __init__(self, *, detector: Detector, criterion: SetCriterion) -> None:
+        super().__init__()
+        self.detector = detector
+        self.criterion = criterion
+        self.settings = detector.config
+        self.metrics: CocoMetrics | None = None
+        self.skipped: set[str] = set()
+        self._results: dict[int, list[dict[str, Any]]] = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout by the batch's number, so that a resumed run draws what an uninterrupted one would."""
+        epoch_seed = self.settings.training.seed + 1_000_003 * self.current_epoch
+        torch.manual_seed((epoch_seed * 1_000_003 + batch_idx) * self.trainer.world_size + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch; logs the weighted sum and each term of the last layer."""
+        for reason in batch.skipped:
+            if reason not in self.skipped:
+                log.warning("skipped: %s", reason)
+        self.skipped.update(batch.skipped)
+        output = self.detector(batch.pixel_values)
+        terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets)
+        loss = terms.total(self.settings.losses)
+        self.log("train/loss", loss, prog_bar=True)
+        for name, per_layer in terms._asdict().items():
+            for layer, value in enumerate(per_layer):
+                self.log(f"train/loss_{name}/layer_{layer}", value)
+        for group in self.optimizers().param_groups:
+            self.log(f"train/learning_rate/{group['name']}", group["lr"])
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the detections of a batch."""
+        output = self.detector(batch.pixel_values)
+        found = postprocess(
+            output.logits[-1],
+            output.boxes_cxcywh[-1],
+            original_sizes=batch.original_sizes,
+            image_size=self.settings.data.image_size,
+            resize_mode=self.settings.data.resize_mode,
+        )
+        for image_id, detections in zip(batch.image_ids, found, strict=True):
+            self._results[image_id] = coco_results(image_id, detections, self.detector.categories)
+
+    def on_validation_epoch_end(self) -> None:
+        """Gather the detections of all processes, each image once, and compute the COCO metrics of all images."""
+        gathered: list[Any] = [self._results]
+        if self.trainer.world_size > 1:
+            gathered = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, self._results)
+        self._results = {}
+        by_image = {image_id: results for share in gathered for image_id, results in share.items()}
+        results = [result for image_id in sorted(by_image) for result in by_image[image_id]]
+        self.metrics = coco_metrics(self.trainer.datamodule.val_annotations.ground_truth, results, image_ids=by_image)
+        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
+            self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW whose rates follow warm-up and cosine over all steps of the run."""
+        optimizer = build_optimizer(self.detector, self.settings)
+        schedule = warmup_cosine(
+            optimizer,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            warmup_fraction=self.settings.training.warmup_fraction,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the header that tells what the weights are."""
+        checkpoint[HEADER] = self.detector.header.to_dict()

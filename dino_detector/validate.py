@@ -1,0 +1,218 @@
+"""COCO metrics and result files.
+
+The metrics are those of the COCO detection challenge (https://cocodataset.org/#detection-eval), computed by
+faster-coco-eval; the tests hold them equal to pycocotools. Formats: https://cocodataset.org/#format-results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_detector.detections import ImageDetections
+from dino_detector.errors import InputError
+
+if TYPE_CHECKING:
+    from dino_detector.data.categories import Categories
+
+MAX_DETECTIONS = 100
+"""COCO scores this many detections of an image and class; result files hold no more than this an image."""
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Average precision of one class; -1 where the class has no ground truth."""
+
+    category_id: int
+    name: str
+    AP: float
+    """mean over the IoU thresholds 0.50, 0.55 .. 0.95"""
+    AP50: float
+    """at IoU 0.50"""
+    boxes: int
+    """ground truth boxes in the evaluated images, crowds not counted"""
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """The twelve COCO numbers, 0..1, and the classes they average over; -1 where no such ground truth exists.
+
+    AP and AR are means over the IoU thresholds 0.50, 0.55 .. 0.95; s, m, l are areas below 32², below 96² and
+    above, in pixels; AR1, AR10 and AR100 allow that many detections of an image and class.
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR1: float
+    AR10: float
+    AR100: float
+    ARs: float
+    ARm: float
+    ARl: float
+    per_class: tuple[ClassMetrics, ...]
+    """by ascending category id"""
+    num_images: int
+    """evaluated images, with or without annotations"""
+    num_detections: int
+    """results in the evaluated images"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers under the names of their fields, ready for ``json.dump``."""
+        return {**vars(self), "per_class": [dict(vars(metrics)) for metrics in self.per_class]}
+
+    def write(self, path: Path, **extra: Any) -> None:
+        """Write the numbers as a JSON object, with ``extra`` entries (epoch, seconds) before them.
+
+        The file is complete or absent: it is written beside ``path`` and then moved.
+        """
+        numbers = self.to_json()
+        assert not numbers.keys() & extra.keys(), f"extra entries {sorted(extra)} would replace metrics"
+        _write_whole(path, json.dumps({**extra, **numbers}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def coco_results(image_id: int, detections: ImageDetections, categories: Categories) -> list[dict[str, Any]]:
+    """The best 100 detections of an image in COCO's results format, in the order of ``detections``.
+
+    Each is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` in plain ints and floats, with
+    the data set's own category ids and boxes in pixels, to a thousandth.
+    """
+    results = []
+    rows = zip(
+        detections.boxes_xyxy[:MAX_DETECTIONS].tolist(),  # [N, 4]
+        detections.scores[:MAX_DETECTIONS].tolist(),  # [N]
+        detections.labels[:MAX_DETECTIONS].tolist(),  # [N]
+        strict=True,
+    )
+    for (left, top, right, bottom), score, label in rows:
+        bbox = [round(number, 3) for number in (left, top, right - left, bottom - top)]
+        results.append({"image_id": image_id, "category_id": categories.id(label), "bbox": bbox, "score": score})
+    return results
+
+
+def coco_metrics(
+    ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
+) -> CocoMetrics:
+    """Score results against the ground truth of ``image_ids``, or of all its images.
+
+    Every one of these images counts, also those without annotations or results. Results of other images of the
+    ground truth are left out. An image's results must be given once: several processes that evaluated the same
+    image would count its detections twice. Neither argument is changed.
+
+    Args:
+        ground_truth: a COCO detection data set, as parsed from its JSON.
+        results: COCO results, for example of :func:`coco_results`; may be empty.
+        image_ids: the images to evaluate, a subset of those in the ground truth.
+
+    Raises:
+        InputError: there is no image to evaluate, or an image or a category is not in the ground truth.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    known = {image["id"] for image in ground_truth["images"]}
+    wanted = known if image_ids is None else set(image_ids)
+    _check_ids(ground_truth, known=known, wanted=wanted, results=results)
+
+    # Copied, because the evaluation writes into its records. It marks a match by the id of the annotation and
+    # "no match" by 0, and keeps one annotation for each id, so they are numbered afresh from 1.
+    annotations = [
+        {
+            "id": number,
+            "image_id": annotation["image_id"],
+            "category_id": annotation["category_id"],
+            "bbox": annotation["bbox"],
+            "area": _area(annotation),
+            "iscrowd": annotation.get("iscrowd", 0),
+        }
+        for number, annotation in enumerate(ground_truth["annotations"], start=1)
+        if annotation["image_id"] in wanted
+    ]
+    detections = [
+        {key: result[key] for key in ("image_id", "category_id", "bbox", "score")}
+        for result in results
+        if result["image_id"] in wanted
+    ]
+    truth = COCO(
+        {
+            "images": [{"id": image_id} for image_id in sorted(wanted)],
+            "annotations": annotations,
+            "categories": [dict(category) for category in ground_truth["categories"]],
+        }
+    )
+    evaluation = COCOeval_faster(truth, truth.loadRes(detections), iouType="bbox", print_function=_discard)
+    evaluation.run()
+
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU thresholds, recall levels, categories]
+    boxes = Counter(annotation["category_id"] for annotation in annotations if not annotation["iscrowd"])
+    return CocoMetrics(
+        *(float(number) for number in evaluation.stats[:12]),
+        per_class=tuple(
+            ClassMetrics(
+                category_id=category_id,
+                name=truth.cats[category_id]["name"],
+                AP=float(precision[:, :, index].mean()),  # all -1 without ground truth
+                AP50=float(precision[0, :, index].mean()),
+                boxes=boxes[category_id],
+            )
+            for index, category_id in enumerate(int(number) for number in evaluation.params.catIds)
+        ),
+        num_images=len(wanted),
+        num_detections=len(detections),
+    )
+
+
+def write_results(path: Path, results: list[dict[str, Any]]) -> None:
+    """Write COCO results as a JSON array, one result a line, by image id and then as given.
+
+    The order does not depend on which process saw which image. The file is complete or absent.
+    """
+    ordered = sorted(results, key=lambda result: result["image_id"])
+    lines = ",\n".join(json.dumps(result, allow_nan=False) for result in ordered)
+    _write_whole(path, f"[\n{lines}\n]\n")
+
+
+def _check_ids(
+    ground_truth: dict[str, Any], *, known: set[int], wanted: set[int], results: list[dict[str, Any]]
+) -> None:
+    if not wanted:
+        raise InputError("there are no images to evaluate; name at least one image of the annotations")
+    if missing := wanted - known:
+        raise InputError(f'image {min(missing)} is to be evaluated, but is not in the annotations\' "images"')
+    category_ids = {category["id"] for category in ground_truth["categories"]}
+    for result in results:
+        if result["image_id"] not in known:
+            raise InputError(
+                f'a result refers to image {result["image_id"]}, which is not in the annotations\' "images"; '
+                "evaluate results against the annotations of their own images"
+            )
+        if result["category_id"] not in category_ids:
+            raise InputError(
+                f"a result of image {result['image_id']} has category {result['category_id']}, which is not in the "
+                'annotations\' "categories"; evaluate results against the categories they were made with'
+            )
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    """That of the object where the data set knows it, else of its box, in square pixels."""
+    area = annotation.get("area")
+    return annotation["bbox"][2] * annotation["bbox"][3] if area is None else area
+
+
+def _discard(message: str) -> None:
+    """Take the library's progress messages."""
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

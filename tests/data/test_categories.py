@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from dino_detector.data.categories import Categories
+from dino_detector.errors import InputError
+
+GAPS = Categories(ids=(0, 3, 90), names=("cat", "dog", "owl"))
+
+
+def test_labels_are_positions_and_ids_come_back():
+    assert [GAPS.label(category_id) for category_id in (0, 3, 90)] == [0, 1, 2]
+    assert [GAPS.id(label) for label in range(3)] == [0, 3, 90]
+    assert [GAPS.name(label) for label in range(3)] == ["cat", "dog", "owl"]
+    assert len(GAPS) == 3
+
+
+def test_unknown_category_is_an_error_and_never_class_0():
+    with pytest.raises(InputError, match="category id 1 is unknown; known ids are 0, 3, 90"):
+        GAPS.label(1)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_out_of_range_fails(label):
+    with pytest.raises(AssertionError):
+        GAPS.id(label)
+    with pytest.raises(AssertionError):
+        GAPS.name(label)
+
+
+def test_ids_and_names_live_in_a_checkpoint():
+    file = io.BytesIO()
+    torch.save({"ids": list(GAPS.ids), "names": list(GAPS.names)}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert Categories(tuple(loaded["ids"]), tuple(loaded["names"])) == GAPS
