@@ -135,7 +135,7 @@ def replaced(key, value):
         (replaced("annotations", [None]), 'entry 0 of "annotations" is not an object'),
         (replaced("categories", ["cat"]), 'entry 0 of "categories" is not an object'),
         (removed("images", 1, "id"), 'entry 1 of "images" has "id" None; give a whole number'),
-        (changed("images", 1, id="0"), "entry 1 of \"images\" has \"id\" '0'; give a whole number"),
+        (changed("images", 1, id="0"), 'entry 1 of "images" has "id" \'0\'; give a whole number'),
         (removed("images", 1, "file_name"), 'image 0 has no "file_name"; add it'),
         (removed("images", 2, "height"), 'image 7 has "height" None; give'),
         (changed("images", 2, width=0), 'image 7 has "width" 0; give'),

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DistributedSampler
+
+from dino_detector.config import ImageSize
+from dino_detector.data.dataset import CocoDetection, SampleKey
+from dino_detector.data.loading import (
+    Collate,
+    EvaluationSampler,
+    TrainingSampler,
+    build_evaluation_loader,
+    build_training_loader,
+)
+from dino_detector.data.transforms import Augmentation, evaluation_transforms, training_transforms
+from dino_detector.errors import InputError
+
+COMMON = {"mean": [0.5, 0.25, 0.0], "std": [0.5, 0.25, 1.0], "pin_memory": False}
+
+
+def training_loader(annotations, *, num_workers=0, seed=1, num_replicas=1, rank=0, batch_size=2):
+    transforms = training_transforms(
+        image_size=ImageSize(28, 28), resize_mode="stretch", augmentation=Augmentation(crop_probability=1)
+    )
+    data = CocoDetection(
+        images_dir=annotations.path.parent, annotations=annotations, transforms=transforms, seed=1, on_bad_image="skip"
+    )
+    replicas = {"num_replicas": num_replicas, "rank": rank}
+    return build_training_loader(
+        dataset=data, batch_size=batch_size, num_workers=num_workers, seed=seed, **replicas, **COMMON
+    )
+
+
+def evaluation_loader(annotations, *, num_workers=0, num_replicas=1, rank=0):
+    data = CocoDetection(
+        images_dir=annotations.path.parent,
+        annotations=annotations,
+        transforms=evaluation_transforms(image_size=ImageSize(28, 42), resize_mode="stretch"),
+        seed=1,
+        on_bad_image="raise",
+    )
+    replicas = {"num_replicas": num_replicas, "rank": rank}
+    return build_evaluation_loader(dataset=data, batch_size=2, num_workers=num_workers, **replicas, **COMMON)
+
+
+def epochs(loader, first: int, last: int):
+    """Image ids and pixels of every batch from epoch ``first`` to before ``last``."""
+    batches = []
+    for epoch in range(first, last):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        batches += [(batch.image_ids, batch.pixel_values) for batch in loader]
+    return batches
+
+
+def assert_equal(left, right):
+    assert [ids for ids, _ in left] == [ids for ids, _ in right]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(left, right, strict=True))
+
+
+def test_batch_is_normalised_and_boxes_are_fractions_of_the_input(folder):
+    annotations = folder(3)
+    data = evaluation_loader(annotations).dataset
+    batch = Collate(mean=[0.5, 0.25, 0.0], std=[0.5, 0.25, 1.0])([data[0], data[1]])
+    assert batch.pixel_values.dtype == torch.float32
+    assert type(batch.pixel_values) is torch.Tensor
+    assert type(batch.targets.boxes_cxcywh) is torch.Tensor
+    image = torch.stack([data[0].image, data[1].image]).as_subclass(torch.Tensor).float() / 255
+    expected = torch.stack([(image[:, 0] - 0.5) / 0.5, (image[:, 1] - 0.25) / 0.25, image[:, 2]], dim=1)
+    torch.testing.assert_close(batch.pixel_values, expected)
+    # x 8..40 of 64, y 12..36 of 48
+    torch.testing.assert_close(batch.targets.boxes_cxcywh, torch.tensor([[[0.375, 0.5, 0.5, 0.5]]]).repeat(2, 1, 1))
+    assert batch.image_ids == [100, 101]
+    assert batch.original_sizes.tolist() == [[48, 64], [48, 64]]
+    assert batch.original_sizes.dtype == torch.int64
+    assert batch.skipped == []
+
+
+def test_images_without_boxes_are_batched(folder):
+    data = evaluation_loader(folder(2)).dataset
+    full, empty = data[0], data[1]
+    empty.boxes_xyxy, empty.labels = empty.boxes_xyxy[:0], empty.labels[:0]
+    collate = Collate(mean=[0.5] * 3, std=[0.2] * 3)
+    assert collate([empty, full]).targets.valid.tolist() == [[False], [True]]
+    assert collate([empty, empty]).targets.boxes_cxcywh.shape == (2, 0, 4)
+
+
+def test_training_order_is_the_library_sampler_with_the_epoch_attached():
+    data = range(10)
+    for rank in range(3):
+        ours = TrainingSampler(data, num_replicas=3, rank=rank, shuffle=True, seed=4)
+        reference = DistributedSampler(data, num_replicas=3, rank=rank, shuffle=True, seed=4)
+        for epoch in (0, 5):
+            ours.set_epoch(epoch)
+            reference.set_epoch(epoch)
+            assert list(ours) == [SampleKey(epoch, index) for index in reference]
+            assert all(type(key) is SampleKey for key in ours)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 12])
+@pytest.mark.parametrize("replicas", [1, 2, 3, 5])
+def test_evaluation_covers_each_index_once_over_the_processes(count, replicas):
+    shares = [EvaluationSampler(range(count), num_replicas=replicas, rank=rank) for rank in range(replicas)]
+    assert sorted(index for share in shares for index in share) == list(range(count))
+    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+
+
+def test_evaluation_loaders_of_two_processes_see_every_image_once(folder):
+    annotations = folder(5)
+    loaders = [evaluation_loader(annotations, num_replicas=2, rank=rank) for rank in range(2)]
+    assert sorted(i for loader in loaders for batch in loader for i in batch.image_ids) == list(range(100, 105))
+
+
+def test_batches_are_the_same_whatever_the_number_of_workers(folder):
+    annotations = folder(7)
+    alone = epochs(training_loader(annotations), 0, 2)
+    assert len(alone) == 8
+    for num_workers in (1, 3):
+        assert_equal(epochs(training_loader(annotations, num_workers=num_workers), 0, 2), alone)
+
+
+def test_epochs_differ_in_order_and_augmentation(folder):
+    loader = training_loader(folder(7), batch_size=7)
+    (first_ids, first), (second_ids, second) = epochs(loader, 0, 2)
+    assert first_ids != second_ids
+    assert sorted(first_ids) == sorted(second_ids) == list(range(100, 107))
+    for image_id in first_ids:
+        assert not torch.equal(first[first_ids.index(image_id)], second[second_ids.index(image_id)])
+
+
+def test_an_epoch_has_every_image_and_the_last_batch_is_not_dropped(folder):
+    batches = epochs(training_loader(folder(7)), 0, 1)
+    assert [len(ids) for ids, _ in batches] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
+def test_resumed_loader_gives_exactly_the_remaining_batches(folder, num_workers, stop):
+    annotations = folder(7)
+    whole = epochs(training_loader(annotations), 0, 4)
+    loader = training_loader(annotations, num_workers=num_workers)
+    epochs(loader, 0, 2)
+    loader.batch_sampler.sampler.set_epoch(2)
+    iterator = iter(loader)
+    for _ in range(stop):
+        next(iterator)
+    state = loader.state_dict()
+
+    resumed = training_loader(annotations, num_workers=num_workers)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() in (state, {"epoch": state["epoch"] + 1, "batches": 0})
+    assert len(resumed) == 4
+    first = resumed.batch_sampler.sampler.epoch
+    rest = epochs(resumed, first, 4)
+    # with no batch taken from epoch 2, the state is still the end of epoch 1
+    assert_equal(rest, whole[8 + stop :])
+
+
+def test_state_does_not_count_what_workers_read_ahead(folder):
+    loader = training_loader(folder(12), num_workers=2)
+    iterator = iter(loader)
+    next(iterator)
+    assert loader.state_dict() == {"epoch": 0, "batches": 1}
+
+
+def test_iterating_draws_nothing_from_the_global_generator(folder):
+    loader = training_loader(folder(2))
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    list(loader)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_bad_image_is_skipped_and_reported_by_the_batch(folder, num_workers):
+    annotations = folder(4)
+    path = annotations.path.parent / "2.jpg"
+    path.write_bytes(path.read_bytes()[:500])
+    batches = list(training_loader(annotations, num_workers=num_workers))
+    lines = [line for batch in batches for line in batch.skipped]
+    assert len(lines) == 1
+    assert "2.jpg" in lines[0]
+    assert 102 not in [image_id for batch in batches for image_id in batch.image_ids]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_error_of_a_worker_stays_one_line(folder, num_workers):
+    annotations = folder(2)
+    path = annotations.path.parent / "1.jpg"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError) as caught:
+        list(evaluation_loader(annotations, num_workers=num_workers))
+    assert str(caught.value).startswith(f"{path}: cannot be read")
+    assert "\n" not in str(caught.value)
