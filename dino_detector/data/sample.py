@@ -82,8 +82,8 @@ def draw_picture(rng: np.random.Generator, *, objects: int, crowd: bool) -> tupl
         drawn.append(_draw_crowd(rng, canvas))
     for _ in range(objects):
         _draw_object(rng, canvas, drawn)
-    picture = Image.fromarray((canvas + 4 * rng.standard_normal(canvas.shape, dtype=np.float32)).clip(0, 255).astype(np.uint8))
-    return picture, drawn
+    noisy = canvas + 4 * rng.standard_normal(canvas.shape, dtype=np.float32)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), drawn
 
 
 def tight_box(mask: np.ndarray) -> list[int]:

@@ -197,7 +197,7 @@ def test_file_with_byte_order_mark_is_read(tmp_path, write_json, coco):
 def test_training_needs_a_box_that_is_no_crowd(write_json, coco, crowd):
     coco["annotations"] = coco["annotations"][2:] if crowd else []
     annotations = CocoAnnotations.read(write_json(coco))
-    with pytest.raises(InputError, match="instances.json: no boxes to train on .* annotate at least one"):
+    with pytest.raises(InputError, match=r"instances\.json: no boxes to train on .* annotate at least one"):
         annotations.require_boxes()
 
 

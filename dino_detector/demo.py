@@ -1,0 +1,127 @@
+"""``dino-detector demo``: the whole path in a few minutes, on a data set that comes with the package."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dino_detector.config import Config
+    from dino_detector.data.sample import SampleFiles
+    from dino_detector.models.detector import Detector
+
+PICTURES = 8
+SCORE = 0.4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Generate the sample, train on it from scratch, evaluate, draw, and tell what is where."""
+    parser = argparse.ArgumentParser(
+        prog="dino-detector demo",
+        description="Generate a small data set, train a small detector on it from scratch, evaluate it and draw what it "
+        "finds. Takes about two minutes on two CPU cores and needs no network.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"), help="where everything goes")
+    output_dir = parser.parse_args(argv).output_dir
+
+    from dino_detector.analysis.tables import metrics_table
+    from dino_detector.data.sample import write_sample
+    from dino_detector.models.detector import Detector
+    from dino_detector.training.fit import fit
+
+    started = time.monotonic()
+    print(f"1/4  generating the sample data set in {output_dir / 'data'}", flush=True)
+    files = write_sample(output_dir / "data")
+    config = demo_config(files, output_dir)
+    print(f"2/4  training a small detector from scratch, {config.training.epochs} epochs", flush=True)
+    metrics = fit(config)
+    print(f"3/4  COCO metrics on the {metrics.num_images} validation images\n", flush=True)
+    print(metrics_table(metrics))
+    checkpoint = output_dir / "dino_detector_final.pth"
+    print("\n4/4  drawing predictions beside ground truth", flush=True)
+    picture = output_dir / "predictions.png"
+    draw_grid(Detector.load(checkpoint, device="cpu"), files, picture)
+
+    size = checkpoint.stat().st_size / 2**20
+    newest_metrics = output_dir / f"val_metrics_epoch_{config.training.epochs}.json"
+    print(f"""
+Done in {time.monotonic() - started:.0f} s: AP {metrics.AP:.3f}, AP50 {metrics.AP50:.3f}.
+
+  checkpoint    {checkpoint} ({size:.1f} MiB with the training state)
+  metrics       {newest_metrics}
+  pictures      {picture}
+  TensorBoard   tensorboard --logdir {output_dir / "tensorboard"}
+
+Try next:
+  dino-detector predict {files.val_images} --checkpoint {checkpoint}
+  dino-detector train --help
+  dino-detector train --train_images DIR --train_annotations FILE --val_images DIR --val_annotations FILE""")
+    return 0
+
+
+def demo_config(files: SampleFiles, output_dir: Path) -> Config:
+    """A detector that learns the sample from scratch within two minutes on two CPU cores."""
+    from dino_detector.config import Config
+
+    return Config.from_flat(
+        files._asdict()
+        | {
+            "output_dir": output_dir,
+            "device": "cpu",
+            "backbone_weights": "random",
+            "train_backbone": "full",
+            "backbone_architecture": {
+                "hidden_size": 128,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 2,
+                "image_size": 112,
+            },
+            "image_size": 112,
+            "num_workers": 0,
+            "num_queries": 40,
+            "decoder_layers": 2,
+            "hidden_dim": 128,
+            "num_heads": 4,
+            "feedforward_dim": 256,
+            "box_head_dim": 128,
+            "feature_scales": [2.0, 1.0],
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "ema_decay": 0.99,
+            "epochs": 30,
+            "val_frequency": 10,
+        }
+    )
+
+
+def draw_grid(detector: Detector, files: SampleFiles, path: Path) -> None:
+    """Write a picture with the first validation images: what is in them, and what was found."""
+    from dino_detector.analysis.pictures import Comparison, prediction_grid
+    from dino_detector.data.coco import CocoAnnotations
+    from dino_detector.data.images import read_image
+    from dino_detector.detections import supervision_detections
+
+    annotations = CocoAnnotations.read(files.val_annotations)
+    records = annotations.images[:PICTURES]
+    images = [read_image(files.val_images / record.file_name) for record in records]
+    grid = prediction_grid(
+        [
+            Comparison(
+                image=image,
+                ground_truth=supervision_detections(
+                    *annotations.training_boxes(record.image_id), categories=annotations.categories
+                ),
+                predictions=predictions,
+                caption=record.file_name,
+            )
+            for record, image, predictions in zip(
+                records, images, detector.predict(images, threshold=SCORE), strict=True
+            )
+        ],
+        categories=annotations.categories,
+        min_score=SCORE,
+    )
+    grid.save(path)
