@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, NamedTuple
@@ -104,6 +105,7 @@ class Loader(DataLoader):
             dataset,
             generator=torch.Generator(),
             persistent_workers=settings["num_workers"] > 0,
+            worker_init_fn=leave_interrupts_to_main,
             **settings,
         )
 
@@ -113,6 +115,11 @@ class Loader(DataLoader):
         except InputError as error:
             # torch puts the worker's traceback before the message
             raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from error
+
+
+def leave_interrupts_to_main(worker: int) -> None:
+    """A terminal sends Ctrl-C to the workers too, but the step that the main process finishes may still need them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ResumableBatchSampler(BatchSampler):

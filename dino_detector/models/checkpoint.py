@@ -8,6 +8,7 @@ A checkpoint is a dictionary that ``torch.load(weights_only=True)`` reads: ``din
 from __future__ import annotations
 
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ from dino_detector.errors import InputError
 
 HEADER = "dino_detector"
 FORMAT = 1
+
+DAMAGED = (
+    *(pickle.UnpicklingError, RuntimeError, OSError, EOFError),
+    *(ValueError, TypeError, LookupError, AttributeError, struct.error),
+)
+"""What torch's reader raises for bytes that are no checkpoint, or one with a flipped bit."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
         raise InputError(f"{path}: no such checkpoint; check --checkpoint")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable checkpoint ({reason[:120]}); use another file") from error
     if not isinstance(contents, dict) or HEADER not in contents:

@@ -66,7 +66,10 @@ class DeformableAttention(nn.Module):
         centres, sizes = reference_boxes.float()[:, :, None, None, None].split(2, dim=-1)
         locations = centres + offsets / self.num_points * sizes * 0.5  # [B, Q, heads, levels, points, 2]
         weights = self.weights(queries).float().view(*shape[:3], -1).softmax(-1).view(shape)
-        values = [self.value(level.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, level.shape[2:]) for level in levels]
+        values = [
+            self.value(level.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, level.shape[2:])
+            for level in levels
+        ]
         return self.output(sample_levels(values, locations, weights).to(queries.dtype))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,7 @@ class Detector(nn.Module):
         header: settings, categories and normalisation, which a checkpoint carries.
     """
 
-    def __init__(
-        self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader
-    ) -> None:
+    def __init__(self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -135,8 +134,12 @@ class Detector(nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""
+        merged = self.backbone.adapters_are_merged
+        self.backbone.unmerge_adapters()  # where base weights are stored too, merged ones would be merged again at load
         weights = {f"detector.{name}": value.cpu() for name, value in self.state_dict().items()}
         torch.save({HEADER: self.header.to_dict(), "state_dict": weights}, path)
+        if merged:
+            self.backbone.merge_adapters()
 
     @classmethod
     def load(
@@ -185,7 +188,9 @@ def build_from_checkpoint(
     Raises:
         InputError: naming ``source``, where the base or the weights do not fit.
     """
-    config = header.config if dino_model is None else header.config.replace(dino_model=dino_model)
+    if dino_model is not None:
+        header = replace(header, config=header.config.replace(dino_model=dino_model))
+    config = header.config
     if header.base_fingerprint is None:
         backbone = build_backbone(config.backbone, architecture=header.architecture)
     else:

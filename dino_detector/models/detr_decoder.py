@@ -156,9 +156,7 @@ def spread_boxes(count: int) -> Tensor:
 
 
 def _box_head(dim: int, width: int) -> nn.Sequential:
-    head = nn.Sequential(
-        nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
-    )
+    head = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4))
     nn.init.zeros_(head[-1].weight)
     nn.init.zeros_(head[-1].bias)
     return head

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -154,6 +155,11 @@ class Dinov2Backbone(nn.Module):
             self._positions.clear()
         return self
 
+    @property
+    def adapters_are_merged(self) -> bool:
+        """Whether the base weights contain the adapters."""
+        return any(isinstance(module, LoraLayer) and module.merged for module in self.modules())
+
     def merge_adapters(self) -> None:
         """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
         for module in self.modules():
@@ -191,6 +197,8 @@ class Dinov2Backbone(nn.Module):
         weights = embeddings.position_embeddings
         fixed = self.frozen_embeddings or not (self.training or torch.is_grad_enabled())
         key = (*grid, weights.device, weights.dtype)
+        if not fixed:
+            self._positions.clear()  # what has a gradient is about to change
         if fixed and key in self._positions:
             return self._positions[key]
         with torch.inference_mode(False), torch.set_grad_enabled(not fixed):
@@ -265,7 +273,15 @@ def load_pretrained(name: str) -> PreTrainedModel:
     """
     model_config = _read(name, AutoConfig.from_pretrained)
     _require_dinov2(name, model_config)
-    return _read(name, MODELS[model_config.model_type].from_pretrained, dtype=torch.float32)
+    reader = MODELS[model_config.model_type].from_pretrained
+    model, report = _read(name, reader, dtype=torch.float32, output_loading_info=True)
+    missing = sorted(set(report["missing_keys"]) - {"embeddings.mask_token"})
+    if missing:
+        raise InputError(
+            f"dino_model {name!r} lacks {len(missing)} weights that its config.json asks for, such as {missing[0]!r}; "
+            "use the config.json that belongs to the weights"
+        )
+    return model
 
 
 def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
@@ -334,11 +350,15 @@ def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the RGB channels that the backbone was trained with, in units of 0..1."""
     if config.backbone_weights == "pretrained":
         try:
-            processor, _ = ImageProcessingMixin.get_image_processor_dict(config.dino_model, local_files_only=True)
+            processor, _ = _read(config.dino_model, ImageProcessingMixin.get_image_processor_dict)
             return list(processor["image_mean"]), list(processor["image_std"])
-        except OSError:
+        except InputError:
             pass  # a folder with the model alone: DINOv2 was trained with ImageNet's statistics
     return list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
+
+
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What transformers raises for a model that is absent, damaged, or whose weights do not fit its config.json."""
 
 
 def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
@@ -346,11 +366,11 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
     if not Path(name).is_dir():
         try:
             return reader(name, local_files_only=True, **options)
-        except (OSError, ValueError):
+        except UNREADABLE:
             pass  # not in the cache, or not in full: ask the hub
     try:
         return reader(name, **options)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
@@ -362,7 +382,9 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
 
 def _require_dinov2(name: str, model_config: PreTrainedConfig) -> None:
     if model_config.model_type not in MODELS:
-        raise InputError(f"dino_model {name!r} is a {model_config.model_type!r} model; wanted one of {', '.join(MODELS)}")
+        raise InputError(
+            f"dino_model {name!r} is a {model_config.model_type!r} model; wanted one of {', '.join(MODELS)}"
+        )
 
 
 def _config_class(model_type: str) -> type[PreTrainedConfig]:

@@ -22,7 +22,7 @@ LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "f
 
 
 class StoppedByUser(Exception):
-    """Training was interrupted between two steps; its state is in the last checkpoint."""
+    """Training was interrupted. The message is one line that says where its state is and how to resume it."""
 
 
 class RunFiles(Checkpoint):
@@ -30,8 +30,9 @@ class RunFiles(Checkpoint):
 
     After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth`` and
     ``val_metrics_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth`` if no AP was higher; at the end
-    ``dino_detector_final.pth``. All hold the full training state. On the first Ctrl-C or SIGTERM the step is finished,
-    the last checkpoint written, and `StoppedByUser` raised; the second stops at once.
+    ``dino_detector_final.pth``. All hold the full training state. On the first Ctrl-C or SIGTERM the optimizer step is
+    finished, at the end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the
+    second stops at once.
 
     Args:
         output_dir: where files go.
@@ -39,14 +40,13 @@ class RunFiles(Checkpoint):
 
     def __init__(self, output_dir: Path) -> None:
         self.output_dir = output_dir
-        self.best_ap = -1.0
+        self.best_ap = float("-inf")
         self.images_seen = 0
         self.seconds_before = 0.0
         self.training_seconds = 0.0
         self._started = 0.0
         self._resumed_at = 0.0
         self._stop = False
-        self._handlers: dict[int, Any] = {}
 
     @property
     def seconds(self) -> float:
@@ -54,29 +54,33 @@ class RunFiles(Checkpoint):
         return self.seconds_before + time.monotonic() - self._started
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and take over interruptions where Python allows it."""
+        """Start the clock."""
         self._started = time.monotonic()
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._request_stop)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over interruptions where Python allows it; the trainer gives them back when it is done."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._request_stop)
+        self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate after the last epoch whatever the frequency; the trainer asks at the end of the epoch."""
-        self._resumed_at = time.monotonic()
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
+        """Not called for an epoch that is resumed in its middle."""
+        self._begin_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Count the images."""
         self.images_seen += len(batch.image_ids) * trainer.world_size
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop here if asked to: gradients are applied and the loader's position is that of the weights."""
-        between_steps = trainer.fit_loop.epoch_loop._should_accumulate() is False
-        if self._stop and between_steps:
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self._stop and between_steps and not trainer.is_last_batch:
+            self._pause()
             self._write(trainer, LAST)
-            raise StoppedByUser
+            self._leave()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluation is not training time."""
@@ -87,40 +91,34 @@ class RunFiles(Checkpoint):
         self._resumed_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch's files."""
+        """Write the epoch's files, and stop if asked to while there is something left to do."""
         self._pause()
         epoch = trainer.current_epoch + 1
         evaluated = epoch % trainer.check_val_every_n_epoch == 0
-        ap = pl_module.metrics.AP if evaluated else -1.0
-        is_best = evaluated and ap > self.best_ap
-        if is_best:
-            self.best_ap = ap
+        average_precision = pl_module.metrics.AP if evaluated else float("-inf")
+        is_best = average_precision > self.best_ap
+        self.best_ap = max(self.best_ap, average_precision)
         self._write(trainer, LAST)
-        if not trainer.is_global_zero or not evaluated:
-            return
-        self._copy(f"dino_detector_epoch_{epoch}.pth")
-        if is_best:
-            self._copy(BEST)
-        pl_module.metrics.write(
-            self.output_dir / f"val_metrics_epoch_{epoch}.json",
-            epoch=epoch,
-            step=trainer.global_step,
-            seconds=round(self.seconds, 1),
-            images_seen=self.images_seen,
-            images_per_second=round(self.images_seen / self.training_seconds, 1),
-            **peak_memory(pl_module.device),
-        )
+        if evaluated and trainer.is_global_zero:
+            self._copy(f"dino_detector_epoch_{epoch}.pth")
+            if is_best:
+                self._copy(BEST)
+            pl_module.metrics.write(
+                self.output_dir / f"val_metrics_epoch_{epoch}.json",
+                epoch=epoch,
+                step=trainer.global_step,
+                seconds=round(self.seconds, 1),
+                images_seen=self.images_seen,
+                images_per_second=round(self.images_seen / self.training_seconds, 1),
+                **peak_memory(pl_module.device),
+            )
+        if self._stop and epoch < trainer.max_epochs:
+            self._leave()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The state after the last epoch is the final one."""
         if trainer.is_global_zero:
             self._copy(FINAL)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give interruptions back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on counting."""
@@ -138,6 +136,12 @@ class RunFiles(Checkpoint):
         self.seconds_before = state_dict["seconds"]
         self.training_seconds = state_dict["training_seconds"]
 
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        """Evaluate after the last epoch whatever the frequency; the trainer asks at the end of the epoch."""
+        self._resumed_at = time.monotonic()
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
     def _pause(self) -> None:
         now = time.monotonic()
         self.training_seconds += now - self._resumed_at
@@ -145,9 +149,15 @@ class RunFiles(Checkpoint):
 
     def _request_stop(self, number: int, frame: Any) -> None:
         if self._stop:
-            raise KeyboardInterrupt
+            self._leave()
         self._stop = True
-        log.warning("stopping after this step, with everything saved; once more stops at once and loses the epoch")
+        log.warning("stopping when this step or evaluation is done, with everything saved; once more stops at once")
+
+    def _leave(self) -> None:
+        last = self.output_dir / LAST
+        if last.exists():
+            raise StoppedByUser(f"stopped; resume with the same settings and --checkpoint {last}")
+        raise StoppedByUser("stopped before anything was saved")
 
     def _write(self, trainer: Trainer, name: str) -> None:
         beside = self.output_dir / f".{name}.tmp"

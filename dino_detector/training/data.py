@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lightning import LightningDataModule
@@ -43,20 +44,33 @@ class DetectionData(LightningDataModule):
         Raises:
             InputError: for anything wrong with them that can be known before an image is decoded.
         """
+        paths = config.data
+        needed = ["train_images", "train_annotations"] * training + ["val_images", "val_annotations"]
+        missing = [f"--{name}" for name in needed if getattr(paths, name) is None]
+        if missing:
+            raise InputError(f"no data: {' and '.join(missing)} must be given")
         train = None
-        val = _read(config.data.val_annotations, config.data.val_images)
+        val = _read(paths.val_annotations, paths.val_images)
         if training:
-            train = _read(config.data.train_annotations, config.data.train_images)
+            train = _read(paths.train_annotations, paths.train_images)
             train.require_boxes()
             check_categories(val.categories, known=train.categories, source=val.path, known_source=train.path)
         return cls(config=config, train_annotations=train, val_annotations=val)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of each process in an epoch."""
+        images = math.ceil(len(self.train_annotations.images) / self.trainer.world_size)
+        return math.ceil(images / self.config.training.batch_size)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented batches of this process; unreadable images are replaced and reported."""
         data, training = self.config.data, self.config.training
         size = {"image_size": data.image_size, "resize_mode": data.resize_mode}
         transforms = (
-            training_transforms(**size, augmentation=Augmentation()) if data.augmentation else evaluation_transforms(**size)
+            training_transforms(**size, augmentation=Augmentation())
+            if data.augmentation
+            else evaluation_transforms(**size)
         )
         dataset = CocoDetection(
             images_dir=data.train_images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -86,17 +87,25 @@ class DetectorModule(LightningModule):
             torch.distributed.all_gather_object(gathered, self._results)
         self._results = {}
         by_image = {image_id: results for share in gathered for image_id, results in share.items()}
-        results = [result for image_id in sorted(by_image) for result in by_image[image_id]]
-        self.metrics = coco_metrics(self.trainer.datamodule.val_annotations.ground_truth, results, image_ids=by_image)
+        annotations = self.trainer.datamodule.val_annotations
+        results = [
+            result
+            for image_id in sorted(by_image)
+            for result in by_image[image_id]
+            if result["category_id"] in annotations.categories.ids  # the file may lack classes of the training data
+        ]
+        self.metrics = coco_metrics(annotations.ground_truth, results, image_ids=by_image)
         for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
             self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW whose rates follow warm-up and cosine over all steps of the run."""
+        # The trainer's own estimate would open the loader before the trainer knows where a resumed run goes on.
+        steps = math.ceil(self.trainer.datamodule.batches_per_epoch / self.trainer.accumulate_grad_batches)
         optimizer = build_optimizer(self.detector, self.settings)
         schedule = warmup_cosine(
             optimizer,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=self.trainer.max_epochs * steps,
             warmup_fraction=self.settings.training.warmup_fraction,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,31 @@
+"""Object detection on a frozen DINOv2 backbone: LoRA adapters, a DETR-like decoder, small checkpoints.
+
+Example:
+    >>> from dino_detector import Detector
+    >>> detector = Detector.load("outputs/dino_detector_final.pth")  # doctest: +SKIP
+    >>> detections = detector.predict("street.jpg")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dino_detector.config import Config
+    from dino_detector.models.detector import Detector
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Detector", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use, so that importing the package costs nothing."""
+    if name == "Detector":
+        from dino_detector.models.detector import Detector
+
+        return Detector
+    if name == "Config":
+        from dino_detector.config import Config
+
+        return Config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""``dino-detector <command>``: one thin front over the commands of the toolkit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from dino_detector import __version__
+from dino_detector.command import configure_logging, run_command
+from dino_detector.errors import InputError, nearest
+
+PROG = "dino-detector"
+COMMANDS = {
+    "train": "train a detector on images with COCO annotations",
+    "evaluate": "COCO metrics of a checkpoint on validation images",
+    "predict": "detect objects in a picture or a folder of pictures",
+    "demo": "generate a small data set, train on it, and show what comes out",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: the command and its flags; None takes those of the process.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _dispatch(list(argv)))
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        raise InputError(f"give a command: {', '.join(COMMANDS)}; see {PROG} --help")
+    name, *rest = argv
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"{PROG} {__version__}")
+        return 0
+    if name not in COMMANDS:
+        kind = "flag" if name.startswith("-") else "command"
+        raise InputError(f"unknown {kind} {name}{nearest(name, [*COMMANDS, '--help', '--version'])}")
+    return _load(name)(rest)
+
+
+def _help() -> str:
+    listed = "\n".join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())
+    return (
+        f"usage: {PROG} COMMAND [--SETTING VALUE ...]\n\n"
+        "Object detection on a frozen DINOv2 backbone, with data in COCO format.\n\n"
+        f"commands:\n{listed}\n\n"
+        f"{PROG} COMMAND --help lists the settings of a command; {PROG} --version prints the version."
+    )
+
+
+def _load(name: str) -> Callable[[list[str]], int]:
+    """The function of a command; each imports what it needs only when it is called."""
+    prog = f"{PROG} {name}"
+    if name == "train":
+        from dino_detector.train import main as train_main
+
+        return lambda argv: train_main(argv, prog=prog)
+    if name == "evaluate":
+        from dino_detector.train import evaluate_main
+
+        return lambda argv: evaluate_main(argv, prog=prog)
+    if name == "predict":
+        from dino_detector.predict import main as predict_main
+
+        return lambda argv: predict_main(argv, prog=prog)
+    configure_logging()
+    from dino_detector.demo import main as demo_main
+
+    return demo_main
+
+
+if __name__ == "__main__":
+    sys.exit(main())

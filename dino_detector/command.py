@@ -1,0 +1,66 @@
+"""How a command of the toolkit ends, and what it says on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+from dino_detector.errors import InputError
+
+INPUT_ERROR = 2
+INTERRUPTED = 130
+"""exit codes; 130 is a shell's code for Ctrl-C"""
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code, 0 where it returns None.
+
+    An `InputError` is one line on stderr and code 2, Ctrl-C one line and code 130. Anything else is a bug of ours and
+    keeps its traceback.
+    """
+    try:
+        return command() or 0
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return INPUT_ERROR
+    except KeyboardInterrupt:
+        return report_interruption()
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into sys.exit(1) once its trainer runs.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return report_interruption()
+        raise
+
+
+def report_interruption(message: str = "interrupted") -> int:
+    """Say that the user stopped the command, and how to go on; returns the exit code."""
+    print(message, file=sys.stderr)
+    return INTERRUPTED
+
+
+class ProgressSafeHandler(logging.Handler):
+    """Writes messages to stdout, above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message as it is, with its level before it from warnings on."""
+        from tqdm import tqdm
+
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(level + self.format(record), file=sys.stdout)
+
+
+def configure_logging() -> None:
+    """Show what this package logs, and quieten the libraries below it: their hints are about code, not about data.
+
+    To be called before they are imported.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[ProgressSafeHandler()])
+    logging.getLogger("dino_detector").setLevel(logging.INFO)
+    # Lightning sets the level of its topmost loggers when it is imported, so those below are set here.
+    for library in ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightning.fabric.utilities"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", module="lightning")

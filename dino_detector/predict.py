@@ -1,0 +1,160 @@
+"""The command ``predict``: detections of a detector in a picture or a folder of pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_detector.arguments import SettingsParser
+from dino_detector.command import configure_logging, run_command
+from dino_detector.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dino_detector.models.detector import Detector
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""files of a folder that are taken for pictures, upper or lower case"""
+RESULTS = "predictions.json"
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What to detect in, with what, and where the results go."""
+
+    image_or_folder: Path
+    """a picture, or a folder whose pictures are read in the order of their names"""
+    checkpoint: Path
+    """any checkpoint that training wrote"""
+    output_dir: Path = Path("outputs/predictions")
+    """folder for the pictures with boxes and predictions.json"""
+    threshold: float = 0.5
+    """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has the best 100 of each picture"""
+    batch_size: int = 8
+    """pictures that run at once"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps"""
+    dino_model: str | None = None
+    """name or folder of the base model, where it is not the one the checkpoint names"""
+
+
+def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
+    """Write a picture with boxes for each picture, and all detections in COCO's results format.
+
+    Args:
+        argv: the command line without the command.
+        prog: the command as the user types it.
+    """
+
+    def command() -> None:
+        parser = SettingsParser(
+            [PredictSettings],
+            prog=prog,
+            description="Detect objects in a picture or a folder of pictures. Writes each picture with its boxes, and "
+            f"{RESULTS} in the COCO results format with the file name of each detection's picture.",
+            positional="image_or_folder",
+        )
+        given = parser.parse(argv)
+        settings = PredictSettings(**{name: entry.value for name, entry in given.items()})
+        pictures = _check(settings)
+        configure_logging()
+        _predict(settings, pictures)
+
+    return run_command(command)
+
+
+def find_pictures(path: Path) -> list[Path]:
+    """The picture itself, or the pictures directly in a folder, by name; other files are left out.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such picture or folder; correct the path")
+    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file())
+    if not pictures:
+        raise InputError(f"{path}: holds no pictures ({', '.join(EXTENSIONS)})")
+    return pictures
+
+
+def _check(settings: PredictSettings) -> list[Path]:
+    """The pictures, once all that can be known to be wrong has been looked for."""
+    if not 0 <= settings.threshold <= 1:
+        raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
+    if settings.batch_size < 1:
+        raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
+    pictures = find_pictures(settings.image_or_folder)
+    output_dir = settings.output_dir
+    if output_dir.resolve() == pictures[0].parent.resolve():
+        raise InputError(f"{output_dir}: is where the pictures are, and they would be overwritten; change --output_dir")
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output_dir}: cannot be made a folder ({error.strerror}); change --output_dir") from error
+    return pictures
+
+
+def _predict(settings: PredictSettings, pictures: list[Path]) -> None:
+    from dino_detector.models.detector import Detector
+    from dino_detector.validate import write_results
+
+    detector = Detector.load(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
+    print(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} in {settings.image_or_folder}")
+    numbered = list(enumerate(pictures, start=1))
+    results: list[dict[str, Any]] = []
+    broken: list[str] = []
+    for start in range(0, len(numbered), settings.batch_size):
+        batch = list(_readable(numbered[start : start + settings.batch_size], broken))
+        if batch:
+            results += _detect(detector, batch, settings)
+    write_results(settings.output_dir / RESULTS, results)
+    print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
+    if broken:
+        others = f"; {len(broken) - 1} more could not be read" if len(broken) > 1 else ""
+        raise InputError(f"{broken[0]}{others}; the results of the other pictures are complete")
+
+
+def _readable(numbered: Sequence[tuple[int, Path]], broken: list[str]) -> Iterator[tuple[int, Path, Tensor]]:
+    """Number, path and pixels ``[3, H, W]`` of each picture that can be read; for others the reason is appended."""
+    from dino_detector.data.images import read_image
+
+    for number, path in numbered:
+        try:
+            yield number, path, read_image(path)
+        except InputError as error:
+            broken.append(str(error))
+
+
+def _detect(
+    detector: Detector, batch: Sequence[tuple[int, Path, Tensor]], settings: PredictSettings
+) -> list[dict[str, Any]]:
+    """Write and report the pictures of a batch; returns their COCO results."""
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from dino_detector.analysis.pictures import draw_detections
+    from dino_detector.validate import coco_results
+
+    results = []
+    found = detector.detect([image for _, _, image in batch])
+    for (number, path, image), detections in zip(batch, found, strict=True):
+        rows = coco_results(number, detections, detector.categories)
+        results += [{**row, "file_name": path.name} for row in rows]
+        shown = detections.above(settings.threshold)
+        picture = draw_detections(
+            to_pil_image(image),
+            shown.to_supervision(detector.categories),
+            categories=detector.categories,
+            scores=True,
+        )
+        known = path.suffix.lower() in EXTENSIONS
+        picture.save(settings.output_dir / (path.name if known else f"{path.name}.png"))
+        counts = Counter(shown.labels.tolist())
+        listed = ", ".join(f"{counts[label]} {detector.categories.name(label)}" for label in sorted(counts))
+        print(f"{path.name}: {listed or 'nothing'}")
+    return results

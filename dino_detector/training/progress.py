@@ -1,0 +1,55 @@
+"""What a run says while it trains: one line an epoch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class EpochLines(Callback):
+    """Logs the mean loss, the AP where the epoch was evaluated, the pace, and the time left.
+
+    The pace counts evaluation and loading too: it is what the user waits for.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting, also in the middle of an epoch that is resumed."""
+        self._begin()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss where it is; reading it here would make the device wait."""
+        self._losses.append(outputs["loss"].detach())
+        self._images += len(batch.image_ids) * trainer.world_size
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """This epoch has an AP to tell."""
+        self._evaluated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the line."""
+        seconds = time.monotonic() - self._started
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
+        loss = sum(self._losses).item() / len(self._losses)
+        parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {loss:.3f}"]
+        if self._evaluated:
+            parts.append(f"AP {pl_module.metrics.AP:.3f}  AP50 {pl_module.metrics.AP50:.3f}")
+        parts += [f"{self._images / seconds:.1f} images/s", f"{timedelta(seconds=round(seconds * (epochs - epoch)))} left"]
+        if trainer.is_global_zero:
+            log.info("  ".join(parts))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._started = time.monotonic()
+        self._losses: list[Tensor] = []
+        self._images = 0
+        self._evaluated = False

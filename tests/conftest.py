@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def write_dinov2() -> Callable[..., Path]:
+    """Writes a tiny DINOv2 of random weights as a Hugging Face folder: 4 layers, width 32, patch 14, 4 x 4 positions."""
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    def write(folder: Path, *, registers: int = 0, seed: int = 0, **settings: Any) -> Path:
+        shape = {
+            "hidden_size": 32,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "mlp_ratio": 2,
+            "image_size": 56,
+            "patch_size": 14,
+        } | settings
+        if registers:
+            model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=registers, **shape))
+        else:
+            model = Dinov2Model(Dinov2Config(**shape))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():  # the usual start has biases and registers of zero, which would hide their loss
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        model.save_pretrained(folder)
+        processor = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DINOv2 without registers."""
+    return write_dinov2(tmp_path_factory.mktemp("dinov2"))
+
+
+@pytest.fixture(scope="session")
+def dinov2_registers_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DINOv2 with 3 registers."""
+    return write_dinov2(tmp_path_factory.mktemp("dinov2_registers"), registers=3)
+
+
+@pytest.fixture(scope="session")
+def dinov2_swiglu_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DINOv2 with the feed-forward network of the giant model."""
+    return write_dinov2(tmp_path_factory.mktemp("dinov2_swiglu"), use_swiglu_ffn=True)

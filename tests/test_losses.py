@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert, generalized_box_iou
+
+from dino_detector.config import Config, LossConfig
+from dino_detector.losses import LossTerms, SetCriterion, build_criterion
+from dino_detector.targets import Targets
+
+
+@pytest.fixture
+def criterion() -> SetCriterion:
+    return build_criterion(Config())
+
+
+def focal(logit: float, wanted: int) -> float:
+    """The focal loss of one query and class by its formula, with alpha 0.25 and gamma 2."""
+    probability = 1 / (1 + math.exp(-logit))
+    if wanted:
+        return -0.25 * (1 - probability) ** 2 * math.log(probability)
+    return -0.75 * probability**2 * math.log(1 - probability)
+
+
+def one_pair() -> tuple[Tensor, Tensor, Targets]:
+    """Two queries, two classes, one box that query 1 fits; IoU 0.6 and L1 0.1, as in the test of the matching cost."""
+    logits = torch.tensor([[[[-1.0, 0.5], [0.25, 2.0]]]])
+    boxes = torch.tensor([[[[0.1, 0.1, 0.1, 0.1], [0.5, 0.5, 0.4, 0.4]]]])
+    return logits, boxes, Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
+
+
+def random_batch(counts: list[int], *, layers: int = 2, queries: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Targets]:
+    torch.manual_seed(seed)
+    images = len(counts)
+    logits = torch.randn(layers, images, queries, 3)
+    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.1
+    truth = Targets.pad(
+        [torch.rand(count, 4) * 0.4 + 0.1 for count in counts], [torch.randint(3, (count,)) for count in counts]
+    )
+    return logits, boxes, truth
+
+
+def rows(truth: Targets, images: slice) -> Targets:
+    return Targets(*(column[images] for column in truth))
+
+
+def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCriterion):
+    terms = criterion(*one_pair())
+    expected = focal(-1.0, 0) + focal(0.5, 0) + focal(0.25, 0) + focal(2.0, 1)
+    torch.testing.assert_close(terms.classification, torch.tensor([expected]))
+    torch.testing.assert_close(terms.bbox, torch.tensor([0.1]))
+    torch.testing.assert_close(terms.giou, torch.tensor([1 - 0.6]))
+
+
+def test_total_is_the_weighted_sum_over_terms_and_layers():
+    terms = LossTerms(torch.tensor([1.0, 2.0]), torch.tensor([0.1, 0.2]), torch.tensor([0.5, 0.25]))
+    weights = LossConfig(loss_weight_class=1.0, loss_weight_bbox=10.0, loss_weight_giou=4.0)
+    torch.testing.assert_close(terms.total(weights), torch.tensor(3.0 + 3.0 + 3.0))
+
+
+def test_losses_are_divided_by_the_boxes_of_the_batch(criterion: SetCriterion):
+    logits, boxes, truth = one_pair()
+    twice = Targets(*(torch.cat([column, column]) for column in truth))
+    terms = criterion(logits.expand(-1, 2, -1, -1), boxes.expand(-1, 2, -1, -1), twice)
+    alone = criterion(logits, boxes, truth)
+    for batch_term, term in zip(terms, alone, strict=True):
+        torch.testing.assert_close(batch_term, term)
+
+
+def test_each_layer_has_the_loss_it_would_have_alone(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([2, 0, 3], layers=3)
+    terms = criterion(logits, boxes, truth)
+    for layer in range(3):
+        alone = criterion(logits[layer : layer + 1], boxes[layer : layer + 1], truth)
+        for term, own in zip(terms, alone, strict=True):
+            torch.testing.assert_close(term[layer], own[0])
+
+
+def test_box_losses_are_those_of_the_matched_pairs(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([2, 3], layers=1)
+    matches = criterion.matcher(logits, boxes, truth)
+    predicted = boxes[0, matches.image, matches.query]
+    wanted = truth.boxes_cxcywh[matches.image, matches.target]
+    overlaps = generalized_box_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"))
+    terms = criterion(logits, boxes, truth)
+    torch.testing.assert_close(terms.bbox[0], (predicted - wanted).abs().sum() / 5)
+    torch.testing.assert_close(terms.giou[0], (1 - overlaps.diag()).sum() / 5)
+
+
+def test_perfect_predictions_cost_nothing(criterion: SetCriterion):
+    _, _, truth = random_batch([3])
+    boxes = truth.boxes_cxcywh[None].clone()
+    logits = torch.full((1, 1, 3, 3), -40.0).scatter(-1, truth.labels[None, :, :, None], 40.0)
+    terms = criterion(logits, boxes, truth)
+    torch.testing.assert_close(torch.cat(list(terms)), torch.zeros(3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [0], [0, 3, 0]])
+def test_images_without_boxes_give_finite_losses_and_gradients(criterion: SetCriterion, counts: list[int]):
+    logits, boxes, truth = random_batch(counts)
+    logits.requires_grad_()
+    boxes.requires_grad_()
+    criterion(logits, boxes, truth).total(LossConfig()).backward()
+    assert logits.grad.isfinite().all()
+    assert boxes.grad.isfinite().all()
+    empty = torch.tensor(counts) == 0
+    assert (logits.grad[:, empty] > 0).all()  # every class is pushed down
+    assert (boxes.grad[:, empty] == 0).all()
+    assert (boxes.grad != 0).any() == (sum(counts) > 0)
+
+
+def test_a_batch_without_boxes_is_normalised_by_one(criterion: SetCriterion):
+    _, boxes, truth = random_batch([0], layers=1, queries=2)
+    terms = criterion(torch.full((1, 1, 2, 3), 0.5), boxes, truth)
+    torch.testing.assert_close(terms.classification, torch.tensor([6 * focal(0.5, 0)]))
+
+
+def test_order_of_boxes_does_not_matter(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([4])
+    order = [2, 0, 3, 1]
+    shuffled = Targets(truth.boxes_cxcywh[:, order], truth.labels[:, order], truth.valid)
+    for term, permuted in zip(criterion(logits, boxes, truth), criterion(logits, boxes, shuffled), strict=True):
+        torch.testing.assert_close(term, permuted)
+
+
+def test_padding_does_not_matter(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([2, 4])
+    junk = Targets(
+        torch.where(truth.valid[..., None], truth.boxes_cxcywh, 0.3), torch.where(truth.valid, truth.labels, 2), truth.valid
+    )
+    for term, padded in zip(criterion(logits, boxes, truth), criterion(logits, boxes, junk), strict=True):
+        torch.testing.assert_close(term, padded)
+
+
+def test_settings_reach_the_matcher_and_the_focal_loss():
+    config = Config().replace(set_cost_class=1.5, set_cost_bbox=2.5, set_cost_giou=3.5, focal_alpha=0.4, focal_gamma=1.0)
+    criterion = build_criterion(config)
+    matcher = criterion.matcher
+    assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou) == (1.5, 2.5, 3.5)
+    assert (matcher.focal_alpha, matcher.focal_gamma) == (criterion.focal_alpha, criterion.focal_gamma) == (0.4, 1.0)
+    assert {field.name for field in dataclasses.fields(LossConfig)} >= {"focal_alpha", "focal_gamma"}
+
+
+COUNTS = [3, 1, 0, 5]
+"""Boxes of the four images that the distributed test shares out: 4 to the first process, 5 to the second."""
+
+
+def gradient_of_shared_weights(images: slice) -> Tensor:
+    """Gradient for weights that all images share, as a network's are, from some of the images."""
+    logits, boxes, truth = random_batch(COUNTS, seed=3)
+    weights = torch.zeros(7, requires_grad=True)
+    terms = build_criterion(Config())(logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images))
+    terms.total(LossConfig()).backward()
+    return weights.grad
+
+
+def gradient_in_one_of_two_processes(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    gradient = gradient_of_shared_weights(slice(0, 2) if rank == 0 else slice(2, 4))
+    torch.save(gradient, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_gradient_averaged_over_processes_equals_that_of_one_process(tmp_path: Path):
+    torch.multiprocessing.spawn(gradient_in_one_of_two_processes, args=(str(tmp_path),), nprocs=2)
+    gradients = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    torch.testing.assert_close(sum(gradients) / 2, gradient_of_shared_weights(slice(0, 4)))
+    assert not torch.allclose(*gradients)

@@ -1,0 +1,184 @@
+"""A run that was stopped and resumed is the run that was never stopped: same batches, same rates, same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dino_detector.training.checkpoints import StoppedByUser
+
+STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
+
+
+
+
+class Recorder(Callback):
+    """Notes epoch, position, image ids and learning rates of every batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple] = []
+        self.steps = 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        self.batches.append((trainer.current_epoch, batch_idx, tuple(batch.image_ids), rates))
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.steps += 1
+
+
+class Interrupt(Callback):
+    """Presses Ctrl-C when a hook is reached for an epoch and, for batches, a position."""
+
+    def __init__(self, hook: str, epoch: int, batch: int | None = None, number: int = signal.SIGINT) -> None:
+        self.hook, self.epoch, self.batch, self.number = hook, epoch, batch, number
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if self.hook == "batch" and (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_start(self, trainer, module):
+        if self.hook == "validation" and trainer.current_epoch == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two nested structures hold bitwise the same tensors and equal values."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def assert_same_end(resumed: dict[str, Any], unbroken: dict[str, Any]) -> None:
+    assert resumed.keys() == unbroken.keys()
+    for name in STATE:
+        if name in unbroken:
+            assert same(resumed[name], unbroken[name]), name
+    counted = [checkpoint["callbacks"]["RunFiles"] for checkpoint in (resumed, unbroken)]
+    assert counted[0]["best_ap"] == counted[1]["best_ap"]
+    assert counted[0]["images_seen"] == counted[1]["images_seen"] == 7 * 3
+    assert resumed["global_step"] == unbroken["global_step"]
+
+
+DROPOUT = {"decoder_dropout": 0.2}
+LORA = {"train_backbone": "lora", "lora_dropout": 0.3}
+ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
+
+
+@pytest.mark.parametrize(
+    ("changes", "interruptions", "stopped_after"),
+    [
+        pytest.param(DROPOUT, [Interrupt("batch", 1, 1)], [6], id="dropout"),
+        pytest.param(DROPOUT, [Interrupt("batch", 1, 1, signal.SIGTERM)], [6], id="sigterm"),
+        pytest.param(DROPOUT | ACCUMULATE, [Interrupt("batch", 0, 3)], [6], id="accumulation"),
+        pytest.param(LORA | {"augmentation": True, "num_workers": 2}, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
+        pytest.param({"ema_decay": 0.0}, [Interrupt("batch", 2, 1)], [10], id="no-average"),
+        pytest.param(DROPOUT, [Interrupt("batch", 0, 3)], [4], id="last-batch-of-an-epoch"),
+        pytest.param(DROPOUT, [Interrupt("validation", 1)], [8], id="validation"),
+        pytest.param(
+            DROPOUT | ACCUMULATE,
+            [Interrupt("batch", 0, 1), Interrupt("batch", 0, 5), Interrupt("batch", 1, 6), Interrupt("batch", 2, 0)],
+            [3, 3, 8, 3],
+            id="four-times",
+        ),
+    ],
+)
+def test_resumed_run_ends_with_the_same_weights(tmp_path, train, settings, changes, interruptions, stopped_after):
+    changes = {"warmup_fraction": 0.3, "val_frequency": 2, **changes}
+    whole = Recorder()
+    unbroken = train(tmp_path / "unbroken", whole, **changes)
+
+    seen: list[tuple] = []
+    steps, last = 0, None
+    for interruption, expected in zip(interruptions, stopped_after, strict=True):
+        part = Recorder()
+        with pytest.raises(StoppedByUser, match=r"--checkpoint .*dino_detector_last\.pth"):
+            train(tmp_path / "parts", part, interruption, **changes, checkpoint=last)
+        assert len(part.batches) == expected
+        last = tmp_path / "parts" / "dino_detector_last.pth"
+        seen += part.batches
+        steps += part.steps
+    rest = Recorder()
+    resumed = train(tmp_path / "parts", rest, **changes, checkpoint=last)
+
+    assert seen + rest.batches == whole.batches
+    assert steps + rest.steps == whole.steps
+    assert_same_end(resumed.checkpoint("final"), unbroken.checkpoint("final"))
+    assert resumed.metrics == unbroken.metrics
+    written = [sorted(file.name for file in run.folder.iterdir() if file.is_file()) for run in (resumed, unbroken)]
+    assert written[0] == written[1]
+
+
+def test_epoch_checkpoint_resumes_into_another_folder(tmp_path, train):
+    whole, rest = Recorder(), Recorder()
+    unbroken = train(tmp_path / "unbroken", whole, **DROPOUT)
+    checkpoint = unbroken.folder / "dino_detector_epoch_2.pth"
+    resumed = train(tmp_path / "resumed", rest, **DROPOUT, checkpoint=checkpoint)
+    assert rest.batches == whole.batches[8:]
+    assert_same_end(resumed.checkpoint("final"), unbroken.checkpoint("final"))
+
+
+def test_longer_run_continues_a_finished_one(tmp_path, train):
+    finished = train(tmp_path, epochs=1)
+    more = Recorder()
+    train(tmp_path, more, checkpoint=finished.folder / "dino_detector_final.pth", epochs=2)
+    assert [(epoch, batch) for epoch, batch, *_ in more.batches] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert sorted(file.name for file in tmp_path.glob("*epoch*.pth")) == [
+        "dino_detector_epoch_1.pth",
+        "dino_detector_epoch_2.pth",
+    ]
+
+
+def test_last_partial_accumulation_is_not_dropped(tmp_path, train):
+    recorder = Recorder()
+    train(tmp_path, recorder, **ACCUMULATE, epochs=1)
+    assert len(recorder.batches) == 7
+    assert recorder.steps == 3
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order(tmp_path, train):
+    recorder = Recorder()
+    train(tmp_path, recorder, epochs=2)
+    orders = [[i for epoch, _, ids, _ in recorder.batches if epoch == wanted for i in ids] for wanted in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) == [20, 25, 30, 35, 40, 45, 50]
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_signal_handlers_are_given_back(tmp_path, train, stops):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    if stops:
+        with pytest.raises(StoppedByUser):
+            train(tmp_path, Interrupt("batch", 0, 0), epochs=1)
+    else:
+        train(tmp_path, epochs=1)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_interruption_in_the_last_epoch_end_loses_nothing(tmp_path, train):
+    train(tmp_path, Interrupt("validation", 0), epochs=1)
+    assert (tmp_path / "dino_detector_final.pth").exists()
+
+
+def test_second_interruption_stops_at_once(tmp_path, train):
+    class Twice(Interrupt):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.current_epoch == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    recorder = Recorder()
+    with pytest.raises(StoppedByUser, match=r"dino_detector_last\.pth"):
+        train(tmp_path, recorder, Twice("batch", 1))
+    assert len(recorder.batches) == 5
+    state = torch.load(tmp_path / "dino_detector_last.pth", weights_only=True)
+    assert state["global_step"] == 4
