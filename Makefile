@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv; the first time this downloads PyTorch and takes some minutes."
 	.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check torch torchvision -e '.[dev]' \
-		| awk '/^(Collecting|Installing|Successfully)/ { print; fflush() }'
+		| awk '/^(Collecting|Installing|Successfully)/ { print substr($$0, 1, 100); fflush() }'
 	@touch $@
 
 demo: install  ## generate a small data set, train on it, evaluate, and draw what is found
@@ -34,6 +34,6 @@ format: install  ## format and sort imports
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-clean:  ## remove .venv, caches and outputs
-	rm -rf .venv outputs build dist *.egg-info .pytest_cache .ruff_cache
+clean:  ## remove .venv and caches; outputs stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
 	find dino_detector tests -name __pycache__ -type d -prune -exec rm -rf {} +

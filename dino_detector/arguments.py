@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import yaml
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError, nearest
@@ -139,11 +142,8 @@ class SettingsParser:
             yield name, value, flag
 
     def _read_file(self, path: Path) -> dict[str, Given]:
-        import jsonargparse
-        import yaml
-
         try:
-            contents = jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
+            contents = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
         except FileNotFoundError:
             raise InputError(f"{path}: no such settings file; correct --config") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -154,6 +154,15 @@ class SettingsParser:
             if name not in self.settings:
                 raise InputError(f"{path}: unknown setting {name!r}{nearest(str(name), self.settings)}")
         return {name: Given(value, f"{path}: {name}") for name, value in contents.items()}
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Takes ``1e-4`` for a number, as YAML 1.2 does; YAML 1.1 wants ``1.0e-4``."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class _Converter:
@@ -225,6 +234,4 @@ def parse_config(argv: Sequence[str], *, prog: str, description: str) -> Config:
 
 def write_config(config: Config, path: Path) -> None:
     """Write all settings as YAML, for ``--config`` to read."""
-    import yaml
-
     path.write_text(yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True), encoding="utf-8")

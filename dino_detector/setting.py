@@ -50,7 +50,7 @@ class Setting(NamedTuple):
             text = f"one of {', '.join(self.choices)}"
         elif self.kind is list:
             (item,) = typing.get_args(self.type)
-            items = {int: "whole numbers", float: "numbers"}.get(item) or f"any of {', '.join(typing.get_args(item))}"
+            items = {int: "whole numbers", float: "numbers"}.get(item) or ", ".join(typing.get_args(item))
             text = f"a list of {items}, such as {_text(self.default)}"
         else:
             texts = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}

@@ -111,8 +111,9 @@ class Dinov2Backbone(nn.Module):
         if trainable != "full":
             model.requires_grad_(False)
         if trainable == "lora":
-            lora.layers_pattern = "layer"
-            lora.layers_to_transform = list(range(self.trunk_depth, depth))
+            # PEFT's own layers_to_transform is skipped for modules that are listed by their full names.
+            tail = tuple(f"encoder.layer.{index}." for index in range(self.trunk_depth, depth))
+            lora.target_modules = {name for name in lora.target_modules if name.startswith(tail)}
             inject_adapter_in_model(lora, model)
         self.train(self.training)
 

@@ -40,8 +40,7 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
                 "weight_decay": config.training.weight_decay if decay else 0.0,
             }
             for (part, decay), parameters in groups.items()
-        ],
-        fused=config.training.precision != "16",  # Lightning can't clip scaled gradients before a fused step
+        ]
     )
 
 

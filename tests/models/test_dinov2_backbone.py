@@ -228,7 +228,7 @@ def test_frozen_weights_never_change_in_training(dinov2_folder: Path):
         optimizer.zero_grad()
         backbone(images())[0].square().sum().backward()
         optimizer.step()
-    assert fingerprint(backbone.model) == base == fingerprint(load_pretrained(str(dinov2_folder)))
+    assert fingerprint(backbone.model) == base
     changed = {name for name, value in backbone.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "lora_" in name}
 
@@ -404,7 +404,9 @@ def test_a_wrong_architecture_setting_is_named(changes: dict[str, Any], message:
         random_architecture("facebook/dinov2-base", changes)
 
 
-@pytest.mark.parametrize(("size", "nearest"), [((500, 896), "490x896 or 504x896"), ((518, 10), "518x14 or 518x14")])
+@pytest.mark.parametrize(
+    ("size", "nearest"), [((500, 896), "490x896 or 504x896"), ((512, 512), "504 or 518")]
+)
 def test_an_input_size_that_the_patch_does_not_divide_is_refused(size: tuple[int, int], nearest: str):
     with pytest.raises(InputError, match=f"not a multiple of the backbone's patch of 14 pixels; use {nearest}"):
         check_image_size(ImageSize(*size), 14)
@@ -513,7 +515,8 @@ def test_a_filled_cache_serves_hub_names_without_network(dinov2_folder: Path, tm
     loaded, refused = run.stdout.strip().splitlines()
     base = backbone_of(dinov2_folder)
     assert loaded == f"{fingerprint(base.model)} ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3]) 32"
-    assert "thrown while requesting" not in run.stderr.split("dinov2-smal/")[0]  # the cached name asked nobody
+    assert "dinov2-smal/resolve" in run.stderr
+    assert "dinov2-small/resolve" not in run.stderr  # what is in the cache needs no request
     assert refused.startswith("dino_model 'facebook/dinov2-smal' can't be loaded: We couldn't connect to ")
     for remedy in ("check the name", "copy the model's folder", "hf download", "--backbone_weights random"):
         assert remedy in refused

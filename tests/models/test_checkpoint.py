@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino_detector.config import Config
+from dino_detector.data.categories import Categories
+from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import FORMAT, HEADER, CheckpointHeader, read_checkpoint
+
+
+@pytest.fixture
+def header() -> CheckpointHeader:
+    return CheckpointHeader(
+        config=Config().replace(image_size="504x896", dino_model="models/own", lora_layers=None, feature_layers=[5, -1]),
+        categories=Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush")),
+        mean=[0.5, 0.4, 0.3],
+        std=[0.2, 0.25, 0.3],
+        architecture={"model_type": "dinov2", "hidden_size": 32},
+        base_fingerprint="abc",
+    )
+
+
+@pytest.fixture
+def checkpoint(header: CheckpointHeader, tmp_path: Path) -> Path:
+    path = tmp_path / "detector.pth"
+    torch.save({HEADER: header.to_dict(), "state_dict": {"detector.weight": torch.ones(50)}}, path)
+    return path
+
+
+def test_header_survives_the_file(header: CheckpointHeader, checkpoint: Path):
+    read, contents = read_checkpoint(checkpoint)
+    assert read == header
+    assert torch.equal(contents["state_dict"]["detector.weight"], torch.ones(50))
+
+
+def test_header_holds_plain_values_only(header: CheckpointHeader):
+    def plain(value: object) -> bool:
+        if type(value) is dict:
+            return all(type(name) is str and plain(item) for name, item in value.items())
+        if type(value) is list:
+            return all(plain(item) for item in value)
+        return type(value) in (str, int, float, bool, type(None))
+
+    assert plain(header.to_dict())
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    path = tmp_path / "none.pth"
+    with pytest.raises(InputError, match=f"{path}: no such checkpoint; check --checkpoint"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_file_is_named(checkpoint: Path, share: float):
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InputError, match=f"{checkpoint}: not a readable checkpoint") as caught:
+        read_checkpoint(checkpoint)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_a_file_of_any_other_kind_is_named(tmp_path: Path, first: int):
+    path = tmp_path / "other.pth"
+    for content in (bytes([first]) + b"nothing of torch\n" * 3, b"\x80\x02" + bytes([first]) + b"abc." * 4):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"{path}: not a "):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{"model": torch.ones(3)}, [1, 2], torch.ones(3)])
+def test_a_checkpoint_of_another_program_is_named(tmp_path: Path, content: object):
+    path = tmp_path / "other.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=f"{path}: not a checkpoint of dino_detector"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
+    path = tmp_path / "code.pth"
+    torch.save({HEADER: Path("a path is an object that weights_only refuses")}, path)
+    with pytest.raises(InputError, match=f"{path}: not a readable checkpoint"):
+        read_checkpoint(path)
+
+
+def test_a_newer_format_is_named(header: CheckpointHeader, tmp_path: Path):
+    path = tmp_path / "newer.pth"
+    torch.save({HEADER: header.to_dict() | {"format": FORMAT + 1}}, path)
+    with pytest.raises(InputError, match=f"{path}: written by a newer dino_detector; upgrade"):
+        read_checkpoint(path)
+
+
+def test_a_setting_of_another_version_is_named_with_the_file(header: CheckpointHeader, tmp_path: Path):
+    path = tmp_path / "older.pth"
+    stored = header.to_dict()
+    stored["config"]["number_of_queries"] = 10
+    torch.save({HEADER: stored}, path)
+    with pytest.raises(InputError, match=f"{path}: unknown setting 'number_of_queries'"):
+        read_checkpoint(path)

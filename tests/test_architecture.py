@@ -1,0 +1,133 @@
+"""The shape of the house: which way arrows point, how long files are, and what is imported when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import dino_detector
+
+PACKAGE = Path(dino_detector.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = [
+    {"errors"},
+    {"config", "targets", "boxes", "detections"},
+    {"matching"},
+    {"losses"},
+    {"data"},
+    {"models"},
+    {"training", "validate", "analysis"},
+]
+"""From the ground up: a unit imports from floors below, or its own. Units that are named nowhere are commands, on top."""
+
+HEAVY = {"torch", "torchvision", "transformers", "peft", "lightning", "supervision", "faster_coco_eval", "scipy", "numpy"}
+LATE = {"supervision", "lightning", "faster_coco_eval", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
+
+LINES_OF_PACKAGE = 6_000
+LINES_OF_FILE = 400
+
+
+def unit(path: Path) -> str:
+    """The module or subpackage of the package's top level that a file belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def floor(name: str) -> int:
+    return next((level for level, units in enumerate(FLOORS) if name in units), len(FLOORS))
+
+
+def for_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(node: ast.AST, *, inside_functions: bool) -> Iterator[str]:
+    """Full names of the modules that code imports when it runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"line {child.lineno}: imports are absolute"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif for_type_checking(child) or (
+            not inside_functions and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ):
+            continue
+        else:
+            yield from imports(child, inside_functions=inside_functions)
+
+
+def own_units(path: Path) -> set[str]:
+    """Units of this package that a file imports, at its top or in a function."""
+    names = (name.split(".") for name in imports(ast.parse(path.read_text()), inside_functions=True))
+    return {parts[1] for parts in names if parts[0] == "dino_detector" and len(parts) > 1}
+
+
+def test_the_arrows_are_read_at_all():
+    assert {"config", "data", "detections", "errors", "models"} <= own_units(PACKAGE / "models" / "detector.py")
+    assert {"matching", "boxes", "targets"} <= own_units(PACKAGE / "losses.py")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent != PACKAGE or path.name != "__init__.py"], ids=str)
+def test_nothing_imports_from_above(path: Path):
+    above = {name for name in own_units(path) if floor(name) > floor(unit(path))}
+    assert not above, f"{unit(path)} imports {', '.join(above)}"
+
+
+def test_units_do_not_import_each_other_in_circles():
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        if unit(path) != "__init__":
+            arrows.setdefault(unit(path), set()).update(own_units(path) - {unit(path)})
+    TopologicalSorter(arrows).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    ("lower", "forbidden"),
+    [
+        ("data", {"models", "losses", "matching", "training", "validate", "analysis"}),
+        ("models", {"losses", "matching", "training", "validate", "analysis"}),
+        ("losses", {"data", "models", "training"}),
+        ("matching", {"losses", "data", "models", "training"}),
+    ],
+)
+def test_the_arrows_of_the_design_hold(lower: str, forbidden: set[str]):
+    for path in FILES:
+        if unit(path) == lower:
+            assert not own_units(path) & forbidden, path
+
+
+def test_there_are_no_junk_drawers():
+    drawers = {"utils", "util", "helpers", "helper", "misc", "common", "tools"}
+    assert not [path for path in FILES if path.stem in drawers or path.parent.name in drawers]
+
+
+def test_files_and_package_stay_within_their_line_budget():
+    lines = {path.relative_to(PACKAGE): len(path.read_text().splitlines()) for path in FILES}
+    assert {path: count for path, count in lines.items() if count > LINES_OF_FILE} == {}
+    assert sum(lines.values()) <= LINES_OF_PACKAGE
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if unit(path) in {"models", "losses", "matching", "boxes"}], ids=str)
+def test_models_losses_and_matching_do_not_load_what_only_the_edges_need(path: Path):
+    loaded = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), inside_functions=False)}
+    assert not loaded & LATE
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, dino_detector; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & (HEAVY | LATE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_only_commands_print(path: Path):
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    prints = any(isinstance(function, ast.Name) and function.id == "print" for function in calls)
+    assert not prints or floor(unit(path)) == len(FLOORS)

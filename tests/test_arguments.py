@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dino_detector.arguments import SettingsParser, parse_config, parse_settings, write_config
+from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
+from dino_detector.errors import InputError
+
+
+def parse(*argv: str) -> Config:
+    return parse_config(argv, prog="train", description="Train.")
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse(*argv)
+    return str(caught.value)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_empty_command_line_is_the_defaults() -> None:
+    assert parse() == Config()
+
+
+def test_every_setting_has_a_flag_a_help_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    for name in Config().flat():
+        assert f" --{name} " in text
+    assert "--train_backbone {lora,full,none}" in text
+    assert "--feature_scales A,B,... feature levels" in text
+    assert "(default: 2,1,0.5)" in text
+    assert "--lora_dropout X dropout on the input of the adapters (default: 0)" in text
+    assert "--accumulate_batches N" in text
+    assert "--only_evaluate {true,false}" in text
+    for noise in ("<class", "Union", "Literal", "None", "Path(", "[]"):
+        assert noise not in text
+
+
+def test_help_groups_settings_by_their_dataclass(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    lines = capsys.readouterr().out.splitlines()
+    title = lines.index("The neck, the DETR-like decoder and its heads:")
+    section = "\n".join(lines[title : title + 5])
+    assert "--num_queries" in section
+    assert "--epochs" not in section
+
+
+def test_help_lists_only_what_is_shown_but_all_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {"checkpoint": "the file", "seed": ""}
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"], prog="evaluate", description="Evaluate.", shown=shown)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--checkpoint PATH the file" in text
+    assert "(default: 42)" in text
+    assert "--epochs" not in text
+    assert parse_settings(["--epochs", "3"], prog="evaluate", description="Evaluate.", shown=shown)["epochs"].value == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--epochs", "3"], "epochs", 3),
+        (["--epochs=3"], "epochs", 3),
+        (["--epochs", "3", "--epochs", "4"], "epochs", 4),
+        (["--learning_rate", "1e-4"], "learning_rate", 1e-4),
+        (["--learning_rate", "1"], "learning_rate", 1.0),
+        (["--precision", "32"], "precision", "32"),
+        (["--image_size", "518"], "image_size", "518"),
+        (["--image_size", "504x896"], "image_size", "504x896"),
+        (["--dino_model", "5"], "dino_model", "5"),
+        (["--output_dir", "out puts/a #1"], "output_dir", "out puts/a #1"),
+        (["--val_images", "123"], "val_images", "123"),
+        (["--lora_layers", "null"], "lora_layers", None),
+        (["--lora_targets", "query"], "lora_targets", ["query"]),
+        (["--lora_targets", "[query, mlp]"], "lora_targets", ["query", "mlp"]),
+        (["--feature_layers", "-1"], "feature_layers", [-1]),
+        (["--feature_layers", "2,5,-1"], "feature_layers", [2, 5, -1]),
+        (["--feature_scales", "[4,2,.5]"], "feature_scales", [4.0, 2.0, 0.5]),
+    ],
+)
+def test_a_flag_sets_its_setting_and_nothing_else(argv: list[str], name: str, value: object) -> None:
+    assert parse(*argv).flat() == Config().flat() | {name: value}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"hidden_size": 192, "layer_norm_eps": 1e-6}', "{hidden_size: 192, layer_norm_eps: 1e-6}"]
+)
+def test_a_mapping_is_json_or_yaml(text: str) -> None:
+    config = parse("--backbone_weights", "random", "--backbone_architecture", text)
+    assert config.backbone.backbone_architecture == {"hidden_size": 192, "layer_norm_eps": 1e-6}
+
+
+def test_image_size_is_height_by_width() -> None:
+    assert parse("--image_size", "504x896").data.image_size == ImageSize(height=504, width=896)
+
+
+@pytest.mark.parametrize("name", ["use_deformable", "only_evaluate", "lightweight", "augmentation"])
+def test_booleans_mean_what_they_say(name: str) -> None:
+    for text in ("false", "False", "FALSE"):
+        assert parse(f"--{name}", text).flat()[name] is False
+        assert parse(f"--{name}={text}").flat()[name] is False
+    for argv in ([f"--{name}", "true"], [f"--{name}", "True"], [f"--{name}"], [f"--{name}", "--epochs", "3"]):
+        assert parse(*argv).flat()[name] is True
+
+
+def test_flags_win_over_yaml_wherever_they_stand(in_tmp: Path) -> None:
+    Path("run.yaml").write_text("epochs: 7\nbatch_size: 3\n")
+    for argv in (["--config", "run.yaml", "--epochs", "9"], ["--epochs", "9", "--config=run.yaml"]):
+        assert parse(*argv).flat() == Config().flat() | {"epochs": 9, "batch_size": 3}
+
+
+def test_a_yaml_file_may_hold_nothing_but_a_null(in_tmp: Path) -> None:
+    Path("run.yaml").write_text("lora_layers: null\n")
+    assert parse("--config", "run.yaml").flat() == Config().flat() | {"lora_layers": None}
+
+
+def test_a_later_yaml_file_wins_over_an_earlier_one(in_tmp: Path) -> None:
+    Path("a.yaml").write_text("epochs: 7\nbatch_size: 3\n")
+    Path("b.yaml").write_text("epochs: 8\n")
+    assert parse("--config", "a.yaml", "--config", "b.yaml").flat() == Config().flat() | {"epochs": 8, "batch_size": 3}
+
+
+def test_yaml_values_are_read_as_their_settings_mean_them(in_tmp: Path) -> None:
+    Path("run.yaml").write_text(
+        "precision: 32\nlearning_rate: 1e-4\nimage_size: [504, 896]\nlora_layers: null\nuse_deformable: no\n"
+        "feature_scales: [2, 1]\ntrain_images: data/train\nbackbone_weights: random\n"
+        "backbone_architecture:\n  hidden_size: 192\n  layer_norm_eps: 1e-6\n"
+    )
+    settings = parse("--config", "run.yaml").flat()
+    assert settings == Config().flat() | {
+        "precision": "32",
+        "learning_rate": 1e-4,
+        "image_size": "504x896",
+        "lora_layers": None,
+        "use_deformable": False,
+        "feature_scales": [2.0, 1.0],
+        "train_images": "data/train",
+        "backbone_weights": "random",
+        "backbone_architecture": {"hidden_size": 192, "layer_norm_eps": 1e-6},
+    }
+
+
+@pytest.mark.parametrize("size", ["518", "504x896", "[504, 896]", "[518, 518]", "518.5", "[1, 2, 3]", "true"])
+def test_image_size_in_yaml(size: str, in_tmp: Path) -> None:
+    Path("run.yaml").write_text(f"image_size: {size}\n")
+    known = {"518": (518, 518), "504x896": (504, 896), "[504, 896]": (504, 896), "[518, 518]": (518, 518)}
+    if size in known:
+        assert parse("--config", "run.yaml").data.image_size == known[size]
+    else:
+        assert refusal("--config", "run.yaml").startswith("run.yaml: image_size must be a number of pixels or")
+
+
+def test_lightweight_replaces_defaults_only(in_tmp: Path) -> None:
+    preset = Config().flat() | LIGHTWEIGHT | {"lightweight": True}
+    assert parse("--lightweight").flat() == preset
+    Path("run.yaml").write_text("lightweight: true\nn_points: 8\nnum_queries: 60\n")
+    assert parse("--config", "run.yaml").flat() == preset | {"n_points": 8, "num_queries": 60}
+    model = "facebook/dinov2-base"
+    for argv in (["--lightweight", "--dino_model", model], ["--dino_model", model, "--lightweight"]):
+        assert parse(*argv).flat() == preset | {"dino_model": model}
+    mixed = parse("--num_queries", "70", "--config", "run.yaml")
+    assert mixed.flat() == preset | {"n_points": 8, "num_queries": 70}
+
+
+def test_a_flag_turns_off_a_preset_of_the_yaml_file(in_tmp: Path) -> None:
+    Path("run.yaml").write_text("lightweight: true\n")
+    assert parse("--config", "run.yaml", "--lightweight", "false") == Config()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--lightweight", "--image_size", "504x896", "--lora_layers", "null", "--train_images", "bilder/é 1"],
+        ["--backbone_weights", "random", "--backbone_architecture", '{"hidden_size": 192, "eps": 1e-06}'],
+        ["--dino_model", "5", "--learning_rate", "1e-5", "--val_images", "123", "--precision", "16"],
+        ["--only_evaluate", "--use_deformable", "false", "--feature_scales", "4", "--checkpoint", "yes"],
+    ],
+)
+def test_a_written_config_reads_back_the_same(argv: list[str], in_tmp: Path) -> None:
+    config = parse(*argv)
+    write_config(config, Path("config.yaml"))
+    assert parse("--config", "config.yaml") == config
+    assert yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")) == config.flat()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
+        (["--epoch", "3"], "unknown flag --epoch; did you mean --epochs?"),
+        (["--num-queries", "3"], "unknown flag --num-queries; did you mean --num_queries?"),
+        (["--zzz"], "unknown flag --zzz"),
+        (["-e", "3"], "unknown flag -e"),
+        (["stray"], "unexpected 'stray'; settings are given as --name value"),
+        (["epochs", "3"], "unexpected 'epochs'; settings are given as --name value; did you mean --epochs?"),
+        (["--epochs"], "--epochs needs a value: a whole number"),
+        (["--epochs", "--seed", "3"], "--epochs needs a value: a whole number"),
+        (["--checkpoint", ""], "--checkpoint needs a value: a path"),
+        (["--config"], "--config needs a value: a YAML file"),
+        (["--epochs", "ten"], "--epochs must be a whole number, not 'ten'"),
+        (["--epochs", "3.5"], "--epochs must be a whole number, not '3.5'"),
+        (["--epochs", "null"], "--epochs must be a whole number, not 'null'"),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--learning_rate", "fast"], "--learning_rate must be a number, not 'fast'"),
+        (["--learning_rate", "-1"], "--learning_rate must be above 0, not -1.0"),
+        (["--lora_layers", "all"], "--lora_layers must be a whole number, or null, not 'all'"),
+        (["--only_evaluate", "maybe"], "--only_evaluate must be true or false, not 'maybe'"),
+        (
+            ["--train_backbone", "lorra"],
+            "--train_backbone must be one of lora, full, none, not 'lorra'; did you mean lora?",
+        ),
+        (["--image_size", "5a"], "--image_size must be a number of pixels or HEIGHTxWIDTH, not '5a'"),
+        (
+            ["--lora_targets", "query,kee"],
+            "--lora_targets must be a list of query, key, value, output, mlp, such as query,value, not 'query,kee'",
+        ),
+        (["--hidden_dim", "30"], "--hidden_dim must be a multiple of num_heads (8), not 30"),
+        (["--config", "none.yaml"], "none.yaml: no such settings file; correct --config"),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(argv: list[str], message: str) -> None:
+    assert refusal(*argv) == message
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("epchs: 3", "run.yaml: unknown setting 'epchs'; did you mean epochs?"),
+        ("losses:\n  focal_alpha: 3", "run.yaml: unknown setting 'losses'"),
+        ("3: 4", "run.yaml: unknown setting 3"),
+        ("epochs: ten", "run.yaml: epochs must be a whole number, not 'ten'"),
+        ("epochs:", "run.yaml: epochs must be a whole number, not null"),
+        ("epochs: 0", "run.yaml: epochs must be at least 1, not 0"),
+        ("use_deformable: 1", "run.yaml: use_deformable must be true or false, not 1"),
+        ("lightweight: maybe", "run.yaml: lightweight must be true or false, not 'maybe'"),
+        ("- epochs", "run.yaml: holds no settings; write one on each line, such as epochs: 50"),
+        ("", "run.yaml: holds no settings; write one on each line, such as epochs: 50"),
+    ],
+)
+def test_a_mistake_in_a_yaml_file_names_the_file(contents: str, message: str, in_tmp: Path) -> None:
+    Path("run.yaml").write_text(contents)
+    assert refusal("--config", "run.yaml") == message
+
+
+@pytest.mark.parametrize("contents", [b"a: [", b"\xff\xfe\x00", b"a: b: c"])
+def test_a_file_that_is_not_yaml_is_refused(contents: bytes, in_tmp: Path) -> None:
+    Path("run.yaml").write_bytes(contents)
+    assert refusal("--config", "run.yaml").startswith("run.yaml: cannot be read as YAML (")
+
+
+@dataclasses.dataclass(frozen=True)
+class Meal:
+    """What to eat."""
+
+    dish: Path
+    """the dish"""
+    salt: float
+    """how much"""
+    plates: int = 2
+    """100 % of them"""
+
+
+def meal_parser() -> SettingsParser:
+    return SettingsParser([Meal], prog="cook", description="Cook.", positional="dish")
+
+
+def test_a_positional_setting_stands_anywhere() -> None:
+    for argv in (["soup", "--salt", "1"], ["--salt", "1", "soup"]):
+        given = meal_parser().parse(argv)
+        assert {name: entry.value for name, entry in given.items()} == {"dish": Path("soup"), "salt": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--salt", "1"], "DISH is missing; see cook --help"),
+        (["soup"], "--salt is missing; see cook --help"),
+        (["soup", "bread", "--salt", "1"], "unexpected 'bread'; settings are given as --name value"),
+        (["--dish", "soup", "--salt", "1"], "unknown flag --dish"),
+    ],
+)
+def test_a_missing_or_second_value_is_refused(argv: list[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        meal_parser().parse(argv)
+    assert str(caught.value) == message
+
+
+def test_usage_shows_what_must_be_given() -> None:
+    text = meal_parser().help()
+    assert text.startswith("usage: cook DISH --salt X [--config FILE] [--SETTING VALUE ...]\n")
+    assert "100 % of them (default: 2)" in text

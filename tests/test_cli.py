@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dino_detector
+from dino_detector import cli, train
+from dino_detector.command import run_command
+from dino_detector.errors import InputError
+
+DATA = ["--train_images", "a", "--train_annotations", "b", "--val_images", "c", "--val_annotations", "d"]
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+MISTAKES = [
+    ([], "give a command: train, evaluate, predict, demo; see dino-detector --help"),
+    (["trian"], "unknown command trian; did you mean train?"),
+    (["--hlp"], "unknown flag --hlp; did you mean --help?"),
+    (["train", "--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
+    (["train", "--config", "none.yaml"], "none.yaml: no such settings file; correct --config"),
+    (["train", *DATA[:4]], "training needs --val_images and --val_annotations; see --help"),
+    (["train", *DATA[2:]], "training needs --train_images; see --help"),
+    (["train", "--only_evaluate", *DATA], "evaluation needs --checkpoint; see --help"),
+    (["evaluate", "--checkpoint", "x"], "evaluation needs --val_images and --val_annotations; see --help"),
+    (["evaluate", "--epchs"], "unknown flag --epchs; did you mean --epochs?"),
+    (["predict"], "IMAGE_OR_FOLDER is missing; see dino-detector predict --help"),
+    (["predict", "a.jpg"], "--checkpoint is missing; see dino-detector predict --help"),
+    (["predict", "a.jpg", "--checkpiont", "x"], "unknown flag --checkpiont; did you mean --checkpoint?"),
+    (["predict", "none", "--checkpoint", "x"], "none: no such picture or folder; correct the path"),
+    (
+        ["predict", "none", "--checkpoint", "x", "--threshold", "2"],
+        "--threshold must be between 0 and 1, not 2.0",
+    ),
+    (["predict", "none", "--checkpoint", "x", "--batch_size", "0"], "--batch_size must be at least 1, not 0"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_code_2(
+    argv: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {message}\n"
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_and_help_import_no_torch() -> None:
+    commands = [argv for argv, _ in MISTAKES]
+    code = (
+        "import sys, contextlib, io\n"
+        "import dino_detector\n"
+        "assert not {'torch', 'jsonargparse'} & sys.modules.keys(), 'import dino_detector'\n"
+        "from dino_detector import Config, cli\n"
+        f"for argv in {commands!r}:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()):\n"
+        "        assert cli.main(argv) == 2, argv\n"
+        "for argv in (['--help'], ['train', '--help'], ['evaluate', '--help'], ['predict', '--help']):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "        cli.main(argv)\n"
+        "heavy = {'torch', 'torchvision', 'lightning', 'transformers', 'supervision', 'faster_coco_eval'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    run_python(code)
+
+
+def test_each_entry_point_gives_the_same_error() -> None:
+    for module, argv in (("dino_detector.train", []), ("dino_detector", ["train"]), ("dino_detector.cli", ["train"])):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *argv, "--epochs", "ten"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "error: --epochs must be a whole number, not 'ten'\n"
+
+
+def test_help_names_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("train", "evaluate", "predict", "demo"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)
+
+
+def test_help_of_a_command_names_it_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "evaluate", "predict"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, "--help"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: dino-detector {name} ")
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python3 -m dino_detector.train ")
+
+
+def test_help_of_evaluate_shows_what_evaluation_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("--checkpoint", "--val_images", "--val_annotations", "--batch_size", "--device", "--dino_model"):
+        assert flag in text
+    for flag in ("--epochs", "--learning_rate", "--only_evaluate", "--num_queries"):
+        assert flag not in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dino-detector {dino_detector.__version__}\n"
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Detektor"):
+        _ = dino_detector.Detektor
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `fit` and `evaluate` are called with, by command; neither does anything."""
+    import dino_detector.training.fit as runs
+
+    calls: dict[str, Any] = {}
+
+    class Numbers:
+        def write(self, path: Path, **extra: Any) -> None:
+            calls["written"] = path, extra
+
+    def fit(config: Any, *, callbacks: list[Any]) -> Numbers:
+        calls["fit"] = config
+        return Numbers()
+
+    def evaluate(config: Any, *, dino_model: str | None) -> Numbers:
+        calls["evaluate"] = config, dino_model
+        return Numbers()
+
+    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    monkeypatch.setattr("dino_detector.analysis.tables.metrics_table", lambda metrics: "TABLE")
+    monkeypatch.setattr("dino_detector.train.configure_logging", lambda: None)
+    return calls
+
+
+def test_training_gets_the_settings_and_prints_the_metrics(
+    seen: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", *DATA, "--epochs", "3"]) == 0
+    config = seen.pop("fit")
+    assert not seen
+    assert (config.training.epochs, config.data.val_annotations) == (3, Path("d"))
+    assert capsys.readouterr().out == "TABLE\n"
+
+
+@pytest.mark.parametrize("command", [["train", "--only_evaluate"], ["evaluate"]])
+def test_evaluation_uses_the_base_of_the_checkpoint_unless_one_is_given(
+    command: list[str], seen: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ["--checkpoint", "x.pth", *DATA[4:], "--output_dir", "out"]
+    assert cli.main([*command, *needed]) == 0
+    config, dino_model = seen["evaluate"]
+    assert (config.training.checkpoint, dino_model) == (Path("x.pth"), None)
+    assert seen["written"] == (Path("out/val_metrics.json"), {"checkpoint": "x.pth"})
+    assert capsys.readouterr().out == f"TABLE\n\nThe numbers are in {Path('out/val_metrics.json')}\n"
+    assert cli.main([*command, *needed, "--dino_model", "base"]) == 0
+    assert seen["evaluate"][1] == "base"
+    assert "fit" not in seen
+
+
+def test_a_stopped_run_says_how_to_go_on(
+    seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dino_detector.training.checkpoints import StoppedByUser
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise StoppedByUser("stopped; go on with --checkpoint last.pth")
+
+    monkeypatch.setattr("dino_detector.training.fit.fit", stop)
+    assert cli.main(["train", *DATA]) == 130
+    assert capsys.readouterr().err == "stopped; go on with --checkpoint last.pth\n"
+
+
+def raising(error: BaseException) -> Any:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_an_input_error_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raising(InputError("a.jpg: bad\n  (truncated)\n"))) == 2
+    assert capsys.readouterr().err == "error: a.jpg: bad (truncated)\n"
+
+
+def test_an_interruption_is_one_line_and_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped_by_lightning() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    for command in (raising(KeyboardInterrupt()), stopped_by_lightning):
+        assert run_command(command) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_other_errors_and_exits_pass() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()))
+    with pytest.raises(SystemExit) as stop:
+        run_command(raising(SystemExit(3)))
+    assert stop.value.code == 3

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dino_detector import config as config_module
+from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
+from dino_detector.errors import InputError, nearest
+
+GROUPS = [field.default_factory for field in dataclasses.fields(Config)]
+
+
+def test_a_name_means_one_setting_everywhere():
+    names = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+    assert len(names) == len(set(names))
+    assert set(Config().flat()) == set(names)
+
+
+def test_every_setting_has_a_docstring():
+    """The text under a field is its help on the command line."""
+    tree = ast.parse(inspect.getsource(config_module))
+    classes = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
+    for group in GROUPS:
+        body = classes[group.__name__]
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            if isinstance(node, ast.AnnAssign):
+                documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                assert documented, f"{group.__name__}.{node.target.id}"
+
+
+CHANGED: dict[str, Any] = {
+    "image_size": "504x896",
+    "resize_mode": "letterbox",
+    "lora_layers": None,
+    "lora_targets": ["key", "mlp"],
+    "feature_layers": [2, -1],
+    "backbone_weights": "random",
+    "backbone_architecture": {"hidden_size": 192},
+    "use_deformable": False,
+    "feature_scales": [4.0],
+    "focal_alpha": 0.5,
+    "backbone_learning_rate": 1e-5,
+    "output_dir": "runs/1",
+    "val_images": "images/val",
+}
+
+
+def test_settings_survive_the_flat_form():
+    flat = Config.from_flat(CHANGED).flat()
+    assert {name: flat[name] for name in CHANGED} == CHANGED
+    assert Config.from_flat(flat).flat() == flat
+    assert Config().replace(**CHANGED).flat() == flat
+
+
+def test_the_flat_form_is_plain(tmp_path: Path):
+    config = Config.from_flat(CHANGED | {"output_dir": Path("runs/1"), "val_images": Path("images/val")})
+    flat = config.flat()
+    assert json.loads(json.dumps(flat)) == flat
+    torch.save(flat, tmp_path / "flat.pt")
+    assert torch.load(tmp_path / "flat.pt", weights_only=True) == flat
+
+
+@pytest.mark.parametrize("settings", [{}, CHANGED, LIGHTWEIGHT])
+def test_a_config_equals_its_copy_through_the_flat_form(settings: dict[str, Any]):
+    config = Config.from_flat(settings)
+    assert Config.from_flat(config.flat()) == config
+    assert config.replace() == config
+
+
+def test_replacing_changes_that_setting_alone():
+    before, after = Config().flat(), Config().replace(epochs=3).flat()
+    assert {name for name in before if before[name] != after[name]} == {"epochs"}
+    assert after["epochs"] == 3
+
+
+def test_defaults_are_valid_and_so_is_the_lightweight_preset():
+    Config().validate()
+    light = Config.from_flat(LIGHTWEIGHT)
+    standard = Config()
+    assert (standard.decoder.num_queries, standard.decoder.decoder_layers, standard.decoder.hidden_dim) == (100, 6, 256)
+    assert (light.decoder.num_queries, light.decoder.decoder_layers) == (25, 2)
+    for name in ("hidden_dim", "n_points", "box_head_dim", "feedforward_dim"):
+        assert getattr(light.decoder, name) < getattr(standard.decoder, name)
+    assert light.backbone.lora_layers < standard.backbone.lora_layers
+    assert light.backbone.dino_model == "facebook/dinov2-small"
+
+
+def test_configs_do_not_share_their_lists():
+    first, second = Config(), Config()
+    assert first.decoder.feature_scales is not second.decoder.feature_scales
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.training.epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [("num_querys", "num_queries"), ("learning_rat", "learning_rate"), ("lora_layer", "lora_layers"), ("zzz", None)],
+)
+def test_an_unknown_setting_is_named_with_the_nearest(name: str, suggestion: str | None):
+    with pytest.raises(InputError) as caught:
+        Config.from_flat({name: 1})
+    expected = f"unknown setting {name!r}" + (f"; did you mean {suggestion}?" if suggestion else "")
+    assert str(caught.value) == expected
+
+
+def test_nearest_suggests_only_what_is_close():
+    assert nearest("epoch", ["epochs", "seed"]) == "; did you mean epochs?"
+    assert nearest("epoch", ["seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (518, (518, 518)),
+        ("518", (518, 518)),
+        (" 504x896 ", (504, 896)),
+        ("504X896", (504, 896)),
+        ([504, 896], (504, 896)),
+        ((504, 896), (504, 896)),
+        ([518], (518, 518)),
+        (ImageSize(504, 896), (504, 896)),
+    ],
+)
+def test_image_sizes_are_height_times_width(value: Any, size: tuple[int, int]):
+    parsed = ImageSize.parse(value)
+    assert (parsed.height, parsed.width) == size
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "0", -14, "518x", "x518", "1x2x3", "504 x 896", "5e2", 518.0, None, [1, 2, 3], [], ["a", 2], "504*896"]
+)
+def test_a_wrong_image_size_is_named(value: Any):
+    with pytest.raises(InputError, match="neither a number of pixels .518. nor HEIGHTxWIDTH .504x896.") as caught:
+        ImageSize.parse(value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [ImageSize(518, 518), ImageSize(504, 896)])
+def test_an_image_size_survives_its_text(size: ImageSize):
+    assert ImageSize.parse(str(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("num_queries", 0, "at least 1"),
+        ("epochs", 0, "at least 1"),
+        ("lora_rank", 0, "at least 1"),
+        ("num_workers", -1, "at least 0"),
+        ("set_cost_giou", -0.5, "at least 0"),
+        ("gradient_clip", -1.0, "at least 0"),
+        ("decoder_dropout", 1.0, "at least 0 and below 1"),
+        ("ema_decay", -0.1, "at least 0 and below 1"),
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "above 0"),
+        ("lora_alpha", 0.0, "above 0"),
+        ("focal_alpha", 1.0, "between 0 and 1"),
+        ("lora_layers", 0, "at least 1, or null"),
+        ("backbone_learning_rate", 0.0, "above 0, or null"),
+        ("lora_targets", [], "at least one projection"),
+        ("feature_layers", [], "at least one layer"),
+        ("feature_scales", [], "a list of 0.25, 0.5, 1, 2 or 4"),
+        ("feature_scales", [1.0, 3.0], "a list of 0.25, 0.5, 1, 2 or 4"),
+        ("num_heads", 7, "a multiple of num_heads (7)"),
+        ("backbone_architecture", {"hidden_size": 64}, "left out unless backbone_weights is random"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_is_wanted(name: str, value: Any, wanted: str):
+    with pytest.raises(InputError) as caught:
+        Config.from_flat({name: value})
+    message = str(caught.value)
+    shown = "hidden_dim must be a multiple of num_heads (7), not 256" if name == "num_heads" else None
+    assert message == (shown or f"{name} must be {wanted}, not {value!r}")
+
+
+def test_a_width_that_sine_encodings_cannot_share_is_refused():
+    with pytest.raises(InputError, match="hidden_dim must be a multiple of 4, for sine encodings of two axes, not 6"):
+        Config.from_flat({"hidden_dim": 6, "num_heads": 2})

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dino_detector import cli
+from dino_detector.config import Config
+from dino_detector.predict import find_pictures
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector of two categories with the ids 3 and 9."""
+    import torch
+
+    from dino_detector.data.categories import Categories
+    from dino_detector.models.detector import build_detector
+
+    architecture = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
+    config = Config.from_flat(
+        {
+            "backbone_weights": "random",
+            "backbone_architecture": architecture,
+            "train_backbone": "full",
+            "image_size": 56,
+            "num_queries": 60,
+            "decoder_layers": 1,
+            "hidden_dim": 32,
+            "feature_scales": [1.0],
+        }
+    )
+    torch.manual_seed(0)
+    detector = build_detector(config, categories=Categories(ids=(3, 9), names=("cell", "plate")))
+    path = tmp_path_factory.mktemp("checkpoint") / "detector.pth"
+    detector.save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, size in (("b.jpg", (60, 40)), ("a.PNG", (30, 80)), ("b.png", (50, 50))):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "more.jpg").mkdir()
+    return folder
+
+
+def predict(*argv: str | Path) -> int:
+    return cli.main(["predict", *map(str, argv), "--device", "cpu"])
+
+
+def test_each_picture_gets_its_own_file_and_all_detections_go_to_the_json(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert predict(pictures, "--checkpoint", checkpoint, "--output_dir", out, "--batch_size", "2") == 0
+    assert sorted(file.name for file in out.iterdir()) == ["a.PNG", "b.jpg", "b.png", "predictions.json"]
+    assert Image.open(out / "a.PNG").size == (30, 80)
+    assert Image.open(out / "b.jpg").size == (60, 40)
+    results = json.loads((out / "predictions.json").read_text())
+    assert [result["image_id"] for result in results] == [1] * 100 + [2] * 100 + [3] * 100
+    assert {(result["image_id"], result["file_name"]) for result in results} == {
+        (1, "a.PNG"),
+        (2, "b.jpg"),
+        (3, "b.png"),
+    }
+    assert {result["category_id"] for result in results} == {3, 9}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"3 pictures in {pictures}"
+    assert lines[1:4] == ["a.PNG: nothing", "b.jpg: nothing", "b.png: nothing"]
+    assert str(out) in lines[-1]
+
+
+def test_counts_and_boxes_are_of_what_reaches_the_threshold(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    predict(pictures / "b.png", "--checkpoint", checkpoint, "--output_dir", out)
+    untouched = np.asarray(Image.open(out / "b.png"))
+    results = json.loads((out / "predictions.json").read_text())
+    threshold = sorted(result["score"] for result in results)[-10]
+    capsys.readouterr()
+    predict(pictures / "b.png", "--checkpoint", checkpoint, "--output_dir", out, "--threshold", repr(threshold - 1e-7))
+    kept = [result["category_id"] for result in results if result["score"] >= threshold - 1e-7]
+    names = {3: "cell", 9: "plate"}
+    expected = ", ".join(f"{kept.count(key)} {name}" for key, name in names.items() if key in kept)
+    assert capsys.readouterr().out.splitlines()[1] == f"b.png: {expected}"
+    assert (untouched == np.asarray(Image.open(pictures / "b.png"))).all()
+    assert not (untouched == np.asarray(Image.open(out / "b.png"))).all()
+
+
+def test_a_broken_picture_is_named_at_the_end_and_the_others_are_done(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (pictures / "b.jpg").read_bytes()
+    (pictures / "aa.jpg").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out"
+    assert predict(pictures, "--checkpoint", checkpoint, "--output_dir", out) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"error: {pictures / 'aa.jpg'}: ")
+    results = json.loads((out / "predictions.json").read_text())
+    assert {(result["image_id"], result["file_name"]) for result in results} == {
+        (1, "a.PNG"),
+        (3, "b.jpg"),
+        (4, "b.png"),
+    }
+    assert sorted(file.name for file in out.iterdir()) == ["a.PNG", "b.jpg", "b.png", "predictions.json"]
+
+
+def test_the_pictures_are_never_overwritten(
+    pictures: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file.name: file.read_bytes() for file in pictures.iterdir() if file.is_file()}
+    for source, out in ((pictures, pictures), (pictures / "b.png", pictures / "more.jpg" / "..")):
+        assert predict(source, "--checkpoint", checkpoint, "--output_dir", out) == 2
+        assert "would be overwritten; change --output_dir" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in pictures.iterdir() if file.is_file()} == before
+
+
+def test_an_output_folder_that_is_a_file_is_refused(
+    pictures: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = pictures / "notes.txt"
+    assert predict(pictures, "--checkpoint", checkpoint, "--output_dir", out) == 2
+    assert capsys.readouterr().err == f"error: {out}: cannot be made a folder (File exists); change --output_dir\n"
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("not a picture")
+    assert predict(tmp_path, "--checkpoint", "x.pth", "--output_dir", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: holds no pictures (")
+
+
+def test_a_missing_checkpoint_is_one_line(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(pictures, "--checkpoint", tmp_path / "x.pth", "--output_dir", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'x.pth'}: no such checkpoint")
+
+
+def test_pictures_are_those_directly_in_the_folder_by_name(pictures: Path) -> None:
+    assert [file.name for file in find_pictures(pictures)] == ["a.PNG", "b.jpg", "b.png"]
+    assert find_pictures(pictures / "notes.txt") == [pictures / "notes.txt"]
