@@ -263,7 +263,9 @@ class Config:
             "a list of 0.25, 0.5, 1, 2 or 4",
         )
         decoder = self.decoder
-        require(decoder.hidden_dim % decoder.num_heads == 0, "hidden_dim", f"a multiple of num_heads ({decoder.num_heads})")
+        require(
+            decoder.hidden_dim % decoder.num_heads == 0, "hidden_dim", f"a multiple of num_heads ({decoder.num_heads})"
+        )
         require(decoder.hidden_dim % 4 == 0, "hidden_dim", "a multiple of 4, for sine encodings of two axes")
         require(
             self.backbone.backbone_weights == "random" or not self.backbone.backbone_architecture,

@@ -27,7 +27,17 @@ FLOORS = [
 ]
 """From the ground up: a unit imports from floors below, or its own. Units that are named nowhere are commands, on top."""
 
-HEAVY = {"torch", "torchvision", "transformers", "peft", "lightning", "supervision", "faster_coco_eval", "scipy", "numpy"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "lightning",
+    "supervision",
+    "faster_coco_eval",
+    "scipy",
+    "numpy",
+}
 LATE = {"supervision", "lightning", "faster_coco_eval", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_PACKAGE = 6_000
@@ -74,7 +84,9 @@ def test_the_arrows_are_read_at_all():
     assert {"matching", "boxes", "targets"} <= own_units(PACKAGE / "losses.py")
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent != PACKAGE or path.name != "__init__.py"], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent != PACKAGE or path.name != "__init__.py"], ids=str
+)
 def test_nothing_imports_from_above(path: Path):
     above = {name for name in own_units(path) if floor(name) > floor(unit(path))}
     assert not above, f"{unit(path)} imports {', '.join(above)}"
@@ -114,7 +126,9 @@ def test_files_and_package_stay_within_their_line_budget():
     assert sum(lines.values()) <= LINES_OF_PACKAGE
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if unit(path) in {"models", "losses", "matching", "boxes"}], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if unit(path) in {"models", "losses", "matching", "boxes"}], ids=str
+)
 def test_models_losses_and_matching_do_not_load_what_only_the_edges_need(path: Path):
     loaded = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), inside_functions=False)}
     assert not loaded & LATE

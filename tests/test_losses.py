@@ -34,7 +34,9 @@ def one_pair() -> tuple[Tensor, Tensor, Targets]:
     return logits, boxes, Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
 
 
-def random_batch(counts: list[int], *, layers: int = 2, queries: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Targets]:
+def random_batch(
+    counts: list[int], *, layers: int = 2, queries: int = 6, seed: int = 0
+) -> tuple[Tensor, Tensor, Targets]:
     torch.manual_seed(seed)
     images = len(counts)
     logits = torch.randn(layers, images, queries, 3)
@@ -131,14 +133,18 @@ def test_order_of_boxes_does_not_matter(criterion: SetCriterion):
 def test_padding_does_not_matter(criterion: SetCriterion):
     logits, boxes, truth = random_batch([2, 4])
     junk = Targets(
-        torch.where(truth.valid[..., None], truth.boxes_cxcywh, 0.3), torch.where(truth.valid, truth.labels, 2), truth.valid
+        torch.where(truth.valid[..., None], truth.boxes_cxcywh, 0.3),
+        torch.where(truth.valid, truth.labels, 2),
+        truth.valid,
     )
     for term, padded in zip(criterion(logits, boxes, truth), criterion(logits, boxes, junk), strict=True):
         torch.testing.assert_close(term, padded)
 
 
 def test_settings_reach_the_matcher_and_the_focal_loss():
-    config = Config().replace(set_cost_class=1.5, set_cost_bbox=2.5, set_cost_giou=3.5, focal_alpha=0.4, focal_gamma=1.0)
+    config = Config().replace(
+        set_cost_class=1.5, set_cost_bbox=2.5, set_cost_giou=3.5, focal_alpha=0.4, focal_gamma=1.0
+    )
     criterion = build_criterion(config)
     matcher = criterion.matcher
     assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou) == (1.5, 2.5, 3.5)
@@ -154,7 +160,9 @@ def gradient_of_shared_weights(images: slice) -> Tensor:
     """Gradient for weights that all images share, as a network's are, from some of the images."""
     logits, boxes, truth = random_batch(COUNTS, seed=3)
     weights = torch.zeros(7, requires_grad=True)
-    terms = build_criterion(Config())(logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images))
+    terms = build_criterion(Config())(
+        logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images)
+    )
     terms.total(LossConfig()).backward()
     return weights.grad
 

@@ -53,9 +53,13 @@ def cheapest_pairs(costs: Tensor) -> set[tuple[int, int]]:
     """Brute force over every assignment of ``min(Q, N)`` pairs."""
     queries, targets = costs.shape
     if queries >= targets:
-        options = [list(zip(chosen, range(targets), strict=True)) for chosen in itertools.permutations(range(queries), targets)]
+        options = [
+            list(zip(chosen, range(targets), strict=True)) for chosen in itertools.permutations(range(queries), targets)
+        ]
     else:
-        options = [list(zip(range(queries), chosen, strict=True)) for chosen in itertools.permutations(range(targets), queries)]
+        options = [
+            list(zip(range(queries), chosen, strict=True)) for chosen in itertools.permutations(range(targets), queries)
+        ]
     return set(min(options, key=lambda option: sum(costs[pair].item() for pair in option)))
 
 
@@ -164,11 +168,12 @@ def test_whole_batch_of_all_layers_is_one_copy_to_the_host(matcher: HungarianMat
     assert reads == ["cpu"]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["logits", "boxes"])
-def test_predictions_that_are_not_finite_are_reported(matcher: HungarianMatcher, value: float, where: str):
+@pytest.mark.parametrize(
+    ("where", "value"), [("logits", math.nan), ("logits", -math.inf), ("boxes", math.nan), ("boxes", math.inf)]
+)
+def test_predictions_that_are_not_finite_are_reported(matcher: HungarianMatcher, where: str, value: float):
     logits, boxes = random_predictions(1, 2, 3)
-    (logits if where == "logits" else boxes)[0, 1, 2] = value if where == "boxes" or math.isnan(value) else -value
+    {"logits": logits, "boxes": boxes}[where][0, 1, 2] = value
     with pytest.raises(FloatingPointError, match="diverged; lower --learning_rate"):
         matcher(logits, boxes, random_targets([1, 2]))
 

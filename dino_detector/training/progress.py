@@ -43,7 +43,10 @@ class EpochLines(Callback):
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {loss:.3f}"]
         if self._evaluated:
             parts.append(f"AP {pl_module.metrics.AP:.3f}  AP50 {pl_module.metrics.AP50:.3f}")
-        parts += [f"{self._images / seconds:.1f} images/s", f"{timedelta(seconds=round(seconds * (epochs - epoch)))} left"]
+        parts += [
+            f"{self._images / seconds:.1f} images/s",
+            f"{timedelta(seconds=round(seconds * (epochs - epoch)))} left",
+        ]
         if trainer.is_global_zero:
             log.info("  ".join(parts))
         self._begin()

@@ -404,9 +404,7 @@ def test_a_wrong_architecture_setting_is_named(changes: dict[str, Any], message:
         random_architecture("facebook/dinov2-base", changes)
 
 
-@pytest.mark.parametrize(
-    ("size", "nearest"), [((500, 896), "490x896 or 504x896"), ((512, 512), "504 or 518")]
-)
+@pytest.mark.parametrize(("size", "nearest"), [((500, 896), "490x896 or 504x896"), ((512, 512), "504 or 518")])
 def test_an_input_size_that_the_patch_does_not_divide_is_refused(size: tuple[int, int], nearest: str):
     with pytest.raises(InputError, match=f"not a multiple of the backbone's patch of 14 pixels; use {nearest}"):
         check_image_size(ImageSize(*size), 14)
@@ -423,7 +421,9 @@ def changed_copy(source: Path, target: Path, **settings: Any) -> Path:
     return target
 
 
-@pytest.mark.parametrize("read", [lambda name: load_pretrained(name), lambda name: model_config_of(BackboneConfig(name))])
+@pytest.mark.parametrize(
+    "read", [lambda name: load_pretrained(name), lambda name: model_config_of(BackboneConfig(name))]
+)
 def test_a_folder_of_another_kind_of_model_is_refused(dinov2_folder: Path, tmp_path: Path, read: Callable):
     folder = changed_copy(dinov2_folder, tmp_path / "vit", model_type="vit")
     with pytest.raises(InputError, match="vit' is a 'vit' model; wanted one of dinov2, dinov2_with_registers"):

@@ -149,17 +149,6 @@ def train(settings: Callable[..., Config]) -> Callable[..., Run]:
     return run
 
 
-@pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DINOv2 model with random weights, as a folder that pretrained weights are read from."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(3)
-    Dinov2Model(Dinov2Config(**TINY["backbone_architecture"])).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """More threads only wait for each other with models as small as these."""
