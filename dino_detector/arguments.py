@@ -1,237 +1,244 @@
-"""Settings from the command line and from YAML files, for any dataclasses whose field names are the flags.
-
-Values are given as ``--name value`` or ``--name=value``, never abbreviated, and in YAML files under the same names.
-jsonargparse converts them to the types of the fields; the docstrings of the fields are the help. Every mistake is an
-`InputError` that names the flag or the file.
-"""
+"""Settings from the command line and from YAML files: jsonargparse, with flags that win and errors of one line."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import re
+import typing
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import NoneType, UnionType
+from typing import Any, NamedTuple
 
 import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+from jsonargparse.typing import register_type
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError, nearest
-from dino_detector.setting import Setting, settings_of, title_of
+
+RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
+METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", list: "A,B,...", dict: "JSON"}
+WANTED = {
+    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"},
+    **{"list": "a list, such as [2,1]", "dict": 'a mapping, such as {"name": 1}', "NoneType": "null"},
+}
+"""types as jsonargparse's messages name them, for a person"""
 
 
-class Given(NamedTuple):
-    """A value that the user gave, and where: ``--epochs``, or ``run.yaml: epochs``."""
+class Settings(NamedTuple):
+    """Values by name, and where each that the user gave comes from: ``--`` or ``run.yaml:``, to put before its name."""
 
-    value: Any
-    origin: str
-
-
-class SettingsParser:
-    """Reads what the user gave for the settings of some dataclasses.
-
-    Args:
-        groups: dataclasses with a docstring for each field; each is a section of the help.
-        prog: the command as the user types it.
-        description: what the command does.
-        positional: setting that is given without its flag.
-        shown: settings that the help lists, and the text that replaces the help and default of each unless it is
-            empty. All settings are accepted; None lists all.
-    """
-
-    def __init__(
-        self,
-        groups: Sequence[type],
-        *,
-        prog: str,
-        description: str,
-        positional: str | None = None,
-        shown: Mapping[str, str] | None = None,
-    ) -> None:
-        self.groups = {title_of(group): settings_of(group) for group in groups}
-        self.settings = {setting.name: setting for settings in self.groups.values() for setting in settings}
-        self.prog = prog
-        self.description = description
-        self.positional = positional
-        self.shown = dict.fromkeys(self.settings, "") if shown is None else shown
-        assert self.settings.keys() >= self.shown.keys()
-        assert positional is None or positional in self.settings
-
-    def parse(self, argv: Sequence[str]) -> dict[str, Given]:
-        """The settings that are given, converted to their types; a flag wins over a YAML file wherever it stands.
-
-        Raises:
-            InputError: for whatever is unknown, of a wrong type or missing.
-            SystemExit: with code 0, after ``--help`` has been printed.
-        """
-        from_files: dict[str, Given] = {}
-        from_flags: dict[str, Given] = {}
-        for name, value, origin in self._read(argv):
-            if name == "config":
-                from_files |= self._read_file(Path(value))
-            else:
-                from_flags[name] = Given(value, origin)
-        given = from_files | from_flags
-        for name, setting in self.settings.items():
-            if setting.required and name not in given:
-                raise InputError(f"{self._flag(name)} is missing; see {self.prog} --help")
-        convert = _Converter(self.settings)
-        return {name: Given(convert(name, entry), entry.origin) for name, entry in given.items()}
-
-    def help(self) -> str:
-        """What ``--help`` prints."""
-        required = [
-            self._flag(setting.name) + ("" if setting.name == self.positional else f" {setting.metavar}")
-            for setting in self.settings.values()
-            if setting.required
-        ]
-        parser = argparse.ArgumentParser(
-            usage=" ".join([self.prog, *required, "[--config FILE]", "[--SETTING VALUE ...]"]),
-            description=self.description,
-            add_help=False,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
-        )
-        section = parser.add_argument_group("General")
-        section.add_argument("-h", "--help", action="store_true", help="show this help and exit")
-        section.add_argument("--config", metavar="FILE", help="YAML file of settings by these names; flags win over it")
-        for title, settings in self.groups.items():
-            section = parser.add_argument_group(title)
-            for setting in settings:
-                if setting.name not in self.shown:
-                    continue
-                text = (self.shown[setting.name] or setting.help_with_default).replace("%", "%%")
-                if setting.name == self.positional:
-                    section.add_argument(setting.name, metavar=self._flag(setting.name), help=text)
-                else:
-                    section.add_argument(f"--{setting.name}", metavar=setting.metavar, help=text)
-        return parser.format_help()
-
-    def _flag(self, name: str) -> str:
-        return name.upper() if name == self.positional else f"--{name}"
-
-    def _read(self, argv: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-        """Name, value and flag of each setting in the command line."""
-        flags = [self._flag(name) for name in (*self.settings, "config", "help") if name != self.positional]
-        positional = self.positional
-        tokens = deque(argv)
-        while tokens:
-            token = tokens.popleft()
-            if token in ("-h", "--help"):
-                print(self.help(), end="")
-                raise SystemExit(0)
-            if not token.startswith("-"):
-                if positional is None:
-                    hint = nearest(f"--{token}", flags)
-                    raise InputError(f"unexpected {token!r}; settings are given as --name value{hint}")
-                yield positional, token, self._flag(positional)
-                positional = None
-                continue
-            flag, equals, value = token.partition("=")
-            if flag not in flags:
-                raise InputError(f"unknown flag {flag}{nearest(flag, flags)}")
-            name = flag.removeprefix("--")
-            if not equals and tokens and not tokens[0].startswith("--"):
-                value = tokens.popleft()
-            elif not equals and name in self.settings and self.settings[name].type is bool:
-                value = "true"
-            if not value:
-                wanted = self.settings[name].wanted if name in self.settings else "a YAML file"
-                raise InputError(f"{flag} needs a value: {wanted}")
-            yield name, value, flag
-
-    def _read_file(self, path: Path) -> dict[str, Given]:
-        try:
-            contents = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such settings file; correct --config") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: cannot be read as YAML ({error}); correct the file or --config") from error
-        if not isinstance(contents, dict):
-            raise InputError(f"{path}: holds no settings; write one on each line, such as epochs: 50")
-        for name in contents:
-            if name not in self.settings:
-                raise InputError(f"{path}: unknown setting {name!r}{nearest(str(name), self.settings)}")
-        return {name: Given(value, f"{path}: {name}") for name, value in contents.items()}
+    values: dict[str, Any]
+    origins: dict[str, str]
 
 
-class _YamlLoader(yaml.SafeLoader):
-    """Takes ``1e-4`` for a number, as YAML 1.2 does; YAML 1.1 wants ``1.0e-4``."""
+class RunSettings(NamedTuple):
+    """The settings of a run, and the names of those that the user gave."""
 
-
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-class _Converter:
-    """Converts values to the types of their settings, from text or from what YAML makes of it."""
-
-    def __init__(self, settings: Mapping[str, Setting]) -> None:
-        import jsonargparse
-
-        self.settings = settings
-        self.parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False)
-        for setting in settings.values():
-            if setting.type is not ImageSize:
-                self.parser.add_argument(f"--{setting.name}", type=setting.type)
-
-    def __call__(self, name: str, given: Given) -> Any:
-        setting, value = self.settings[name], given.value
-        if setting.optional and value in (None, "null"):
-            return None
-        wrong = InputError(
-            f"{given.origin} must be {setting.wanted}, not {'null' if value is None else repr(value)}"
-            f"{nearest(str(value), setting.choices)}"
-        )
-        if value is None:  # which jsonargparse lets pass for any type
-            raise wrong
-        if setting.kind is list and isinstance(value, str) and not value.lstrip().startswith("["):
-            value = f"[{value}]"
-        if type(value) in (int, float) and setting.kind in (str, Literal):
-            value = str(value)  # `precision: 32` is a number to YAML
-        try:
-            if setting.type is ImageSize:
-                return ImageSize.parse(value)
-            return self.parser.parse_object({name: value}, defaults=False)[name]
-        except (argparse.ArgumentError, InputError) as error:
-            raise wrong from error
+    config: Config
+    given: frozenset[str]
 
 
 def parse_settings(
+    groups: Sequence[type],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    usage: str = "",
+    files: bool = False,
+    shown: Mapping[str, str] | None = None,
+) -> Settings:
+    """All settings of some dataclasses: flags win over files, files over the lightweight preset, that over defaults.
+
+    Args:
+        groups: dataclasses whose fields are the settings and whose docstrings are the help. A field without a default
+            is positional, or a required flag where it is ``kw_only``.
+        argv: the command line without the command.
+        prog: the command as the user types it.
+        description: what the command does.
+        usage: what must be given, for the usage line.
+        files: whether ``--config FILE`` is taken.
+        shown: settings that the help lists, and the text that replaces the help of each unless it is empty. All
+            settings are accepted; None lists all.
+
+    Raises:
+        InputError: for whatever is unknown, of a wrong type or missing.
+        SystemExit: with code 0, after ``--help`` or ``--print_config``.
+    """
+    fields = {item.name: group for group in groups for item in dataclasses.fields(group)}
+    hints = {name: typing.get_type_hints(group)[name] for name, group in fields.items()}
+    parser = _build_parser(groups, prog=prog, description=description, usage=usage, files=files)
+    for action in parser._actions:
+        _describe(action, hints.get(action.dest), shown)
+    paths, flags = _split(argv, hints | ({"config": Path} if files else {}))
+    with _explained(parser, "--"):
+        plain = [flag for flag in flags if not flag.startswith("--print_config")]
+        from_flags = parser.parse_args(plain, defaults=False).as_dict()
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such settings file; correct --config")
+        with _explained(parser, f"{path}: "):
+            from_file = parser.parse_path(path, defaults=False)
+            parser.validate(from_file, skip_unset=False)  # null is a value, which not every setting takes
+        values |= from_file.as_dict()
+        origins |= dict.fromkeys(from_file.as_dict(), f"{path}: ")
+    origins |= dict.fromkeys(from_flags, "--")
+    if (values | from_flags).get("lightweight"):
+        parser.set_defaults(LIGHTWEIGHT)
+    with _explained(parser, "--"):
+        chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
+    return Settings({name: chosen[name] for name in hints}, origins)
+
+
+def parse_config(
     argv: Sequence[str], *, prog: str, description: str, shown: Mapping[str, str] | None = None
-) -> dict[str, Given]:
-    """The settings of a run that the user gave, by name; arguments as for `SettingsParser`.
-
-    Raises:
-        InputError: for whatever is unknown or of a wrong type.
-        SystemExit: with code 0, after ``--help`` has been printed.
-    """
-    groups = [group.default_factory for group in dataclasses.fields(Config)]
-    return SettingsParser(groups, prog=prog, description=description, shown=shown).parse(argv)
-
-
-def build_config(given: Mapping[str, Given]) -> Config:
-    """All settings of a run: what was given wins over the lightweight preset, and that over defaults.
-
-    Raises:
-        InputError: for a value out of range, naming the flag or the file and name that gave it.
-    """
-    values = {name: entry.value for name, entry in given.items()}
-    preset = LIGHTWEIGHT if values.get("lightweight") else {}
+) -> RunSettings:
+    """The settings of a run, checked; arguments and errors as for `parse_settings`."""
+    values, origins = parse_settings(RUN_GROUPS, argv, prog=prog, description=description, files=True, shown=shown)
     try:
-        return Config.from_flat(preset | values)
+        return RunSettings(Config.from_flat(values), frozenset(origins))
     except InputError as error:
-        name, _, rest = str(error).partition(" ")
-        raise InputError(f"{given[name].origin} {rest}" if name in given else str(error)) from None
-
-
-def parse_config(argv: Sequence[str], *, prog: str, description: str) -> Config:
-    """`build_config` of `parse_settings`."""
-    return build_config(parse_settings(argv, prog=prog, description=description))
+        raise InputError(origins.get(str(error).split()[0], "") + str(error)) from None
 
 
 def write_config(config: Config, path: Path) -> None:
     """Write all settings as YAML, for ``--config`` to read."""
-    path.write_text(yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    parser = _build_parser(RUN_GROUPS)
+    path.write_text(parser.dump(parser.parse_object(config.flat()), skip_unset=False), encoding="utf-8")
+
+
+def _build_parser(
+    groups: Sequence[type], *, prog: str = "", description: str = "", usage: str = "", files: bool = False
+) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    register_type(ImageSize, deserializer=ImageSize.parse, deserializer_exceptions=(InputError,))
+    set_loader("settings", _load_yaml, exceptions=(yaml.YAMLError,))
+    parts = [prog, usage, "[--config FILE]" if files else "", "[--SETTING VALUE ...]"]
+    parser = ArgumentParser(
+        prog=prog,
+        description=description,
+        usage=" ".join(part for part in parts if part),
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
+        exit_on_error=False,
+        allow_abbrev=False,
+        parser_mode="settings",
+    )
+    if files:
+        help_of_config = "YAML file of settings by these names; flags win over it"
+        parser.add_argument("--config", action="config", metavar="FILE", help=help_of_config)
+    for group in groups:
+        parser.add_class_arguments(group, nested_key=None, as_positional=True)
+    return parser
+
+
+def _load_yaml(text: str) -> Any:
+    """YAML in which ``precision: 32`` is not a number."""
+    contents = get_loader("yaml")(text)
+    if isinstance(contents, dict) and type(contents.get("precision")) is int:
+        contents["precision"] = str(contents["precision"])
+    return contents
+
+
+def _describe(action: argparse.Action, hint: Any, shown: Mapping[str, str] | None) -> None:
+    """Make the help of a flag short: what it does and its default, without Python's types."""
+    if "--print_config" in action.option_strings:
+        action.metavar, action.help = "", "print all settings as YAML, for a file of your own, and exit"
+    if hint is None:
+        return
+    alternatives = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    (kind,) = (typing.get_origin(kind) or kind for kind in alternatives if kind is not NoneType)
+    action.metavar = METAVARS.get(kind, action.metavar) if action.option_strings else action.dest.upper()
+    action.option_strings = action.option_strings[:1]  # without --name+, which appends to a list
+    text, default = action.help, action.default
+    if action.required:
+        text += " (required)" if action.option_strings else ""
+    elif default not in (None, {}) or kind in (int, float):
+        text += f" (default: {_text(default)})"
+    if shown is not None:
+        text = (shown[action.dest] or text) if action.dest in shown else None
+    action.help = argparse.SUPPRESS if text is None else text.replace("%", "%%")
+
+
+def _text(value: Any) -> str:
+    """A default as the user would write it."""
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Files after ``--config``, and the other flags as ``--name=value``: ``--name`` for true, ``2,1`` for ``[2,1]``."""
+    files, flags = [], []
+    tokens = deque(argv)
+    while tokens:
+        token = tokens.popleft()
+        flag, equals, value = token.partition("=")
+        if not flag.startswith("--") or flag[2:] not in hints:
+            flags.append(token)
+            continue
+        hint = hints[flag[2:]]
+        if not equals and tokens and not tokens[0].startswith("--"):
+            value = tokens.popleft()
+        elif not equals and hint is bool:
+            value = "true"
+        if not value:
+            raise InputError(f"{flag} needs a value; see --help")
+        if typing.get_origin(hint) is list and not value.startswith("["):
+            value = f"[{value}]"
+        if flag == "--config":
+            files.append(value)
+        else:
+            flags.append(f"{flag}={value}")
+    return files, flags
+
+
+@contextmanager
+def _explained(parser: ArgumentParser, origin: str) -> Iterator[None]:
+    """Turn what jsonargparse raises into an `InputError` of one line that begins with the origin."""
+    try:
+        yield
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise InputError(_explain(str(error), parser, origin)) from error
+
+
+def _explain(message: str, parser: ArgumentParser, origin: str) -> str:
+    file = "" if origin == "--" else origin
+    if match := re.match("unrecognized arguments: ([^ =]+)", message):
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        if match[1].startswith("-"):
+            return f"unknown flag {match[1]}{nearest(match[1], flags)}"
+        return f"unexpected {match[1]!r}; settings are given as --name value{nearest(f'--{match[1]}', flags)}"
+    if match := re.match("the following arguments are required: (.*)", message):
+        return f"missing: {match[1]}; usage: {parser.usage}"
+    if match := re.match("Option '(.*)' is not accepted", message):
+        return f"{file}unknown setting {match[1]!r}{nearest(match[1], [action.dest for action in parser._actions])}"
+    if message.startswith("Unexpected config"):
+        return f"{file}holds no settings; write one on each line, such as epochs: 50"
+    if match := re.match(r"Problems parsing config: (.*)|('utf-8' codec .*)", message, re.DOTALL):
+        return f"{file}cannot be read as YAML ({match[1] or match[2]}); correct the file or --config"
+    if match := re.match(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL):
+        return origin + _explain_value(match[1], match[2])
+    return file + message
+
+
+def _explain_value(name: str, reason: str) -> str:
+    if match := re.match("Not of type ImageSize: (.*)", reason):
+        return match[1]
+    value = re.search("(?:Got|Given) value: (.*)", reason, re.DOTALL)
+    kinds = re.findall(r"(?:Expected a|Not of type) (?:<class ')?(typing\.Literal\[.*?\]|\w+)", reason)
+    if value is None or not kinds:
+        return f"{name}: {reason}"
+    choices = [choice for kind in kinds for choice in re.findall("'(.*?)'", kind)]
+    wanted = [f"one of {', '.join(choices)}" if "[" in kind else WANTED.get(kind, kind) for kind in kinds]
+    text = "null" if value[1] == "None" else repr(value[1])
+    return f"{name} must be {' or '.join(wanted)}, not {text}{nearest(value[1], choices)}"

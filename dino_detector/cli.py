@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dino_detector import __version__
-from dino_detector.command import configure_logging, run_command
+from dino_detector.command import run_command
 from dino_detector.errors import InputError, nearest
 
 PROG = "dino-detector"
@@ -69,10 +69,9 @@ def _load(name: str) -> Callable[[list[str]], int]:
         from dino_detector.predict import main as predict_main
 
         return lambda argv: predict_main(argv, prog=prog)
-    configure_logging()
     from dino_detector.demo import main as demo_main
 
-    return demo_main
+    return lambda argv: demo_main(argv, prog=prog)
 
 
 if __name__ == "__main__":

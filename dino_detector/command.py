@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from dino_detector.errors import InputError
+from dino_detector.errors import InputError, StoppedByUser
 
 INPUT_ERROR = 2
 INTERRUPTED = 130
@@ -18,25 +18,26 @@ INTERRUPTED = 130
 def run_command(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code, 0 where it returns None.
 
-    An `InputError` is one line on stderr and code 2, Ctrl-C one line and code 130. Anything else is a bug of ours and
-    keeps its traceback.
+    An `InputError` is one line on stderr and code 2, Ctrl-C and `StoppedByUser` one line and code 130. Anything else is
+    a bug of ours and keeps its traceback.
     """
     try:
         return command() or 0
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return INPUT_ERROR
+    except StoppedByUser as stop:
+        return _report_interruption(str(stop))
     except KeyboardInterrupt:
-        return report_interruption()
+        return _report_interruption()
     except SystemExit as stop:
         # Lightning turns Ctrl-C into sys.exit(1) once its trainer runs.
         if isinstance(stop.__context__, KeyboardInterrupt):
-            return report_interruption()
+            return _report_interruption()
         raise
 
 
-def report_interruption(message: str = "interrupted") -> int:
-    """Say that the user stopped the command, and how to go on; returns the exit code."""
+def _report_interruption(message: str = "interrupted") -> int:
     print(message, file=sys.stderr)
     return INTERRUPTED
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dino_detector.arguments import parse_settings
+from dino_detector.command import configure_logging, run_command
+from dino_detector.config import Config, DemoSettings
+
 if TYPE_CHECKING:
-    from dino_detector.config import Config
     from dino_detector.data.sample import SampleFiles
     from dino_detector.models.detector import Detector
 
@@ -16,17 +19,29 @@ PICTURES = 8
 SCORE = 0.4
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Generate the sample, train on it from scratch, evaluate, draw, and tell what is where."""
-    parser = argparse.ArgumentParser(
-        prog="dino-detector demo",
-        description="Generate a small data set, train a small detector on it from scratch, evaluate it and draw what it "
-        "finds. Takes about two minutes on two CPU cores and needs no network.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"), help="where everything goes")
-    output_dir = parser.parse_args(argv).output_dir
+def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
+    """Generate the sample, train on it from scratch, evaluate, draw, and tell what is where; returns the exit code.
 
+    Args:
+        argv: the command line without the command.
+        prog: the command as the user types it.
+    """
+
+    def command() -> None:
+        values, _ = parse_settings(
+            [DemoSettings],
+            argv,
+            prog=prog,
+            description="Generate a small data set, train a small detector on it from scratch, evaluate it and draw "
+            "what it finds. Takes about two minutes on two CPU cores and needs no network.",
+        )
+        configure_logging()
+        _demo(DemoSettings(**values).output_dir)
+
+    return run_command(command)
+
+
+def _demo(output_dir: Path) -> None:
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.data.sample import write_sample
     from dino_detector.models.detector import Detector
@@ -59,13 +74,10 @@ Try next:
   dino-detector predict {files.val_images} --checkpoint {checkpoint}
   dino-detector train --help
   dino-detector train --train_images DIR --train_annotations FILE --val_images DIR --val_annotations FILE""")
-    return 0
 
 
 def demo_config(files: SampleFiles, output_dir: Path) -> Config:
     """A detector that learns the sample from scratch within two minutes on two CPU cores."""
-    from dino_detector.config import Config
-
     return Config.from_flat(
         files._asdict()
         | {

@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The error that a user can mend, and the stop that a user asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class InputError(ValueError):
     The message is one line that names the file, the id and the remedy. Commands print it and exit with
     code 2; every other exception is a bug of ours and keeps its traceback.
     """
+
+
+class StoppedByUser(Exception):
+    """The user stopped a run. The message is one line that says where its state is and how to resume it."""
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from dino_detector.arguments import Given, build_config, parse_settings, write_config
-from dino_detector.command import configure_logging, report_interruption, run_command
+from dino_detector.arguments import RunSettings, parse_config, write_config
+from dino_detector.command import configure_logging, run_command
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 
@@ -16,7 +16,7 @@ EVALUATION_HELP = {
     **dict.fromkeys(("val_images", "val_annotations", "num_workers", "batch_size", "precision", "device"), ""),
     "checkpoint": "checkpoint to evaluate",
     "dino_model": "name or folder of the base model, where it is not the one the checkpoint names",
-    "output_dir": "folder for val_metrics.json (default: outputs)",
+    "output_dir": "folder for val_metrics.json and val_predictions.json (default: outputs)",
 }
 """what evaluation reads of the settings, with a help of its own where that of training does not fit"""
 
@@ -30,15 +30,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 -m dino_dete
     """
 
     def command() -> int:
-        given = parse_settings(
+        settings = parse_config(
             sys.argv[1:] if argv is None else argv,
             prog=prog,
             description="Train a detector on images with COCO annotations, or evaluate one with --only_evaluate. "
             "Training needs --train_images, --train_annotations, --val_images and --val_annotations; evaluation "
             "needs --checkpoint, --val_images and --val_annotations.",
         )
-        config = build_config(given)
-        return _evaluate(config, given) if config.training.only_evaluate else _train(config)
+        return _evaluate(settings) if settings.config.training.only_evaluate else _train(settings.config)
 
     return run_command(command)
 
@@ -47,7 +46,7 @@ def evaluate_main(argv: Sequence[str], *, prog: str) -> int:
     """Evaluate a checkpoint: `main` with ``--only_evaluate``, and a help that shows what matters for it."""
 
     def command() -> int:
-        given = parse_settings(
+        settings = parse_config(
             argv,
             prog=prog,
             description="Evaluate a checkpoint on validation images. Needs --checkpoint, --val_images and "
@@ -55,7 +54,7 @@ def evaluate_main(argv: Sequence[str], *, prog: str) -> int:
             "accepted, so that its YAML file serves here too, and have no effect.",
             shown=EVALUATION_HELP,
         )
-        return _evaluate(build_config(given), given)
+        return _evaluate(settings)
 
     return run_command(command)
 
@@ -66,32 +65,32 @@ def _train(config: Config) -> int:
     from lightning.pytorch.callbacks import LambdaCallback
 
     from dino_detector.analysis.tables import metrics_table
-    from dino_detector.training.checkpoints import StoppedByUser
     from dino_detector.training.fit import fit
 
     def write_settings(trainer, module) -> None:
         if trainer.is_global_zero:
             write_config(config, config.training.output_dir / "config.yaml")
 
-    try:
-        metrics = fit(config, callbacks=[LambdaCallback(on_fit_start=write_settings)])
-    except StoppedByUser as stop:
-        return report_interruption(str(stop))
-    print(metrics_table(metrics))
+    print(metrics_table(fit(config, callbacks=[LambdaCallback(on_fit_start=write_settings)])))
     return 0
 
 
-def _evaluate(config: Config, given: Mapping[str, Given]) -> int:
+def _evaluate(settings: RunSettings) -> int:
+    config = settings.config
     _require(config, EVALUATION_FILES, purpose="evaluation")
     configure_logging()
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.training.fit import evaluate
+    from dino_detector.validate import write_results
 
-    metrics = evaluate(config, dino_model=config.backbone.dino_model if "dino_model" in given else None)
-    path = config.training.output_dir / "val_metrics.json"
-    metrics.write(path, checkpoint=str(config.training.checkpoint))
+    dino_model = config.backbone.dino_model if "dino_model" in settings.given else None
+    metrics, results = evaluate(config, dino_model=dino_model)
+    numbers = config.training.output_dir / "val_metrics.json"
+    predictions = config.training.output_dir / "val_predictions.json"
+    metrics.write(numbers, checkpoint=str(config.training.checkpoint))
+    write_results(predictions, results)
     print(metrics_table(metrics))
-    print(f"\nThe numbers are in {path}")
+    print(f"\nThe numbers are in {numbers}, the detections in {predictions}")
     return 0
 
 

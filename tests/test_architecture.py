@@ -25,7 +25,7 @@ FLOORS = [
     {"models"},
     {"training", "validate", "analysis"},
 ]
-"""From the ground up: a unit imports from floors below, or its own. Units that are named nowhere are commands, on top."""
+"""From the ground up: a unit imports from floors below, or its own. Units not named here are commands, on top."""
 
 HEAVY = {
     "torch",

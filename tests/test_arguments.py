@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dino_detector.arguments import SettingsParser, parse_config, parse_settings, write_config
+from dino_detector.arguments import Settings, parse_config, parse_settings, write_config
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError
 
 
 def parse(*argv: str) -> Config:
-    return parse_config(argv, prog="train", description="Train.")
+    return parse_config(argv, prog="train", description="Train.").config
 
 
 def refusal(*argv: str) -> str:
@@ -61,12 +61,31 @@ def test_help_groups_settings_by_their_dataclass(capsys: pytest.CaptureFixture[s
 def test_help_lists_only_what_is_shown_but_all_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     shown = {"checkpoint": "the file", "seed": ""}
     with pytest.raises(SystemExit):
-        parse_settings(["--help"], prog="evaluate", description="Evaluate.", shown=shown)
+        parse_config(["--help"], prog="evaluate", description="Evaluate.", shown=shown)
     text = " ".join(capsys.readouterr().out.split())
     assert "--checkpoint PATH the file" in text
     assert "(default: 42)" in text
     assert "--epochs" not in text
-    assert parse_settings(["--epochs", "3"], prog="evaluate", description="Evaluate.", shown=shown)["epochs"].value == 3
+    settings = parse_config(["--epochs", "3"], prog="evaluate", description="Evaluate.", shown=shown)
+    assert settings.config.flat() == Config().flat() | {"epochs": 3}
+
+
+def test_it_is_known_what_the_user_gave(in_tmp: Path) -> None:
+    Path("run.yaml").write_text("seed: 42\nlora_layers: null\n")
+    argv = ["--epochs=50", "--lightweight", "--config", "run.yaml"]
+    settings = parse_config(argv, prog="train", description="Train.")
+    assert settings.given == {"epochs", "lightweight", "seed", "lora_layers"}
+
+
+def test_print_config_writes_a_file_that_reads_back_the_same(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.yaml").write_text("num_queries: 60\n")
+    argv = ["--lightweight", "--epochs", "3", "--config", "run.yaml"]
+    with pytest.raises(SystemExit) as stop:
+        parse(*argv, "--print_config")
+    assert stop.value.code == 0
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert parse("--config", "printed.yaml") == parse(*argv)
+    assert set(yaml.safe_load(Path("printed.yaml").read_text())) == set(Config().flat())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +179,10 @@ def test_image_size_in_yaml(size: str, in_tmp: Path) -> None:
     if size in known:
         assert parse("--config", "run.yaml").data.image_size == known[size]
     else:
-        assert refusal("--config", "run.yaml").startswith("run.yaml: image_size must be a number of pixels or")
+        assert refusal("--config", "run.yaml").startswith("run.yaml: image_size ")
+        assert refusal("--config", "run.yaml").endswith(
+            " is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)"
+        )
 
 
 def test_lightweight_replaces_defaults_only(in_tmp: Path) -> None:
@@ -204,29 +226,38 @@ def test_a_written_config_reads_back_the_same(argv: list[str], in_tmp: Path) -> 
         (["--epoch", "3"], "unknown flag --epoch; did you mean --epochs?"),
         (["--num-queries", "3"], "unknown flag --num-queries; did you mean --num_queries?"),
         (["--zzz"], "unknown flag --zzz"),
+        (["--num_queries_", "3", "--zzz"], "unknown flag --num_queries_; did you mean --num_queries?"),
         (["-e", "3"], "unknown flag -e"),
         (["stray"], "unexpected 'stray'; settings are given as --name value"),
         (["epochs", "3"], "unexpected 'epochs'; settings are given as --name value; did you mean --epochs?"),
-        (["--epochs"], "--epochs needs a value: a whole number"),
-        (["--epochs", "--seed", "3"], "--epochs needs a value: a whole number"),
-        (["--checkpoint", ""], "--checkpoint needs a value: a path"),
-        (["--config"], "--config needs a value: a YAML file"),
+        (["--epochs"], "--epochs needs a value; see --help"),
+        (["--epochs", "--seed", "3"], "--epochs needs a value; see --help"),
+        (["--checkpoint", ""], "--checkpoint needs a value; see --help"),
+        (["--config"], "--config needs a value; see --help"),
         (["--epochs", "ten"], "--epochs must be a whole number, not 'ten'"),
         (["--epochs", "3.5"], "--epochs must be a whole number, not '3.5'"),
-        (["--epochs", "null"], "--epochs must be a whole number, not 'null'"),
+        (["--epochs", "null"], "--epochs must be a whole number, not null"),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--learning_rate", "fast"], "--learning_rate must be a number, not 'fast'"),
         (["--learning_rate", "-1"], "--learning_rate must be above 0, not -1.0"),
-        (["--lora_layers", "all"], "--lora_layers must be a whole number, or null, not 'all'"),
+        (["--lora_layers", "all"], "--lora_layers must be a whole number or null, not 'all'"),
         (["--only_evaluate", "maybe"], "--only_evaluate must be true or false, not 'maybe'"),
         (
             ["--train_backbone", "lorra"],
             "--train_backbone must be one of lora, full, none, not 'lorra'; did you mean lora?",
         ),
-        (["--image_size", "5a"], "--image_size must be a number of pixels or HEIGHTxWIDTH, not '5a'"),
+        (
+            ["--image_size", "5a"],
+            "--image_size '5a' is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)",
+        ),
         (
             ["--lora_targets", "query,kee"],
-            "--lora_targets must be a list of query, key, value, output, mlp, such as query,value, not 'query,kee'",
+            "--lora_targets must be one of query, key, value, output, mlp, not 'kee'; did you mean key?",
+        ),
+        (["--feature_layers", "a,b"], "--feature_layers must be a whole number, not 'a'"),
+        (
+            ["--backbone_architecture", "5"],
+            "--backbone_architecture must be a mapping, such as {\"name\": 1}, not '5'",
         ),
         (["--hidden_dim", "30"], "--hidden_dim must be a multiple of num_heads (8), not 30"),
         (["--config", "none.yaml"], "none.yaml: no such settings file; correct --config"),
@@ -240,14 +271,18 @@ def test_a_mistake_is_named_with_its_remedy(argv: list[str], message: str) -> No
     ("contents", "message"),
     [
         ("epchs: 3", "run.yaml: unknown setting 'epchs'; did you mean epochs?"),
-        ("losses:\n  focal_alpha: 3", "run.yaml: unknown setting 'losses'"),
-        ("3: 4", "run.yaml: unknown setting 3"),
+        ("losses:\n  focal_alpha: 3", "run.yaml: unknown setting 'losses.focal_alpha'; did you mean focal_alpha?"),
+        ("3: 4", "run.yaml: Key must be a string, got: 3."),
         ("epochs: ten", "run.yaml: epochs must be a whole number, not 'ten'"),
-        ("epochs:", "run.yaml: epochs must be a whole number, not null"),
+        ("epochs:\nseed: 3", "run.yaml: epochs must be a whole number, not null"),
         ("epochs: 0", "run.yaml: epochs must be at least 1, not 0"),
-        ("use_deformable: 1", "run.yaml: use_deformable must be true or false, not 1"),
+        ("use_deformable: 1", "run.yaml: use_deformable must be true or false, not '1'"),
+        ("dino_model: 5", "run.yaml: dino_model must be text, not '5'"),
+        ("train_images: [a]", "run.yaml: train_images must be a path or null, not \"['a']\""),
+        ("feature_scales: 2", "run.yaml: feature_scales must be a list, such as [2,1], not '2'"),
         ("lightweight: maybe", "run.yaml: lightweight must be true or false, not 'maybe'"),
         ("- epochs", "run.yaml: holds no settings; write one on each line, such as epochs: 50"),
+        ("epochs:", "run.yaml: holds no settings; write one on each line, such as epochs: 50"),
         ("", "run.yaml: holds no settings; write one on each line, such as epochs: 50"),
     ],
 )
@@ -262,44 +297,61 @@ def test_a_file_that_is_not_yaml_is_refused(contents: bytes, in_tmp: Path) -> No
     assert refusal("--config", "run.yaml").startswith("run.yaml: cannot be read as YAML (")
 
 
+def test_a_mistake_names_the_file_that_holds_it(in_tmp: Path) -> None:
+    Path("a.yaml").write_text("epochs: 0\nseed: 1\n")
+    Path("b.yaml").write_text("seed: 2\n")
+    assert refusal("--config", "a.yaml", "--config", "b.yaml") == "a.yaml: epochs must be at least 1, not 0"
+    Path("b.yaml").write_text("seed: two\n")
+    message = "b.yaml: seed must be a whole number, not 'two'"
+    assert refusal("--seed", "3", "--config", "a.yaml", "--config", "b.yaml") == message
+
+
 @dataclasses.dataclass(frozen=True)
 class Meal:
     """What to eat."""
 
     dish: Path
     """the dish"""
+    _: dataclasses.KW_ONLY
     salt: float
     """how much"""
     plates: int = 2
     """100 % of them"""
 
 
-def meal_parser() -> SettingsParser:
-    return SettingsParser([Meal], prog="cook", description="Cook.", positional="dish")
+def cook(*argv: str) -> Settings:
+    return parse_settings([Meal], argv, prog="cook", description="Cook.", usage="DISH --salt X")
 
 
 def test_a_positional_setting_stands_anywhere() -> None:
     for argv in (["soup", "--salt", "1"], ["--salt", "1", "soup"]):
-        given = meal_parser().parse(argv)
-        assert {name: entry.value for name, entry in given.items()} == {"dish": Path("soup"), "salt": 1.0}
+        assert cook(*argv).values == {"dish": Path("soup"), "salt": 1.0, "plates": 2}
+
+
+USAGE = "cook DISH --salt X [--SETTING VALUE ...]"
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--salt", "1"], "DISH is missing; see cook --help"),
-        (["soup"], "--salt is missing; see cook --help"),
+        ([], f"missing: dish, salt; usage: {USAGE}"),
+        (["--salt", "1"], f"missing: dish; usage: {USAGE}"),
+        (["soup"], f"missing: salt; usage: {USAGE}"),
         (["soup", "bread", "--salt", "1"], "unexpected 'bread'; settings are given as --name value"),
         (["--dish", "soup", "--salt", "1"], "unknown flag --dish"),
+        (["--config", "a.yaml", "soup", "--salt", "1"], "unknown flag --config"),
     ],
 )
 def test_a_missing_or_second_value_is_refused(argv: list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        meal_parser().parse(argv)
+        cook(*argv)
     assert str(caught.value) == message
 
 
-def test_usage_shows_what_must_be_given() -> None:
-    text = meal_parser().help()
-    assert text.startswith("usage: cook DISH --salt X [--config FILE] [--SETTING VALUE ...]\n")
+def test_usage_shows_what_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cook("--help")
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {USAGE}\n")
     assert "100 % of them (default: 2)" in text
+    assert "how much (required)" in text

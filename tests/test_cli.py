@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import dino_detector
 from dino_detector import cli, train
 from dino_detector.command import run_command
-from dino_detector.errors import InputError
+from dino_detector.errors import InputError, StoppedByUser
 
 DATA = ["--train_images", "a", "--train_annotations", "b", "--val_images", "c", "--val_annotations", "d"]
 
@@ -19,6 +20,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
+PREDICT = "dino-detector predict IMAGE_OR_FOLDER --checkpoint PATH [--SETTING VALUE ...]"
 MISTAKES = [
     ([], "give a command: train, evaluate, predict, demo; see dino-detector --help"),
     (["trian"], "unknown command trian; did you mean train?"),
@@ -30,8 +32,8 @@ MISTAKES = [
     (["train", "--only_evaluate", *DATA], "evaluation needs --checkpoint; see --help"),
     (["evaluate", "--checkpoint", "x"], "evaluation needs --val_images and --val_annotations; see --help"),
     (["evaluate", "--epchs"], "unknown flag --epchs; did you mean --epochs?"),
-    (["predict"], "IMAGE_OR_FOLDER is missing; see dino-detector predict --help"),
-    (["predict", "a.jpg"], "--checkpoint is missing; see dino-detector predict --help"),
+    (["predict"], f"missing: image_or_folder, checkpoint; usage: {PREDICT}"),
+    (["predict", "a.jpg"], f"missing: checkpoint; usage: {PREDICT}"),
     (["predict", "a.jpg", "--checkpiont", "x"], "unknown flag --checkpiont; did you mean --checkpoint?"),
     (["predict", "none", "--checkpoint", "x"], "none: no such picture or folder; correct the path"),
     (
@@ -39,6 +41,8 @@ MISTAKES = [
         "--threshold must be between 0 and 1, not 2.0",
     ),
     (["predict", "none", "--checkpoint", "x", "--batch_size", "0"], "--batch_size must be at least 1, not 0"),
+    (["demo", "--output_dri", "x"], "unknown flag --output_dri; did you mean --output_dir?"),
+    (["demo", "x"], "unexpected 'x'; settings are given as --name value"),
 ]
 
 
@@ -68,9 +72,9 @@ def test_mistakes_and_help_import_no_torch() -> None:
         f"for argv in {commands!r}:\n"
         "    with contextlib.redirect_stderr(io.StringIO()):\n"
         "        assert cli.main(argv) == 2, argv\n"
-        "for argv in (['--help'], ['train', '--help'], ['evaluate', '--help'], ['predict', '--help']):\n"
+        "for argv in ([], ['train'], ['evaluate'], ['predict'], ['demo']):\n"
         "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        "        cli.main(argv)\n"
+        "        cli.main([*argv, '--help'])\n"
         "heavy = {'torch', 'torchvision', 'lightning', 'transformers', 'supervision', 'faster_coco_eval'}\n"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
     )
@@ -94,7 +98,7 @@ def test_help_names_every_command_with_a_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_help_of_a_command_names_it_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("train", "evaluate", "predict"):
+    for name in ("train", "evaluate", "predict", "demo"):
         with pytest.raises(SystemExit) as stop:
             cli.main([name, "--help"])
         assert stop.value.code == 0
@@ -124,6 +128,9 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
         _ = dino_detector.Detektor
 
 
+RESULTS = [{"image_id": 7, "category_id": 90, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}]
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `fit` and `evaluate` are called with, by command; neither does anything."""
@@ -139,9 +146,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls["fit"] = config
         return Numbers()
 
-    def evaluate(config: Any, *, dino_model: str | None) -> Numbers:
+    def evaluate(config: Any, *, dino_model: str | None) -> runs.Evaluation:
         calls["evaluate"] = config, dino_model
-        return Numbers()
+        return runs.Evaluation(Numbers(), RESULTS)
 
     monkeypatch.setattr(runs, "fit", fit)
     monkeypatch.setattr(runs, "evaluate", evaluate)
@@ -162,29 +169,33 @@ def test_training_gets_the_settings_and_prints_the_metrics(
 
 @pytest.mark.parametrize("command", [["train", "--only_evaluate"], ["evaluate"]])
 def test_evaluation_uses_the_base_of_the_checkpoint_unless_one_is_given(
-    command: list[str], seen: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    command: list[str], seen: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needed = ["--checkpoint", "x.pth", *DATA[4:], "--output_dir", "out"]
+    numbers, predictions = tmp_path / "val_metrics.json", tmp_path / "val_predictions.json"
+    needed = ["--checkpoint", "x.pth", *DATA[4:], "--output_dir", str(tmp_path)]
     assert cli.main([*command, *needed]) == 0
     config, dino_model = seen["evaluate"]
     assert (config.training.checkpoint, dino_model) == (Path("x.pth"), None)
-    assert seen["written"] == (Path("out/val_metrics.json"), {"checkpoint": "x.pth"})
-    assert capsys.readouterr().out == f"TABLE\n\nThe numbers are in {Path('out/val_metrics.json')}\n"
+    assert seen["written"] == (numbers, {"checkpoint": "x.pth"})
+    assert json.loads(predictions.read_text()) == RESULTS
+    assert capsys.readouterr().out == f"TABLE\n\nThe numbers are in {numbers}, the detections in {predictions}\n"
     assert cli.main([*command, *needed, "--dino_model", "base"]) == 0
     assert seen["evaluate"][1] == "base"
     assert "fit" not in seen
 
 
+@pytest.mark.parametrize("command", [["train", *DATA], ["demo"]])
 def test_a_stopped_run_says_how_to_go_on(
-    seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dino_detector.training.checkpoints import StoppedByUser
+    for module in ("train", "demo"):
+        monkeypatch.setattr(f"dino_detector.{module}.configure_logging", lambda: None)
 
     def stop(*_: Any, **__: Any) -> None:
         raise StoppedByUser("stopped; go on with --checkpoint last.pth")
 
     monkeypatch.setattr("dino_detector.training.fit.fit", stop)
-    assert cli.main(["train", *DATA]) == 130
+    assert cli.main([*command, "--output_dir", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "stopped; go on with --checkpoint last.pth\n"
 
 

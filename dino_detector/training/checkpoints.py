@@ -16,13 +16,11 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dino_detector.errors import StoppedByUser
+
 log = logging.getLogger(__name__)
 
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
-
-
-class StoppedByUser(Exception):
-    """Training was interrupted. The message is one line that says where its state is and how to resume it."""
 
 
 class RunFiles(Checkpoint):

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Trainer, seed_everything
@@ -29,6 +29,13 @@ from dino_detector.training.weight_averaging import MovingAverage
 from dino_detector.validate import CocoMetrics
 
 log = logging.getLogger(__name__)
+
+
+class Evaluation(NamedTuple):
+    """COCO metrics, and the detections of all validation images behind them as COCO results with the original ids."""
+
+    metrics: CocoMetrics
+    results: list[dict[str, Any]]
 
 
 def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetrics:
@@ -83,7 +90,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     return module.metrics
 
 
-def evaluate(config: Config, *, dino_model: str | None = None) -> CocoMetrics:
+def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images.
 
     The detector and its preprocessing are those of the checkpoint; of ``config`` the data, the batch size, the device
@@ -113,7 +120,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> CocoMetrics:
     module = DetectorModule(detector=detector.merge(), criterion=build_criterion(config))
     trainer = build_trainer(config, device=device, precision=precision, logger=False, callbacks=[])
     trainer.validate(module, datamodule=data, verbose=False)
-    return module.metrics
+    return Evaluation(module.metrics, module.results)
 
 
 def build_trainer(

@@ -32,6 +32,7 @@ class DetectorModule(LightningModule):
 
     Attributes:
         metrics: the latest evaluation, on every process.
+        results: the detections behind it, of all images, as COCO results.
         skipped: images that could not be read in training, with the reason.
     """
 
@@ -41,8 +42,9 @@ class DetectorModule(LightningModule):
         self.criterion = criterion
         self.settings = detector.config
         self.metrics: CocoMetrics | None = None
+        self.results: list[dict[str, Any]] = []
         self.skipped: set[str] = set()
-        self._results: dict[int, list[dict[str, Any]]] = {}
+        self._by_image: dict[int, list[dict[str, Any]]] = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the batch's number, so that a resumed run draws what an uninterrupted one would."""
@@ -77,24 +79,24 @@ class DetectorModule(LightningModule):
             resize_mode=self.settings.data.resize_mode,
         )
         for image_id, detections in zip(batch.image_ids, found, strict=True):
-            self._results[image_id] = coco_results(image_id, detections, self.detector.categories)
+            self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
 
     def on_validation_epoch_end(self) -> None:
         """Gather the detections of all processes, each image once, and compute the COCO metrics of all images."""
-        gathered: list[Any] = [self._results]
+        gathered: list[Any] = [self._by_image]
         if self.trainer.world_size > 1:
             gathered = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, self._results)
-        self._results = {}
+            torch.distributed.all_gather_object(gathered, self._by_image)
+        self._by_image = {}
         by_image = {image_id: results for share in gathered for image_id, results in share.items()}
         annotations = self.trainer.datamodule.val_annotations
-        results = [
+        self.results = [
             result
             for image_id in sorted(by_image)
             for result in by_image[image_id]
             if result["category_id"] in annotations.categories.ids  # the file may lack classes of the training data
         ]
-        self.metrics = coco_metrics(annotations.ground_truth, results, image_ids=by_image)
+        self.metrics = coco_metrics(annotations.ground_truth, self.results, image_ids=by_image)
         for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
             self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
 

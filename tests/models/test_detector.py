@@ -66,7 +66,7 @@ def assert_same_detections(found: list[Any], expected: list[Any]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert len(one) == len(other) > 0
-        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-5)
+        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
         np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-2)
         assert one.class_id.tolist() == other.class_id.tolist()
         assert one.data["class_name"].tolist() == other.data["class_name"].tolist()

@@ -67,6 +67,12 @@ def write_boxes(folder: Path, name: str, count: int, *, seed: int = 0, first_id:
 
 
 @pytest.fixture(scope="session")
+def draw_boxes() -> Callable[..., Split]:
+    """`write_boxes`, for tests that need images of their own."""
+    return write_boxes
+
+
+@pytest.fixture(scope="session")
 def train_split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     """Seven training images: with batches of two the last of an epoch is smaller."""
     return write_boxes(tmp_path_factory.mktemp("data"), "train", 7)

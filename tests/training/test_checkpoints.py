@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,14 +66,20 @@ def pycocotools_metrics(run, checkpoint, batch_size: int = 3) -> list[float]:
     content = json.loads(data.val_annotations.read_text())
     paths = [data.val_images / image["file_name"] for image in content["images"]]
     results = []
-    for image, found in zip(content["images"], detector.predict(paths, threshold=0, batch_size=batch_size), strict=True):
+    for image, found in zip(
+        content["images"], detector.predict(paths, threshold=0, batch_size=batch_size), strict=True
+    ):
         for (left, top, right, bottom), score, category in zip(
             found.xyxy.tolist(), found.confidence.tolist(), found.class_id.tolist(), strict=True
         ):
             bbox = [left, top, right - left, bottom - top]
             results.append({"image_id": image["id"], "category_id": category, "bbox": bbox, "score": score})
+    return pycocotools_scores(data.val_annotations, results)
+
+
+def pycocotools_scores(annotations: Path, results: list[dict[str, Any]]) -> list[float]:
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(data.val_annotations))
+        truth = COCO(str(annotations))
         scoring = COCOeval(truth, truth.loadRes(results), "bbox")
         scoring.evaluate()
         scoring.accumulate()
@@ -103,7 +111,7 @@ def test_metrics_file_equals_pycocotools_on_what_the_checkpoint_predicts(learnin
     independent = pycocotools_metrics(learning, learning.folder / f"dino_detector_epoch_{epoch}.pth")
     assert twelve(written) == pytest.approx(independent, abs=2e-3)
     assert written["num_images"] == 7
-    assert epoch == 8 or independent[1] > 0.02, "an AP50 of nothing would show nothing"
+    assert independent[1] > 0.1, "an AP50 of nothing would show nothing"
 
 
 def test_metrics_file_tells_what_it_took(finished):
@@ -126,7 +134,9 @@ def test_evaluating_a_checkpoint_gives_the_metrics_that_were_written(finished, k
     written = json.loads((finished.folder / f"val_metrics_epoch_{epoch}.json").read_text())
     checkpoint = finished.folder / f"dino_detector_{kind}.pth"
     config = replace(finished.config, training=replace(finished.config.training, checkpoint=checkpoint))
-    assert twelve(vars(evaluate(config))) == pytest.approx(twelve(written), abs=2e-3)
+    metrics, results = evaluate(config)
+    assert twelve(vars(metrics)) == pytest.approx(twelve(written), abs=2e-3)
+    assert pycocotools_scores(config.data.val_annotations, results) == pytest.approx(twelve(vars(metrics)), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

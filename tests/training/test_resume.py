@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dino_detector.training.checkpoints import StoppedByUser
+from dino_detector.errors import StoppedByUser
 
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
 
