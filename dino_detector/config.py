@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, NamedTuple
 
 from dino_detector.errors import InputError, nearest
@@ -201,16 +203,14 @@ class Config:
         Raises:
             InputError: for a name that is no setting (the nearest is suggested) or a value out of range.
         """
-        groups = {group.name: group.default_factory for group in dataclasses.fields(cls)}
-        owner = {item.name: name for name, group in groups.items() for item in dataclasses.fields(group)}
-        chosen: dict[str, dict[str, Any]] = {name: {} for name in groups}
+        owner = {name: (group.name, hint) for group in dataclasses.fields(cls) for name, hint in _hints(group).items()}
+        chosen: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(cls)}
         for name, value in settings.items():
             if name not in owner:
                 raise InputError(f"unknown setting {name!r}{nearest(name, owner)}")
-            if name == "image_size":
-                value = ImageSize.parse(value)
-            chosen[owner[name]][name] = value
-        config = cls(**{name: group(**chosen[name]) for name, group in groups.items()})
+            group, hint = owner[name]
+            chosen[group][name] = _converted(name, value, hint)
+        config = cls(**{group.name: group.default_factory(**chosen[group.name]) for group in dataclasses.fields(cls)})
         config.validate()
         return config
 
@@ -272,6 +272,31 @@ class Config:
             "backbone_architecture",
             "left out unless backbone_weights is random",
         )
+
+
+def _hints(group: dataclasses.Field) -> dict[str, Any]:
+    return typing.get_type_hints(group.default_factory)
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    """The value in the type of its setting: paths and sizes may be given as text, whole numbers for any number."""
+    kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if hint is ImageSize:
+        return ImageSize.parse(value)
+    if Path in kinds and isinstance(value, str):
+        return Path(value)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}{nearest(str(value), choices)}")
+        return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    plain = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in plain)
+        raise InputError(f"{name} must be of type {wanted}, not {value!r}")
+    return value
 
 
 LIGHTWEIGHT: dict[str, Any] = {

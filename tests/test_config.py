@@ -67,7 +67,6 @@ def test_the_flat_form_is_plain(tmp_path: Path):
     assert torch.load(tmp_path / "flat.pt", weights_only=True) == flat
 
 
-@pytest.mark.xfail(strict=True, reason="paths come back from the flat form as plain text")
 @pytest.mark.parametrize("settings", [{}, LIGHTWEIGHT])
 def test_a_config_equals_its_copy_through_the_flat_form(settings: dict[str, Any]):
     config = Config.from_flat(settings)
@@ -185,3 +184,25 @@ def test_a_value_out_of_range_is_named_with_what_is_wanted(name: str, value: Any
 def test_a_width_that_sine_encodings_cannot_share_is_refused():
     with pytest.raises(InputError, match="hidden_dim must be a multiple of 4, for sine encodings of two axes, not 6"):
         Config.from_flat({"hidden_dim": 6, "num_heads": 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_backbone": "lroa"}, "train_backbone must be one of lora, full, none, not 'lroa'; did you mean lora?"),
+        ({"num_queries": "50"}, "num_queries must be of type int, not '50'"),
+        ({"epochs": True}, "epochs must be of type int, not True"),
+        ({"lora_layers": 2.5}, "lora_layers must be of type int or null, not 2.5"),
+        ({"feature_scales": 2.0}, "feature_scales must be of type list, not 2.0"),
+    ],
+)
+def test_a_value_of_another_type_is_named(settings: dict[str, Any], message: str):
+    with pytest.raises(InputError) as caught:
+        Config.from_flat(settings)
+    assert str(caught.value) == message
+
+
+def test_whole_numbers_serve_as_any_number_and_text_as_a_path():
+    config = Config.from_flat({"learning_rate": 1, "output_dir": "here", "val_images": "there"})
+    assert type(config.training.learning_rate) is float
+    assert (config.training.output_dir, config.data.val_images) == (Path("here"), Path("there"))

@@ -34,10 +34,16 @@ MODELS: dict[str, type[PreTrainedModel]] = {
 }
 
 PUBLISHED = {
-    "small": {"hidden_size": 384, "num_attention_heads": 6},
-    "base": {"hidden_size": 768, "num_attention_heads": 12},
-    "large": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
-    "giant": {"hidden_size": 1536, "num_attention_heads": 24, "num_hidden_layers": 40, "use_swiglu_ffn": True},
+    "small": {"image_size": 518, "hidden_size": 384, "num_attention_heads": 6},
+    "base": {"image_size": 518, "hidden_size": 768, "num_attention_heads": 12},
+    "large": {"image_size": 518, "hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
+    "giant": {
+        "image_size": 518,
+        "hidden_size": 1536,
+        "num_attention_heads": 24,
+        "num_hidden_layers": 40,
+        "use_swiglu_ffn": True,
+    },
 }
 """What tells the published sizes apart, so that `--backbone_weights random` needs no network for their names."""
 
@@ -92,12 +98,14 @@ class Dinov2Backbone(nn.Module):
         base_is_named: bool,
     ) -> None:
         super().__init__()
-        depth = model.config.num_hidden_layers
+        depth = len(model.encoder.layer)
         outside = [layer for layer in feature_layers if not -depth <= layer < depth]
         if outside:
             raise InputError(f"feature_layers has {outside[0]}, but the backbone has layers 0 to {depth - 1}")
         self.model = model
         self.feature_layers = sorted({layer % depth for layer in feature_layers})
+        depth = self.feature_layers[-1] + 1
+        model.encoder.layer = model.encoder.layer[:depth]  # nothing reads what lies above
         self.frozen_embeddings = trainable != "full"
         self.trunk_depth = {"full": 0, "none": depth, "lora": max(0, depth - (lora_layers or depth))}[trainable]
         self.patch_size: int = model.config.patch_size

@@ -523,3 +523,16 @@ def test_a_filled_cache_serves_hub_names_without_network(dinov2_folder: Path, tm
     assert refused.startswith("dino_model 'facebook/dinov2-smal' can't be loaded: We couldn't connect to ")
     for remedy in ("check the name", "copy the model's folder", "hf download", "--backbone_weights random"):
         assert remedy in refused
+
+
+@pytest.mark.parametrize("train_backbone", ["lora", "full"])
+def test_layers_above_the_last_feature_layer_are_left_out(dinov2_folder: Path, train_backbone: str):
+    """They would cost time, and weights of theirs that train would never get a gradient."""
+    backbone = with_adapters(
+        backbone_of(dinov2_folder, train_backbone=train_backbone, feature_layers=[1], lora_layers=1)
+    )
+    assert len(backbone.model.encoder.layer) == 2
+    sum(features.square().sum() for features in backbone(images())).backward()
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    assert trained
+    assert all(parameter.grad is not None for parameter in trained)
