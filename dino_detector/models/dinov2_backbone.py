@@ -125,6 +125,10 @@ class Dinov2Backbone(nn.Module):
             inject_adapter_in_model(lora, model)
         self.train(self.training)
 
+    def use_plain_attention(self) -> None:
+        """Attend without the fused kernel: on a CPU faster to train, but larger in memory."""
+        self.model.set_attn_implementation("eager")
+
     @property
     def num_features(self) -> int:
         """Number of feature maps that `forward` returns."""

@@ -65,6 +65,10 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
             f"{training.checkpoint}: the weights of {config.backbone.dino_model!r} are not those it was trained on "
             "(their fingerprints differ); put the earlier weights back"
         )
+    height, width = config.data.image_size
+    patches = height * width // detector.backbone.patch_size**2
+    if device.type == "cpu" and patches <= PLAIN_ATTENTION_PATCHES:
+        detector.backbone.use_plain_attention()
     data.header = detector.header
     _prepare_output_dir(training)
     _log_plan(detector, data, device)
@@ -85,7 +89,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     )
     trainer.fit(module, datamodule=data, ckpt_path=training.checkpoint, weights_only=True)
     if module.skipped:
-        log.warning("%d images could not be read and were skipped: %s", len(module.skipped), "; ".join(module.skipped))
+        log.warning("%d images could not be read and were skipped; one: %s", len(module.skipped), min(module.skipped))
     log.info("trained %d epochs in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir)
     return module.metrics
 
@@ -147,6 +151,9 @@ def build_trainer(
     )
 
 
+PLAIN_ATTENTION_PATCHES = 600
+"""On CPUs the backward pass of fused attention is slow; with so few patches the plain one needs little memory."""
+
 MAY_CHANGE = (
     *("train_images", "train_annotations", "val_images", "val_annotations", "output_dir"),
     *("checkpoint", "only_evaluate", "lightweight", "epochs", "val_frequency", "num_workers", "precision", "device"),
@@ -207,7 +214,9 @@ def _move_earlier_run(output_dir: Path) -> None:
         return
     newest = max(file.stat().st_mtime for file in files)
     folder = output_dir / time.strftime("earlier_%Y%m%d-%H%M%S", time.localtime(newest))
-    folder.mkdir(exist_ok=True)
+    while folder.exists():
+        folder = folder.with_name(f"{folder.name}_")
+    folder.mkdir()
     for file in files:
         file.replace(folder / file.name)
     log.info("moved the files of an earlier run to %s", folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,16 @@ def test_files_of_an_earlier_run_are_moved_aside(tmp_path, train):
     ]
     assert first.checkpoint("epoch_1")["dino_detector"]["config"]["seed"] == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_earlier_runs_never_overwrite_each_other(tmp_path, train):
+    for seed in range(3):
+        train(tmp_path, epochs=1, seed=seed)
+        for file in tmp_path.glob("*.*"):
+            os.utime(file, (1e9, 1e9))  # as if all had ended within one second
+    finals = [*tmp_path.glob("earlier_*/dino_detector_final.pth"), tmp_path / "dino_detector_final.pth"]
+    seeds = [torch.load(final, weights_only=True)["dino_detector"]["config"]["seed"] for final in finals]
+    assert sorted(seeds) == [0, 1, 2]
 
 
 def test_resuming_from_elsewhere_moves_an_earlier_run_aside(tmp_path, train):

@@ -95,9 +95,7 @@ def test_frozen_base_stays_as_it_was_downloaded(tmp_path, train, dinov2_folder, 
     keep = Keep()
     train(tmp_path, keep, **FROM_FOLDER, dino_model=str(dinov2_folder), train_backbone=train_backbone)
     base = {name: value for name, value in keep.after.items() if name.startswith("backbone.") and "lora_" not in name}
-    wanted = {
-        name.replace(".base_layer", "").removeprefix("backbone.model."): value for name, value in base.items()
-    }
+    wanted = {name.replace(".base_layer", "").removeprefix("backbone.model."): value for name, value in base.items()}
     downloaded = dict(Dinov2Model.from_pretrained(dinov2_folder).named_parameters())
     del downloaded["embeddings.mask_token"]
     assert wanted.keys() == downloaded.keys()

@@ -15,8 +15,6 @@ from dino_detector.errors import StoppedByUser
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
 
 
-
-
 class Recorder(Callback):
     """Notes epoch, position, image ids and learning rates of every batch."""
 
@@ -71,6 +69,7 @@ def assert_same_end(resumed: dict[str, Any], unbroken: dict[str, Any]) -> None:
 
 DROPOUT = {"decoder_dropout": 0.2}
 LORA = {"train_backbone": "lora", "lora_dropout": 0.3}
+WORKERS = {"num_workers": 2, "augmentation": True}
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
 
 
@@ -80,7 +79,7 @@ ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps afte
         pytest.param(DROPOUT, [Interrupt("batch", 1, 1)], [6], id="dropout"),
         pytest.param(DROPOUT, [Interrupt("batch", 1, 1, signal.SIGTERM)], [6], id="sigterm"),
         pytest.param(DROPOUT | ACCUMULATE, [Interrupt("batch", 0, 3)], [6], id="accumulation"),
-        pytest.param(LORA | {"augmentation": True, "num_workers": 2}, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
+        pytest.param(LORA | WORKERS, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
         pytest.param({"ema_decay": 0.0}, [Interrupt("batch", 2, 1)], [10], id="no-average"),
         pytest.param(DROPOUT, [Interrupt("batch", 0, 3)], [4], id="last-batch-of-an-epoch"),
         pytest.param(DROPOUT, [Interrupt("validation", 1)], [8], id="validation"),
