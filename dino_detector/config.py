@@ -245,6 +245,7 @@ class Config:
             require(settings[name] >= 0, name, "at least 0")
         for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay"):
             require(0 <= settings[name] < 1, name, "at least 0 and below 1")
+        require(settings["seed"] >= 0, "seed", "at least 0")
         require(settings["learning_rate"] > 0, "learning_rate", "above 0")
         require(settings["lora_alpha"] > 0, "lora_alpha", "above 0")
         require(0 < settings["focal_alpha"] < 1, "focal_alpha", "between 0 and 1")

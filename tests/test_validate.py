@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - upper-case attributes such as metrics.AP are no constants
 import contextlib
 import copy
 import io

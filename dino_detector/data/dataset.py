@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -96,6 +97,12 @@ class CocoDetection(Dataset[Sample]):
             else:
                 return self._sample(image, candidate, epoch, tuple(skipped))
         raise InputError(f"{self.images_dir}: none of the {len(self)} images can be read; the first: {skipped[0]}")
+
+    def check_readable(self) -> None:
+        """Raise `InputError` for the first image that cannot be read. Decodes every one, on all cores."""
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(self._read, range(len(self))):
+                pass
 
     def _read(self, index: int) -> Tensor:
         record = self.records[index]

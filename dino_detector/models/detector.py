@@ -20,13 +20,8 @@ from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint
 from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
-from dino_detector.models.dinov2_backbone import (
-    Dinov2Backbone,
-    build_backbone,
-    check_image_size,
-    fingerprint,
-    image_statistics,
-)
+from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
+from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
 

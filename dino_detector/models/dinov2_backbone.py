@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    Dinov2Config,
-    Dinov2Model,
-    Dinov2WithRegistersConfig,
-    Dinov2WithRegistersModel,
-    ImageProcessingMixin,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers import PreTrainedModel
 
-from dino_detector.config import BackboneConfig, ImageSize
-from dino_detector.errors import InputError, nearest
-
-MODELS: dict[str, type[PreTrainedModel]] = {
-    Dinov2Config.model_type: Dinov2Model,
-    Dinov2WithRegistersConfig.model_type: Dinov2WithRegistersModel,
-}
-
-PUBLISHED = {
-    "small": {"image_size": 518, "hidden_size": 384, "num_attention_heads": 6},
-    "base": {"image_size": 518, "hidden_size": 768, "num_attention_heads": 12},
-    "large": {"image_size": 518, "hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
-    "giant": {
-        "image_size": 518,
-        "hidden_size": 1536,
-        "num_attention_heads": 24,
-        "num_hidden_layers": 40,
-        "use_swiglu_ffn": True,
-    },
-}
-"""What tells the published sizes apart, so that `--backbone_weights random` needs no network for their names."""
+from dino_detector.config import BackboneConfig
+from dino_detector.errors import InputError
+from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
 LORA_MODULES = {
     "query": r"q_proj|query",
@@ -250,10 +218,9 @@ def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | Non
         InputError: where the weights can't be had, are of another kind of model, or a setting does not fit.
     """
     if architecture is not None:
-        model = MODELS[architecture["model_type"]](_config_class(architecture["model_type"]).from_dict(architecture))
+        model = untrained(architecture)
     elif config.backbone_weights == "random":
-        model_config = random_architecture(config.dino_model, config.backbone_architecture)
-        model = MODELS[model_config.model_type](model_config)
+        model = untrained(random_architecture(config.dino_model, config.backbone_architecture).to_dict())
     else:
         model = load_pretrained(config.dino_model)
     lora = None
@@ -276,129 +243,3 @@ def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | Non
         feature_layers=config.feature_layers,
         base_is_named=config.backbone_weights == "pretrained",
     )
-
-
-def load_pretrained(name: str) -> PreTrainedModel:
-    """Load a DINOv2 model with its weights, by hub name or from a local folder, in float32.
-
-    Raises:
-        InputError: naming the model, the reason and three remedies.
-    """
-    model_config = _read(name, AutoConfig.from_pretrained)
-    _require_dinov2(name, model_config)
-    reader = MODELS[model_config.model_type].from_pretrained
-    model, report = _read(name, reader, dtype=torch.float32, output_loading_info=True)
-    missing = sorted(set(report["missing_keys"]) - {"embeddings.mask_token"})
-    if missing:
-        raise InputError(
-            f"dino_model {name!r} lacks {len(missing)} weights that its config.json asks for, such as {missing[0]!r}; "
-            "use the config.json that belongs to the weights"
-        )
-    return model
-
-
-def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
-    """The transformers config of the backbone (patch size, widths) without loading weights."""
-    if config.backbone_weights == "random":
-        return random_architecture(config.dino_model, config.backbone_architecture)
-    model_config = _read(config.dino_model, AutoConfig.from_pretrained)
-    _require_dinov2(config.dino_model, model_config)
-    return model_config
-
-
-def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
-    """The transformers config of a DINOv2 name or folder with some settings changed, to be trained from scratch.
-
-    Raises:
-        InputError: for a setting that `Dinov2Config` does not have, or values that do not fit together.
-    """
-    published = re.fullmatch(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)", name)
-    if published:
-        kind = Dinov2WithRegistersConfig if published[1] else Dinov2Config
-        model_config = kind(**PUBLISHED[published[2]])
-    else:
-        model_config = _read(name, AutoConfig.from_pretrained)
-        _require_dinov2(name, model_config)
-    derived = ("stage_names", "out_features", "out_indices")  # from the number of layers
-    known = {setting: value for setting, value in model_config.to_dict().items() if setting not in derived}
-    for setting, value in changes.items():
-        if setting not in known:
-            raise InputError(f"backbone_architecture: unknown setting {setting!r}{nearest(setting, known)}")
-        if not isinstance(value, (int, float) if isinstance(known[setting], float) else type(known[setting])):
-            raise InputError(f"backbone_architecture: {setting} must be like {known[setting]!r}, not {value!r}")
-    model_config = type(model_config).from_dict(known | changes)
-    if model_config.hidden_size % model_config.num_attention_heads:
-        raise InputError(
-            f"backbone_architecture: hidden_size {model_config.hidden_size} must be a multiple of "
-            f"num_attention_heads {model_config.num_attention_heads}"
-        )
-    return model_config
-
-
-def check_image_size(image_size: ImageSize, patch_size: int) -> None:
-    """Raise `InputError`, naming the nearest sizes that fit, where the patch does not divide the input size."""
-    if image_size.height % patch_size == 0 == image_size.width % patch_size:
-        return
-
-    def around(up: bool) -> ImageSize:
-        return ImageSize(*(max(1, (side + (patch_size - 1) * up) // patch_size) * patch_size for side in image_size))
-
-    raise InputError(
-        f"image_size {image_size} is not a multiple of the backbone's patch of {patch_size} pixels; "
-        f"use {around(False)} or {around(True)}"
-    )
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the base weights in module order, whatever adapters have been injected (and not merged)."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        if "lora_" not in name:
-            digest.update(str(tuple(parameter.shape)).encode())
-            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the RGB channels that the backbone was trained with, in units of 0..1."""
-    if config.backbone_weights == "pretrained":
-        try:
-            processor, _ = _read(config.dino_model, ImageProcessingMixin.get_image_processor_dict)
-            return list(processor["image_mean"]), list(processor["image_std"])
-        except InputError:
-            pass  # a folder with the model alone: DINOv2 was trained with ImageNet's statistics
-    return list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
-
-
-UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What transformers raises for a model that is absent, damaged, or whose weights do not fit its config.json."""
-
-
-def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
-    """Read from a folder or the hub. What is in the local cache is used without asking the network."""
-    if not Path(name).is_dir():
-        try:
-            return reader(name, local_files_only=True, **options)
-        except UNREADABLE:
-            pass  # not in the cache, or not in full: ask the hub
-    try:
-        return reader(name, **options)
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
-            "facebook/dinov2-small); on a machine without network, copy the model's folder there and give its path "
-            "with --dino_model, or fill the cache with 'hf download NAME' first; or train from scratch with "
-            "--backbone_weights random --train_backbone full"
-        ) from error
-
-
-def _require_dinov2(name: str, model_config: PreTrainedConfig) -> None:
-    if model_config.model_type not in MODELS:
-        raise InputError(
-            f"dino_model {name!r} is a {model_config.model_type!r} model; wanted one of {', '.join(MODELS)}"
-        )
-
-
-def _config_class(model_type: str) -> type[PreTrainedConfig]:
-    return MODELS[model_type].config_class

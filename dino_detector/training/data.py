@@ -83,15 +83,18 @@ class DetectionData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """This process's share of the validation images, as they are."""
+        return build_evaluation_loader(dataset=self.val_dataset(), **self._loading())
+
+    def val_dataset(self) -> CocoDetection:
+        """All validation images; one that can't be read raises."""
         data = self.config.data
-        dataset = CocoDetection(
+        return CocoDetection(
             images_dir=data.val_images,
             annotations=self.val_annotations,
             transforms=evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode),
             seed=0,
             on_bad_image="raise",
         )
-        return build_evaluation_loader(dataset=dataset, **self._loading())
 
     def _loading(self) -> dict:
         return {

@@ -20,7 +20,7 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint
 from dino_detector.models.detector import Detector, build_detector, build_from_checkpoint, resolve_device
-from dino_detector.models.dinov2_backbone import check_image_size, model_config_of
+from dino_detector.models.dinov2_base import check_image_size, model_config_of
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData, check_categories
 from dino_detector.training.module import DetectorModule
@@ -57,6 +57,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     data = DetectionData.read(config, training=True)
     resumed = None if training.checkpoint is None else _read_resumable(config, data)
     check_image_size(config.data.image_size, model_config_of(config.backbone).patch_size)
+    data.val_dataset().check_readable()  # or the first evaluation would end the run, hours from now
 
     seed_everything(training.seed, verbose=False)
     detector = build_detector(config, categories=data.train_annotations.categories)

@@ -18,7 +18,7 @@ from dino_detector.errors import InputError
 from dino_detector.models import detector as detector_module
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.detr_decoder import inverse_sigmoid
-from dino_detector.models.dinov2_backbone import MODELS, random_architecture
+from dino_detector.models.dinov2_base import MODELS, random_architecture
 
 CATEGORIES = Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush"))
 

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from dino_detector.config import BackboneConfig, ImageSize
 from dino_detector.errors import InputError
-from dino_detector.models.dinov2_backbone import (
+from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
+from dino_detector.models.dinov2_base import (
     MODELS,
-    Dinov2Backbone,
-    build_backbone,
     check_image_size,
     fingerprint,
     image_statistics,
@@ -490,7 +489,8 @@ import time
 time.sleep = lambda seconds: None  # the hub's client waits between its attempts
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
-from dino_detector.models.dinov2_backbone import build_backbone, fingerprint, image_statistics, model_config_of
+from dino_detector.models.dinov2_backbone import build_backbone
+from dino_detector.models.dinov2_base import fingerprint, image_statistics, model_config_of
 
 config = BackboneConfig(dino_model="facebook/dinov2-small")
 print(fingerprint(build_backbone(config).model), image_statistics(config), model_config_of(config).hidden_size)
