@@ -116,9 +116,9 @@ class Detector(nn.Module):
             batch_size: images that run at once.
 
         Returns:
-            ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image as
-            displayed (EXIF rotation applied), ``confidence``, ``class_id`` with the category ids of the training
-            annotations, ``data["class_name"]``; by falling score.
+            ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image (of a
+            file, as displayed: with its EXIF rotation), ``confidence``, ``class_id`` with the category ids of the
+            training annotations, ``data["class_name"]``; by falling score.
         """
         single = not isinstance(images, (list, tuple))
         tensors = [to_rgb_tensor(image) for image in ([images] if single else images)]
