@@ -155,15 +155,6 @@ def train(settings: Callable[..., Config]) -> Callable[..., Run]:
     return run
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """More threads only wait for each other with models as small as these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """None of Lightning's advice on workers and logging."""
