@@ -64,4 +64,5 @@ def configure_logging() -> None:
     for library in ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of each retry
     warnings.filterwarnings("ignore", module="lightning")

@@ -164,6 +164,9 @@ def build_detector(config: Config, *, categories: Categories) -> Detector:
     backbone = build_backbone(config.backbone)
     mean, std = image_statistics(config.backbone)
     holds_all = config.backbone.train_backbone == "full" or config.backbone.backbone_weights == "random"
+    base = Path(config.backbone.dino_model)
+    if base.is_dir() and not holds_all:
+        config = config.replace(dino_model=str(base.resolve()))  # the checkpoint will be used from other folders
     header = CheckpointHeader(
         config=config,
         categories=categories,

@@ -64,7 +64,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     if resumed is not None and resumed.base_fingerprint != detector.header.base_fingerprint:
         raise InputError(
             f"{training.checkpoint}: the weights of {config.backbone.dino_model!r} are not those it was trained on "
-            "(their fingerprints differ); put the earlier weights back"
+            "(their fingerprints differ); give the base it was trained on with --dino_model"
         )
     height, width = config.data.image_size
     patches = height * width // detector.backbone.patch_size**2
@@ -175,7 +175,9 @@ def _read_resumable(config: Config, data: DetectionData) -> CheckpointHeader:
     source = config.training.checkpoint
     header, contents = read_checkpoint(source)
     stored, wanted = header.config.flat(), config.flat()
-    differing = [name for name in stored if name not in MAY_CHANGE and stored[name] != wanted[name]]
+    # A base that is known by its weights may have moved.
+    may_change = (*MAY_CHANGE, "dino_model") if header.base_fingerprint else MAY_CHANGE
+    differing = [name for name in stored if name not in may_change and stored[name] != wanted[name]]
     if differing:
         listed = ", ".join(f"--{name} {_as_flag(stored[name])} (here {_as_flag(wanted[name])})" for name in differing)
         raise InputError(f"{source}: was trained with other settings; to resume it give {listed}")
