@@ -228,6 +228,23 @@ def test_a_base_whose_weights_changed_is_refused(place, refused, train, write_di
     assert str(base) in line
 
 
+def test_a_base_that_moved_is_known_by_its_weights(place, train, write_dinov2):
+    base = write_dinov2(place.folder / "base", seed=1)
+    run = train(
+        place.folder / "first",
+        backbone_weights="pretrained",
+        backbone_architecture={},
+        dino_model=str(base),
+        train_backbone="none",
+        epochs=1,
+    )
+    moved = base.rename(place.folder / "moved")
+    write_config(run.config.replace(epochs=2, output_dir=place.output_dir, dino_model=str(moved)), place.config)
+    last = str(run.folder / "dino_detector_last.pth")
+    assert command.main(["--config", str(place.config), "--checkpoint", last]) == 0
+    assert Detector.load(place.output_dir / "dino_detector_final.pth").config.backbone.dino_model == str(moved)
+
+
 def test_differing_settings_are_listed_with_the_flags_that_fit(refused, resumes):
     line = refused("--checkpoint", resumes, "--learning_rate", 0.5, "--num_queries", 9, "--image_size", "84")
     for part in ("--learning_rate 0.001 (here 0.5)", "--num_queries 8 (here 9)", "--image_size 56 (here 84)"):
