@@ -18,7 +18,7 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 
-from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
+from dino_detector.config import Config, ImageSize, preset_settings
 from dino_detector.errors import InputError, nearest
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
@@ -28,6 +28,13 @@ WANTED = {
     **{"list": "a list, such as [2,1]", "dict": 'a mapping, such as {"name": 1}', "NoneType": "null"},
 }
 """types as jsonargparse's messages name them, for a person"""
+EFFECTIVE_WITH = {
+    **dict.fromkeys(("debug_samples", "debug_lr"), "debug"),
+    **dict.fromkeys(("coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"), "use_coco_mini"),
+    **dict.fromkeys(("world_size", "dist_url"), "distributed"),
+    **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
+}
+"""flags that say how another is meant, and the other; without it they would be ignored"""
 
 
 class Settings(NamedTuple):
@@ -54,7 +61,7 @@ def parse_settings(
     files: bool = False,
     shown: Mapping[str, str] | None = None,
 ) -> Settings:
-    """All settings of some dataclasses: flags win over files, files over the lightweight preset, that over defaults.
+    """All settings of some dataclasses: flags win over files, files over presets, those over defaults.
 
     Args:
         groups: dataclasses whose fields are the settings and whose docstrings are the help. A field without a default
@@ -91,8 +98,8 @@ def parse_settings(
         values |= from_file.as_dict()
         origins |= dict.fromkeys(from_file.as_dict(), f"{path}: ")
     origins |= dict.fromkeys(from_flags, "--")
-    if (values | from_flags).get("lightweight"):
-        parser.set_defaults(LIGHTWEIGHT)
+    if presets := preset_settings(values | from_flags):
+        parser.set_defaults(presets)
     with _explained(parser, "--"):
         chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
     return Settings({name: chosen[name] for name in hints}, origins)
@@ -103,6 +110,14 @@ def parse_config(
 ) -> RunSettings:
     """The settings of a run, checked; arguments and errors as for `parse_settings`."""
     values, origins = parse_settings(RUN_GROUPS, argv, prog=prog, description=description, files=True, shown=shown)
+    flags = {name for name, origin in origins.items() if origin == "--"}
+    for name in sorted(flags & EFFECTIVE_WITH.keys()):
+        if not values[EFFECTIVE_WITH[name]]:
+            raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
+    if values["debug"] and "debug_lr" in flags:
+        if "learning_rate" in flags:
+            raise InputError("--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out")
+        values["learning_rate"] = values["debug_lr"]
     try:
         return RunSettings(Config.from_flat(values), frozenset(origins))
     except InputError as error:

@@ -1,0 +1,61 @@
+"""Settings of the detector: backbone, decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The DINOv2 backbone and which part of it trains."""
+
+    dino_model: str = "facebook/dinov2-base"
+    """Hugging Face name or local folder of a DINOv2 model, with or without registers"""
+    backbone_weights: Literal["pretrained", "random"] = "pretrained"
+    """random builds the architecture untrained"""
+    backbone_architecture: dict[str, Any] = field(default_factory=dict)
+    """with random weights, settings of transformers' Dinov2Config that replace those of dino_model, as JSON or YAML,
+    such as {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}"""
+    train_backbone: Literal["lora", "full", "none"] = "lora"
+    """lora trains low-rank adapters, full trains every weight, none trains nothing of the backbone"""
+    lora_rank: int = 16
+    """rank r of the adapters"""
+    lora_alpha: float = 16.0
+    """adapters are scaled by lora_alpha / lora_rank"""
+    lora_dropout: float = 0.0
+    """dropout on the input of the adapters"""
+    lora_targets: list[Literal["query", "key", "value", "output", "mlp"]] = field(
+        default_factory=lambda: ["query", "value"]
+    )
+    """projections of a layer that get adapters; mlp means all its linear layers"""
+    lora_layers: int | None = 6
+    """adapt the last so many layers; null adapts all. Layers below run without gradient"""
+    feature_layers: list[int] = field(default_factory=lambda: [-1])
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last"""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The neck, the DETR-like decoder and its heads."""
+
+    num_queries: int = 100
+    """object queries, the most boxes found in one image"""
+    decoder_layers: int = 6
+    """decoder layers, each of which refines the boxes"""
+    hidden_dim: int = 256
+    """width of the neck and the decoder"""
+    num_heads: int = 8
+    """attention heads; must divide hidden_dim"""
+    feedforward_dim: int = 1024
+    """width of the feed-forward network in a decoder layer"""
+    decoder_dropout: float = 0.0
+    """dropout in the decoder layers"""
+    use_deformable: bool = True
+    """deformable attention; false attends to every position, with sine position encodings on the keys"""
+    n_points: int = 4
+    """sampling points of deformable attention per head and feature level"""
+    feature_scales: list[float] = field(default_factory=lambda: [2.0, 1.0, 0.5])
+    """feature levels, as multiples of the patch grid: powers of two from 0.25 to 4"""
+    box_head_dim: int = 256
+    """width of the 3-layer box head"""

@@ -1,0 +1,158 @@
+"""All settings of a run together: by name, converted, validated."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal
+
+from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
+from dino_detector.config.image_size import ImageSize
+from dino_detector.config.model import BackboneConfig, DecoderConfig
+from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
+from dino_detector.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    subset: SubsetConfig = field(default_factory=SubsetConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    @classmethod
+    def from_flat(cls, settings: dict[str, Any]) -> Config:
+        """Build from setting names, as a checkpoint or YAML file has them.
+
+        Raises:
+            InputError: for a name that is no setting (the nearest is suggested) or a value out of range.
+        """
+        owner = {name: (group.name, hint) for group in dataclasses.fields(cls) for name, hint in _hints(group).items()}
+        chosen: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(cls)}
+        for name, value in settings.items():
+            if name not in owner:
+                raise InputError(f"unknown setting {name!r}{nearest(name, owner)}")
+            group, hint = owner[name]
+            chosen[group][name] = _converted(name, value, hint)
+        config = cls(**{group.name: group.default_factory(**chosen[group.name]) for group in dataclasses.fields(cls)})
+        config.validate()
+        return config
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by name, in plain Python types that YAML, JSON and ``torch.load(weights_only=True)`` read."""
+        settings: dict[str, Any] = {}
+        for group in dataclasses.fields(self):
+            values = getattr(self, group.name)
+            settings |= {item.name: getattr(values, item.name) for item in dataclasses.fields(values)}
+        plain = {Path: str, ImageSize: str, type(Path()): str}
+        return {name: plain.get(type(value), lambda same: same)(value) for name, value in settings.items()}
+
+    def replace(self, **settings: Any) -> Config:
+        """A copy with other values for some settings, by their flat names."""
+        return Config.from_flat(self.flat() | settings)
+
+    def validate(self) -> None:
+        """Raise `InputError` for the first setting that is out of range."""
+        settings = self.flat()
+
+        def require(holds: bool, name: str, wanted: str) -> None:
+            if not holds:
+                raise InputError(f"{name} must be {wanted}, not {settings[name]!r}")
+
+        for name in ("num_queries", "decoder_layers", "hidden_dim", "num_heads", "feedforward_dim", "n_points"):
+            require(settings[name] >= 1, name, "at least 1")
+        for name in ("box_head_dim", "lora_rank", "epochs", "batch_size", "accumulate_batches", "val_frequency"):
+            require(settings[name] >= 1, name, "at least 1")
+        for name in ("debug_samples", "test_mini_size", "log_frequency", "log_images_frequency"):
+            require(settings[name] >= 1, name, "at least 1")
+        for name in ("num_classes", "world_size"):
+            require(settings[name] is None or settings[name] >= 1, name, "at least 1, or null")
+        for name in ("set_cost_class", "set_cost_bbox", "set_cost_giou", "focal_gamma", "weight_decay"):
+            require(settings[name] >= 0, name, "at least 0")
+        for name in ("loss_weight_class", "loss_weight_bbox", "loss_weight_giou", "gradient_clip", "num_workers"):
+            require(settings[name] >= 0, name, "at least 0")
+        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay"):
+            require(0 <= settings[name] < 1, name, "at least 0 and below 1")
+        for name in ("seed", "coco_mini_seed"):
+            require(settings[name] >= 0, name, "at least 0")
+        for name in ("learning_rate", "debug_lr"):
+            require(settings[name] > 0, name, "above 0")
+        require(settings["lora_alpha"] > 0, "lora_alpha", "above 0")
+        require(0 < settings["focal_alpha"] < 1, "focal_alpha", "between 0 and 1")
+        require(settings["lora_layers"] is None or settings["lora_layers"] >= 1, "lora_layers", "at least 1, or null")
+        require(
+            settings["backbone_learning_rate"] is None or settings["backbone_learning_rate"] > 0,
+            "backbone_learning_rate",
+            "above 0, or null",
+        )
+        require(len(settings["lora_targets"]) > 0, "lora_targets", "at least one projection")
+        require(len(settings["feature_layers"]) > 0, "feature_layers", "at least one layer")
+        scales = settings["feature_scales"]
+        require(
+            len(scales) > 0 and all(scale in (0.25, 0.5, 1, 2, 4) for scale in scales),
+            "feature_scales",
+            "a list of 0.25, 0.5, 1, 2 or 4",
+        )
+        decoder = self.decoder
+        require(
+            decoder.hidden_dim % decoder.num_heads == 0, "hidden_dim", f"a multiple of num_heads ({decoder.num_heads})"
+        )
+        require(decoder.hidden_dim % 4 == 0, "hidden_dim", "a multiple of 4, for sine encodings of two axes")
+        require(
+            self.backbone.backbone_weights == "random" or not self.backbone.backbone_architecture,
+            "backbone_architecture",
+            "left out unless backbone_weights is random",
+        )
+        require(not (self.subset.debug and self.subset.use_coco_mini), "debug", "left out where use_coco_mini is given")
+        require(
+            self.subset.coco_mini_indices_file is None or self.subset.use_coco_mini,
+            "use_coco_mini",
+            "true where coco_mini_indices_file is given",
+        )
+        require(
+            re.fullmatch(r"env://|tcp://[^/:]+:\d{1,5}", settings["dist_url"]) is not None,
+            "dist_url",
+            "env:// or tcp://HOST:PORT, such as tcp://127.0.0.1:29500",
+        )
+        require(
+            re.fullmatch(r"[\w.+ -]*", settings["experiment_name"]) is not None,
+            "experiment_name",
+            "letters, digits, spaces and . _ + - only, since it names a folder",
+        )
+
+
+def _hints(group: dataclasses.Field) -> dict[str, Any]:
+    return typing.get_type_hints(group.default_factory)
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    """The value in the type of its setting: paths and sizes may be given as text, whole numbers for any number."""
+    kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if hint is ImageSize:
+        return ImageSize.parse(value)
+    if Path in kinds and isinstance(value, str):
+        return Path(value)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}{nearest(str(value), choices)}")
+        return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    plain = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in plain)
+        raise InputError(f"{name} must be of type {wanted}, not {value!r}")
+    return value

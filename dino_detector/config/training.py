@@ -1,0 +1,109 @@
+"""Settings of a run: losses, optimizer, processes, logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """Costs of the Hungarian matching between queries and ground truth."""
+
+    set_cost_class: float = 2.0
+    """weight of the classification cost"""
+    set_cost_bbox: float = 5.0
+    """weight of the L1 distance of the boxes"""
+    set_cost_giou: float = 2.0
+    """weight of the generalized IoU"""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses, and the focal loss."""
+
+    loss_weight_class: float = 2.0
+    """weight of the focal classification loss"""
+    loss_weight_bbox: float = 5.0
+    """weight of the L1 box loss"""
+    loss_weight_giou: float = 2.0
+    """weight of the generalized IoU loss"""
+    focal_alpha: float = 0.25
+    """weight of positives in the focal loss, in matching too"""
+    focal_gamma: float = 2.0
+    """focusing exponent of the focal loss, in matching too"""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The run: length, optimizer, device and files."""
+
+    output_dir: Path = Path("outputs")
+    """folder for checkpoints, metrics and logs"""
+    checkpoint: Path | None = None
+    """checkpoint to resume, or to evaluate; from one without training state the weights are taken"""
+    skip_checkpoint_load: bool = False
+    """start anew all the same, without the checkpoint"""
+    only_evaluate: bool = False
+    """evaluate the checkpoint on the validation images, detect in the test images, and stop"""
+    lightweight: bool = False
+    """the lightweight preset: dinov2-small with adapters on its last layers, 25 queries, 2 decoder layers. Settings
+    given explicitly win over the preset"""
+    epochs: int = 50
+    """passes over the training images"""
+    batch_size: int = 8
+    """images in a step, per process"""
+    accumulate_batches: int = 1
+    """batches whose gradients are summed before an optimizer step"""
+    learning_rate: float = 2e-4
+    """peak learning rate of the neck, the decoder and the heads"""
+    backbone_learning_rate: float | None = None
+    """peak learning rate of the trained part of the backbone; null means learning_rate, and a tenth of it where
+    pretrained weights are trained in full"""
+    weight_decay: float = 1e-4
+    """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
+    warmup_fraction: float = 0.05
+    """share of the steps in which the learning rate rises to its peak; after it, it falls along a cosine"""
+    gradient_clip: float = 0.1
+    """largest norm of the gradient; 0 does not clip"""
+    ema_decay: float = 0.999
+    """decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off"""
+    val_frequency: int = 5
+    """evaluate and write a checkpoint every so many epochs, and after the last"""
+    seed: int = 42
+    """seed of the weights, the order of the images and the augmentation"""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """number format of the computation; auto is bf16 on a GPU that has it and 32 elsewhere"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps"""
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """Several processes on one machine."""
+
+    distributed: bool = False
+    """train and evaluate in several processes, started from this one command"""
+    world_size: int | None = None
+    """number of processes; null means one for each GPU, or 2 on a CPU"""
+    dist_url: str = "env://"
+    """where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What a run tells of itself."""
+
+    log_dir: Path | None = None
+    """event files go to tensorboard/ in this folder; null means output_dir"""
+    experiment_name: str = ""
+    """name of the run, added to the time that names its folder of event files"""
+    log_frequency: int = 10
+    """log losses and rates every so many steps"""
+    log_images: bool = False
+    """log training images as the network sees them, with their boxes"""
+    log_images_frequency: int = 100
+    """log images every so many steps"""
+    memory_monitor: bool = False
+    """tell and log the peak memory of every epoch"""
