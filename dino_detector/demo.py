@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
-from dino_detector.config import Config
+from dino_detector.config import Config, DemoSettings
 
 if TYPE_CHECKING:
     from dino_detector.data.sample import SampleFiles
@@ -18,14 +17,6 @@ if TYPE_CHECKING:
 
 PICTURES = 8
 SCORE = 0.4
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """Where the results go."""
-
-    output_dir: Path = Path("outputs/demo")
-    """folder for the data set, the checkpoints, the metrics and the pictures"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
+from dino_detector.config import PredictSettings
+from dino_detector.data.picture_files import EXTENSIONS, find_pictures
 from dino_detector.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,30 +18,7 @@ if TYPE_CHECKING:
 
     from dino_detector.models.detector import Detector
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""files of a folder that are taken for pictures, upper or lower case"""
 RESULTS = "predictions.json"
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """What to detect in, with what, and where the results go."""
-
-    image_or_folder: Path
-    """a picture, or a folder whose pictures are read in the order of their names"""
-    _: KW_ONLY
-    checkpoint: Path
-    """any checkpoint that training wrote"""
-    output_dir: Path = Path("outputs/predictions")
-    """folder for the pictures with boxes and predictions.json"""
-    threshold: float = 0.5
-    """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has the best 100 of each picture"""
-    batch_size: int = 8
-    """pictures that run at once"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps"""
-    dino_model: str | None = None
-    """name or folder of the base model, where it is not the one the checkpoint names"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
@@ -66,22 +44,6 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
         _predict(settings, pictures)
 
     return run_command(command)
-
-
-def find_pictures(path: Path) -> list[Path]:
-    """The picture itself, or the pictures directly in a folder, by name; other files are left out.
-
-    Raises:
-        InputError: where there is none.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"{path}: no such picture or folder; correct the path")
-    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file())
-    if not pictures:
-        raise InputError(f"{path}: holds no pictures ({', '.join(EXTENSIONS)})")
-    return pictures
 
 
 def _check(settings: PredictSettings) -> list[Path]:

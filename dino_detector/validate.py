@@ -7,7 +7,6 @@ faster-coco-eval; the tests hold them equal to pycocotools. Formats: https://coc
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
+from dino_detector.files import write_whole
 
 if TYPE_CHECKING:
     from dino_detector.data.categories import Categories
@@ -76,7 +76,7 @@ class CocoMetrics:
         """
         numbers = self.to_json()
         assert not numbers.keys() & extra.keys(), f"extra entries {sorted(extra)} would replace metrics"
-        _write_whole(path, json.dumps({**extra, **numbers}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(path, json.dumps({**extra, **numbers}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def coco_results(image_id: int, detections: ImageDetections, categories: Categories) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     """
     ordered = sorted(results, key=lambda result: result["image_id"])
     lines = ",\n".join(json.dumps(result, allow_nan=False) for result in ordered)
-    _write_whole(path, f"[\n{lines}\n]\n")
+    write_whole(path, f"[\n{lines}\n]\n")
 
 
 def _check_ids(
@@ -208,11 +208,3 @@ def _area(annotation: dict[str, Any]) -> float:
 
 def _discard(message: str) -> None:
     """Take the library's progress messages."""
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -17,7 +17,7 @@ PACKAGE = Path(dino_detector.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors"},
+    {"errors", "files"},
     {"config", "targets", "boxes", "detections"},
     {"matching"},
     {"losses"},
@@ -40,7 +40,7 @@ HEAVY = {
 }
 LATE = {"supervision", "lightning", "faster_coco_eval", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
-LINES_OF_PACKAGE = 6_000
+LINES_OF_PACKAGE = 8_000
 LINES_OF_FILE = 400
 
 

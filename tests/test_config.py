@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from dino_detector import config as config_module
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError, nearest
 
@@ -25,10 +24,9 @@ def test_a_name_means_one_setting_everywhere():
 
 def test_every_setting_has_a_docstring():
     """The text under a field is its help on the command line."""
-    tree = ast.parse(inspect.getsource(config_module))
-    classes = {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
     for group in GROUPS:
-        body = classes[group.__name__]
+        (definition,) = ast.parse(inspect.getsource(group)).body
+        body = definition.body
         for node, following in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.AnnAssign):
                 documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)

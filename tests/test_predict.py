@@ -9,7 +9,7 @@ from PIL import Image
 
 from dino_detector import cli
 from dino_detector.config import Config
-from dino_detector.predict import find_pictures
+from dino_detector.data.picture_files import find_pictures
 
 
 @pytest.fixture(scope="module")

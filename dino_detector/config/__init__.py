@@ -4,6 +4,7 @@ A name means one setting everywhere: `--num_queries 50`, `num_queries: 50` in a 
 checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and nowhere else.
 """
 
+from dino_detector.config.commands import DemoSettings, PredictSettings
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
@@ -18,12 +19,14 @@ __all__ = [
     "Config",
     "DataConfig",
     "DecoderConfig",
+    "DemoSettings",
     "DistributedConfig",
     "DownloadConfig",
     "ImageSize",
     "LoggingConfig",
     "LossConfig",
     "MatchingConfig",
+    "PredictSettings",
     "SubsetConfig",
     "TrainingConfig",
     "preset_settings",

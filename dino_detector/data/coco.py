@@ -5,10 +5,11 @@ The format: https://cocodataset.org/#format-data
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,6 +21,9 @@ from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
 
 log = logging.getLogger(__name__)
+
+COCO_2017 = "COCO 2017 Dataset"
+"""``info.description`` of COCO's own files. Its training split has boxes of zero height, which nobody can mend."""
 
 
 class ImageRecord(NamedTuple):
@@ -79,7 +83,13 @@ class CocoAnnotations:
             InputError: the file is missing, not JSON or not COCO; an id repeats or refers to nothing; a box is not
                 four finite numbers, has no size or lies outside its image.
         """
-        return _Reader(Path(path)).read()
+        reader = _Reader(Path(path))
+        return reader.check(reader.parse())
+
+    @classmethod
+    def parse(cls, content: dict[str, Any], path: Path) -> CocoAnnotations:
+        """Check the content of a COCO detection JSON; as `read`, with ``path`` for messages. The content is kept."""
+        return _Reader(path).check(content)
 
     def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
         """The entries of ``ground_truth["annotations"]`` that belong to an image, crowd regions too."""
@@ -89,6 +99,33 @@ class CocoAnnotations:
     def training_boxes(self, image_id: int) -> tuple[Tensor, Tensor]:
         """Boxes ``[N, 4]`` (xyxy, float32 pixels, clipped to the image) and labels ``[N]`` int64 to train on."""
         return self.training.of(self._index_of[image_id])
+
+    def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
+        """These images alone with all that belongs to them, in the order of the file; categories stay."""
+        wanted = {self._index_of[image_id] for image_id in image_ids}
+        kept = [index for index in range(len(self.images)) if index in wanted]
+        grouped = [self._annotations_of[index] for index in kept]
+        counts = [len(positions) for positions in grouped]
+        ends = np.cumsum([0, *counts]).tolist()
+        rows = [np.arange(self.training.starts[index], self.training.starts[index + 1]) for index in kept]
+        selected = np.concatenate([np.zeros(0, np.int64), *rows])
+        entries, images = self.ground_truth["annotations"], self.ground_truth["images"]
+        return replace(
+            self,
+            images=tuple(self.images[index] for index in kept),
+            ground_truth=self.ground_truth
+            | {
+                "images": [images[index] for index in kept],
+                "annotations": [entries[position] for positions in grouped for position in positions],
+            },
+            training=BoxTable(
+                self.training.boxes_xyxy[selected],
+                self.training.labels[selected],
+                np.cumsum([0, *(len(row) for row in rows)]),
+            ),
+            _index_of={self.images[index].image_id: position for position, index in enumerate(kept)},
+            _annotations_of=[list(range(first, last)) for first, last in itertools.pairwise(ends)],
+        )
 
     def require_boxes(self) -> None:
         """Raise `InputError` if the file has no box to train on."""
@@ -133,8 +170,8 @@ class _Reader:
     def fail(self, problem: str) -> NoReturn:
         raise InputError(f"{self.path}: {problem}")
 
-    def read(self) -> CocoAnnotations:
-        content = self.parse()
+    def check(self, content: Any) -> CocoAnnotations:
+        self.check_lists(content)
         images = tuple(self.image(position, entry) for position, entry in enumerate(content["images"]))
         if not images:
             self.fail('"images" is empty; add at least one image')
@@ -150,7 +187,8 @@ class _Reader:
         image_indices = np.array([index_of[entry["image_id"]] for entry in entries], dtype=np.int64)
         labels = np.array([label_of[entry["category_id"]] for entry in entries], dtype=np.int64)
         crowd = np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool)
-        boxes = self.clipped_boxes(entries, names, images, image_indices)
+        is_coco = content.get("info", {}).get("description") == COCO_2017
+        boxes = self.clipped_boxes(entries, names, images, image_indices, flat_is_known=is_coco)
         keep = ~crowd & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
         order = np.argsort(image_indices, kind="stable")
@@ -168,22 +206,23 @@ class _Reader:
             _annotations_of=[positions.tolist() for positions in grouped],
         )
 
-    def parse(self) -> dict[str, Any]:
+    def parse(self) -> Any:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+            return json.loads(self.path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             self.fail("no such annotation file; correct the path")
         except OSError as error:
             self.fail(f"cannot be read ({error.strerror}); correct the path or the permissions")
         except ValueError as error:
             self.fail(f"not JSON, or cut short ({error}); write or download it again")
+
+    def check_lists(self, content: Any) -> None:
         wanted = ("images", "annotations", "categories")
         absent = [key for key in wanted if not isinstance(content, dict) or not isinstance(content.get(key), list)]
         if absent:
             self.fail(
                 f'not a COCO detection file: it has no list "{absent[0]}"; it needs the lists {", ".join(wanted)}'
             )
-        return content
 
     def image(self, position: int, entry: Any) -> ImageRecord:
         self.check_object(entry, f'entry {position} of "images"')
@@ -234,9 +273,15 @@ class _Reader:
         return name
 
     def clipped_boxes(
-        self, entries: list[Any], names: list[str], images: tuple[ImageRecord, ...], image_indices: np.ndarray
+        self,
+        entries: list[Any],
+        names: list[str],
+        images: tuple[ImageRecord, ...],
+        image_indices: np.ndarray,
+        *,
+        flat_is_known: bool,
     ) -> np.ndarray:
-        """Boxes ``[M, 4]`` xyxy float32, clipped to their images."""
+        """Boxes ``[M, 4]`` xyxy float32, clipped to their images; of zero size only where that is known of a file."""
         boxes_xywh = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
         sizes = np.array([(record.width, record.height) for record in images], dtype=np.float64)[image_indices]
         near, far = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
@@ -253,7 +298,12 @@ class _Reader:
 
         reject(~np.isfinite(boxes_xywh).all(axis=1), "is not finite")
         reject((boxes_xywh[:, 2:] < 0).any(axis=1), "has a negative size")
-        reject((boxes_xywh[:, 2:] == 0).any(axis=1), "has zero size")
+        flat = (boxes_xywh[:, 2:] == 0).any(axis=1)
+        if not flat_is_known:
+            reject(flat, "has zero size")
+        elif flat.any():
+            first = names[int(np.flatnonzero(flat)[0])]
+            log.warning("%s: %d boxes have zero size and are not trained on, first %s", self.path, flat.sum(), first)
         reject(((near >= sizes) | (far <= 0)).any(axis=1), "lies outside the image")
         beyond = ((near < -1) | (far > sizes + 1)).any(axis=1)
         if beyond.any():

@@ -13,6 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from dino_detector.errors import InputError
 
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""what Pillow raises for a file that is missing, damaged or no image"""
+
 
 def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None) -> Tensor:
     """Read an image file as RGB.
@@ -34,17 +37,28 @@ def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None
         with Image.open(path) as image:
             image.load()
             rgb = _to_rgb(_upright(image, expected_size))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image file; correct the path") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as an image ({reason}); replace the file") from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if expected_size is not None and expected_size != (rgb.height, rgb.width):
         raise InputError(
             f"{path}: the image has {rgb.height} x {rgb.width} pixels (height x width), but its annotations say "
             f"{expected_size[0]} x {expected_size[1]}; correct the annotations or replace the file"
         )
     return F.pil_to_tensor(rgb)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels of an image file as it is displayed, from its header alone.
+
+    Raises:
+        InputError: the file is missing or is not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -88,6 +102,13 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tens
             )
         return (image * 255).round().to(torch.uint8)
     raise InputError(f"an image must be a path, a PIL image, a numpy array or a tensor, not {type(image).__name__}")
+
+
+def _unreadable(path: Path | str, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such image file; correct the path")
+    reason = " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file")
 
 
 def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image.Image:
