@@ -19,7 +19,8 @@ def run_command(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code, 0 where it returns None.
 
     An `InputError` is one line on stderr and code 2, Ctrl-C and `StoppedByUser` one line and code 130. Anything else is
-    a bug of ours and keeps its traceback.
+    a bug of ours and keeps its traceback. Of several processes the main one tells of an interruption, and the others
+    end well, since Lightning kills all of them at once where one does not.
     """
     try:
         return command() or 0
@@ -37,7 +38,14 @@ def run_command(command: Callable[[], int | None]) -> int:
         raise
 
 
+def is_main_process() -> bool:
+    """False in the processes that a distributed run has beside the first, which are not to say or write anything."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _report_interruption(message: str = "interrupted") -> int:
+    if not is_main_process():
+        return 0
     print(message, file=sys.stderr)
     return INTERRUPTED
 
@@ -59,7 +67,7 @@ def configure_logging() -> None:
     To be called before they are imported.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[ProgressSafeHandler()])
-    logging.getLogger("dino_detector").setLevel(logging.INFO)
+    logging.getLogger("dino_detector").setLevel(logging.INFO if is_main_process() else logging.ERROR)
     # Lightning sets the level of its topmost loggers when it is imported, so those below are set here.
     for library in ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(library).setLevel(logging.WARNING)

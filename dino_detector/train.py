@@ -6,17 +6,24 @@ import sys
 from collections.abc import Sequence
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
-from dino_detector.command import configure_logging, run_command
+from dino_detector.command import configure_logging, is_main_process, run_command
 from dino_detector.config import Config
 from dino_detector.errors import InputError
+from dino_detector.training.places import find_places
 
-TRAINING_FILES = ("train_images", "train_annotations", "val_images", "val_annotations")
-EVALUATION_FILES = ("checkpoint", "val_images", "val_annotations")
 EVALUATION_HELP = {
-    **dict.fromkeys(("val_images", "val_annotations", "num_workers", "batch_size", "precision", "device"), ""),
+    **dict.fromkeys(
+        (
+            *("val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
+            *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
+            *("use_coco_mini", "coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"),
+            *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
+        ),
+        "",
+    ),
     "checkpoint": "checkpoint to evaluate",
     "dino_model": "name or folder of the base model, where it is not the one the checkpoint names",
-    "output_dir": "folder for val_metrics.json and val_predictions.json (default: outputs)",
+    "output_dir": "folder for what is written (default: outputs)",
 }
 """what evaluation reads of the settings, with a help of its own where that of training does not fit"""
 
@@ -34,10 +41,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 -m dino_dete
             sys.argv[1:] if argv is None else argv,
             prog=prog,
             description="Train a detector on images with COCO annotations, or evaluate one with --only_evaluate. "
-            "Training needs --train_images, --train_annotations, --val_images and --val_annotations; evaluation "
-            "needs --checkpoint, --val_images and --val_annotations.",
+            "Training needs --train_images and --train_annotations, and with --val_images and --val_annotations it is "
+            "evaluated on the way. Evaluation needs --checkpoint, and validation images or --testdev_images. COCO 2017 "
+            "is fetched by the --download flags, and used from --data_dir where no images are named.",
         )
-        return _evaluate(settings) if settings.config.training.only_evaluate else _train(settings.config)
+        return _evaluate(settings) if settings.config.training.only_evaluate else _train(settings)
 
     return run_command(command)
 
@@ -49,9 +57,10 @@ def evaluate_main(argv: Sequence[str], *, prog: str) -> int:
         settings = parse_config(
             argv,
             prog=prog,
-            description="Evaluate a checkpoint on validation images. Needs --checkpoint, --val_images and "
-            "--val_annotations. The settings of the model come from the checkpoint. Other settings of training are "
-            "accepted, so that its YAML file serves here too, and have no effect.",
+            description="Evaluate a checkpoint on validation images, and detect in test images that have no "
+            "annotations. Needs --checkpoint, and --val_images with --val_annotations or --testdev_images. The "
+            "settings of the model come from the checkpoint. Other settings of training are accepted, so that its YAML "
+            "file serves here too, and have no effect.",
             shown=EVALUATION_HELP,
         )
         return _evaluate(settings)
@@ -59,48 +68,78 @@ def evaluate_main(argv: Sequence[str], *, prog: str) -> int:
     return run_command(command)
 
 
-def _train(config: Config) -> int:
-    _require(config, TRAINING_FILES, purpose="training")
+def _train(settings: RunSettings) -> int:
+    find_places(settings.config, training=True)
     configure_logging()
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from dino_detector.analysis.tables import metrics_table
+    from dino_detector.analysis.tables import metrics_table, overfitting_verdict
     from dino_detector.training.fit import fit
+
+    config = _with_indices_file(settings)
 
     def write_settings(trainer, module) -> None:
         if trainer.is_global_zero:
-            write_config(config, config.training.output_dir / "config.yaml")
+            write_config(module.settings, config.training.output_dir / "config.yaml")
 
-    print(metrics_table(fit(config, callbacks=[LambdaCallback(on_fit_start=write_settings)])))
+    metrics = fit(config, callbacks=[LambdaCallback(on_fit_start=write_settings)])
+    if is_main_process() and metrics is not None:
+        print(metrics_table(metrics))
+        if config.subset.debug:
+            print(f"\n{overfitting_verdict(metrics)}")
     return 0
 
 
 def _evaluate(settings: RunSettings) -> int:
-    config = settings.config
-    _require(config, EVALUATION_FILES, purpose="evaluation")
+    training = settings.config.training
+    if training.checkpoint is None or training.skip_checkpoint_load:
+        skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
+        raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
+    find_places(settings.config, training=False)
     configure_logging()
     from dino_detector.analysis.tables import metrics_table
-    from dino_detector.training.fit import evaluate
+    from dino_detector.training.evaluation import evaluate
+    from dino_detector.training.testdev import write_testdev
     from dino_detector.validate import write_results
 
+    config = _with_indices_file(settings)
     dino_model = config.backbone.dino_model if "dino_model" in settings.given else None
-    metrics, results = evaluate(config, dino_model=dino_model)
-    numbers = config.training.output_dir / "val_metrics.json"
-    predictions = config.training.output_dir / "val_predictions.json"
-    metrics.write(numbers, checkpoint=str(config.training.checkpoint))
-    write_results(predictions, results)
-    print(metrics_table(metrics))
-    print(f"\nThe numbers are in {numbers}, the detections in {predictions}")
+    found = evaluate(config, dino_model=dino_model)
+    if not is_main_process():
+        return 0
+    folder = training.output_dir
+    found.sources.write_subsets(folder)
+    write_config(found.config, folder / "evaluation.yaml")
+    if found.metrics is not None:
+        numbers, predictions = folder / "val_metrics.json", folder / "val_predictions.json"
+        found.metrics.write(numbers, checkpoint=str(training.checkpoint))
+        write_results(predictions, found.results)
+        print(metrics_table(found.metrics))
+        print(f"\nThe numbers are in {numbers}, the detections in {predictions}")
+    if found.sources.test is not None:
+        test = found.sources.test.annotations
+        path = write_testdev(found.test_results, test, folder)
+        print(f"{len(found.test_results):,} detections in {len(test.images):,} test images are in {path}")
+    if found.unreadable:
+        others = f"; {len(found.unreadable) - 1} more could not be read" if len(found.unreadable) > 1 else ""
+        raise InputError(f"{found.unreadable[0]}{others}; the detections in all other test images are written")
     return 0
 
 
-def _require(config: Config, names: Sequence[str], *, purpose: str) -> None:
-    """Raise `InputError` for files that the command needs and the user did not name."""
-    settings = config.flat()
-    missing = [f"--{name}" for name in names if settings[name] is None]
-    if missing:
-        listed = missing[0] if len(missing) == 1 else f"{', '.join(missing[:-1])} and {missing[-1]}"
-        raise InputError(f"{purpose} needs {listed}; see --help")
+def _with_indices_file(settings: RunSettings) -> Config:
+    """The config with size and seed of the COCO mini that an indices file holds, where the user gives none."""
+    config = settings.config
+    path = config.subset.coco_mini_indices_file
+    if path is None:
+        return config
+    from dino_detector.data.subsets import Subset
+
+    subset = Subset.read(path)
+    held = {"coco_mini_size": subset.size, "coco_mini_seed": subset.seed}
+    try:
+        return config.replace(**{name: value for name, value in held.items() if name not in settings.given})
+    except InputError as error:
+        raise InputError(f"{path}: holds {subset.name}, which is no COCO mini; {error}") from error
 
 
 if __name__ == "__main__":

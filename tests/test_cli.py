@@ -27,10 +27,51 @@ MISTAKES = [
     (["--hlp"], "unknown flag --hlp; did you mean --help?"),
     (["train", "--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
     (["train", "--config", "none.yaml"], "none.yaml: no such settings file; correct --config"),
-    (["train", *DATA[:4]], "training needs --val_images and --val_annotations; see --help"),
-    (["train", *DATA[2:]], "training needs --train_images; see --help"),
+    (
+        ["train"],
+        "training needs --train_images and --train_annotations, or --download_train_data to fetch COCO 2017 to "
+        "coco_data; see --help",
+    ),
+    (["train", *DATA[:6]], "--val_images needs --val_annotations; see --help"),
+    (["train", *DATA[2:]], "--train_annotations needs --train_images; see --help"),
+    (
+        ["train", *DATA[:4], "--download_train_data"],
+        "--download_train_data fetches COCO 2017 and uses it, so it excludes --train_images; leave one out",
+    ),
+    (
+        ["train", "--testdev_images", "t", "--download_test_data", *DATA],
+        "--download_test_data fetches COCO 2017 and uses it, so it excludes --testdev_images; leave one out",
+    ),
+    (
+        ["train", *DATA, "--test_mini"],
+        "--test_mini needs --testdev_images, or --download_test_data; add one or leave it out",
+    ),
+    (
+        ["train", *DATA, "--debug_samples", "5"],
+        "--debug_samples has an effect with --debug only; add that or leave this out",
+    ),
+    (
+        ["train", *DATA, "--debug", "--debug_lr", "1", "--learning_rate", "2"],
+        "--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out",
+    ),
+    (
+        ["train", *DATA, "--debug", "--use_coco_mini"],
+        "--debug and use_coco_mini both choose the training images; give one of them",
+    ),
     (["train", "--only_evaluate", *DATA], "evaluation needs --checkpoint; see --help"),
-    (["evaluate", "--checkpoint", "x"], "evaluation needs --val_images and --val_annotations; see --help"),
+    (
+        ["train", "--only_evaluate", *DATA, "--checkpoint", "x", "--skip_checkpoint_load"],
+        "evaluation needs --checkpoint and no --skip_checkpoint_load; see --help",
+    ),
+    (
+        ["evaluate", "--checkpoint", "x"],
+        "evaluation needs --val_images and --val_annotations, or --testdev_images, or --download_val_data or "
+        "--download_test_data to fetch COCO 2017; see --help",
+    ),
+    (
+        ["evaluate", "--checkpoint", "x", "--download_train_data"],
+        "--download_train_data has no use in an evaluation; leave it out",
+    ),
     (["evaluate", "--epchs"], "unknown flag --epchs; did you mean --epochs?"),
     (["predict"], f"missing: image_or_folder, checkpoint; usage: {PREDICT}"),
     (["predict", "a.jpg"], f"missing: checkpoint; usage: {PREDICT}"),
@@ -134,7 +175,9 @@ RESULTS = [{"image_id": 7, "category_id": 90, "bbox": [1.0, 2.0, 3.0, 4.0], "sco
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `fit` and `evaluate` are called with, by command; neither does anything."""
+    import dino_detector.training.evaluation as evaluations
     import dino_detector.training.fit as runs
+    from dino_detector.training.sources import Sources
 
     calls: dict[str, Any] = {}
 
@@ -146,12 +189,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls["fit"] = config
         return Numbers()
 
-    def evaluate(config: Any, *, dino_model: str | None) -> runs.Evaluation:
+    def evaluate(config: Any, *, dino_model: str | None) -> evaluations.Evaluation:
         calls["evaluate"] = config, dino_model
-        return runs.Evaluation(Numbers(), RESULTS)
+        return evaluations.Evaluation(config, Sources(None, None, None, ()), Numbers(), RESULTS, [], ())
 
     monkeypatch.setattr(runs, "fit", fit)
-    monkeypatch.setattr(runs, "evaluate", evaluate)
+    monkeypatch.setattr(evaluations, "evaluate", evaluate)
     monkeypatch.setattr("dino_detector.analysis.tables.metrics_table", lambda metrics: "TABLE")
     monkeypatch.setattr("dino_detector.train.configure_logging", lambda: None)
     return calls

@@ -9,6 +9,8 @@ from dino_detector.validate import CocoMetrics
 
 PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RECALL = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+OVERFITTED = 0.9
+"""AP50 on its training images from which a model counts as able to overfit"""
 LONGEST_NAME = 32
 """columns of a class name; longer ones are cut"""
 
@@ -31,6 +33,17 @@ def metrics_table(metrics: CocoMetrics) -> str:
         [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections"],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def overfitting_verdict(metrics: CocoMetrics) -> str:
+    """Whether a debug run, evaluated on the images that it trained on, shows that the model can overfit."""
+    numbers = f"AP50 {metrics.AP50:.3f} on the {metrics.num_images} images that it trained on"
+    if metrics.AP50 >= OVERFITTED:
+        return f"The model can overfit: {numbers}. Data, model and losses work together."
+    return (
+        f"The model has not overfitted: {numbers}, and {OVERFITTED} was wanted. If AP50 was still rising, give more "
+        "--epochs; if not, look at the boxes (--log_images) and try another --debug_lr."
+    )
 
 
 def _number(value: float) -> str:

@@ -115,12 +115,10 @@ class Config:
             "backbone_architecture",
             "left out unless backbone_weights is random",
         )
-        require(not (self.subset.debug and self.subset.use_coco_mini), "debug", "left out where use_coco_mini is given")
-        require(
-            self.subset.coco_mini_indices_file is None or self.subset.use_coco_mini,
-            "use_coco_mini",
-            "true where coco_mini_indices_file is given",
-        )
+        if self.subset.debug and self.subset.use_coco_mini:
+            raise InputError("debug and use_coco_mini both choose the training images; give one of them")
+        if self.subset.coco_mini_indices_file is not None and not self.subset.use_coco_mini:
+            raise InputError("coco_mini_indices_file is a subset of use_coco_mini; give that too")
         require(
             re.fullmatch(r"env://|tcp://[^/:]+:\d{1,5}", settings["dist_url"]) is not None,
             "dist_url",

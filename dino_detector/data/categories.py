@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dino_detector.errors import InputError
 
@@ -49,3 +50,24 @@ class Categories:
         """Name of a label, ``0 <= label < C``."""
         assert 0 <= label < len(self.ids)
         return self.names[label]
+
+
+def check_categories(categories: Categories, *, known: Categories, source: Path, known_source: Path) -> None:
+    """Raise `InputError` unless every category is known by the same id and name."""
+    names = dict(zip(known.ids, known.names, strict=True))
+    for category_id, name in zip(categories.ids, categories.names, strict=True):
+        if names.get(category_id) != name:
+            has = f"calls it {names[category_id]!r}" if category_id in names else "has no such id"
+            raise InputError(
+                f"{source}: category {category_id} is {name!r}, but {known_source} {has}; "
+                "both must come from one set of categories"
+            )
+
+
+def require_num_classes(num_classes: int | None, categories: Categories, *, source: Path) -> None:
+    """Raise `InputError` where a number of classes was asked for that is not that of ``source``."""
+    if num_classes not in (None, len(categories)):
+        raise InputError(
+            f"{source}: has {len(categories)} categories, but --num_classes is {num_classes}; leave it out (ids may "
+            "have gaps, so the highest id is not the number)"
+        )

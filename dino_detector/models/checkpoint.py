@@ -75,6 +75,12 @@ class CheckpointHeader:
         )
 
 
+def require_checkpoint(path: Path) -> None:
+    """Raise `InputError` where there is no such file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; check --checkpoint")
+
+
 def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
     """Read a checkpoint onto the CPU; returns its header and the whole dictionary.
 
@@ -82,8 +88,7 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
         InputError: naming the file, where it is missing, damaged, of another program or of a newer format.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; check --checkpoint")
+    require_checkpoint(path)
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:

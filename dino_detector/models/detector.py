@@ -199,13 +199,22 @@ def build_from_checkpoint(
                 "weights differ); give the base it was trained on with --dino_model"
             )
     detector = _assemble(backbone, header)
+    load_weights(detector, contents, source=source)
+    return detector.eval()
+
+
+def load_weights(detector: Detector, contents: dict[str, Any], *, source: Path) -> None:
+    """Put the weights of a checkpoint into a detector of its settings.
+
+    Raises:
+        InputError: naming ``source``, where they do not fit.
+    """
     weights = {name.removeprefix("detector."): value for name, value in contents["state_dict"].items()}
     try:
         detector.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{source}: its weights do not fit its own settings ({reason[:200]})") from error
-    return detector.eval()
+        raise InputError(f"{source}: its weights do not fit its settings ({reason[:200]})") from error
 
 
 def resolve_device(device: str) -> torch.device:

@@ -6,17 +6,16 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from dino_detector.errors import StoppedByUser
+from dino_detector.training.memory import peak_memory
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +31,16 @@ class RunFiles(Checkpoint):
     finished, at the end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the
     second stops at once.
 
+    Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
+
     Args:
         output_dir: where files go.
+        keep_epochs: whether each ``dino_detector_epoch_N.pth`` stays, or the newest alone.
     """
 
-    def __init__(self, output_dir: Path) -> None:
+    def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
         self.output_dir = output_dir
+        self.keep_epochs = keep_epochs
         self.best_ap = float("-inf")
         self.images_seen = 0
         self.seconds_before = 0.0
@@ -75,7 +78,7 @@ class RunFiles(Checkpoint):
     ) -> None:
         """Stop here if asked to: gradients are applied and the loader's position is that of the weights."""
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self._stop and between_steps and not trainer.is_last_batch:
+        if between_steps and not trainer.is_last_batch and self._all_stop(trainer, batch_idx):
             self._pause()
             self._write(trainer, LAST)
             self._leave()
@@ -92,25 +95,27 @@ class RunFiles(Checkpoint):
         """Write the epoch's files, and stop if asked to while there is something left to do."""
         self._pause()
         epoch = trainer.current_epoch + 1
-        evaluated = epoch % trainer.check_val_every_n_epoch == 0
-        average_precision = pl_module.metrics.AP if evaluated else float("-inf")
+        due = epoch % trainer.check_val_every_n_epoch == 0
+        metrics = pl_module.metrics if due else None
+        average_precision = float("-inf") if metrics is None else metrics.AP
         is_best = average_precision > self.best_ap
         self.best_ap = max(self.best_ap, average_precision)
         self._write(trainer, LAST)
-        if evaluated and trainer.is_global_zero:
-            self._copy(f"dino_detector_epoch_{epoch}.pth")
+        if due and trainer.is_global_zero:
+            self._write_epoch(epoch)
             if is_best:
                 self._copy(BEST)
-            pl_module.metrics.write(
-                self.output_dir / f"val_metrics_epoch_{epoch}.json",
-                epoch=epoch,
-                step=trainer.global_step,
-                seconds=round(self.seconds, 1),
-                images_seen=self.images_seen,
-                images_per_second=round(self.images_seen / self.training_seconds, 1),
-                **peak_memory(pl_module.device),
-            )
-        if self._stop and epoch < trainer.max_epochs:
+            if metrics is not None:
+                metrics.write(
+                    self.output_dir / f"val_metrics_epoch_{epoch}.json",
+                    epoch=epoch,
+                    step=trainer.global_step,
+                    seconds=round(self.seconds, 1),
+                    images_seen=self.images_seen,
+                    images_per_second=round(self.images_seen / self.training_seconds, 1),
+                    **peak_memory(pl_module.device),
+                )
+        if epoch < trainer.max_epochs and self._all_stop(trainer):
             self._leave()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,6 +156,17 @@ class RunFiles(Checkpoint):
         self._stop = True
         log.warning("stopping when this step or evaluation is done, with everything saved; once more stops at once")
 
+    def _all_stop(self, trainer: Trainer, batch_idx: int | None = None) -> bool:
+        """Whether a process was asked to stop; all learn it after the same step, or they would wait for each other.
+
+        Asking the others takes a moment, so it is done where a step is logged and at the end of an epoch.
+        """
+        if trainer.world_size == 1:
+            return self._stop
+        if batch_idx is not None and (batch_idx + 1) % trainer.log_every_n_steps:
+            return False
+        return trainer.strategy.reduce_boolean_decision(self._stop, all=False)
+
     def _leave(self) -> None:
         last = self.output_dir / LAST
         if last.exists():
@@ -163,6 +179,14 @@ class RunFiles(Checkpoint):
         if trainer.is_global_zero:
             beside.replace(self.output_dir / name)
 
+    def _write_epoch(self, epoch: int) -> None:
+        earlier = [] if self.keep_epochs else list(self.output_dir.glob("dino_detector_epoch_*.pth"))
+        name = f"dino_detector_epoch_{epoch}.pth"
+        self._copy(name)
+        for path in earlier:
+            if path.name != name:
+                path.unlink()
+
     def _copy(self, name: str) -> None:
         """Give the last checkpoint another name, as a hard link where the file system has them."""
         beside = self.output_dir / f".{name}.tmp"
@@ -172,16 +196,3 @@ class RunFiles(Checkpoint):
         except OSError:
             shutil.copyfile(self.output_dir / LAST, beside)
         beside.replace(self.output_dir / name)
-
-
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """Largest memory so far, in bytes: resident memory of this process, and what the GPU had allocated."""
-    peaks = {}
-    if sys.platform != "win32":
-        import resource
-
-        in_bytes = 1 if sys.platform == "darwin" else 1024
-        peaks["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * in_bytes
-    if device.type == "cuda":
-        peaks["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    return peaks

@@ -31,9 +31,10 @@ class DetectorModule(LightningModule):
         criterion: matching and losses.
 
     Attributes:
-        metrics: the latest evaluation, on every process.
+        metrics: the latest evaluation, on every process; None before the first.
         results: the detections behind it, of all images, as COCO results.
-        skipped: images that could not be read in training, with the reason.
+        test_results: detections in the test images, likewise.
+        skipped: images that could not be read in training or testing, with the reason.
     """
 
     def __init__(self, *, detector: Detector, criterion: SetCriterion) -> None:
@@ -43,6 +44,7 @@ class DetectorModule(LightningModule):
         self.settings = detector.config
         self.metrics: CocoMetrics | None = None
         self.results: list[dict[str, Any]] = []
+        self.test_results: list[dict[str, Any]] = []
         self.skipped: set[str] = set()
         self._by_image: dict[int, list[dict[str, Any]]] = {}
 
@@ -53,10 +55,7 @@ class DetectorModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; logs the weighted sum and each term of the last layer."""
-        for reason in batch.skipped:
-            if reason not in self.skipped:
-                log.warning("skipped: %s", reason)
-        self.skipped.update(batch.skipped)
+        self._report_skipped(batch)
         output = self.detector(batch.pixel_values)
         terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets)
         loss = terms.total(self.settings.losses)
@@ -70,35 +69,29 @@ class DetectorModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the detections of a batch."""
-        output = self.detector(batch.pixel_values)
-        found = postprocess(
-            output.logits[-1],
-            output.boxes_cxcywh[-1],
-            original_sizes=batch.original_sizes,
-            image_size=self.settings.data.image_size,
-            resize_mode=self.settings.data.resize_mode,
-        )
-        for image_id, detections in zip(batch.image_ids, found, strict=True):
-            self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
+        self._detect(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the detections of a batch of test images; one that can't be read has none."""
+        self._report_skipped(batch)
+        self._detect(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Gather the detections of all processes, each image once, and compute the COCO metrics of all images."""
-        gathered: list[Any] = [self._by_image]
-        if self.trainer.world_size > 1:
-            gathered = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, self._by_image)
-        self._by_image = {}
-        by_image = {image_id: results for share in gathered for image_id, results in share.items()}
-        annotations = self.trainer.datamodule.val_annotations
+        by_image = self._gather()
+        annotations = self.trainer.datamodule.sources.val.annotations
         self.results = [
             result
-            for image_id in sorted(by_image)
-            for result in by_image[image_id]
+            for result in _in_order(by_image)
             if result["category_id"] in annotations.categories.ids  # the file may lack classes of the training data
         ]
         self.metrics = coco_metrics(annotations.ground_truth, self.results, image_ids=by_image)
         for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
             self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
+
+    def on_predict_epoch_end(self) -> None:
+        """Gather the detections of all processes."""
+        self.test_results = _in_order(self._gather())
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW whose rates follow warm-up and cosine over all steps of the run."""
@@ -115,3 +108,34 @@ class DetectorModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the header that tells what the weights are."""
         checkpoint[HEADER] = self.detector.header.to_dict()
+
+    def _report_skipped(self, batch: Batch) -> None:
+        for reason in batch.skipped:
+            if reason not in self.skipped:
+                log.warning("skipped: %s", reason)
+        self.skipped.update(batch.skipped)
+
+    def _detect(self, batch: Batch) -> None:
+        output = self.detector(batch.pixel_values)
+        found = postprocess(
+            output.logits[-1],
+            output.boxes_cxcywh[-1],
+            original_sizes=batch.original_sizes,
+            image_size=self.settings.data.image_size,
+            resize_mode=self.settings.data.resize_mode,
+        )
+        for image_id, detections in zip(batch.image_ids, found, strict=True):
+            self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
+
+    def _gather(self) -> dict[int, list[dict[str, Any]]]:
+        """Detections by image of all processes, and an empty table for the next pass."""
+        gathered: list[Any] = [self._by_image]
+        if self.trainer.world_size > 1:
+            gathered = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, self._by_image)
+        self._by_image = {}
+        return {image_id: results for share in gathered for image_id, results in share.items()}
+
+
+def _in_order(by_image: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [result for image_id in sorted(by_image) for result in by_image[image_id]]

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dino_detector.models.detector import Detector
-from dino_detector.training.fit import evaluate
+from dino_detector.training.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,8 @@ def test_evaluating_a_checkpoint_gives_the_metrics_that_were_written(finished, k
     written = json.loads((finished.folder / f"val_metrics_epoch_{epoch}.json").read_text())
     checkpoint = finished.folder / f"dino_detector_{kind}.pth"
     config = replace(finished.config, training=replace(finished.config.training, checkpoint=checkpoint))
-    metrics, results = evaluate(config)
+    found = evaluate(config)
+    metrics, results = found.metrics, found.results
     assert twelve(vars(metrics)) == pytest.approx(twelve(written), abs=2e-3)
     assert pycocotools_scores(config.data.val_annotations, results) == pytest.approx(twelve(vars(metrics)), abs=1e-6)
 

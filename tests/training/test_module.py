@@ -12,7 +12,7 @@ import torch
 from dino_detector.data.categories import Categories
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import build_detector
-from dino_detector.training.fit import evaluate
+from dino_detector.training.evaluation import evaluate
 from dino_detector.training.module import DetectorModule
 from dino_detector.validate import coco_metrics
 
@@ -41,7 +41,8 @@ def finished(tmp_path_factory, train):
 
 
 def test_results_carry_the_ids_of_the_annotations(finished, val_split):
-    metrics, results = evaluate(finished)
+    found = evaluate(finished)
+    metrics, results = found.metrics, found.results
     truth = json.loads(val_split.annotations.read_text())
     assert {result["image_id"] for result in results} == {image["id"] for image in truth["images"]}
     assert {result["category_id"] for result in results} == {4, 9}

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dino_detector.models.detector import Detector
-from dino_detector.training.fit import evaluate
+from dino_detector.training.evaluation import evaluate
 from dino_detector.training.weight_averaging import MovingAverage
 
 FROZEN = {"backbone_weights": "pretrained", "backbone_architecture": {}, "train_backbone": "lora"}

@@ -1,0 +1,90 @@
+"""An evaluation from settings to numbers: a checkpoint on validation images, and detections in test images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from dino_detector.config import Config
+from dino_detector.data.categories import check_categories, require_num_classes
+from dino_detector.errors import InputError
+from dino_detector.losses import build_criterion
+from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.models.detector import build_from_checkpoint
+from dino_detector.training.data import DetectionData
+from dino_detector.training.module import DetectorModule
+from dino_detector.training.output_dir import make_output_dir
+from dino_detector.training.sources import Sources, gather
+from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.validate import CocoMetrics
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        config: the settings that count: of the checkpoint what the detector is, of the command the rest.
+        sources: the images.
+        metrics: COCO metrics on the validation images; None where there are none.
+        results: the detections behind them, as COCO results with the original ids.
+        test_results: those in the test images, likewise.
+        unreadable: one line for each test image that could not be read.
+    """
+
+    config: Config
+    sources: Sources
+    metrics: CocoMetrics | None
+    results: list[dict[str, Any]]
+    test_results: list[dict[str, Any]]
+    unreadable: tuple[str, ...]
+
+
+def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
+    """Evaluate ``config.training.checkpoint`` on the validation images and detect in the test images.
+
+    The detector and its preprocessing are those of the checkpoint; of ``config`` the data, the batch size, the device,
+    the processes and the precision count. ``output_dir`` is made, for what the caller writes.
+
+    Args:
+        config: settings.
+        dino_model: name or folder of the base model, where it is not the one the checkpoint names.
+
+    Raises:
+        InputError: for data or a checkpoint that can't be used, and for a validation image that can't be read.
+    """
+    source = config.training.checkpoint
+    if source is None or config.training.skip_checkpoint_load:
+        raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
+    config = resolve_processes(config)
+    trainer = build_trainer(config)
+    header, contents = read_checkpoint(source)
+    trained = header.config
+    config = replace(
+        config,
+        backbone=trained.backbone,
+        decoder=trained.decoder,
+        data=replace(config.data, image_size=trained.data.image_size, resize_mode=trained.data.resize_mode),
+    )
+    sources = gather(config, training=False, categories=header.categories)
+    if sources.val is not None:
+        val = sources.val.annotations
+        check_categories(val.categories, known=header.categories, source=val.path, known_source=source)
+    require_num_classes(config.data.num_classes, header.categories, source=source)
+    sources.fetch(config.download)
+    data = DetectionData(config=config, sources=sources)
+    data.header = header
+    detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model)
+    make_output_dir(config.training.output_dir)
+    module = DetectorModule(detector=detector.merge(), criterion=build_criterion(config))
+    if sources.val is not None:
+        trainer.validate(module, datamodule=data, verbose=False)
+    if sources.test is not None:
+        trainer.predict(module, datamodule=data, return_predictions=False)
+    return Evaluation(
+        config.replace(lightweight=trained.training.lightweight),
+        sources,
+        module.metrics,
+        module.results,
+        module.test_results,
+        (*sources.unreadable, *sorted(module.skipped)),
+    )

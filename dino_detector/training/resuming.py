@@ -1,0 +1,129 @@
+"""The checkpoint that a run starts from: whether it goes on with it, takes its weights, or can't use it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dino_detector.config import BackboneConfig, Config, DecoderConfig, preset_settings
+from dino_detector.data.categories import Categories, check_categories
+from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
+from dino_detector.models.detector import Detector, load_weights
+
+log = logging.getLogger(__name__)
+
+MAY_CHANGE = frozenset(
+    (
+        *("train_images", "train_annotations", "val_images", "val_annotations", "testdev_images", "num_classes"),
+        *("download_train_data", "download_val_data", "download_test_data", "data_dir", "coco_url", "coco_checksums"),
+        *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug_lr", "output_dir", "num_workers"),
+        *("checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight", "debug", "epochs", "val_frequency"),
+        *("precision", "device", "dist_url", "log_dir", "experiment_name", "log_frequency"),
+        *("log_images", "log_images_frequency", "memory_monitor"),
+    )
+)
+"""Settings that a resumed run may change; with another of the rest it would not be the same run."""
+
+MODEL = frozenset((*BackboneConfig.__dataclass_fields__, *DecoderConfig.__dataclass_fields__))
+"""Settings that weights are bound to."""
+
+
+class Start(NamedTuple):
+    """A checkpoint to start from.
+
+    Attributes:
+        header: what it says of itself.
+        contents: all that it holds.
+        resumes: whether it holds the state of a run; from another the weights are taken.
+    """
+
+    header: CheckpointHeader
+    contents: dict[str, Any]
+    resumes: bool
+
+
+def read_start(config: Config, categories: Categories, *, annotations: Path) -> Start | None:
+    """The checkpoint of ``config``, once it is known to fit; None where there is none or it is to be skipped.
+
+    Args:
+        config: settings of the run, with its number of processes.
+        categories: of the training images.
+        annotations: their file, for messages.
+
+    Raises:
+        InputError: the file is missing or no checkpoint, or the run can't go on from it.
+    """
+    source = config.training.checkpoint
+    if source is None:
+        return None
+    if config.training.skip_checkpoint_load:
+        require_checkpoint(source)
+        log.info("%s is not loaded (--skip_checkpoint_load); training starts anew", source)
+        return None
+    header, contents = read_checkpoint(source)
+    resumes = "loops" in contents
+    stored, wanted = header.config.flat(), config.flat()
+    bound = stored.keys() - MAY_CHANGE if resumes else MODEL
+    if header.base_fingerprint:  # a base that is known by its weights may have moved
+        bound -= {"dino_model"}
+    differing = [name for name in stored if name in bound and stored[name] != wanted[name]]
+    if differing:
+        raise InputError(f"{source}: {_mismatch(stored, wanted, differing)}")
+    check_categories(header.categories, known=categories, source=source, known_source=annotations)
+    check_categories(categories, known=header.categories, source=annotations, known_source=source)
+    if not resumes:
+        log.info("%s holds no training state: its weights are taken, and training starts anew", source)
+        return Start(header, contents, resumes)
+    epochs = contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if epochs >= config.training.epochs:
+        raise InputError(f"{source}: has been trained for {epochs} epochs already; give more with --epochs")
+    log.info("resuming %s after %d epochs", source, epochs)
+    return Start(header, contents, resumes)
+
+
+def begin(detector: Detector, start: Start, *, source: Path) -> None:
+    """Check that the base is the one that the checkpoint was trained on, and take the weights of one without state.
+
+    The trainer restores those of a run that goes on together with its state.
+
+    Raises:
+        InputError: where it is another base, or the weights do not fit.
+    """
+    if start.header.base_fingerprint != detector.header.base_fingerprint:
+        raise InputError(
+            f"{source}: the weights of {detector.config.backbone.dino_model!r} are not those it was trained on (their "
+            f"fingerprints differ); it was trained on {start.header.config.backbone.dino_model!r}, which "
+            "--dino_model gives, also from another place"
+        )
+    if not start.resumes:
+        load_weights(detector, start.contents, source=source)
+
+
+def _mismatch(stored: dict[str, Any], wanted: dict[str, Any], differing: list[str]) -> str:
+    """Which settings differ, and the flags that fit: a preset's in place of all that it explains."""
+    listed = ", ".join(f"{name} {_written(stored[name])} (here {_written(wanted[name])})" for name in differing)
+    flags = []
+    rest = list(differing)
+    defaults = Config().flat()
+    for preset in ("lightweight", "debug"):
+        if stored[preset] == wanted[preset]:
+            continue
+        sets = preset_settings({preset: True, "debug_lr": stored["debug_lr"]})
+        fitting = sets if stored[preset] else {name: defaults[name] for name in sets}
+        explained = [name for name in rest if name in fitting and stored[name] == fitting[name]]
+        if explained:
+            flags.append(f"--{preset} {_written(stored[preset])}")
+            rest = [name for name in rest if name not in explained]
+    flags += [f"--{name} {_written(stored[name])}" for name in rest]
+    return (
+        f"was trained with other settings: {listed}; to go on with it give {' '.join(flags)}, "
+        "or start anew with --skip_checkpoint_load"
+    )
+
+
+def _written(value: Any) -> str:
+    """A setting as it is written after its flag."""
+    return value if isinstance(value, str) else json.dumps(value)

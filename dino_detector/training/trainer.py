@@ -1,0 +1,97 @@
+"""The Lightning trainer of a run: device, precision, processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+
+from dino_detector.config import Config
+from dino_detector.errors import InputError
+from dino_detector.models.detector import resolve_device
+from dino_detector.training.checkpoints import RunFiles
+
+CPU_PROCESSES = 2
+"""How many processes ``--distributed`` starts on a CPU that is not told a number."""
+
+
+def resolve_processes(config: Config) -> Config:
+    """The config with the number of processes of a distributed run, which may be left to the machine.
+
+    Raises:
+        InputError: the device can't serve so many processes, or their meeting place is taken.
+    """
+    device = resolve_device(config.training.device)
+    settings = config.distributed
+    if not settings.distributed:
+        return config
+    if device.type not in ("cpu", "cuda") or device.index is not None:
+        raise InputError(f"--distributed needs --device cpu, cuda or auto, not {config.training.device!r}")
+    gpus = torch.cuda.device_count()
+    world_size = settings.world_size or (gpus if device.type == "cuda" else CPU_PROCESSES)
+    if device.type == "cuda" and world_size > gpus:
+        raise InputError(f"--world_size {world_size} needs as many GPUs, but this machine has {gpus}; lower it")
+    if settings.dist_url != "env://" and rank_zero_only.rank == 0:
+        host, port = settings.dist_url.removeprefix("tcp://").split(":")
+        _require_free(host, int(port))
+        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+    return config.replace(world_size=world_size)
+
+
+def build_trainer(config: Config, *, logger: Any = False, callbacks: list[Callback] | None = None) -> Trainer:
+    """The trainer of a run whose processes have been resolved.
+
+    Several processes are Lightning's DDP: NCCL on GPUs, gloo on CPUs; this process starts the others by running its
+    own command line again.
+
+    Raises:
+        InputError: the device can't train in the precision.
+    """
+    training = config.training
+    device = resolve_device(training.device)
+    world_size = config.distributed.world_size if config.distributed.distributed else 1
+    callbacks = callbacks or []
+    return Trainer(
+        accelerator=device.type,
+        devices=world_size if device.index is None else [device.index],
+        strategy="ddp" if world_size > 1 else "auto",
+        precision=_precision(training.precision, device),
+        max_epochs=training.epochs,
+        accumulate_grad_batches=training.accumulate_batches,
+        gradient_clip_val=training.gradient_clip or None,
+        check_val_every_n_epoch=training.val_frequency,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=logger,
+        log_every_n_steps=config.logging.log_frequency,
+        callbacks=callbacks,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_checkpointing=any(isinstance(callback, RunFiles) for callback in callbacks),
+        enable_model_summary=False,
+    )
+
+
+def _precision(precision: str, device: torch.device) -> str:
+    """In Lightning's words."""
+    if precision == "16" and device.type == "cpu":
+        raise InputError("precision 16 does not train on a CPU; use --precision 32 or bf16")
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[precision]
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--dist_url tcp://{host}:{port}: the processes can't meet there ({error}); give another port, or leave "
+            "it out"
+        ) from error

@@ -1,0 +1,44 @@
+"""A stand-in for the Hugging Face cache, so that names such as facebook/dinov2-small load without network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+
+def fill_hub_cache(folder: Path, names: Sequence[str], write_dinov2: Callable[..., Path]) -> None:
+    """Lay out tiny models of random weights as ``hf download`` leaves the real ones.
+
+    A name has the same weights in every cache, and no two names share theirs. As on the hub, the giant has the SwiGLU
+    feed-forward network, and ``-with-registers-`` has four registers.
+
+    Args:
+        folder: what ``HF_HUB_CACHE`` names; ``hub`` in what ``HF_HOME`` names.
+        names: such as ``facebook/dinov2-small``.
+        write_dinov2: the fixture, which writes one model.
+    """
+    for name in names:
+        commit = hashlib.sha1(name.encode()).hexdigest()
+        repository = folder / f"models--{name.replace('/', '--')}"
+        write_dinov2(
+            repository / "snapshots" / commit,
+            registers=4 if "-with-registers-" in name else 0,
+            seed=int(commit[:8], 16),
+            use_swiglu_ffn=name.endswith("-giant"),
+        )
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+
+
+def serve_hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process, and those it starts, read hub names from a filled cache and from nowhere else.
+
+    huggingface_hub reads the environment once, when it is imported, and looks up its constants in every call.
+    """
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

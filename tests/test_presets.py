@@ -1,0 +1,40 @@
+"""What the presets promise about the number of trained parameters, on the published architectures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dino_detector.arguments import parse_config
+from dino_detector.data.categories import Categories
+from dino_detector.models.detector import build_detector
+
+SMALL = ["--dino_model", "facebook/dinov2-small"]
+BASE = ["--dino_model", "facebook/dinov2-base"]
+
+
+def trained(argv: list[str], *, classes: int = 80) -> int:
+    """Trained parameters of the detector of a command line; random weights spare the download, not a parameter."""
+    config = parse_config([*argv, "--backbone_weights", "random"], prog="train", description="Train.").config
+    with torch.device("meta"):
+        detector = build_detector(config, categories=Categories(tuple(range(classes)), ("thing",) * classes))
+    return sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("train_backbone", ["lora", "none"])
+@pytest.mark.parametrize(
+    ("standard", "lightweight"), [([], []), (SMALL, SMALL), ([], BASE)], ids=["as_they_are", "both_small", "both_base"]
+)
+def test_lightweight_trains_80_to_90_percent_fewer_parameters(
+    standard: list[str], lightweight: list[str], train_backbone: str
+):
+    backbone = ["--train_backbone", train_backbone]
+    kept = trained(["--lightweight", *lightweight, *backbone]) / trained([*standard, *backbone])
+    assert 0.1 <= kept <= 0.2
+
+
+def test_adapters_of_the_last_layers_are_all_that_trains_of_the_backbone():
+    """A rank-r adapter of a d x d projection has 2 r d parameters; query and value of a layer have one each."""
+    frozen = ["--train_backbone", "none"]
+    assert trained([]) - trained(frozen) == 6 * 2 * 2 * 16 * 768
+    assert trained(["--lightweight"]) - trained(["--lightweight", *frozen]) == 2 * 2 * 2 * 8 * 384
