@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from coco_tree import CocoTree, write_coco_tree
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,3 +71,9 @@ def dinov2_registers_folder(write_dinov2: Callable[..., Path], tmp_path_factory:
 def dinov2_swiglu_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny DINOv2 with the feed-forward network of the giant model."""
     return write_dinov2(tmp_path_factory.mktemp("dinov2_swiglu"), use_swiglu_ffn=True)
+
+
+@pytest.fixture(scope="session")
+def coco2017(tmp_path_factory: pytest.TempPathFactory) -> CocoTree:
+    """A stand-in for COCO 2017 with 10,000 training, 40 validation and 60 test images, half of these test-dev."""
+    return write_coco_tree(tmp_path_factory.mktemp("coco"))

@@ -63,7 +63,8 @@ class Sources(NamedTuple):
         Raises:
             InputError: COCO can't be had, or a file is missing all the same.
         """
-        for images in (self.train, self.val, self.test):
+        val = None if self.val is self.train else self.val  # a debug run has one set for both
+        for images in (self.train, val, self.test):
             if images is not None and images.fetch is not None:
                 if images.fetch == "all":
                     download_split(images.split, config)

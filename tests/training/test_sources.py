@@ -1,0 +1,271 @@
+"""What a run reads: named, fetched or found; whole or a subset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coco_tree import CocoTree
+
+from dino_detector.config import Config, DownloadConfig
+from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.subsets import Subset
+from dino_detector.errors import InputError
+from dino_detector.training import sources as sources_module
+from dino_detector.training.places import find_places
+from dino_detector.training.sources import Sources, gather
+
+
+def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:
+    """Settings that name these splits."""
+    tree = coco2017._asdict()
+    return {f"{split}_{what}": tree[f"{split}_{what}"] for split in splits for what in ("images", "annotations")}
+
+
+def run(training: bool = True, **settings: Any) -> Sources:
+    return gather(Config.from_flat(settings), training=training)
+
+
+def ids(annotations: CocoAnnotations) -> list[int]:
+    return [record.image_id for record in annotations.images]
+
+
+@pytest.fixture
+def in_data_dir(coco2017: CocoTree, tmp_path: Path) -> Callable[..., Path]:
+    """Links some parts of the tree into a folder of downloads."""
+
+    def link(*parts: str) -> Path:
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        for part in parts:
+            (tmp_path / part).symlink_to(coco2017.root / part)
+        return tmp_path
+
+    return link
+
+
+def test_named_images_are_used_whole(coco2017: CocoTree) -> None:
+    found = run(**named(coco2017, "train", "val"))
+    assert (len(found.train.annotations.images), len(found.val.annotations.images)) == (10_000, 40)
+    assert found.test is None
+    assert found.subsets == ()
+
+
+def test_validation_images_may_be_left_out(coco2017: CocoTree) -> None:
+    assert run(**named(coco2017, "train")).val is None
+
+
+def test_coco_in_the_folder_of_downloads_is_used_where_nothing_is_named(
+    in_data_dir: Callable[..., Path], coco2017: CocoTree
+) -> None:
+    folder = in_data_dir("train2017", "val2017", "annotations/instances_train2017.json")
+    assert run(data_dir=folder).val is None
+    in_data_dir("annotations/instances_val2017.json")
+    both = run(data_dir=folder)
+    assert (len(both.train.annotations.images), len(both.val.annotations.images)) == (10_000, 40)
+    own = run(data_dir=folder, **named(coco2017, "train"))  # COCO's validation images are not those of other data
+    assert own.val is None
+    assert len(run(training=False, data_dir=folder).val.annotations.images) == 40
+
+
+def test_a_missing_image_of_a_found_split_is_named_with_the_flag_that_fetches_it(
+    in_data_dir: Callable[..., Path],
+) -> None:
+    folder = in_data_dir("annotations/instances_train2017.json")
+    (folder / "train2017").mkdir()
+    with pytest.raises(
+        InputError, match=r"10000 of 10000 image files are.*fetch what is missing with --download_train"
+    ):
+        run(data_dir=folder)
+
+
+def test_a_debug_run_is_evaluated_on_what_it_trains_on(coco2017: CocoTree) -> None:
+    found = run(debug=True, debug_samples=20, **named(coco2017, "train", "val"))
+    assert found.val is found.train
+    assert len(found.train.annotations.images) == 20
+    (subset,) = found.subsets
+    assert (subset.name, subset.split) == ("debug_20_seed42", "train")
+    assert list(subset.image_ids) == sorted(ids(found.train.annotations))
+    larger = run(debug=True, debug_samples=30, **named(coco2017, "train"))
+    assert set(subset.image_ids) < set(larger.subsets[0].image_ids)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"debug": True, "debug_samples": 10_001}, ["10,000", "10,001", "--debug_samples 10000 or less"]),
+        ({"test_mini": True, "test_mini_size": 31}, ["30", "31", "--test_mini_size 30 or less"]),
+    ],
+)
+def test_a_subset_larger_than_the_data_names_both_numbers(
+    settings: dict[str, Any], parts: list[str], coco2017: CocoTree
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run(testdev_images=coco2017.test_images, **settings, **named(coco2017, "train"))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_mini_larger_than_the_data_names_both_numbers(coco2017: CocoTree) -> None:
+    small = {"train_images": coco2017.val_images, "train_annotations": coco2017.val_annotations}
+    with pytest.raises(InputError, match="has 40 images, fewer than the 5,000 of --coco_mini_size"):
+        run(use_coco_mini=True, coco_mini_size="5k", **small)
+
+
+@pytest.mark.parametrize(("size", "count"), [("1k", 1_000), ("5k", 5_000), ("10k", 10_000)])
+def test_a_mini_trains_on_its_size_and_is_evaluated_to_match(size: str, count: int, coco2017: CocoTree) -> None:
+    big_val = {"val_images": coco2017.train_images, "val_annotations": coco2017.train_annotations}
+    found = run(use_coco_mini=True, coco_mini_size=size, **named(coco2017, "train"), **big_val)
+    assert len(found.train.annotations.images) == count
+    assert len(found.val.annotations.images) == {"1k": 1_000, "5k": 5_000, "10k": 10_000}[size]
+    assert [subset.file_name for subset in found.subsets] == [
+        f"coco_mini_{size}_seed42_indices.json",
+        f"coco_mini_{size}_seed42_val_indices.json",
+    ]
+
+
+def test_minis_of_one_seed_lie_within_each_other_and_of_another_do_not(coco2017: CocoTree) -> None:
+    def chosen(size: str, seed: int) -> set[int]:
+        return set(
+            ids(run(use_coco_mini=True, coco_mini_size=size, coco_mini_seed=seed, **named(coco2017, "train")).train[1])
+        )
+
+    one, five, ten = (chosen(size, 42) for size in ("1k", "5k", "10k"))
+    assert one < five < ten
+    assert not chosen("1k", 123) <= five
+
+
+def test_all_validation_images_serve_where_there_are_fewer_than_the_mini_asks_for(coco2017: CocoTree) -> None:
+    assert len(run(use_coco_mini=True, **named(coco2017, "train", "val")).val.annotations.images) == 40
+
+
+def test_an_indices_file_reproduces_its_subset(coco2017: CocoTree, tmp_path: Path) -> None:
+    first = run(use_coco_mini=True, coco_mini_seed=7, **named(coco2017, "train", "val"))
+    first.write_subsets(tmp_path)
+    file = tmp_path / "coco_mini_1k_seed7_indices.json"
+    again = run(use_coco_mini=True, coco_mini_seed=7, coco_mini_indices_file=file, **named(coco2017, "train", "val"))
+    assert ids(again.train.annotations) == ids(first.train.annotations)
+    assert ids(again.val.annotations) == ids(first.val.annotations)
+    content = json.loads(file.read_text())
+    content["image_ids"] = content["image_ids"][:5]  # the file decides, not the seed
+    file.write_text(json.dumps(content))
+    fewer = run(use_coco_mini=True, coco_mini_seed=7, coco_mini_indices_file=file, **named(coco2017, "train"))
+    assert sorted(ids(fewer.train.annotations)) == content["image_ids"]
+
+
+def test_an_indices_file_of_another_size_split_or_source_is_refused(coco2017: CocoTree, tmp_path: Path) -> None:
+    run(use_coco_mini=True, **named(coco2017, "train", "val")).write_subsets(tmp_path)
+    file, of_val = (tmp_path / f"coco_mini_1k_seed42{part}_indices.json" for part in ("", "_val"))
+    settings = {"use_coco_mini": True, **named(coco2017, "train")}
+    with pytest.raises(InputError, match="holds a subset of coco_mini_size 1k, but --coco_mini_size is 5k"):
+        run(coco_mini_indices_file=file, coco_mini_size="5k", **settings)
+    with pytest.raises(InputError, match="of the val split, but this is the train split"):
+        run(coco_mini_indices_file=of_val, **settings)
+    with pytest.raises(InputError, match="of the train split, but this is the val split"):
+        run(training=False, use_coco_mini=True, coco_mini_indices_file=file, **named(coco2017, "val"))
+    other = {"train_images": coco2017.val_images, "train_annotations": coco2017.val_annotations}
+    with pytest.raises(InputError, match="of 10,000 images, but here are 40"):
+        run(use_coco_mini=True, coco_mini_indices_file=file, **other)
+    assert len(
+        run(training=False, use_coco_mini=True, coco_mini_indices_file=of_val, **named(coco2017, "val")).val[1].images
+    )
+
+
+def test_test_images_are_those_of_test_dev_or_of_the_folder(coco2017: CocoTree, tmp_path: Path) -> None:
+    listed = run(testdev_images=coco2017.test_images, **named(coco2017, "train")).test
+    assert len(listed.annotations.images) == 30
+    shutil.copytree(coco2017.test_images, tmp_path / "pictures")
+    every = run(testdev_images=tmp_path / "pictures", **named(coco2017, "train")).test
+    assert len(every.annotations.images) == 60
+    assert every.annotations.categories.ids[-1] == 90
+
+
+def test_a_few_test_images_are_chosen_and_listed(coco2017: CocoTree, tmp_path: Path) -> None:
+    found = run(testdev_images=coco2017.test_images, test_mini=True, test_mini_size=5, **named(coco2017, "train"))
+    assert len(found.test.annotations.images) == 5
+    found.write_subsets(tmp_path)
+    content = json.loads((tmp_path / "test_mini_5_seed42_indices.json").read_text())
+    assert content["image_ids"] == sorted(ids(found.test.annotations))
+    assert content["split"] == "test"
+
+
+class Fetched:
+    """Stands for COCO's server: copies from the tree, and remembers what was asked for."""
+
+    def __init__(self, coco2017: CocoTree, data_dir: Path) -> None:
+        self.coco2017, self.data_dir = coco2017, data_dir
+        self.asked: list[tuple[str, str, int]] = []
+
+    def annotations(self, split: str, config: DownloadConfig) -> Path:
+        self.asked.append(("annotations", split, 0))
+        shutil.copytree(self.coco2017.root / "annotations", self.data_dir / "annotations", dirs_exist_ok=True)
+        return self.data_dir / "annotations" / f"instances_{split}2017.json"
+
+    def images(self, split: str, names: list[str], config: DownloadConfig) -> None:
+        self.asked.append(("these", split, len(names)))
+        (self.data_dir / f"{split}2017").mkdir(exist_ok=True)
+        for name in names:
+            shutil.copy(self.coco2017.root / f"{split}2017" / name, self.data_dir / f"{split}2017")
+
+    def split(self, split: str, config: DownloadConfig) -> None:
+        self.asked.append(("all", split, 0))
+        shutil.copytree(self.coco2017.root / f"{split}2017", self.data_dir / f"{split}2017", dirs_exist_ok=True)
+
+
+@pytest.fixture
+def fetched(coco2017: CocoTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
+    server = Fetched(coco2017, tmp_path / "coco_data")
+    server.data_dir.mkdir()
+    monkeypatch.setattr(sources_module, "download_annotations", server.annotations)
+    monkeypatch.setattr(sources_module, "download_images", server.images)
+    monkeypatch.setattr(sources_module, "download_split", server.split)
+    return server
+
+
+def test_of_a_subset_only_its_own_images_are_fetched(fetched: Fetched) -> None:
+    settings = {"data_dir": fetched.data_dir, "download_train_data": True, "debug": True, "debug_samples": 8}
+    found = run(**settings)
+    assert fetched.asked == [("annotations", "train", 0)]
+    found.fetch(Config.from_flat(settings).download)
+    assert fetched.asked[1:] == [("these", "train", 8)]
+    assert len(list((fetched.data_dir / "train2017").iterdir())) == 8
+    again = run(data_dir=fetched.data_dir, debug=True, debug_samples=8)  # what is there serves without the flag
+    assert ids(again.train.annotations) == ids(found.train.annotations)
+
+
+def test_a_whole_split_is_fetched_as_such_and_test_images_after_their_list(fetched: Fetched) -> None:
+    flags = {f"download_{split}_data": True for split in ("train", "val", "test")}
+    settings = {"data_dir": fetched.data_dir, "test_mini": True, "test_mini_size": 4, **flags}
+    run(**settings).fetch(Config.from_flat(settings).download)
+    assert [(what, split) for what, split, _ in fetched.asked if what != "annotations"] == [
+        ("all", "train"),
+        ("all", "val"),
+        ("these", "test"),
+    ]
+
+
+def test_nothing_is_fetched_before_what_is_here_has_been_checked(fetched: Fetched, coco2017: CocoTree) -> None:
+    with pytest.raises(InputError, match="no such folder of images"):
+        run(
+            download_train_data=True,
+            data_dir=fetched.data_dir,
+            val_images="none",
+            val_annotations=coco2017.val_annotations,
+        )
+    assert {what for what, _, _ in fetched.asked} == {"annotations"}
+
+
+def test_places_open_no_file() -> None:
+    settings = {"train_images": "a", "train_annotations": "b", "val_images": "c", "val_annotations": "d"}
+    places = find_places(Config.from_flat(settings | {"testdev_images": "e"}), training=True)
+    assert [place.images for place in places] == [Path("a"), Path("c"), Path("e")]
+    assert not any(place.fetch for place in places)
+
+
+def test_a_subset_can_be_read_back_with_all_its_names(coco2017: CocoTree, tmp_path: Path) -> None:
+    run(use_coco_mini=True, **named(coco2017, "train", "val")).write_subsets(tmp_path)
+    subset = Subset.read(tmp_path / "coco_mini_1k_seed42_val_indices.json")
+    assert (subset.split, subset.size, subset.seed, len(subset.image_ids)) == ("val", "1k", 42, 40)
