@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dino_detector.config import Config
-from dino_detector.data.coco2017 import Split, annotations_path, images_dir
+from dino_detector.data.download import Split, annotations_path, images_dir
 from dino_detector.errors import InputError
 
 

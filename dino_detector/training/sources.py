@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 from dino_detector.config import Config, DownloadConfig
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco2017 import Split
-from dino_detector.data.download import download_annotations, download_images, download_split
+from dino_detector.data.download import Split, download_annotations, download_images, download_split
 from dino_detector.data.subsets import Subset, class_balance, select
 from dino_detector.data.unlabelled import find_image_info, list_pictures, read_image_info
 from dino_detector.errors import InputError

@@ -1,0 +1,139 @@
+"""From which checkpoint a run may start, and what it is told where it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dino_detector.config import LIGHTWEIGHT, Config
+from dino_detector.data.categories import Categories
+from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import CheckpointHeader
+from dino_detector.training.resuming import Start, read_start
+
+CLASSES = Categories((4, 9), ("brick", "tile"))
+BASE = "sha256 of the base"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a checkpoint of a run with some settings, or of a detector alone."""
+
+    def write(*, trained: int | None = 3, base: str | None = BASE, **settings: Any) -> Path:
+        header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
+        contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
+        if trained is not None:
+            contents["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": trained}}}}
+        torch.save(contents, tmp_path / "run.pth")
+        return tmp_path / "run.pth"
+
+    return write
+
+
+def start(checkpoint: Path, categories: Categories = CLASSES, **settings: Any) -> Start | None:
+    config = Config.from_flat({"checkpoint": checkpoint} | settings)
+    return read_start(config, categories, annotations=Path("train.json"))
+
+
+def refusal(checkpoint: Path, **settings: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        start(checkpoint, **settings)
+    line = str(caught.value)
+    assert line.startswith(f"{checkpoint}: was trained with other settings: ")
+    return line
+
+
+def flags_in(line: str) -> str:
+    return line.split("; to go on with it give ")[1].split(", or start anew")[0]
+
+
+def test_a_run_goes_on_with_its_own_settings(checkpoint: Callable[..., Path]) -> None:
+    assert start(checkpoint(num_queries=7), num_queries=7).resumes
+
+
+def test_what_does_not_change_the_run_may_change(checkpoint: Callable[..., Path]) -> None:
+    moved = {
+        "train_images": "b",
+        "output_dir": "c",
+        "epochs": 9,
+        "log_images": True,
+        "device": "cpu",
+        "test_mini": True,
+    }
+    assert start(checkpoint(), dino_model="elsewhere/base", coco_url="http://mirror", **moved).resumes
+
+
+def test_every_difference_is_listed_with_its_flag(checkpoint: Callable[..., Path]) -> None:
+    line = refusal(checkpoint(num_queries=7, feature_scales=[4.0]), batch_size=2)
+    for part in ("num_queries 7 (here 100)", "feature_scales [4.0] (here [2.0, 1.0, 0.5])", "batch_size 8 (here 2)"):
+        assert part in line
+    assert flags_in(line) == "--num_queries 7 --feature_scales [4.0] --batch_size 8"
+
+
+def test_a_preset_stands_for_all_that_it_explains(checkpoint: Callable[..., Path]) -> None:
+    light = checkpoint(lightweight=True, **LIGHTWEIGHT)
+    line = refusal(light)
+    assert "num_queries 25 (here 100)" in line
+    assert flags_in(line) == "--lightweight true"
+    assert flags_in(refusal(light, batch_size=3)) == "--lightweight true --batch_size 8"
+    assert start(light, lightweight=True, **LIGHTWEIGHT).resumes
+    own = checkpoint(lightweight=True, **LIGHTWEIGHT | {"num_queries": 60})
+    assert flags_in(refusal(own)) == "--lightweight true --num_queries 60"
+
+
+def test_a_preset_that_was_not_used_is_to_be_left_out(checkpoint: Callable[..., Path]) -> None:
+    line = refusal(checkpoint(), lightweight=True, **LIGHTWEIGHT)
+    assert "decoder_layers 6 (here 2)" in line
+    assert flags_in(line) == "--lightweight false"
+
+
+def test_a_debug_run_is_resumed_as_one(checkpoint: Callable[..., Path]) -> None:
+    debug = {"debug": True, "augmentation": False, "learning_rate": 5e-4, "epochs": 100}
+    assert flags_in(refusal(checkpoint(**debug))) == "--debug true"
+    assert start(checkpoint(**debug), **debug).resumes
+
+
+def test_the_images_of_a_subset_are_bound_to_the_run(checkpoint: Callable[..., Path]) -> None:
+    mini = {"use_coco_mini": True, "coco_mini_seed": 7}
+    assert flags_in(refusal(checkpoint(**mini))) == "--use_coco_mini true --coco_mini_seed 7"
+
+
+def test_the_number_of_processes_is_bound_to_the_run(checkpoint: Callable[..., Path]) -> None:
+    line = refusal(checkpoint(distributed=True, world_size=2))
+    assert flags_in(line) == "--distributed true --world_size 2"
+
+
+def test_weights_without_training_state_need_the_same_model_alone(checkpoint: Callable[..., Path]) -> None:
+    weights = checkpoint(trained=None, learning_rate=1.0, batch_size=2, debug=True)
+    assert not start(weights).resumes
+    assert flags_in(refusal(weights, num_queries=7)) == "--num_queries 100"
+
+
+def test_skipping_ignores_the_file_and_says_so(
+    checkpoint: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = checkpoint(num_queries=7)
+    assert start(path, skip_checkpoint_load=True) is None
+    assert f"{path} is not loaded (--skip_checkpoint_load); training starts anew" in caplog.text
+    path.write_text("damaged")
+    assert start(path, skip_checkpoint_load=True) is None
+    for skip in (False, True):
+        with pytest.raises(InputError, match=r"none.pth: no such checkpoint"):
+            start(tmp_path / "none.pth", skip_checkpoint_load=skip)
+
+
+def test_other_classes_are_refused(checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"category 9 is 'tile', but train.json calls it 'slate'"):
+        start(checkpoint(), Categories((4, 9), ("brick", "slate")))
+    with pytest.raises(InputError, match=r"train.json: category 12 is 'roof'.* has no such id"):
+        start(checkpoint(), Categories((4, 9, 12), ("brick", "tile", "roof")))
+
+
+def test_a_finished_run_is_refused(checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="trained for 50 epochs already"):
+        start(checkpoint(trained=50))
