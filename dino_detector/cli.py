@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,8 +13,10 @@ from dino_detector.errors import InputError, nearest
 PROG = "dino-detector"
 COMMANDS = {
     "train": "train a detector on images with COCO annotations",
-    "evaluate": "COCO metrics of a checkpoint on validation images",
+    "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",
+    "analyze": "tables, charts and pictures of metrics and detections",
+    "download": "fetch COCO 2017",
     "demo": "generate a small data set, train on it, and show what comes out",
 }
 
@@ -56,22 +59,11 @@ def _help() -> str:
 
 def _load(name: str) -> Callable[[list[str]], int]:
     """The function of a command; each imports what it needs only when it is called."""
-    prog = f"{PROG} {name}"
-    if name == "train":
-        from dino_detector.train import main as train_main
-
-        return lambda argv: train_main(argv, prog=prog)
     if name == "evaluate":
-        from dino_detector.train import evaluate_main
-
-        return lambda argv: evaluate_main(argv, prog=prog)
-    if name == "predict":
-        from dino_detector.predict import main as predict_main
-
-        return lambda argv: predict_main(argv, prog=prog)
-    from dino_detector.demo import main as demo_main
-
-    return lambda argv: demo_main(argv, prog=prog)
+        from dino_detector.train import evaluate_main as main
+    else:
+        main = importlib.import_module(f"dino_detector.{name}").main
+    return lambda argv: main(argv, prog=f"{PROG} {name}")
 
 
 if __name__ == "__main__":

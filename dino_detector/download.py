@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
-from dino_detector.config import DownloadConfig
+from dino_detector.config import DownloadConfig, DownloadSettings
 from dino_detector.errors import InputError, StoppedByUser
-
-
-@dataclass(frozen=True)
-class DownloadSettings:
-    """The parts of COCO 2017 to download, one or more."""
-
-    download_train: bool = False
-    """118,287 training images (19.3 GB, twice that while they are unpacked) and their annotations"""
-    download_val: bool = False
-    """5,000 validation images (816 MB) and their annotations (253 MB, together with those of train)"""
-    download_test: bool = False
-    """40,670 test images (6.6 GB) and the lists of their names; COCO keeps their annotations to itself"""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python3 download_coco.py") -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,25 @@ class CocoMetrics:
     """evaluated images, with or without annotations"""
     num_detections: int
     """results in the evaluated images"""
+
+    @classmethod
+    def read(cls, path: Path) -> CocoMetrics:
+        """Read the numbers from a file that `write` wrote; extra entries are left out.
+
+        Raises:
+            InputError: the file is missing or not JSON, or a number is missing or can't be one of these.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
+        try:
+            numbers = _checked(content, CocoMetrics)
+            numbers["per_class"] = tuple(ClassMetrics(**_checked(row, ClassMetrics)) for row in numbers["per_class"])
+            return cls(**numbers)
+        except ValueError as error:
+            remedy = "give a val_metrics*.json that training or evaluation wrote"
+            raise InputError(f"{path}: not metrics of this program, {error}; {remedy}") from None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers under the names of their fields, ready for ``json.dump``."""
@@ -177,6 +196,23 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     ordered = sorted(results, key=lambda result: result["image_id"])
     lines = ",\n".join(json.dumps(result, allow_nan=False) for result in ordered)
     write_whole(path, f"[\n{lines}\n]\n")
+
+
+def _checked(entry: Any, kind: type) -> dict[str, Any]:
+    """The entries that are fields of a dataclass; raises `ValueError` for one that is missing or can't be its value."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"it has {str(entry)[:40]!r} where names and numbers belong")
+    values = {item.name: entry.get(item.name) for item in fields(kind)}
+    for item in fields(kind):
+        value = values[item.name]
+        valid = {
+            "float": type(value) in (int, float) and (value == -1 or 0 <= value <= 1),
+            "int": type(value) is int and value >= 0,
+            "str": isinstance(value, str),
+        }
+        if not valid.get(item.type, isinstance(value, list)):
+            raise ValueError(f'its "{item.name}" is {"missing" if item.name not in entry else str(value)[:40]}')
+    return values
 
 
 def _check_ids(

@@ -4,7 +4,7 @@ A name means one setting everywhere: `--num_queries 50`, `num_queries: 50` in a 
 checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and nowhere else.
 """
 
-from dino_detector.config.commands import DemoSettings, PredictSettings
+from dino_detector.config.commands import AnalyzeSettings, DemoSettings, DownloadSettings, PredictSettings
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
@@ -15,6 +15,7 @@ from dino_detector.config.training import DistributedConfig, LoggingConfig, Loss
 __all__ = [
     "DEBUG",
     "LIGHTWEIGHT",
+    "AnalyzeSettings",
     "BackboneConfig",
     "Config",
     "DataConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "DemoSettings",
     "DistributedConfig",
     "DownloadConfig",
+    "DownloadSettings",
     "ImageSize",
     "LoggingConfig",
     "LossConfig",

@@ -37,3 +37,50 @@ class DemoSettings:
 
     output_dir: Path = Path("outputs/demo")
     """folder for the data set, the checkpoints, the metrics and the pictures"""
+
+
+@dataclass(frozen=True)
+class AnalyzeSettings:
+    """What to analyze, and where the results go."""
+
+    metrics_file: Path | None = None
+    """metrics that training or evaluation wrote, such as outputs/val_metrics_epoch_10.json: a table and charts"""
+    predictions_file: Path | None = None
+    """detections in COCO's results format, with --test_images: annotated pictures and charts"""
+    test_images: Path | None = None
+    """folder of the images of --predictions_file"""
+    test_annotations: Path | None = None
+    """COCO JSON with the files of these images and the names of the classes; testdev_image_info.json beside the
+    detections and COCO's image_info_test-dev2017.json are found without it, and images that are named by their id"""
+    num_visualizations: int = 10
+    """pictures to draw, evenly spaced over the sorted ids of the images that have a detection to draw"""
+    confidence_threshold: float = 0.5
+    """lowest score of a detection that is drawn and counted, 0 to 1"""
+    run_eval: bool = False
+    """evaluate --model_path on --val_images and --val_annotations, and analyze the metrics and the detections"""
+    model_path: Path | None = None
+    """checkpoint to evaluate"""
+    val_images: Path | None = None
+    """folder of the images to evaluate on"""
+    val_annotations: Path | None = None
+    """COCO detection JSON of these images"""
+    device: str = "auto"
+    """evaluate on auto, cpu, cuda, cuda:1 or mps"""
+    batch_size: int = 8
+    """images that are evaluated at once"""
+    dino_model: str | None = None
+    """name or folder of the base model, where it is not the one the checkpoint names"""
+    output_dir: Path = Path("outputs/analysis")
+    """folder for everything that is written"""
+
+
+@dataclass(frozen=True)
+class DownloadSettings:
+    """The parts of COCO 2017 to download, one or more."""
+
+    download_train: bool = False
+    """118,287 training images (19.3 GB, twice that while they are unpacked) and their annotations"""
+    download_val: bool = False
+    """5,000 validation images (816 MB) and their annotations (253 MB, together with those of train)"""
+    download_test: bool = False
+    """40,670 test images (6.6 GB) and the lists of their names; COCO keeps their annotations to itself"""

@@ -13,6 +13,9 @@ from dino_detector.data.picture_files import find_pictures
 from dino_detector.errors import InputError
 
 IMAGE_INFO = "image_info_test-dev2017.json"
+"""COCO's list of the images of test-dev"""
+DETECTED_INFO = "testdev_image_info.json"
+"""the list of the images that were detected in, which lies beside the detections"""
 
 
 class UnlabelledImages(NamedTuple):

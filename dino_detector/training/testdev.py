@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.unlabelled import DETECTED_INFO
 from dino_detector.files import write_whole
 from dino_detector.validate import write_results
 
 PREDICTIONS = "testdev_predictions_final.json"
-IMAGE_INFO = "testdev_image_info.json"
 
 
 def write_testdev(results: list[dict[str, Any]], images: CocoAnnotations, output_dir: Path) -> Path:
@@ -25,7 +25,7 @@ def write_testdev(results: list[dict[str, Any]], images: CocoAnnotations, output
         output_dir: where both files go.
     """
     listed = {key: images.ground_truth[key] for key in ("images", "categories")}
-    write_whole(output_dir / IMAGE_INFO, json.dumps(listed, ensure_ascii=False) + "\n")
+    write_whole(output_dir / DETECTED_INFO, json.dumps(listed, ensure_ascii=False) + "\n")
     path = output_dir / PREDICTIONS
     write_results(path, results)
     return path

@@ -1,0 +1,87 @@
+"""Detections in COCO's results format, and which files their images are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from dino_detector.data.categories import Categories
+from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.unlabelled import DETECTED_INFO, find_image_info
+from dino_detector.errors import InputError
+
+
+class ImageList(NamedTuple):
+    """What a COCO file says about images: by id the name of the file and (height, width) in pixels; and the classes."""
+
+    files: dict[int, tuple[str, tuple[int, int]]]
+    classes: Categories
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file in COCO's results format, checked; raises `InputError` for the first that is wrong."""
+    rows = _read_json(path)
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: not in COCO's results format, which is a list of detections; give another file")
+    names: dict[int, str | None] = {}
+    for position, row in enumerate(rows):
+        if problem := _problem(row):
+            raise InputError(f"{path}: entry {position} {problem}")
+        image_id, name = row["image_id"], row.get("file_name")
+        if names.setdefault(image_id, name) != name:
+            before = f"but entries before it of image {image_id} have {names[image_id]!r}"
+            raise InputError(f'{path}: entry {position} has "file_name" {name!r}, {before}; give each file its own id')
+    return rows
+
+
+def find_image_list(results: Path, folder: Path) -> ImageList:
+    """The list beside a results file or beside a folder of images; an empty one where there is none."""
+    beside = results.with_name(DETECTED_INFO)
+    path = beside if beside.is_file() else find_image_info(folder)
+    return ImageList({}, Categories((), ())) if path is None else read_image_list(path)
+
+
+def read_image_list(path: Path) -> ImageList:
+    """The images and categories of a COCO file, with or without annotations; raises `InputError`, naming it."""
+    content = _read_json(path)
+    if isinstance(content, dict):
+        content = {"categories": [], **content, "annotations": []}
+    known = CocoAnnotations.parse(content, path)
+    files = {record.image_id: (record.file_name, (record.height, record.width)) for record in known.images}
+    return ImageList(files, known.categories)
+
+
+def file_inside(folder: Path, name: str) -> Path | None:
+    """The file of that name below the folder; None where there is none, or the name would lead out of it."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return None
+    try:
+        return folder / relative if (folder / relative).is_file() else None
+    except OSError:  # a name longer than files may have
+        return None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
+
+
+def _problem(row: Any) -> str | None:
+    if not isinstance(row, dict):
+        return "is not an object; give image_id, category_id, bbox and score"
+    for name in ("image_id", "category_id"):
+        if type(row.get(name)) is not int:
+            return f'has "{name}" {row.get(name)!r}; give a whole number'
+    score, bbox = row.get("score"), row.get("bbox")
+    if type(score) not in (int, float) or not 0 <= score <= 1:
+        return f'has "score" {score!r}; give a number from 0 to 1'
+    numbers = isinstance(bbox, list) and all(type(side) in (int, float) and abs(side) < 1e9 for side in bbox)
+    if not numbers or len(bbox) != 4 or min(bbox[2:]) < 0:
+        return f'has "bbox" {bbox!r}; give [x, y, width, height] in pixels'
+    if not isinstance(row.get("file_name", ""), str):
+        return f'has "file_name" {row["file_name"]!r}; give the name of a file in the folder of the images'
+    return None
