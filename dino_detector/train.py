@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
 from dino_detector.command import configure_logging, is_main_process, run_command
-from dino_detector.config import Config
+from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
 from dino_detector.training.places import find_places
+
+log = logging.getLogger(__name__)
 
 EVALUATION_HELP = {
     **dict.fromkeys(
@@ -77,6 +80,7 @@ def _train(settings: RunSettings) -> int:
     from dino_detector.training.fit import fit
 
     config = _with_indices_file(settings)
+    _tell_of_presets(config)
 
     def write_settings(trainer, module) -> None:
         if trainer.is_global_zero:
@@ -124,6 +128,15 @@ def _evaluate(settings: RunSettings) -> int:
         others = f"; {len(found.unreadable) - 1} more could not be read" if len(found.unreadable) > 1 else ""
         raise InputError(f"{found.unreadable[0]}{others}; the detections in all other test images are written")
     return 0
+
+
+def _tell_of_presets(config: Config) -> None:
+    """Say what a preset does not decide because the user does, perhaps in a file that was not written for it."""
+    values = config.flat()
+    kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
+    if kept:
+        names = " and ".join(name for name in ("lightweight", "debug") if values[name])
+        log.info("the %s preset holds except for what you gave: %s", names, ", ".join(kept))
 
 
 def _with_indices_file(settings: RunSettings) -> Config:

@@ -230,6 +230,15 @@ class CocoServer:
             }
         )
 
+    def add_tree(self, root: Path) -> None:
+        """Serve a COCO that lies on disk, as `add_coco` does."""
+        for split in ("train", "val", "test"):
+            pictures = {f"{split}2017/{file.name}": file.read_bytes() for file in (root / f"{split}2017").iterdir()}
+            self.files |= pictures | {f"zips/{split}2017.zip": zipped(pictures)}
+        for archive, pattern in (("annotations_trainval2017", "instances_*"), ("image_info_test2017", "image_info_*")):
+            files = {f"annotations/{file.name}": file.read_bytes() for file in (root / "annotations").glob(pattern)}
+            self.files[f"annotations/{archive}.zip"] = zipped(files)
+
 
 def jpeg(seed: int) -> bytes:
     """A picture of noise, about 8 kB."""

@@ -150,4 +150,4 @@ def _log_plan(detector: Detector, sources: Sources) -> None:
         f" in {processes} processes" if processes > 1 else "",
     )
     if sources.val is None:
-        log.info("nothing is evaluated, as there are no validation images (--val_images and --val_annotations)")
+        log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")

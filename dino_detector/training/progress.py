@@ -39,8 +39,8 @@ class EpochLines(Callback):
         """Log the line."""
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        loss = sum(self._losses).item() / len(self._losses)
-        parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {loss:.3f}"]
+        mean_loss = trainer.strategy.reduce(sum(self._losses) / len(self._losses), reduce_op="mean")
+        parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {mean_loss.item():.3f}"]
         if self._evaluated:
             parts.append(f"AP {pl_module.metrics.AP:.3f}  AP50 {pl_module.metrics.AP50:.3f}")
         parts += [

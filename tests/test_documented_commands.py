@@ -1,0 +1,351 @@
+"""Every command line of the README and the docs, as it stands there, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+from coco_server import CocoServer
+from coco_tree import CATEGORIES, CocoTree, write_coco_tree
+from hub_cache import fill_hub_cache, serve_hub_cache
+from PIL import Image
+
+from dino_detector import analyze, cli, download, train
+from dino_detector.data.download import is_complete
+from dino_detector.models.detector import Detector
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NOT_RUN_HERE = {"make demo", "make test", ". .venv/bin/activate"}
+"""the first is tested by itself, the second is this, and the third has been done"""
+TINY = [
+    *("--image_size", "28", "--num_workers", "0", "--device", "cpu"),
+    *("--hidden_dim", "32", "--num_heads", "2", "--feedforward_dim", "32", "--box_head_dim", "32"),
+]
+"""what makes a run short"""
+COCO_IDS = {category["id"] for category in CATEGORIES}
+
+
+class Command(NamedTuple):
+    """A documented command: the page, and its words."""
+
+    page: str
+    words: list[str]
+
+    def value(self, flag: str) -> str | None:
+        """What stands after a flag."""
+        return self.words[self.words.index(flag) + 1] if flag in self.words else None
+
+    def has(self, *flags: str) -> bool:
+        return all(flag in self.words for flag in flags)
+
+
+def documented() -> Iterator[Command]:
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield Command(page.name, words)
+
+
+COMMANDS = list(documented())
+RUN = [command for command in COMMANDS if " ".join(command.words) not in NOT_RUN_HERE]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, write_dinov2: Callable[..., Path]) -> Iterator[Path]:
+    """A cache with the published names, in front of a hub that can't be reached."""
+    folder = tmp_path_factory.mktemp("hub")
+    fill_hub_cache(folder, [f"facebook/dinov2-{size}" for size in ("small", "base", "large", "giant")], write_dinov2)
+    with pytest.MonkeyPatch.context() as patch:
+        serve_hub_cache(folder, patch)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> CocoTree:
+    """Enough images for `--debug_samples 64` and for `--test_mini_size 50`."""
+    return write_coco_tree(tmp_path_factory.mktemp("small"), train=70, val=12, test=100)
+
+
+@pytest.fixture(scope="module")
+def server(small: CocoTree) -> Iterator[CocoServer]:
+    with CocoServer() as server:
+        server.add_tree(small.root)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def large_server(coco2017: CocoTree) -> Iterator[CocoServer]:
+    with CocoServer() as server:
+        server.add_tree(coco2017.root)
+        yield server
+
+
+def lay_out(folder: Path, coco: CocoTree) -> None:
+    """Put the data where the commands look for it."""
+    (folder / "path" / "to").mkdir(parents=True)
+    (folder / "path" / "to" / "coco").symlink_to(coco.root)
+    for name in ("data", "bccd"):
+        (folder / name / "annotations").mkdir(parents=True)
+        for split in ("train", "val"):
+            (folder / name / split).symlink_to(coco.root / f"{split}2017")
+            listing = folder / name / "annotations" / f"instances_{split}.json"
+            listing.symlink_to(coco.root / "annotations" / f"instances_{split}2017.json")
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    shutil.copy(next(coco.val_images.iterdir()), folder / "photo.jpg")
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory, hub: Path, small: CocoTree, coco2017: CocoTree) -> Iterator[Path]:
+    """A folder in which someone has trained 21 epochs, evaluated, and made a mini set."""
+    folder = tmp_path_factory.mktemp("earlier")
+    before = Path.cwd()
+    os.chdir(folder)
+    data = ["--train_images", small.train_images, "--train_annotations", small.train_annotations]
+    data += ["--val_images", small.val_images, "--val_annotations", small.val_annotations]
+    tests = ["--testdev_images", small.test_images]
+    big = ["--train_images", coco2017.train_images, "--train_annotations", coco2017.train_annotations]
+    evaluation = ["--only_evaluate", "--checkpoint", "outputs/dino_detector_final.pth", *TINY, *data[4:], *tests]
+    try:
+        assert main(train, [*data, *tests, *TINY, "--epochs", "21", "--val_frequency", "10"]) == 0
+        assert main(train, [*evaluation, "--output_dir", "eval_outputs"]) == 0
+        assert main(train, [*evaluation, "--output_dir", "test_outputs"]) == 0
+        mini = ["--use_coco_mini", "--lightweight", "--epochs", "1", "--batch_size", "250", "--output_dir", "mini"]
+        assert main(train, [*big, *TINY, *mini]) == 0
+        shutil.copy("mini/coco_mini_1k_seed42_indices.json", "outputs")
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def main(module: object, words: list[object]) -> int:
+    return module.main([str(word) for word in words])
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, earlier: Path, small: CocoTree, coco2017: CocoTree, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Command], Path]:
+    """A folder of its own for a command, with the data and what an earlier run left."""
+
+    def prepare(command: Command) -> Path:
+        lay_out(tmp_path, coco2017 if command.has("--use_coco_mini") else small)
+        for name in ("outputs", "eval_outputs", "test_outputs"):
+            shutil.copytree(earlier / name, tmp_path / name)
+        if "analyze_results.py" in command.words:
+            (tmp_path / "coco_data").symlink_to(small.root)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    return prepare
+
+
+@pytest.mark.parametrize("command", RUN, ids=[f"{command.page}-{' '.join(command.words)}" for command in RUN])
+def test_the_command_does_what_its_words_say(
+    command: Command,
+    place: Callable[[Command], Path],
+    server: CocoServer,
+    large_server: CocoServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = place(command)
+    if command.has("--use_coco_mini"):
+        server = large_server
+    started = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    requests = len(server.requests)
+    mirror = []
+    if any(word.startswith("--download_") for word in command.words):
+        mirror = ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
+    if command.words[0] == "tensorboard":
+        assert list(Path(command.value("--logdir")).glob("*/events.out.tfevents.*"))
+        return
+    if command.words[0] == "dino-detector":
+        name = command.words[1]
+        code = cli.main([*command.words[1:], *mirror, *(tiny(command) if name in ("train", "evaluate") else [])])
+        check_run(command, folder) if name == "train" else check_command(name, folder)
+    elif command.words[1:3] == ["-m", "dino_detector.train"]:
+        words = [*command.words[3:], *mirror, *tiny(command)]
+        if command.has("--distributed"):
+            code = subprocess.run([sys.executable, "-m", "dino_detector.train", *words], check=False).returncode
+        else:
+            code = train.main(words)
+        check_evaluation(command, folder) if command.has("--only_evaluate") else check_run(command, folder)
+    else:
+        script = {"download_coco.py": download, "analyze_results.py": analyze}[command.words[1]]
+        code = script.main([*command.words[2:], *mirror])
+        check_download(command, folder) if script is download else check_analysis(command, folder, started)
+    assert code == 0
+    assert capsys.readouterr().err == ""
+    if not mirror:
+        assert len(server.requests) == requests
+
+
+def tiny(command: Command) -> list[str]:
+    """Flags that make a run short; it goes on with that of the earlier run where a checkpoint is given."""
+    if command.has("--only_evaluate") or command.words[1] == "evaluate":
+        return TINY[2:6]
+    resumes = command.has("--checkpoint") and not command.has("--skip_checkpoint_load")
+    quick = []
+    if command.has("--use_coco_mini"):
+        quick = ["--batch_size", "250", "--num_queries", "25", "--decoder_layers", "1", "--feature_scales", "1"]
+    return [*TINY, "--epochs", "22" if resumes else "1", *quick]
+
+
+def check_run(command: Command, folder: Path) -> None:
+    output_dir = folder / (command.value("--output_dir") or "outputs")
+    config = yaml.safe_load((output_dir / "config.yaml").read_text())
+    for kind in ("last", "final", f"epoch_{config['epochs']}"):
+        detector = Detector.load(output_dir / f"dino_detector_{kind}.pth", device="cpu")
+        assert detector.categories.ids == tuple(sorted(COCO_IDS))
+    resumes = command.has("--checkpoint") and not command.has("--skip_checkpoint_load")
+    moved = bool(list(output_dir.glob("earlier_*")))
+    assert moved == (output_dir.name == "outputs" and not resumes)
+    events = list((folder / (command.value("--log_dir") or output_dir) / "tensorboard").glob("*/events.*"))
+    assert (command.value("--experiment_name") or "") in max(events, key=os.path.getmtime).parent.name
+
+    evaluated = command.has("--val_annotations") or command.has("--download_val_data") or command.has("--debug")
+    numbers = output_dir / f"val_metrics_epoch_{config['epochs']}.json"
+    assert numbers.exists() == (evaluated or command.has("--config"))
+    light = command.has("--lightweight")
+    assert config["lightweight"] is light
+    if not command.has("--use_coco_mini"):
+        assert config["num_queries"] == int(command.value("--num_queries") or (25 if light else 100))
+    expected = command.value("--dino_model") or f"facebook/dinov2-{'small' if light else 'base'}"
+    assert config["dino_model"] == expected
+    if command.has("--debug"):
+        size = int(command.value("--debug_samples") or 32)
+        assert (config["augmentation"], config["learning_rate"]) == (False, 5e-4)
+        assert json.loads(numbers.read_text())["num_images"] == size
+        assert len(json.loads((output_dir / f"debug_{size}_seed42_indices.json").read_text())["image_ids"]) == size
+    if command.has("--download_train_data"):
+        fetched = len(list((folder / "coco_data" / "train2017").iterdir()))
+        whole = 1_000 if command.has("--use_coco_mini") else 70
+        assert fetched == (int(command.value("--debug_samples") or 32) if command.has("--debug") else whole)
+    if command.has("--use_coco_mini"):
+        size, seed = command.value("--coco_mini_size") or "1k", command.value("--coco_mini_seed") or "42"
+        content = json.loads((output_dir / f"coco_mini_{size}_seed{seed}_indices.json").read_text())
+        assert len(content["image_ids"]) == {"1k": 1_000, "5k": 5_000, "10k": 10_000}[size]
+        if command.has("--coco_mini_indices_file"):
+            (before,) = output_dir.glob("earlier_*/coco_mini_1k_seed42_indices.json")
+            assert json.loads(before.read_text()) == content
+
+
+def check_evaluation(command: Command, folder: Path) -> None:
+    output_dir = folder / (command.value("--output_dir") or "outputs")
+    assert yaml.safe_load((output_dir / "evaluation.yaml").read_text())["num_queries"] == 100
+    if command.has("--val_annotations") or command.has("--download_val_data"):
+        assert json.loads((output_dir / "val_metrics.json").read_text())["num_images"] == 12
+    if command.has("--testdev_images") or command.has("--download_test_data"):
+        check_results(output_dir / "testdev_predictions_final.json")
+        images = json.loads((output_dir / "testdev_image_info.json").read_text())["images"]
+        few = int(command.value("--test_mini_size") or 30)
+        assert len(images) == (few if command.has("--test_mini") else 50)
+        assert command.has("--test_mini") == (output_dir / f"test_mini_{few}_seed42_indices.json").exists()
+
+
+def check_results(path: Path) -> None:
+    """The format of https://cocodataset.org/#format-results, original ids, at most 100 boxes an image."""
+    rows = json.loads(path.read_text())
+    assert rows
+    per_image: dict[int, list[float]] = {}
+    for row in rows:
+        assert row.keys() == {"image_id", "category_id", "bbox", "score"}
+        assert row["category_id"] in COCO_IDS
+        left, top, width, height = row["bbox"]
+        assert min(left, top, width, height) >= 0
+        per_image.setdefault(row["image_id"], []).append(row["score"])
+    assert list(per_image) == sorted(per_image)
+    assert all(len(scores) <= 100 and scores == sorted(scores, reverse=True) for scores in per_image.values())
+
+
+def check_command(name: str, folder: Path) -> None:
+    if name == "evaluate":
+        assert json.loads((folder / "outputs" / "val_metrics.json").read_text())["num_images"] == 12
+    else:
+        assert name == "predict"
+        drawn = Image.open(folder / "outputs" / "predictions" / "photo.jpg")
+        assert drawn.size == Image.open(folder / "photo.jpg").size
+
+
+def check_download(command: Command, folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        assert is_complete(split, folder / "coco_data") == command.has(f"--download_{split}")
+
+
+def check_analysis(command: Command, folder: Path, started: dict[Path, int]) -> None:
+    """Everything new lies in the output folder, and what was there is as it was."""
+    output_dir = folder / (command.value("--output_dir") or "outputs/analysis")
+    now = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    new = {path for path in now if now[path] != started.get(path)}
+    assert new
+    assert all(path.is_relative_to(output_dir) for path in new)
+    assert started.keys() <= now.keys()
+    for path in new:
+        if path.suffix in (".png", ".jpg"):
+            Image.open(path).load()
+    assert command.has("--run_eval") == (output_dir / "val_metrics.json").exists()
+
+
+def test_the_pages_hold_commands_and_nothing_that_is_not_tested() -> None:
+    assert len(COMMANDS) > 50
+    starts = {" ".join(command.words[: 3 if command.words[1:2] == ["-m"] else 2]) for command in RUN}
+    assert starts == {
+        "python3 -m dino_detector.train",
+        "python3 download_coco.py",
+        "python3 analyze_results.py",
+        *(f"dino-detector {name}" for name in ("train", "evaluate", "predict")),
+        "tensorboard --logdir",
+    }
+    for page in PAGES:
+        assert not re.search(r"```(sh|shell|console)\b", page.read_text()), "commands stand in ```bash blocks"
+
+
+def test_every_documented_flag_is_in_the_readme() -> None:
+    text = " ".join(word for command in COMMANDS if command.page == "README.md" for word in command.words)
+    for flag in (
+        *("train_images", "train_annotations", "val_images", "val_annotations", "testdev_images", "output_dir"),
+        *("download_train_data", "download_val_data", "download_test_data", "checkpoint", "skip_checkpoint_load"),
+        *("only_evaluate", "debug", "debug_samples", "debug_lr", "use_coco_mini", "coco_mini_size", "coco_mini_seed"),
+        *("coco_mini_indices_file", "test_mini", "test_mini_size", "lightweight", "dino_model", "distributed"),
+        *("world_size", "memory_monitor", "log_dir", "log_frequency", "experiment_name", "log_images"),
+        *("log_images_frequency", "download_train", "download_val", "download_test"),
+    ):
+        assert re.search(rf"--{flag}\b", text), flag
+
+
+@pytest.mark.parametrize("script", ["download_coco.py", "analyze_results.py"])
+def test_a_script_of_the_root_runs_and_exits_with_2_on_a_mistake(script: str, tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, ROOT / script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert re.fullmatch("error: give .*\n", run.stderr)
+    helped = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert helped.stdout.startswith(f"usage: python3 {script} ")
+
+
+def test_the_pages_link_to_files_that_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Commands may set the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
