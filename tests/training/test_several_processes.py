@@ -1,0 +1,129 @@
+"""``--distributed`` on two CPU processes: one command, the numbers of one process, and every file once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dino_detector.arguments import write_config
+from dino_detector.config import Config
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def start(config: Path, *flags: object, **options: Any) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "dino_detector.train", "--config", config, *flags]
+    return subprocess.Popen(
+        [str(word) for word in words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == code, err[-3000:]
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config], val_split: Any
+) -> dict[str, tuple[Path, str, str]]:
+    """Folder, stdout and stderr: of a training run in two processes, and of evaluations of it in one and in two.
+
+    Seven training, five validation and five test images: none divides by two.
+    """
+    folder = tmp_path_factory.mktemp("several")
+    config = folder / "run.yaml"
+    write_config(settings(folder / "train", epochs=2, testdev_images=val_split.images), config)
+    out, err = finish(start(config, "--distributed", "--memory_monitor"))
+    found = {"train": (folder / "train", out, err)}
+    checkpoint = folder / "train" / "dino_detector_final.pth"
+    evaluations = {
+        name: start(config, "--only_evaluate", "--checkpoint", checkpoint, "--output_dir", folder / name, *flags)
+        for name, flags in (("one", ()), ("two", ("--distributed", "--world_size", "2")))
+    }
+    return found | {name: (folder / name, *finish(process)) for name, process in evaluations.items()}
+
+
+def test_two_processes_give_the_metrics_of_one(runs: dict[str, tuple[Path, str, str]]) -> None:
+    one, two = (json.loads((runs[name][0] / "val_metrics.json").read_text()) for name in ("one", "two"))
+    assert one["num_images"] == two["num_images"] == 5
+    assert one == two
+
+
+def test_training_ends_with_the_metrics_that_one_process_finds(runs: dict[str, tuple[Path, str, str]]) -> None:
+    trained = json.loads((runs["train"][0] / "val_metrics_epoch_2.json").read_text())
+    alone = json.loads((runs["one"][0] / "val_metrics.json").read_text())
+    for name in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100"):
+        assert trained[name] == pytest.approx(alone[name], abs=1e-6)
+    assert trained["num_images"] == 5
+    assert trained["images_seen"] == 2 * 8, "seven images are padded to eight, so that no process waits"
+
+
+@pytest.mark.parametrize("name", ["val_predictions.json", "testdev_predictions_final.json"])
+def test_each_image_is_detected_in_once(name: str, runs: dict[str, tuple[Path, str, str]]) -> None:
+    one, two = (json.loads((runs[run][0] / name).read_text()) for run in ("one", "two"))
+    assert len(one) == len(two) > 0
+    for row, other in zip(one, two, strict=True):
+        assert row["image_id"] == other["image_id"]
+        assert row["score"] == pytest.approx(other["score"], abs=1e-5)
+    images = {row["image_id"] for row in two}
+    assert len(images) == 5
+    assert all(sum(row["image_id"] == image for row in two) <= 16 for image in images)  # 8 queries, 2 classes
+
+
+def test_every_file_and_line_comes_once(runs: dict[str, tuple[Path, str, str]]) -> None:
+    folder, out, err = runs["train"]
+    assert out.count("epoch 1/2") == out.count("epoch 2/2") == 1
+    assert out.count("peak memory after epoch 1") == 1
+    assert "on cpu in 2 processes" in out
+    assert len(re.findall("^precision ", out, flags=re.MULTILINE)) == 1
+    assert err == ""
+    assert len(list((folder / "tensorboard").glob("*/events.*"))) == 1
+    assert not list(folder.glob("earlier_*"))
+    assert not list(folder.glob(".*")), "nothing unfinished is left"
+    assert (folder / "testdev_predictions_final.json").exists()
+
+
+def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str, str]]) -> None:
+    config = runs["train"][0].parent / "run.yaml"
+    _, err = finish(start(config, "--distributed", "--num_classes", "7"), code=2)
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+
+
+def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
+    write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
+    process = start(tmp_path / "run.yaml", "--distributed", "--log_frequency", "1", start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "dino_detector_last.pth").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
+    _, err = finish(process, code=130)
+    assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
+    resumed = start(
+        *(tmp_path / "run.yaml", "--distributed", "--checkpoint", tmp_path / "out" / "dino_detector_last.pth"),
+        *("--log_frequency", "1"),
+        start_new_session=True,
+    )
+    line = next(line for line in resumed.stdout if "epoch" in line and "loss" in line)
+    os.killpg(resumed.pid, signal.SIGTERM)
+    finish(resumed, code=130)
+    assert not line.startswith("epoch   1/500")

@@ -1,0 +1,83 @@
+"""How many processes train, on what, and where they meet."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from dino_detector.config import Config
+from dino_detector.errors import InputError
+from dino_detector.training import trainer as trainer_module
+from dino_detector.training.trainer import build_trainer, resolve_processes
+
+
+def resolved(**settings: Any) -> Config:
+    return resolve_processes(Config.from_flat({"device": "cpu"} | settings))
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve_device(name: str) -> torch.device:
+        return torch.device("cuda" if name == "auto" else name)
+
+    monkeypatch.setattr(trainer_module, "resolve_device", resolve_device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """The meeting place is passed on in the environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_one_process_unless_more_are_asked_for() -> None:
+    config = resolved()
+    assert config == Config.from_flat({"device": "cpu"})
+    assert build_trainer(config).world_size == 1
+
+
+def test_a_cpu_has_two_processes_unless_told_otherwise() -> None:
+    assert resolved(distributed=True).distributed.world_size == 2
+    config = resolved(distributed=True, world_size=3)
+    trainer = build_trainer(config)
+    assert (trainer.world_size, type(trainer.strategy).__name__) == (3, "DDPStrategy")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_gpu_has_a_process() -> None:
+    assert resolved(distributed=True, device="auto").distributed.world_size == 2
+    assert resolved(distributed=True, device="cuda", world_size=1).distributed.world_size == 1
+    with pytest.raises(InputError, match="--world_size 3 needs as many GPUs, but this machine has 2; lower it"):
+        resolved(distributed=True, device="auto", world_size=3)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_device_that_can_not_be_shared_is_refused(device: str) -> None:
+    with pytest.raises(InputError, match=f"--distributed needs --device cpu, cuda or auto, not '{device}'"):
+        resolved(distributed=True, device=device)
+
+
+def test_processes_meet_where_they_are_told_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match=f"--dist_url tcp://127.0.0.1:{port}: the processes can't meet there"):
+            resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
+    resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", str(port))
+    environment = build_trainer(resolved(distributed=True)).strategy.cluster_environment
+    assert (environment.main_address, environment.main_port) == ("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "tcp://127.0.0.1", "udp://127.0.0.1:1", "tcp://a:b"])
+def test_another_form_of_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="dist_url must be env:// or tcp://HOST:PORT"):
+        resolved(distributed=True, dist_url=url)
