@@ -99,7 +99,12 @@ def test_what_the_server_refuses_is_code_2(
 def start(flags: list[str], server: CocoServer, part: Path) -> subprocess.Popen[str]:
     """Start a download, and return when it has a part of the images."""
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--download_val", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, SCRIPT, "--download_val", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that runs the tests in the background has them, and so their children, ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 20
     while not part.exists() or part.stat().st_size < 100_000:

@@ -15,10 +15,8 @@ from torch import Tensor
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
-from dino_detector.models import detector as detector_module
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.detr_decoder import inverse_sigmoid
-from dino_detector.models.dinov2_base import MODELS, random_architecture
 
 CATEGORIES = Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush"))
 
@@ -157,7 +155,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused(dinov2_folder: Path, t
     contents = torch.load(path, weights_only=True)
     contents["dino_detector"]["config"]["num_queries"] = 6
     torch.save(contents, path)
-    with pytest.raises(InputError, match=f"{path}: its weights do not fit its own settings") as caught:
+    with pytest.raises(InputError, match=f"{path}: its weights do not fit its settings") as caught:
         Detector.load(path, device="cpu")
     assert "\n" not in str(caught.value)
 
@@ -313,32 +311,6 @@ def test_a_device_that_is_not_there_is_refused(device: str, message: str):
 def test_the_cpu_is_always_there():
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in ("cpu", "cuda", "mps", "xpu")
-
-
-@pytest.mark.parametrize("size", ["small", "base"])
-@pytest.mark.parametrize("train_backbone", ["lora", "none"])
-def test_the_lightweight_preset_trains_80_to_90_percent_fewer_weights(
-    size: str, train_backbone: str, monkeypatch: pytest.MonkeyPatch
-):
-    def untrained(name: str) -> torch.nn.Module:
-        architecture = random_architecture(name, {})
-        return MODELS[architecture.model_type](architecture)
-
-    monkeypatch.setattr("dino_detector.models.dinov2_backbone.load_pretrained", untrained)
-    monkeypatch.setattr(detector_module, "fingerprint", lambda model: "")
-    monkeypatch.setattr(detector_module, "image_statistics", lambda config: ([0.5] * 3, [0.5] * 3))
-    coco = Categories(tuple(range(80)), tuple(map(str, range(80))))
-
-    def trained(settings: dict[str, Any]) -> int:
-        config = Config.from_flat(
-            settings | {"dino_model": f"facebook/dinov2-{size}", "train_backbone": train_backbone}
-        )
-        with torch.device("meta"):
-            detector = build_detector(config, categories=coco)
-        return sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
-
-    saved = 1 - trained(LIGHTWEIGHT) / trained({})
-    assert 0.8 <= saved <= 0.9
 
 
 def test_the_lightweight_preset_runs(dinov2_folder: Path):
