@@ -79,6 +79,9 @@ class TrainingSampler(DistributedSampler):
 class EvaluationSampler(Sampler[int]):
     """Every index once, in turn over the processes; shares may differ by one.
 
+    Where there are fewer indices than processes, some come twice, since the trainer takes no process without a batch;
+    who gathers drops one by its image id.
+
     Args:
         dataset: what is evaluated.
         num_replicas: number of processes.
@@ -87,7 +90,7 @@ class EvaluationSampler(Sampler[int]):
 
     def __init__(self, dataset: Sized, *, num_replicas: int, rank: int) -> None:
         assert 0 <= rank < num_replicas
-        self.indices = range(rank, len(dataset), num_replicas)
+        self.indices = range(rank, len(dataset), num_replicas) or [rank % len(dataset)]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

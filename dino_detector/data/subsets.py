@@ -78,15 +78,12 @@ class Subset:
 
     @classmethod
     def of(
-        cls, annotations: CocoAnnotations, image_ids: Iterable[int], *, name: str, split: str, size: str, seed: int
+        cls, part: CocoAnnotations, whole: CocoAnnotations, *, name: str, split: str, size: str, seed: int
     ) -> Subset:
-        """The images with these ids, and their classes."""
-        chosen = tuple(sorted(image_ids))
-        counts = class_counts(annotations.restricted_to(chosen))
-        names = unique_names(annotations.categories)
-        return cls(
-            name, split, size, seed, chosen, Source.of(annotations), dict(zip(names, counts.tolist(), strict=True))
-        )
+        """The images of ``part``, which have been selected from ``whole``."""
+        chosen = tuple(sorted(record.image_id for record in part.images))
+        boxes = dict(zip(unique_names(part.categories), class_counts(part).tolist(), strict=True))
+        return cls(name, split, size, seed, chosen, Source.of(whole), boxes)
 
     @property
     def file_name(self) -> str:
@@ -155,11 +152,10 @@ class Subset:
             mismatch = f"of {self.source.images:,} images, but here are {found.images:,}"
         elif self.source.annotations != found.annotations:
             mismatch = f"with {self.source.annotations:,} annotations, but here are {found.annotations:,}"
+        elif absent := set(self.image_ids) - {record.image_id for record in annotations.images}:
+            mismatch = f"with an image {min(absent)}, which is not here"
         elif self.source.sha256 != found.sha256:
-            known = {record.image_id for record in annotations.images}
-            absent = [image_id for image_id in self.image_ids if image_id not in known]
-            reason = f"image {absent[0]} is not here" if absent else "images, categories or boxes differ"
-            mismatch = f"of as many images and annotations, but {reason}"
+            mismatch = "of as many images and annotations, but images, categories or boxes differ"
         if mismatch:
             raise InputError(
                 f"{path}: was made from {self.source.file} {mismatch} ({annotations.path}); give the annotations it "

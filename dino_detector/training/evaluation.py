@@ -56,7 +56,6 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if source is None or config.training.skip_checkpoint_load:
         raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
     config = resolve_processes(config)
-    trainer = build_trainer(config)
     header, contents = read_checkpoint(source)
     trained = header.config
     config = replace(
@@ -76,6 +75,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model)
     make_output_dir(config.training.output_dir)
     module = DetectorModule(detector=detector.merge(), criterion=build_criterion(config))
+    trainer = build_trainer(config)
     if sources.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
     if sources.test is not None:

@@ -47,7 +47,6 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     """
     config = resolve_processes(config)
     training = config.training
-    build_trainer(config)  # a device or precision that can't train is known at once
     sources = gather(config, training=True)
     _check_classes(config, sources)
     train = sources.train.annotations

@@ -198,7 +198,7 @@ class _Gathering:
         """The chosen images alone; remembers the subset and tells of its classes."""
         name = f"{kind}_{size}_seed{seed}"
         part = whole.restricted_to(chosen)
-        self.subsets.append(Subset.of(whole, chosen, name=name, split=split, size=size, seed=seed))
+        self.subsets.append(Subset.of(part, whole, name=name, split=split, size=size, seed=seed))
         log.info(
             "%s: %s of the %s images of %s; %s",
             name,

@@ -25,9 +25,11 @@ def resolve_processes(config: Config) -> Config:
     """The config with the number of processes of a distributed run, which may be left to the machine.
 
     Raises:
-        InputError: the device can't serve so many processes, or their meeting place is taken.
+        InputError: the device can't train in the precision or serve so many processes, or where they are to meet is
+            taken.
     """
     device = resolve_device(config.training.device)
+    _precision(config.training.precision, device)
     settings = config.distributed
     if not settings.distributed:
         return config
@@ -49,9 +51,6 @@ def build_trainer(config: Config, *, logger: Any = False, callbacks: list[Callba
 
     Several processes are Lightning's DDP: NCCL on GPUs, gloo on CPUs; this process starts the others by running its
     own command line again.
-
-    Raises:
-        InputError: the device can't train in the precision.
     """
     training = config.training
     device = resolve_device(training.device)

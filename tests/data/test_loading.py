@@ -97,7 +97,14 @@ def test_training_order_is_the_library_sampler_with_the_epoch_attached():
             assert all(type(key) is SampleKey for key in ours)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 12])
+@pytest.mark.parametrize("replicas", [2, 3, 5])
+def test_no_process_is_without_an_image_where_there_are_fewer_images(replicas):
+    shares = [list(EvaluationSampler(range(2), num_replicas=replicas, rank=rank)) for rank in range(replicas)]
+    assert all(len(share) == 1 for share in shares)
+    assert {index for share in shares for index in share} == {0, 1}
+
+
+@pytest.mark.parametrize("count", [5, 7, 12])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 5])
 def test_evaluation_covers_each_index_once_over_the_processes(count, replicas):
     shares = [EvaluationSampler(range(count), num_replicas=replicas, rank=rank) for rank in range(replicas)]

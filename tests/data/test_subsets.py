@@ -66,7 +66,8 @@ def written(tmp_path: Path) -> Callable[..., CocoAnnotations]:
 
 
 def mini(annotations: CocoAnnotations, ids: tuple[int, ...] = (20, 50), split: str = "train") -> Subset:
-    return Subset.of(annotations, ids, name="coco_mini_1k_seed42", split=split, size="1k", seed=42)
+    part = annotations.restricted_to(ids)
+    return Subset.of(part, annotations, name="coco_mini_1k_seed42", split=split, size="1k", seed=42)
 
 
 def test_a_restricted_file_holds_its_images_and_what_belongs_to_them(written: Callable[..., CocoAnnotations]) -> None:
@@ -151,8 +152,16 @@ def test_images_of_the_subset_that_are_not_there_are_named(written: Callable[...
         for entry in content["annotations"]:
             entry["image_id"] = {20: 21}.get(entry["image_id"], entry["image_id"])
 
-    with pytest.raises(InputError, match="image 20 is not here"):
+    with pytest.raises(InputError, match="with an image 20, which is not here"):
         subset.require_source(written(changed(renumber), "other.json"), path=Path("x"), split="train")
+
+
+def test_an_image_that_was_never_there_is_named(written: Callable[..., CocoAnnotations], tmp_path: Path) -> None:
+    annotations = written()
+    path = mini(annotations).write(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_ids": [20, 77]}))
+    with pytest.raises(InputError, match="with an image 77, which is not here"):
+        Subset.read(path).require_source(annotations, path=path, split="train")
 
 
 def test_a_training_subset_is_refused_for_validation(written: Callable[..., CocoAnnotations]) -> None:

@@ -100,6 +100,16 @@ def test_every_file_and_line_comes_once(runs: dict[str, tuple[Path, str, str]]) 
     assert (folder / "testdev_predictions_final.json").exists()
 
 
+def test_one_image_serves_two_processes(runs: dict[str, tuple[Path, str, str]]) -> None:
+    folder = runs["train"][0].parent
+    checkpoint = runs["train"][0] / "dino_detector_final.pth"
+    flags = ("--only_evaluate", "--checkpoint", checkpoint, "--output_dir", folder / "few", "--distributed")
+    finish(start(folder / "run.yaml", *flags, "--test_mini", "--test_mini_size", 1))
+    rows = json.loads((folder / "few" / "testdev_predictions_final.json").read_text())
+    assert len({row["image_id"] for row in rows}) == 1
+    assert 0 < len(rows) <= 16  # 8 queries, 2 classes
+
+
 def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str, str]]) -> None:
     config = runs["train"][0].parent / "run.yaml"
     _, err = finish(start(config, "--distributed", "--num_classes", "7"), code=2)

@@ -17,7 +17,7 @@ from dino_detector.training.trainer import build_trainer, resolve_processes
 
 
 def resolved(**settings: Any) -> Config:
-    return resolve_processes(Config.from_flat({"device": "cpu"} | settings))
+    return resolve_processes(Config.from_flat({"device": "cpu", "precision": "32"} | settings))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def _environment() -> Iterator[None]:
 
 def test_one_process_unless_more_are_asked_for() -> None:
     config = resolved()
-    assert config == Config.from_flat({"device": "cpu"})
+    assert config == Config.from_flat({"device": "cpu", "precision": "32"})
     assert build_trainer(config).world_size == 1
 
 
