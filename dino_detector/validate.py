@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.files import write_whole
+from dino_detector.files import read_json, write_whole
 
 if TYPE_CHECKING:
     from dino_detector.data.categories import Categories
@@ -73,7 +73,7 @@ class CocoMetrics:
             InputError: the file is missing or not JSON, or a number is missing or can't be one of these.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            content = read_json(path)
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
         try:

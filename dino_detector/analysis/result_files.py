@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.unlabelled import DETECTED_INFO, find_image_info
 from dino_detector.errors import InputError
+from dino_detector.files import read_json
 
 
 class ImageList(NamedTuple):
@@ -65,7 +65,7 @@ def file_inside(folder: Path, name: str) -> Path | None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
 

@@ -6,7 +6,6 @@ The format: https://cocodataset.org/#format-data
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
+from dino_detector.files import paused_collection, read_json
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,8 @@ class CocoAnnotations:
                 four finite numbers, has no size or lies outside its image.
         """
         reader = _Reader(Path(path))
-        return reader.check(reader.parse())
+        with paused_collection():
+            return reader.check(reader.parse())
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path) -> CocoAnnotations:
@@ -208,7 +209,7 @@ class _Reader:
 
     def parse(self) -> Any:
         try:
-            return json.loads(self.path.read_text(encoding="utf-8-sig"))
+            return read_json(self.path)
         except FileNotFoundError:
             self.fail("no such annotation file; correct the path")
         except OSError as error:

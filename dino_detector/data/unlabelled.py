@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.images import image_size
 from dino_detector.data.picture_files import find_pictures
 from dino_detector.errors import InputError
+from dino_detector.files import read_json
 
 IMAGE_INFO = "image_info_test-dev2017.json"
 """COCO's list of the images of test-dev"""
@@ -43,7 +43,7 @@ def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
         InputError: naming the file, where it is no such list.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable list of images ({error}); replace or remove it") from error
     if not isinstance(content, dict):

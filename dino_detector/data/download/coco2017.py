@@ -6,14 +6,13 @@ https://cocodataset.org/#download; sizes and SHA-256 as TensorFlow Datasets pins
 from __future__ import annotations
 
 import functools
-import gc
-import json
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dino_detector.data.download.checksums import Checksum
 from dino_detector.errors import InputError
+from dino_detector.files import read_json
 
 Split = Literal["train", "val", "test"]
 
@@ -154,13 +153,7 @@ def listed_images(path: Path) -> list[str]:
 @functools.lru_cache(maxsize=4)
 def _listed_images(path: Path, size: int, changed: int) -> list[str]:
     """The names in a file of this size and time, kept because the file of train takes seconds to parse."""
-    collecting = gc.isenabled()
-    gc.disable()  # it would look at millions of new objects again and again, and triple the time
-    try:
-        names = [entry["file_name"] for entry in json.loads(path.read_bytes())["images"]]
-    finally:
-        if collecting:
-            gc.enable()
+    names = [entry["file_name"] for entry in read_json(path)["images"]]
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError("it does not list the file names of its images")
     return names
