@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,9 +116,9 @@ def _mismatch(stored: dict[str, Any], wanted: dict[str, Any], differing: list[st
         fitting = sets if stored[preset] else {name: defaults[name] for name in sets}
         explained = [name for name in rest if name in fitting and stored[name] == fitting[name]]
         if explained:
-            flags.append(f"--{preset} {_written(stored[preset])}")
+            flags.append(f"--{preset} {_as_flag(stored[preset])}")
             rest = [name for name in rest if name not in explained]
-    flags += [f"--{name} {_written(stored[name])}" for name in rest]
+    flags += [f"--{name} {_as_flag(stored[name])}" for name in rest]
     return (
         f"was trained with other settings: {listed}; to go on with it give {' '.join(flags)}, "
         "or start anew with --skip_checkpoint_load"
@@ -125,5 +126,9 @@ def _mismatch(stored: dict[str, Any], wanted: dict[str, Any], differing: list[st
 
 
 def _written(value: Any) -> str:
-    """A setting as it is written after its flag."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_flag(value: Any) -> str:
+    """A setting as it is typed after its flag in a shell."""
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, list) else _written(value))

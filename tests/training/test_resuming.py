@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from dino_detector.arguments import parse_config
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
@@ -71,7 +73,15 @@ def test_every_difference_is_listed_with_its_flag(checkpoint: Callable[..., Path
     line = refusal(checkpoint(num_queries=7, feature_scales=[4.0]), batch_size=2)
     for part in ("num_queries 7 (here 100)", "feature_scales [4.0] (here [2.0, 1.0, 0.5])", "batch_size 8 (here 2)"):
         assert part in line
-    assert flags_in(line) == "--num_queries 7 --feature_scales [4.0] --batch_size 8"
+    assert flags_in(line) == "--num_queries 7 --feature_scales 4.0 --batch_size 8"
+
+
+def test_flags_can_be_pasted_into_a_shell(checkpoint: Callable[..., Path]) -> None:
+    stored = {"feature_scales": [2.0, 1.0], "backbone_weights": "random", "dino_model": "my base"}
+    stored["backbone_architecture"] = {"hidden_size": 192}
+    words = shlex.split(flags_in(refusal(checkpoint(base=None, **stored))))
+    given = parse_config(words, prog="train", description="Train.").config.flat()
+    assert {name: given[name] for name in stored} == stored
 
 
 def test_a_preset_stands_for_all_that_it_explains(checkpoint: Callable[..., Path]) -> None:
