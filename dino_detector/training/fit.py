@@ -19,7 +19,7 @@ from dino_detector.training.data import DetectionData
 from dino_detector.training.logging import ImageLog, build_logger
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.output_dir import prepare_output_dir
+from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
@@ -65,6 +65,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     data.header = detector.header
     resumes = start is not None and start.resumes
     if rank_zero_only.rank == 0:
+        if config.logging.log_dir is not None:
+            make_output_dir(config.logging.log_dir, flag="--log_dir")
         prepare_output_dir(training, resumes=resumes)
         sources.write_subsets(training.output_dir)
     _log_plan(detector, sources)

@@ -17,15 +17,15 @@ OF_A_RUN = (
 )
 
 
-def make_output_dir(folder: Path) -> None:
-    """Make the folder; raises `InputError` where it can't be made or written to."""
+def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
+    """Make the folder that a flag names; raises `InputError` where it can't be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"{folder}: can't be written to ({error.strerror}); give another --output_dir") from error
+        raise InputError(f"{folder}: can't be written to ({error.strerror}); give another {flag}") from error
 
 
 def prepare_output_dir(training: TrainingConfig, *, resumes: bool) -> None:
