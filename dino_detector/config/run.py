@@ -34,7 +34,7 @@ class Config:
 
     @classmethod
     def from_flat(cls, settings: dict[str, Any]) -> Config:
-        """Build from setting names, as a checkpoint or YAML file has them.
+        """Build from setting names, as a checkpoint or YAML file has them. Presets have to be among them.
 
         Raises:
             InputError: for a name that is no setting (the nearest is suggested) or a value out of range.

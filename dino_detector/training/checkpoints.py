@@ -48,6 +48,7 @@ class RunFiles(Checkpoint):
         self._started = 0.0
         self._resumed_at = 0.0
         self._stop = False
+        self._newest: str | None = None  # epoch checkpoint of this process
 
     @property
     def seconds(self) -> float:
@@ -180,12 +181,11 @@ class RunFiles(Checkpoint):
             beside.replace(self.output_dir / name)
 
     def _write_epoch(self, epoch: int) -> None:
-        earlier = [] if self.keep_epochs else list(self.output_dir.glob("dino_detector_epoch_*.pth"))
         name = f"dino_detector_epoch_{epoch}.pth"
         self._copy(name)
-        for path in earlier:
-            if path.name != name:
-                path.unlink()
+        if self._newest and not self.keep_epochs:
+            (self.output_dir / self._newest).unlink(missing_ok=True)
+        self._newest = name
 
     def _copy(self, name: str) -> None:
         """Give the last checkpoint another name, as a hard link where the file system has them."""

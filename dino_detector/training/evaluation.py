@@ -81,7 +81,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if sources.test is not None:
         trainer.predict(module, datamodule=data, return_predictions=False)
     return Evaluation(
-        config.replace(lightweight=trained.training.lightweight),
+        replace(config, backbone=detector.config.backbone).replace(lightweight=trained.training.lightweight),
         sources,
         module.metrics,
         module.results,

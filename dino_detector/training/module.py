@@ -90,8 +90,13 @@ class DetectorModule(LightningModule):
             self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
 
     def on_predict_epoch_end(self) -> None:
-        """Gather the detections of all processes."""
+        """Gather the detections of all processes, and which images they could not read."""
         self.test_results = _in_order(self._gather())
+        self.skipped = set().union(*self._of_all(self.skipped))
+
+    def on_train_end(self) -> None:
+        """Gather which images could not be read."""
+        self.skipped = set().union(*self._of_all(self.skipped))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW whose rates follow warm-up and cosine over all steps of the run."""
@@ -129,12 +134,15 @@ class DetectorModule(LightningModule):
 
     def _gather(self) -> dict[int, list[dict[str, Any]]]:
         """Detections by image of all processes, and an empty table for the next pass."""
-        gathered: list[Any] = [self._by_image]
+        by_image, self._by_image = self._by_image, {}
+        return {image_id: results for share in self._of_all(by_image) for image_id, results in share.items()}
+
+    def _of_all(self, value: Any) -> list[Any]:
+        """The value of every process, on every process."""
+        values = [value] * self.trainer.world_size
         if self.trainer.world_size > 1:
-            gathered = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, self._by_image)
-        self._by_image = {}
-        return {image_id: results for share in gathered for image_id, results in share.items()}
+            torch.distributed.all_gather_object(values, value)
+        return values
 
 
 def _in_order(by_image: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dino_detector.arguments import write_config
 from dino_detector.config import Config
@@ -108,6 +111,30 @@ def test_one_image_serves_two_processes(runs: dict[str, tuple[Path, str, str]]) 
     rows = json.loads((folder / "few" / "testdev_predictions_final.json").read_text())
     assert len({row["image_id"] for row in rows}) == 1
     assert 0 < len(rows) <= 16  # 8 queries, 2 classes
+
+
+def test_pictures_that_no_process_can_read_are_all_counted(
+    runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
+) -> None:
+    """Two neighbours in the order of the names are read by two processes."""
+    shutil.copytree(val_split.images, tmp_path / "pictures")
+    for name in ("1.png", "2.png"):
+        (tmp_path / "pictures" / name).with_suffix(".jpg").write_bytes(truncated_jpeg())
+        (tmp_path / "pictures" / name).unlink()
+    checkpoint = runs["train"][0] / "dino_detector_final.pth"
+    flags = ("--only_evaluate", "--checkpoint", checkpoint, "--output_dir", tmp_path / "out", "--distributed")
+    process = start(runs["train"][0].parent / "run.yaml", *flags, "--testdev_images", tmp_path / "pictures")
+    _, err = finish(process, code=2)
+    assert re.fullmatch(r"error: .*1\.jpg: cannot be read .*; 1 more could not be read; .*\n", err)
+    rows = json.loads((tmp_path / "out" / "testdev_predictions_final.json").read_text())
+    assert {row["image_id"] for row in rows} == {0, 3, 4}
+
+
+def truncated_jpeg() -> bytes:
+    """A picture whose header is whole and whose pixels are not."""
+    file = io.BytesIO()
+    Image.effect_noise((80, 60), 90).convert("RGB").save(file, "JPEG")
+    return file.getvalue()[:2000]
 
 
 def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str, str]]) -> None:
