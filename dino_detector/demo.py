@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import Config, DemoSettings
+from dino_detector.train import settings_writer
 
 if TYPE_CHECKING:
     from dino_detector.data.sample import SampleFiles
@@ -52,7 +53,7 @@ def _demo(output_dir: Path) -> None:
     files = write_sample(output_dir / "data")
     config = demo_config(files, output_dir)
     print(f"2/4  training a small detector from scratch, {config.training.epochs} epochs", flush=True)
-    metrics = fit(config)
+    metrics = fit(config, callbacks=[settings_writer(config)])
     print(f"3/4  COCO metrics on the {metrics.num_images} validation images\n", flush=True)
     print(metrics_table(metrics))
     checkpoint = output_dir / "dino_detector_final.pth"

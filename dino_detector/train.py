@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
 from dino_detector.command import configure_logging, is_main_process, run_command
 from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
 from dino_detector.training.places import find_places
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +75,26 @@ def evaluate_main(argv: Sequence[str], *, prog: str) -> int:
     return run_command(command)
 
 
+def settings_writer(config: Config) -> Callback:
+    """Writes the resolved settings of a training run to ``config.yaml`` when it begins."""
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    def write(trainer: Any, module: Any) -> None:
+        if trainer.is_global_zero:
+            write_config(module.settings, config.training.output_dir / "config.yaml")
+
+    return LambdaCallback(on_fit_start=write)
+
+
 def _train(settings: RunSettings) -> int:
     find_places(settings.config, training=True)
     configure_logging()
-    from lightning.pytorch.callbacks import LambdaCallback
-
     from dino_detector.analysis.tables import metrics_table, overfitting_verdict
     from dino_detector.training.fit import fit
 
     config = _with_indices_file(settings)
     _tell_of_presets(config)
-
-    def write_settings(trainer, module) -> None:
-        if trainer.is_global_zero:
-            write_config(module.settings, config.training.output_dir / "config.yaml")
-
-    metrics = fit(config, callbacks=[LambdaCallback(on_fit_start=write_settings)])
+    metrics = fit(config, callbacks=[settings_writer(config)])
     if is_main_process() and metrics is not None:
         print(metrics_table(metrics))
         if config.subset.debug:
