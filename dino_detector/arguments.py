@@ -142,6 +142,7 @@ def _build_parser(
         description=description,
         usage=" ".join(part for part in parts if part),
         formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
+        epilog="A flag of {true,false} means true where no value follows.",
         exit_on_error=False,
         allow_abbrev=False,
         parser_mode="settings",

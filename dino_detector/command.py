@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,7 +13,8 @@ from dino_detector.errors import InputError, StoppedByUser
 
 INPUT_ERROR = 2
 INTERRUPTED = 130
-"""exit codes; 130 is a shell's code for Ctrl-C"""
+BROKEN_PIPE = 141
+"""exit codes; the last two are a shell's for Ctrl-C, and for a reader that has gone"""
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -27,6 +29,10 @@ def run_command(command: Callable[[], int | None]) -> int:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return INPUT_ERROR
+    except BrokenPipeError:
+        # What is still in the buffer has nowhere to go, and Python would complain of it when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except StoppedByUser as stop:
         return _report_interruption(str(stop))
     except KeyboardInterrupt:
@@ -58,7 +64,8 @@ class ProgressSafeHandler(logging.Handler):
         from tqdm import tqdm
 
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(level + self.format(record), file=sys.stdout)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more, as after `| head`; a run goes on
+            tqdm.write(level + self.format(record), file=sys.stdout)
 
 
 def configure_logging() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -9,26 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
 from dino_detector.command import configure_logging, is_main_process, run_command
-from dino_detector.config import Config, preset_settings
+from dino_detector.config import BackboneConfig, Config, DecoderConfig, preset_settings
 from dino_detector.errors import InputError
 from dino_detector.training.places import find_places
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("dino_detector.train")  # by this name also where it runs as __main__
 
 EVALUATION_HELP = {
     **dict.fromkeys(
         (
             *("val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
-            *("use_coco_mini", "coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"),
+            *("coco_mini_seed", "coco_mini_indices_file"),
             *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
         ),
         "",
     ),
     "checkpoint": "checkpoint to evaluate",
+    "seed": "seed of the choice of --test_mini (default: 42)",
+    "use_coco_mini": "evaluate on the validation images of the COCO mini alone",
+    "coco_mini_size": "1,000 validation images, 5,000, or all, or all where there are fewer (default: 1k)",
     "dino_model": "name or folder of the base model, where it is not the one the checkpoint names",
     "output_dir": "folder for what is written (default: outputs)",
 }
@@ -111,6 +115,7 @@ def _evaluate(settings: RunSettings) -> int:
     configure_logging()
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.training.evaluation import evaluate
+    from dino_detector.training.output_dir import make_room
     from dino_detector.training.testdev import write_testdev
     from dino_detector.validate import write_results
 
@@ -119,7 +124,12 @@ def _evaluate(settings: RunSettings) -> int:
     found = evaluate(config, dino_model=dino_model)
     if not is_main_process():
         return 0
+    _tell_of_the_checkpoint(settings, found.config)
     folder = training.output_dir
+    written = ["evaluation.yaml"]
+    written += ["val_metrics.json", "val_predictions.json"] if found.metrics is not None else []
+    written += ["testdev_*.json", "test_mini_*_indices.json"] if found.sources.test is not None else []
+    make_room(folder, written)
     found.sources.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
@@ -131,8 +141,11 @@ def _evaluate(settings: RunSettings) -> int:
     if found.sources.test is not None:
         test = found.sources.test.annotations
         path = write_testdev(found.test_results, test, folder)
-        print(f"{len(found.test_results):,} detections in {len(test.images):,} test images are in {path}")
+        read = len(test.images) + len(found.sources.unreadable) - len(found.unreadable)
+        print(f"{len(found.test_results):,} detections in {read:,} test images are in {path}")
     if found.unreadable:
+        for reason in found.unreadable[1:]:
+            log.warning("%s", reason)
         others = f"; {len(found.unreadable) - 1} more could not be read" if len(found.unreadable) > 1 else ""
         raise InputError(f"{found.unreadable[0]}{others}; the detections in all other test images are written")
     return 0
@@ -145,6 +158,16 @@ def _tell_of_presets(config: Config) -> None:
     if kept:
         names = " and ".join(name for name in ("lightweight", "debug") if values[name])
         log.info("the %s preset holds except for what you gave: %s", names, ", ".join(kept))
+
+
+def _tell_of_the_checkpoint(settings: RunSettings, used: Config) -> None:
+    """Warn of what the user gives and the checkpoint decides."""
+    given, values = settings.config.flat(), used.flat()
+    decided = {item.name for group in (BackboneConfig, DecoderConfig) for item in dataclasses.fields(group)}
+    decided |= {"image_size", "resize_mode", "lightweight"}
+    for name in sorted(settings.given & decided - {"dino_model"}):
+        if given[name] != values[name]:
+            log.warning("--%s is that of the checkpoint, %s, and not %s", name, values[name], given[name])
 
 
 def _with_indices_file(settings: RunSettings) -> Config:

@@ -266,6 +266,19 @@ def test_an_interruption_is_one_line_and_code_130(capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
+    code = "import sys; from dino_detector.command import run_command; "
+    code += "sys.exit(run_command(lambda: [print('line', flush=True) for _ in range(100_000)] and 0))"
+    piped = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert piped.stdout == "line\n141\n"
+    assert piped.stderr == ""
+
+
 def test_other_errors_and_exits_pass() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(raising(ZeroDivisionError()))

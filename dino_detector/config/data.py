@@ -38,7 +38,7 @@ class DataConfig:
     augmentation: bool = True
     """random photometric distortion, zoom-out, crop, flip and scale jitter in training"""
     num_workers: int = 2
-    """processes that load images; 0 loads in the training process"""
+    """processes that load images; 0 loads in the main process"""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class DecoderConfig:
     """The neck, the DETR-like decoder and its heads."""
 
     num_queries: int = 100
-    """object queries, the most boxes found in one image"""
+    """object queries: the most boxes at different places in one image, each scored for every class"""
     decoder_layers: int = 6
     """decoder layers, each of which refines the boxes"""
     hidden_dim: int = 256

@@ -125,7 +125,7 @@ class Config:
             "env:// or tcp://HOST:PORT, such as tcp://127.0.0.1:29500",
         )
         require(
-            re.fullmatch(r"[\w.+ -]*", settings["experiment_name"]) is not None,
+            re.fullmatch(r"[\w.+ -]+", settings["experiment_name"] or "-") is not None,
             "experiment_name",
             "letters, digits, spaces and . _ + - only, since it names a folder",
         )

@@ -97,7 +97,7 @@ class LoggingConfig:
 
     log_dir: Path | None = None
     """event files go to tensorboard/ in this folder; null means output_dir"""
-    experiment_name: str = ""
+    experiment_name: str | None = None
     """name of the run, added to the time that names its folder of event files"""
     log_frequency: int = 10
     """log losses and rates every so many steps"""

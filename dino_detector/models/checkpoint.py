@@ -93,6 +93,8 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch then advises to load it without safety
+            reason = "torch did not write it, or it holds more than weights and plain values"
         raise InputError(f"{path}: not a readable checkpoint ({reason[:120]}); use another file") from error
     if not isinstance(contents, dict) or HEADER not in contents:
         raise InputError(f"{path}: not a checkpoint of dino_detector; use a file that this program wrote")

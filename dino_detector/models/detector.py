@@ -186,6 +186,7 @@ def build_from_checkpoint(
     Raises:
         InputError: naming ``source``, where the base or the weights do not fit.
     """
+    trained_on = header.config.backbone.dino_model
     if dino_model is not None:
         header = replace(header, config=header.config.replace(dino_model=dino_model))
     config = header.config
@@ -196,7 +197,7 @@ def build_from_checkpoint(
         if fingerprint(backbone.model) != header.base_fingerprint:
             raise InputError(
                 f"{source}: was trained on another base than {config.backbone.dino_model!r} (the fingerprints of the "
-                "weights differ); give the base it was trained on with --dino_model"
+                f"weights differ); give the base it was trained on, {trained_on!r} at that time, with --dino_model"
             )
     detector = _assemble(backbone, header)
     load_weights(detector, contents, source=source)

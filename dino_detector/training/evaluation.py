@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from dino_detector.config import Config
+from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig
 from dino_detector.data.categories import check_categories, require_num_classes
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
@@ -17,6 +16,16 @@ from dino_detector.training.output_dir import make_output_dir
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.validate import CocoMetrics
+
+DECIDED_HERE = frozenset(
+    (
+        *(name for group in (DownloadConfig, SubsetConfig, DistributedConfig) for name in group.__dataclass_fields__),
+        *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode")),
+        *("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device"),
+        "seed",
+    )
+)
+"""Settings of an evaluation that are those of its command; all others are the checkpoint's."""
 
 
 class Evaluation(NamedTuple):
@@ -57,13 +66,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
     config = resolve_processes(config)
     header, contents = read_checkpoint(source)
-    trained = header.config
-    config = replace(
-        config,
-        backbone=trained.backbone,
-        decoder=trained.decoder,
-        data=replace(config.data, image_size=trained.data.image_size, resize_mode=trained.data.resize_mode),
-    )
+    flat = config.flat()
+    config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
     sources = gather(config, training=False, categories=header.categories)
     if sources.val is not None:
         val = sources.val.annotations
@@ -81,7 +85,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if sources.test is not None:
         trainer.predict(module, datamodule=data, return_predictions=False)
     return Evaluation(
-        replace(config, backbone=detector.config.backbone).replace(lightweight=trained.training.lightweight),
+        config.replace(dino_model=detector.config.backbone.dino_model),
         sources,
         module.metrics,
         module.results,

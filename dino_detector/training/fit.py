@@ -64,10 +64,11 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     _choose_attention(detector, resolve_device(training.device))
     data.header = detector.header
     resumes = start is not None and start.resumes
+    epochs_before = start.epochs if resumes else None
     if rank_zero_only.rank == 0:
         if config.logging.log_dir is not None:
             make_output_dir(config.logging.log_dir, flag="--log_dir")
-        prepare_output_dir(training, resumes=resumes)
+        prepare_output_dir(training, epochs_before=epochs_before)
         sources.write_subsets(training.output_dir)
     _log_plan(detector, sources)
 
@@ -89,7 +90,9 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     trainer.fit(module, datamodule=data, ckpt_path=training.checkpoint if resumes else None, weights_only=True)
     if module.skipped:
         log.warning("%d images could not be read and were skipped; one: %s", len(module.skipped), min(module.skipped))
-    log.info("trained %d epochs in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir)
+    log.info(
+        "trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir
+    )
     if sources.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
@@ -102,9 +105,9 @@ def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: Detec
         return
     test, unreadable = data.sources.test.annotations, (*data.sources.unreadable, *sorted(module.skipped))
     path = write_testdev(module.test_results, test, data.config.training.output_dir)
-    log.info("detections in %d test images are in %s", len(test.images), path)
-    if unreadable:
-        log.warning("%d test images could not be read and have none; one: %s", len(unreadable), unreadable[0])
+    log.info("detections in %d test images are in %s", len(test.images) - len(module.skipped), path)
+    for reason in unreadable:
+        log.warning("no detections in %s", reason)
 
 
 def _check_classes(config: Config, sources: Sources) -> None:

@@ -55,7 +55,10 @@ class DetectorModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; logs the weighted sum and each term of the last layer."""
-        self._report_skipped(batch)
+        for reason in batch.skipped:
+            if reason not in self.skipped:
+                log.warning("skipped: %s", reason)
+        self.skipped.update(batch.skipped)
         output = self.detector(batch.pixel_values)
         terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets)
         loss = terms.total(self.settings.losses)
@@ -73,7 +76,7 @@ class DetectorModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the detections of a batch of test images; one that can't be read has none."""
-        self._report_skipped(batch)
+        self.skipped.update(batch.skipped)
         self._detect(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -113,12 +116,6 @@ class DetectorModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the header that tells what the weights are."""
         checkpoint[HEADER] = self.detector.header.to_dict()
-
-    def _report_skipped(self, batch: Batch) -> None:
-        for reason in batch.skipped:
-            if reason not in self.skipped:
-                log.warning("skipped: %s", reason)
-        self.skipped.update(batch.skipped)
 
     def _detect(self, batch: Batch) -> None:
         output = self.detector(batch.pixel_values)

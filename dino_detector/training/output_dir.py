@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
+from dino_detector.training.checkpoints import BEST, FINAL, LAST
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +31,37 @@ def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
         raise InputError(f"{folder}: can't be written to ({error.strerror}); give another {flag}") from error
 
 
-def prepare_output_dir(training: TrainingConfig, *, resumes: bool) -> None:
-    """Make the folder of a training run and move what an earlier run left in it aside, unless this one resumes it."""
+def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
+    """Make the folder of a training run, and move aside what this run would replace or leave beside its own files.
+
+    Args:
+        training: settings of the run.
+        epochs_before: epochs that the run which it resumes had finished; None for a new run. Where that run is in the
+            same folder and went further, its later files are moved.
+    """
     folder = training.output_dir
     make_output_dir(folder)
-    if not (resumes and training.checkpoint.resolve().parent == folder.resolve()):
-        _move_earlier_run(folder)
+    files = [file for name in OF_A_RUN for file in folder.glob(name)]
+    if epochs_before is not None and training.checkpoint.resolve().parent == folder.resolve():
+        later = [file for file in files if _epoch(file) > epochs_before]
+        newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
+        files = later + [file for file in newest if file.resolve() != training.checkpoint.resolve()]
+    _move_aside(files, folder)
 
 
-def _move_earlier_run(output_dir: Path) -> None:
-    """Move checkpoints, metrics and settings to a folder that is named by the time of the newest."""
-    files = [file for name in OF_A_RUN for file in output_dir.glob(name)]
+def make_room(output_dir: Path, names: Sequence[str]) -> None:
+    """Move aside what an earlier evaluation wrote by these names, of which some are patterns."""
+    _move_aside([file for name in names for file in output_dir.glob(name)], output_dir)
+
+
+def _epoch(file: Path) -> int:
+    """The number in the name of an epoch's file; 0 for other files."""
+    match = re.search(r"_epoch_(\d+)\.", file.name)
+    return int(match[1]) if match else 0
+
+
+def _move_aside(files: Sequence[Path], output_dir: Path) -> None:
+    """Move files to a folder that is named by the time of the newest."""
     if not files:
         return
     newest = max(file.stat().st_mtime for file in files)

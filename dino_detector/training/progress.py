@@ -14,8 +14,13 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 
+SECONDS_BETWEEN_LINES = 60.0
+
+
 class EpochLines(Callback):
     """Logs the mean loss, the AP where the epoch was evaluated, the pace, and the time left.
+
+    Within a long epoch a line a minute tells where it is.
 
     The pace counts evaluation and loading too: it is what the user waits for.
     """
@@ -30,6 +35,9 @@ class EpochLines(Callback):
         """Keep the loss where it is; reading it here would make the device wait."""
         self._losses.append(outputs["loss"].detach())
         self._images += len(batch.image_ids) * trainer.world_size
+        if time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = time.monotonic()
+            self._say_where_it_is(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """This epoch has an AP to tell."""
@@ -51,8 +59,23 @@ class EpochLines(Callback):
             log.info("  ".join(parts))
         self._begin()
 
+    def _say_where_it_is(self, trainer: Trainer, batch: int) -> None:
+        """An epoch may take hours."""
+        pace = self._images / (time.monotonic() - self._started)
+        mean_loss = sum(self._losses).item() / len(self._losses)
+        if trainer.is_global_zero:
+            log.info(
+                "epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                batch,
+                trainer.num_training_batches,
+                mean_loss,
+                pace,
+            )
+
     def _begin(self) -> None:
-        self._started = time.monotonic()
+        self._started = self._spoke = time.monotonic()
         self._losses: list[Tensor] = []
         self._images = 0
         self._evaluated = False

@@ -38,12 +38,17 @@ class Start(NamedTuple):
     Attributes:
         header: what it says of itself.
         contents: all that it holds.
-        resumes: whether it holds the state of a run; from another the weights are taken.
+        epochs: that the run behind it had finished; None where it holds no state, and the weights are taken.
     """
 
     header: CheckpointHeader
     contents: dict[str, Any]
-    resumes: bool
+    epochs: int | None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run goes on."""
+        return self.epochs is not None
 
 
 def read_start(config: Config, categories: Categories, *, annotations: Path) -> Start | None:
@@ -71,18 +76,20 @@ def read_start(config: Config, categories: Categories, *, annotations: Path) -> 
     if header.base_fingerprint:  # a base that is known by its weights may have moved
         bound -= {"dino_model"}
     differing = [name for name in stored if name in bound and stored[name] != wanted[name]]
+    if differing and stored["lightweight"] != wanted["lightweight"] and stored["dino_model"] != wanted["dino_model"]:
+        differing = list(dict.fromkeys(["dino_model", *differing]))
     if differing:
         raise InputError(f"{source}: {_mismatch(stored, wanted, differing)}")
     check_categories(header.categories, known=categories, source=source, known_source=annotations)
     check_categories(categories, known=header.categories, source=annotations, known_source=source)
     if not resumes:
         log.info("%s holds no training state: its weights are taken, and training starts anew", source)
-        return Start(header, contents, resumes)
+        return Start(header, contents, None)
     epochs = contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if epochs >= config.training.epochs:
-        raise InputError(f"{source}: has been trained for {epochs} epochs already; give more with --epochs")
-    log.info("resuming %s after %d epochs", source, epochs)
-    return Start(header, contents, resumes)
+        raise InputError(f"{source}: has been trained to epoch {epochs} already; give more with --epochs")
+    log.info("resuming %s after epoch %d", source, epochs)
+    return Start(header, contents, epochs)
 
 
 def begin(detector: Detector, start: Start, *, source: Path) -> None:
@@ -95,9 +102,9 @@ def begin(detector: Detector, start: Start, *, source: Path) -> None:
     """
     if start.header.base_fingerprint != detector.header.base_fingerprint:
         raise InputError(
-            f"{source}: the weights of {detector.config.backbone.dino_model!r} are not those it was trained on (their "
-            f"fingerprints differ); it was trained on {start.header.config.backbone.dino_model!r}, which "
-            "--dino_model gives, also from another place"
+            f"{source}: was trained on {start.header.config.backbone.dino_model!r}, and the weights of "
+            f"{detector.config.backbone.dino_model!r} are others (their fingerprints differ); give the former, or the "
+            "folder where it is now, with --dino_model"
         )
     if not start.resumes:
         load_weights(detector, start.contents, source=source)

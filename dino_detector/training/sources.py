@@ -75,7 +75,8 @@ class Sources(NamedTuple):
     def write_subsets(self, folder: Path) -> None:
         """Write the files that reproduce the subsets."""
         for subset in self.subsets:
-            log.info("the %d images of %s are listed in %s", len(subset.image_ids), subset.name, subset.write(folder))
+            path = subset.write(folder)
+            log.info("the images of %s are listed in %s", subset.name, path)
 
 
 def gather(config: Config, *, training: bool, categories: Categories | None = None) -> Sources:

@@ -257,7 +257,7 @@ def test_differing_settings_are_listed_with_the_flags_that_fit(refused, resumes)
 
 def test_a_finished_run_is_not_resumed(refused, resumes):
     line = refused("--checkpoint", resumes, "--epochs", 2)
-    assert f"{resumes}: has been trained for 2 epochs already; give more with --epochs" in line
+    assert f"{resumes}: has been trained to epoch 2 already; give more with --epochs" in line
 
 
 def test_a_damaged_checkpoint_is_named(place, refused, resumes):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -69,6 +72,70 @@ def test_the_verdict_turns_at_an_ap50_of_090(ap50: float, verdict: str) -> None:
     numbers = dict.fromkeys(("AP", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"), 0.5)
     metrics = CocoMetrics(**numbers, AP50=ap50, per_class=(), num_images=32, num_detections=9)
     assert verdict in overfitting_verdict(metrics)
+
+
+def test_a_preset_that_is_overridden_says_so(
+    settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the module runs as a script, whose name is not that of the package."""
+    config = settings(tmp_path / "out", debug=True, debug_samples=2, epochs=1, val_frequency=1)
+    write_config(config, tmp_path / "run.yaml")
+    words = [sys.executable, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
+    subprocess.run(words, check=True)
+    out = capfd.readouterr().out
+    assert "the debug preset holds except for what you gave: epochs 1, val_frequency 1, learning_rate 0.001" in out
+
+
+def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    fit(settings(folder, epochs=3, learning_rate=3e-3))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    config = settings(folder, epochs=2, learning_rate=3e-3, checkpoint=folder / "dino_detector_epoch_1.pth")
+    fit(config)
+    (earlier,) = folder.glob("earlier_*")
+    kept = {path.name: path.read_bytes() for path in earlier.iterdir()}
+    moved = {f"dino_detector_{kind}.pth" for kind in ("epoch_2", "epoch_3", "last", "final", "best")}
+    moved |= {"val_metrics_epoch_2.json", "val_metrics_epoch_3.json"}
+    assert kept == {name: before[name] for name in moved}
+    names = files(folder)
+    assert {name for name in names if "epoch" in name} == {
+        *("dino_detector_epoch_1.pth", "dino_detector_epoch_2.pth"),
+        *("val_metrics_epoch_1.json", "val_metrics_epoch_2.json"),
+    }
+    fit(config.replace(epochs=3, checkpoint=folder / "dino_detector_last.pth"))
+    assert len(list(folder.glob("earlier_*"))) == 1, "going on from the end moves nothing"
+
+
+def test_settings_that_the_checkpoint_decides_are_warned_of(
+    settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fit(settings(tmp_path / "out", epochs=1))
+    write_config(
+        settings(tmp_path / "test", checkpoint=tmp_path / "out" / "dino_detector_last.pth"), tmp_path / "e.yaml"
+    )
+    assert command.main(["--config", str(tmp_path / "e.yaml"), "--only_evaluate", "--num_queries", "9"]) == 0
+    written = yaml.safe_load((tmp_path / "test" / "evaluation.yaml").read_text())
+    assert (written["num_queries"], written["epochs"], written["learning_rate"]) == (8, 1, 1e-3)
+    assert "--num_queries is that of the checkpoint, 8, and not 9" in caplog.text
+
+
+def test_an_evaluation_replaces_nothing_of_an_earlier_one(
+    settings: Callable[..., Config], tmp_path: Path, pictures: Path
+) -> None:
+    fit(settings(tmp_path / "out", epochs=1))
+    flags = ["--only_evaluate", "--checkpoint", str(tmp_path / "out" / "dino_detector_last.pth"), "--device", "cpu"]
+    flags += ["--testdev_images", str(pictures), "--output_dir", str(tmp_path / "test"), "--num_workers", "0"]
+    assert command.main(flags) == 0
+    whole = (tmp_path / "test" / "testdev_predictions_final.json").read_bytes()
+    assert command.main([*flags, "--test_mini", "--test_mini_size", "2"]) == 0
+    assert len({row["image_id"] for row in predictions(tmp_path / "test")}) == 2
+    (earlier,) = (tmp_path / "test").glob("earlier_*")
+    assert (earlier / "testdev_predictions_final.json").read_bytes() == whole
+    assert command.main(flags) == 0
+    assert not list((tmp_path / "test").glob("test_mini_*")), "the list of a few would be wrong beside all"
+    assert (tmp_path / "test" / "testdev_predictions_final.json").read_bytes() == whole
 
 
 def test_weights_without_training_state_begin_a_new_run(
@@ -150,6 +217,15 @@ def test_a_broken_test_picture_is_named_when_all_others_are_written(
     line = capsys.readouterr().err
     assert re.fullmatch(r"error: .*b\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", line)
     assert {row["image_id"] for row in predictions(tmp_path / "test")} == {1, 3, 4, 5}
+
+
+def test_a_long_epoch_tells_where_it_is(
+    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("dino_detector.training.progress.SECONDS_BETWEEN_LINES", 0.0)
+    fit(settings(tmp_path / "out", epochs=1))
+    assert re.search(r"epoch 1/1  batch 3/4  loss \d+\.\d{3}  \d+\.\d images/s\n", caplog.text)
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -87,6 +87,7 @@ def test_flags_can_be_pasted_into_a_shell(checkpoint: Callable[..., Path]) -> No
 def test_a_preset_stands_for_all_that_it_explains(checkpoint: Callable[..., Path]) -> None:
     light = checkpoint(lightweight=True, **LIGHTWEIGHT)
     line = refusal(light)
+    assert "dino_model facebook/dinov2-small (here facebook/dinov2-base)" in line
     assert "num_queries 25 (here 100)" in line
     assert flags_in(line) == "--lightweight true"
     assert flags_in(refusal(light, batch_size=3)) == "--lightweight true --batch_size 8"
@@ -145,5 +146,5 @@ def test_other_classes_are_refused(checkpoint: Callable[..., Path]) -> None:
 
 
 def test_a_finished_run_is_refused(checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="trained for 50 epochs already"):
+    with pytest.raises(InputError, match="trained to epoch 50 already"):
         start(checkpoint(trained=50))
