@@ -109,12 +109,11 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
 
 
 def test_settings_that_the_checkpoint_decides_are_warned_of(
-    settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(settings(tmp_path / "out", epochs=1))
-    write_config(
-        settings(tmp_path / "test", checkpoint=tmp_path / "out" / "dino_detector_last.pth"), tmp_path / "e.yaml"
-    )
+    checkpoint = tmp_path / "out" / "dino_detector_last.pth"
+    write_config(settings(tmp_path / "test", checkpoint=checkpoint), tmp_path / "e.yaml")
     assert command.main(["--config", str(tmp_path / "e.yaml"), "--only_evaluate", "--num_queries", "9"]) == 0
     written = yaml.safe_load((tmp_path / "test" / "evaluation.yaml").read_text())
     assert (written["num_queries"], written["epochs"], written["learning_rate"]) == (8, 1, 1e-3)
