@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
 from dino_detector.command import configure_logging, is_main_process, run_command
-from dino_detector.config import BackboneConfig, Config, DecoderConfig, preset_settings
+from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
 from dino_detector.training.places import find_places
 
@@ -163,8 +162,9 @@ def _tell_of_presets(config: Config) -> None:
 def _tell_of_the_checkpoint(settings: RunSettings, used: Config) -> None:
     """Warn of what the user gives and the checkpoint decides."""
     given, values = settings.config.flat(), used.flat()
-    decided = {item.name for group in (BackboneConfig, DecoderConfig) for item in dataclasses.fields(group)}
-    decided |= {"image_size", "resize_mode", "lightweight"}
+    from dino_detector.training.resuming import MODEL
+
+    decided = MODEL | {"image_size", "resize_mode", "lightweight"}
     for name in sorted(settings.given & decided - {"dino_model"}):
         if given[name] != values[name]:
             log.warning("--%s is that of the checkpoint, %s, and not %s", name, values[name], given[name])

@@ -90,6 +90,11 @@ class DistributedConfig:
     dist_url: str = "env://"
     """where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""
 
+    @property
+    def processes(self) -> int:
+        """How many there are, once the machine has been asked."""
+        return self.world_size if self.distributed else 1
+
 
 @dataclass(frozen=True)
 class LoggingConfig:

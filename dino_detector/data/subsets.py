@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,7 @@ import numpy as np
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
-from dino_detector.files import write_whole
-
-log = logging.getLogger(__name__)
+from dino_detector.files import read_json, write_whole
 
 FORMAT = 1
 
@@ -118,7 +115,7 @@ class Subset:
             raise InputError(f"{path}: {problem}; correct --coco_mini_indices_file, or leave it out to select anew")
 
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
         except FileNotFoundError:
             fail("no such indices file")
         except (OSError, ValueError) as error:

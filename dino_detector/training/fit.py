@@ -63,8 +63,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         begin(detector, start, source=training.checkpoint)
     _choose_attention(detector, resolve_device(training.device))
     data.header = detector.header
-    resumes = start is not None and start.resumes
-    epochs_before = start.epochs if resumes else None
+    epochs_before = None if start is None else start.epochs
     if rank_zero_only.rank == 0:
         if config.logging.log_dir is not None:
             make_output_dir(config.logging.log_dir, flag="--log_dir")
@@ -87,7 +86,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
             files,
         ],
     )
-    trainer.fit(module, datamodule=data, ckpt_path=training.checkpoint if resumes else None, weights_only=True)
+    resumed = None if epochs_before is None else training.checkpoint
+    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if module.skipped:
         log.warning("%d images could not be read and were skipped; one: %s", len(module.skipped), min(module.skipped))
     log.info(
@@ -135,7 +135,7 @@ def _log_plan(detector: Detector, sources: Sources) -> None:
     total = sum(parameter.numel() for parameter in detector.parameters())
     backbone = detector.backbone
     config = detector.config
-    processes = config.distributed.world_size if config.distributed.distributed else 1
+    processes = config.distributed.processes
     counts = [f"{len(sources.train.annotations.images):,} training images"]
     if sources.val is not None:
         counts.append(f"{len(sources.val.annotations.images):,} validation images")

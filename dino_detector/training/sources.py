@@ -124,7 +124,7 @@ class _Gathering:
             require_size(size, whole, flag="debug_samples")
             part = self.cut(whole, select(ids(whole), size=size, seed=seed), "train", "debug", str(size), seed)
         elif settings.use_coco_mini:
-            part = self.mini_train(whole)
+            part = self.mini(whole, "train")
         part.require_boxes()
         return self.checked("train", place, part, is_subset=settings.debug or settings.use_coco_mini)
 
@@ -134,7 +134,7 @@ class _Gathering:
             return None
         whole = self.read("val", place)
         is_mini = self.config.subset.use_coco_mini
-        return self.checked("val", place, self.mini_val(whole) if is_mini else whole, is_subset=is_mini)
+        return self.checked("val", place, self.mini(whole, "val") if is_mini else whole, is_subset=is_mini)
 
     def test(self, categories: Categories) -> ImageSet:
         place = self.places.test
@@ -159,27 +159,21 @@ class _Gathering:
             download_annotations(split, self.config.download)
         return CocoAnnotations.read(place.annotations)
 
-    def mini_train(self, whole: CocoAnnotations) -> CocoAnnotations:
-        subset = self.given_subset()
-        size, seed = self.config.subset.coco_mini_size, self.config.subset.coco_mini_seed
-        if subset is not None:
-            subset.require_source(whole, path=self.config.subset.coco_mini_indices_file, split="train")
-            chosen: Sequence[int] = subset.image_ids
-        else:
-            require_size(MINI_TRAIN[size], whole, flag="coco_mini_size")
-            chosen = select(ids(whole), size=MINI_TRAIN[size], seed=seed)
-        return self.cut(whole, chosen, "train", "coco_mini", size, seed)
-
-    def mini_val(self, whole: CocoAnnotations) -> CocoAnnotations:
-        subset = self.given_subset() if self.places.train is None else None
-        size, seed = self.config.subset.coco_mini_size, self.config.subset.coco_mini_seed
-        if subset is not None:
-            subset.require_source(whole, path=self.config.subset.coco_mini_indices_file, split="val")
-            chosen: Sequence[int] = subset.image_ids
+    def mini(self, whole: CocoAnnotations, split: Split) -> CocoAnnotations:
+        """The COCO mini of a split; an indices file is of the training images where there are any."""
+        settings = self.config.subset
+        size, seed = settings.coco_mini_size, settings.coco_mini_seed
+        listed = self.given_subset() if split == "train" or self.places.train is None else None
+        if listed is not None:
+            listed.require_source(whole, path=settings.coco_mini_indices_file, split=split)
+            chosen: Sequence[int] = listed.image_ids
         else:
             there = len(whole.images)
-            chosen = select(ids(whole), size=min(MINI_VAL.get(size, there), there), seed=seed)
-        return self.cut(whole, chosen, "val", "coco_mini", size, seed)
+            if split == "train":
+                require_size(MINI_TRAIN[size], whole, flag="coco_mini_size")
+            count = MINI_TRAIN[size] if split == "train" else min(MINI_VAL.get(size, there), there)
+            chosen = select(ids(whole), size=count, seed=seed)
+        return self.cut(whole, chosen, split, "coco_mini", size, seed)
 
     def given_subset(self) -> Subset | None:
         """The subset of ``coco_mini_indices_file``, once it is known to be the one that the settings name."""

@@ -54,7 +54,7 @@ def build_trainer(config: Config, *, logger: Any = False, callbacks: list[Callba
     """
     training = config.training
     device = resolve_device(training.device)
-    world_size = config.distributed.world_size if config.distributed.distributed else 1
+    world_size = config.distributed.processes
     callbacks = callbacks or []
     return Trainer(
         accelerator=device.type,
