@@ -116,7 +116,7 @@ def _evaluate(settings: RunSettings) -> int:
     from dino_detector.training.evaluation import evaluate
     from dino_detector.training.output_dir import make_room
     from dino_detector.training.testdev import write_testdev
-    from dino_detector.validate import write_results
+    from dino_detector.validate import EvaluationFiles
 
     config = _with_indices_file(settings)
     dino_model = config.backbone.dino_model if "dino_model" in settings.given else None
@@ -132,11 +132,11 @@ def _evaluate(settings: RunSettings) -> int:
     found.sources.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
-        numbers, predictions = folder / "val_metrics.json", folder / "val_predictions.json"
-        found.metrics.write(numbers, checkpoint=str(training.checkpoint))
-        write_results(predictions, found.results)
+        val = found.sources.val
+        files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)
+        files.write(found.metrics, found.results, checkpoint=str(training.checkpoint))
         print(metrics_table(found.metrics))
-        print(f"\nThe numbers are in {numbers}, the detections in {predictions}")
+        print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if found.sources.test is not None:
         test = found.sources.test.annotations
         path = write_testdev(found.test_results, test, folder)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
@@ -196,6 +196,39 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     ordered = sorted(results, key=lambda result: result["image_id"])
     lines = ",\n".join(json.dumps(result, allow_nan=False) for result in ordered)
     write_whole(path, f"[\n{lines}\n]\n")
+
+
+class EvaluationFiles(NamedTuple):
+    """The two files of an evaluation, and the data that it was made on, which the first one names."""
+
+    metrics: Path
+    predictions: Path
+    images: Path
+    """folder of the evaluated images"""
+    annotations: Path
+    """COCO detection JSON that has them, among others perhaps"""
+
+    @classmethod
+    def of(cls, folder: Path, ending: str, *, images: Path, annotations: Path) -> EvaluationFiles:
+        """``val_metrics`` and ``val_predictions`` in a folder, with an ending such as ``_epoch_3``."""
+        metrics, predictions = (folder / f"val_{kind}{ending}.json" for kind in ("metrics", "predictions"))
+        return cls(metrics, predictions, images, annotations)
+
+    @classmethod
+    def named_in(cls, path: Path) -> EvaluationFiles | None:
+        """The files that a metrics file names, be they there or not; None for a file that names none."""
+        content = read_json(path)
+        values = [content.get(name) for name in ("predictions", "val_images", "val_annotations")]
+        if not all(isinstance(value, str) for value in values):
+            return None
+        predictions, images, annotations = values
+        return cls(path, path.with_name(Path(predictions).name), Path(images), Path(annotations))
+
+    def write(self, metrics: CocoMetrics, results: list[dict[str, Any]], **extra: Any) -> None:
+        """Write detections and then metrics, with ``extra`` entries before them; each file is complete or absent."""
+        write_results(self.predictions, results)
+        data = {"val_images": str(self.images.resolve()), "val_annotations": str(self.annotations.resolve())}
+        metrics.write(self.metrics, **extra, predictions=self.predictions.name, **data)
 
 
 def _checked(entry: Any, kind: type) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dino_detector.errors import StoppedByUser
 from dino_detector.training.memory import peak_memory
+from dino_detector.validate import EvaluationFiles
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "f
 class RunFiles(Checkpoint):
     """Writes checkpoints and metrics.
 
-    After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth`` and
-    ``val_metrics_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth`` if no AP was higher; at the end
+    After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
+    ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and
+    ``dino_detector_best.pth`` if no AP was higher; at the end
     ``dino_detector_final.pth``. All hold the full training state. On the first Ctrl-C or SIGTERM the optimizer step is
     finished, at the end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the
     second stops at once.
@@ -35,7 +37,7 @@ class RunFiles(Checkpoint):
 
     Args:
         output_dir: where files go.
-        keep_epochs: whether each ``dino_detector_epoch_N.pth`` stays, or the newest alone.
+        keep_epochs: whether checkpoint and detections of each epoch stay, or the newest alone.
     """
 
     def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
@@ -48,7 +50,7 @@ class RunFiles(Checkpoint):
         self._started = 0.0
         self._resumed_at = 0.0
         self._stop = False
-        self._newest: str | None = None  # epoch checkpoint of this process
+        self._newest: int | None = None  # epoch whose checkpoint this process wrote
 
     @property
     def seconds(self) -> float:
@@ -107,8 +109,13 @@ class RunFiles(Checkpoint):
             if is_best:
                 self._copy(BEST)
             if metrics is not None:
-                metrics.write(
-                    self.output_dir / f"val_metrics_epoch_{epoch}.json",
+                val = trainer.datamodule.sources.val
+                files = EvaluationFiles.of(
+                    self.output_dir, f"_epoch_{epoch}", images=val.folder, annotations=val.annotations.path
+                )
+                files.write(
+                    metrics,
+                    pl_module.results,
                     epoch=epoch,
                     step=trainer.global_step,
                     seconds=round(self.seconds, 1),
@@ -181,11 +188,11 @@ class RunFiles(Checkpoint):
             beside.replace(self.output_dir / name)
 
     def _write_epoch(self, epoch: int) -> None:
-        name = f"dino_detector_epoch_{epoch}.pth"
-        self._copy(name)
+        self._copy(f"dino_detector_epoch_{epoch}.pth")
         if self._newest and not self.keep_epochs:
-            (self.output_dir / self._newest).unlink(missing_ok=True)
-        self._newest = name
+            for name in (f"dino_detector_epoch_{self._newest}.pth", f"val_predictions_epoch_{self._newest}.json"):
+                (self.output_dir / name).unlink(missing_ok=True)
+        self._newest = epoch
 
     def _copy(self, name: str) -> None:
         """Give the last checkpoint another name, as a hard link where the file system has them."""

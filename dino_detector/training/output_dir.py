@@ -15,7 +15,7 @@ from dino_detector.training.checkpoints import BEST, FINAL, LAST
 log = logging.getLogger(__name__)
 
 OF_A_RUN = (
-    *("dino_detector_*.pth", "val_metrics_epoch_*.json", "config.yaml"),
+    *("dino_detector_*.pth", "val_metrics_epoch_*.json", "val_predictions_epoch_*.json", "config.yaml"),
     *("*_indices.json", "testdev_predictions_final.json", "testdev_image_info.json"),
 )
 

@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from dino_detector.models.detector import Detector
 from dino_detector.training.evaluation import evaluate
+from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_metrics
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,18 @@ def test_files_are_named_by_epochs_from_1_and_the_last_epoch_is_evaluated(finish
         "dino_detector_last.pth",
         "val_metrics_epoch_2.json",
         "val_metrics_epoch_3.json",
+        "val_predictions_epoch_2.json",
+        "val_predictions_epoch_3.json",
     ]
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_metrics_file_names_the_detections_and_the_data_that_give_its_numbers(finished, val_split, epoch):
+    files = EvaluationFiles.named_in(finished.folder / f"val_metrics_epoch_{epoch}.json")
+    assert (files.images, files.annotations) == (val_split.images, val_split.annotations)
+    results = json.loads(files.predictions.read_text())
+    metrics = coco_metrics(json.loads(files.annotations.read_text()), results)
+    assert metrics == CocoMetrics.read(files.metrics)
 
 
 @pytest.mark.parametrize("epoch", [8, 16])

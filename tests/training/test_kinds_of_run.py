@@ -51,7 +51,7 @@ def test_a_debug_run_keeps_the_newest_of_its_epoch_checkpoints_and_all_metrics(
     assert metrics.num_images == 4
     written = files(tmp_path / "out")
     assert {name for name in written if "epoch" in name} == {
-        "dino_detector_epoch_3.pth",
+        *("dino_detector_epoch_3.pth", "val_predictions_epoch_3.json"),
         *(f"val_metrics_epoch_{epoch}.json" for epoch in (1, 2, 3)),
     }
     assert {"dino_detector_best.pth", "dino_detector_last.pth", "debug_4_seed42_indices.json"} <= written
@@ -97,12 +97,12 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
     (earlier,) = folder.glob("earlier_*")
     kept = {path.name: path.read_bytes() for path in earlier.iterdir()}
     moved = {f"dino_detector_{kind}.pth" for kind in ("epoch_2", "epoch_3", "last", "final", "best")}
-    moved |= {"val_metrics_epoch_2.json", "val_metrics_epoch_3.json"}
+    moved |= {f"val_{kind}_epoch_{epoch}.json" for kind in ("metrics", "predictions") for epoch in (2, 3)}
     assert kept == {name: before[name] for name in moved}
     names = files(folder)
     assert {name for name in names if "epoch" in name} == {
         *("dino_detector_epoch_1.pth", "dino_detector_epoch_2.pth"),
-        *("val_metrics_epoch_1.json", "val_metrics_epoch_2.json"),
+        *(f"val_{kind}_epoch_{epoch}.json" for kind in ("metrics", "predictions") for epoch in (1, 2)),
     }
     fit(config.replace(epochs=3, checkpoint=folder / "dino_detector_last.pth"))
     assert len(list(folder.glob("earlier_*"))) == 1, "going on from the end moves nothing"
