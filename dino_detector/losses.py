@@ -16,7 +16,7 @@ from dino_detector.targets import Targets
 
 
 class LossTerms(NamedTuple):
-    """Unweighted losses of each decoder layer, normalised by the number of boxes.
+    """Losses of each decoder layer.
 
     Attributes:
         classification: ``[L]``, focal loss of all queries and classes.
@@ -28,17 +28,21 @@ class LossTerms(NamedTuple):
     bbox: Tensor
     giou: Tensor
 
+    def weighted(self, weights: LossConfig) -> LossTerms:
+        """Each term times its weight."""
+        return LossTerms(
+            weights.loss_weight_class * self.classification,
+            weights.loss_weight_bbox * self.bbox,
+            weights.loss_weight_giou * self.giou,
+        )
+
     def total(self, weights: LossConfig) -> Tensor:
         """The weighted sum over terms and layers, a scalar."""
-        return (
-            weights.loss_weight_class * self.classification
-            + weights.loss_weight_bbox * self.bbox
-            + weights.loss_weight_giou * self.giou
-        ).sum()
+        return sum(self.weighted(weights)).sum()
 
 
 class SetCriterion:
-    """Matches queries with ground truth and measures classification and boxes, layer by layer.
+    """Measures classification and boxes of matched predictions, layer by layer.
 
     Classification is the focal loss of Lin et al., https://arxiv.org/abs/1708.02002, with sigmoid and no background
     class. Sums are divided by the boxes of the batch averaged over all processes (at least 1), so that the gradient,
@@ -50,20 +54,23 @@ class SetCriterion:
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
 
-    def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> LossTerms:
-        """Compute the losses of a batch.
+    def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> LossTerms:
+        """The unweighted losses of a batch, normalised by its number of boxes; all processes call it together.
 
         Args:
             logits: ``[L, B, Q, C]``.
             boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
             targets: ground truth of the B images.
+            matches: of ``matcher`` for these predictions and targets.
         """
-        logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
-        matches = self.matcher(logits, boxes_cxcywh, targets)
         num_boxes = mean_over_processes(targets.valid.sum().float()).clamp(min=1)
+        return LossTerms(*(term / num_boxes for term in self.sums(logits, boxes_cxcywh, targets, matches)))
+
+    def sums(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> LossTerms:
+        """The unweighted losses of a batch, not yet divided by its number of boxes; arguments as in a call."""
         return LossTerms(
-            classification=self.classification(logits, targets, matches) / num_boxes,
-            **{name: sums / num_boxes for name, sums in self.boxes(boxes_cxcywh, targets, matches).items()},
+            classification=self.classification(logits.float(), targets, matches),
+            **self.boxes(boxes_cxcywh.float(), targets, matches),
         )
 
     def classification(self, logits: Tensor, targets: Targets, matches: Matches) -> Tensor:

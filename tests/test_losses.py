@@ -19,6 +19,11 @@ def criterion() -> SetCriterion:
     return build_criterion(Config())
 
 
+def losses(criterion: SetCriterion, logits: Tensor, boxes: Tensor, truth: Targets) -> LossTerms:
+    """The losses of a batch that the criterion's own matcher matches."""
+    return criterion(logits, boxes, truth, criterion.matcher(logits, boxes, truth))
+
+
 def focal(logit: float, wanted: int) -> float:
     """The focal loss of one query and class by its formula, with alpha 0.25 and gamma 2."""
     probability = 1 / (1 + math.exp(-logit))
@@ -52,7 +57,7 @@ def rows(truth: Targets, images: slice) -> Targets:
 
 
 def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCriterion):
-    terms = criterion(*one_pair())
+    terms = losses(criterion, *one_pair())
     expected = focal(-1.0, 0) + focal(0.5, 0) + focal(0.25, 0) + focal(2.0, 1)
     torch.testing.assert_close(terms.classification, torch.tensor([expected]))
     torch.testing.assert_close(terms.bbox, torch.tensor([0.1]))
@@ -68,17 +73,17 @@ def test_total_is_the_weighted_sum_over_terms_and_layers():
 def test_losses_are_divided_by_the_boxes_of_the_batch(criterion: SetCriterion):
     logits, boxes, truth = one_pair()
     twice = Targets(*(torch.cat([column, column]) for column in truth))
-    terms = criterion(logits.expand(-1, 2, -1, -1), boxes.expand(-1, 2, -1, -1), twice)
-    alone = criterion(logits, boxes, truth)
+    terms = losses(criterion, logits.expand(-1, 2, -1, -1), boxes.expand(-1, 2, -1, -1), twice)
+    alone = losses(criterion, logits, boxes, truth)
     for batch_term, term in zip(terms, alone, strict=True):
         torch.testing.assert_close(batch_term, term)
 
 
 def test_each_layer_has_the_loss_it_would_have_alone(criterion: SetCriterion):
     logits, boxes, truth = random_batch([2, 0, 3], layers=3)
-    terms = criterion(logits, boxes, truth)
+    terms = losses(criterion, logits, boxes, truth)
     for layer in range(3):
-        alone = criterion(logits[layer : layer + 1], boxes[layer : layer + 1], truth)
+        alone = losses(criterion, logits[layer : layer + 1], boxes[layer : layer + 1], truth)
         for term, own in zip(terms, alone, strict=True):
             torch.testing.assert_close(term[layer], own[0])
 
@@ -89,7 +94,7 @@ def test_box_losses_are_those_of_the_matched_pairs(criterion: SetCriterion):
     predicted = boxes[0, matches.image, matches.query]
     wanted = truth.boxes_cxcywh[matches.image, matches.target]
     overlaps = generalized_box_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"))
-    terms = criterion(logits, boxes, truth)
+    terms = losses(criterion, logits, boxes, truth)
     torch.testing.assert_close(terms.bbox[0], (predicted - wanted).abs().sum() / 5)
     torch.testing.assert_close(terms.giou[0], (1 - overlaps.diag()).sum() / 5)
 
@@ -98,7 +103,7 @@ def test_perfect_predictions_cost_nothing(criterion: SetCriterion):
     _, _, truth = random_batch([3])
     boxes = truth.boxes_cxcywh[None].clone()
     logits = torch.full((1, 1, 3, 3), -40.0).scatter(-1, truth.labels[None, :, :, None], 40.0)
-    terms = criterion(logits, boxes, truth)
+    terms = losses(criterion, logits, boxes, truth)
     torch.testing.assert_close(torch.cat(list(terms)), torch.zeros(3), atol=1e-6, rtol=0)
 
 
@@ -107,7 +112,7 @@ def test_images_without_boxes_give_finite_losses_and_gradients(criterion: SetCri
     logits, boxes, truth = random_batch(counts)
     logits.requires_grad_()
     boxes.requires_grad_()
-    criterion(logits, boxes, truth).total(LossConfig()).backward()
+    losses(criterion, logits, boxes, truth).total(LossConfig()).backward()
     assert logits.grad.isfinite().all()
     assert boxes.grad.isfinite().all()
     empty = torch.tensor(counts) == 0
@@ -118,7 +123,7 @@ def test_images_without_boxes_give_finite_losses_and_gradients(criterion: SetCri
 
 def test_a_batch_without_boxes_is_normalised_by_one(criterion: SetCriterion):
     _, boxes, truth = random_batch([0], layers=1, queries=2)
-    terms = criterion(torch.full((1, 1, 2, 3), 0.5), boxes, truth)
+    terms = losses(criterion, torch.full((1, 1, 2, 3), 0.5), boxes, truth)
     torch.testing.assert_close(terms.classification, torch.tensor([6 * focal(0.5, 0)]))
 
 
@@ -126,7 +131,9 @@ def test_order_of_boxes_does_not_matter(criterion: SetCriterion):
     logits, boxes, truth = random_batch([4])
     order = [2, 0, 3, 1]
     shuffled = Targets(truth.boxes_cxcywh[:, order], truth.labels[:, order], truth.valid)
-    for term, permuted in zip(criterion(logits, boxes, truth), criterion(logits, boxes, shuffled), strict=True):
+    for term, permuted in zip(
+        losses(criterion, logits, boxes, truth), losses(criterion, logits, boxes, shuffled), strict=True
+    ):
         torch.testing.assert_close(term, permuted)
 
 
@@ -137,7 +144,9 @@ def test_padding_does_not_matter(criterion: SetCriterion):
         torch.where(truth.valid, truth.labels, 2),
         truth.valid,
     )
-    for term, padded in zip(criterion(logits, boxes, truth), criterion(logits, boxes, junk), strict=True):
+    for term, padded in zip(
+        losses(criterion, logits, boxes, truth), losses(criterion, logits, boxes, junk), strict=True
+    ):
         torch.testing.assert_close(term, padded)
 
 
@@ -160,8 +169,8 @@ def gradient_of_shared_weights(images: slice) -> Tensor:
     """Gradient for weights that all images share, as a network's are, from some of the images."""
     logits, boxes, truth = random_batch(COUNTS, seed=3)
     weights = torch.zeros(7, requires_grad=True)
-    terms = build_criterion(Config())(
-        logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images)
+    terms = losses(
+        build_criterion(Config()), logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images)
     )
     terms.total(LossConfig()).backward()
     return weights.grad

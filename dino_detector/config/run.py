@@ -124,6 +124,10 @@ class Config:
             "dist_url",
             "env:// or tcp://HOST:PORT, such as tcp://127.0.0.1:29500",
         )
+        loggers = {"tensorboard", "csv", "wandb", "mlflow"}
+        require(set(self.logging.logger) <= loggers, "logger", f"a list of {', '.join(sorted(loggers))}")
+        if self.logging.log_images and not set(self.logging.logger) - {"csv"}:
+            raise InputError("log_images needs a logger that shows images: tensorboard, wandb or mlflow")
         require(
             re.fullmatch(r"[\w.+ -]+", settings["experiment_name"] or "-") is not None,
             "experiment_name",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -100,15 +100,19 @@ class DistributedConfig:
 class LoggingConfig:
     """What a run tells of itself."""
 
+    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    """where numbers, texts and images go, one or more; wandb and mlflow have to be installed. [] logs nothing"""
     log_dir: Path | None = None
-    """event files go to tensorboard/ in this folder; null means output_dir"""
+    """logs go to tensorboard/, csv/ and so on in this folder; null means output_dir"""
     experiment_name: str | None = None
-    """name of the run, added to the time that names its folder of event files"""
+    """name of the run, added to the time that names its folder of logs"""
     log_frequency: int = 10
-    """log losses and rates every so many steps"""
+    """log losses, rates, speed and memory after the first step and then every so many"""
+    log_layers: bool = False
+    """log the losses of each decoder layer too"""
     log_images: bool = False
-    """log training images as the network sees them, with their boxes"""
+    """log training images as the network sees them, with their boxes, and validation images with what is found"""
     log_images_frequency: int = 100
-    """log images every so many steps"""
+    """log training images every so many steps; validation images are logged at each evaluation"""
     memory_monitor: bool = False
-    """tell and log the peak memory of every epoch"""
+    """tell and log what memory goes to, and its peak in every epoch"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class Categories:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def distinct_names(self) -> tuple[str, ...]:
+        """``[C]`` names with the id behind those that several classes share."""
+        shared = {name for name, count in Counter(self.names).items() if count > 1}
+        return tuple(
+            f"{name} ({number})" if name in shared else name for number, name in zip(self.ids, self.names, strict=True)
+        )
 
     def label(self, category_id: int) -> int:
         """Label of a category id; raises `InputError` for an id that the data set does not have."""

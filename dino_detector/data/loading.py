@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, NamedTuple
@@ -139,12 +140,16 @@ class ResumableLoader(Loader):
 
     Its state counts batches when the consumer takes them, not when a worker reads ahead. It follows the protocol of
     Lightning's stateful loaders; the epoch is set through the sampler's ``set_epoch``.
+
+    Attributes:
+        seconds_waited: how long the consumer has waited for batches, of all passes.
     """
 
     batch_sampler: ResumableBatchSampler
 
     def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
         super().__init__(dataset, **settings)
+        self.seconds_waited = 0.0
         self._position = (0, 0)  # the epoch, and the batches of it that were handed out
         self._resuming = False
 
@@ -155,9 +160,12 @@ class ResumableLoader(Loader):
         self._resuming = False
         self._position = (sampler.epoch, first)
         self.batch_sampler.first = first
+        asked = time.monotonic()
         for handed_out, batch in enumerate(super().__iter__(), start=first + 1):
             self._position = (self._position[0], handed_out)
+            self.seconds_waited += time.monotonic() - asked
             yield batch
+            asked = time.monotonic()
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of its batches that were handed out."""

@@ -11,16 +11,22 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
 from dino_detector.data.categories import check_categories, require_num_classes
+from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
-from dino_detector.training.logging import ImageLog, build_logger
+from dino_detector.training.logging.description import RunDescription
+from dino_detector.training.logging.histograms import HistogramLog
+from dino_detector.training.logging.images import ImageLog
+from dino_detector.training.logging.loggers import build_loggers, require_loggers
+from dino_detector.training.logging.scalars import ScalarLog
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
 from dino_detector.training.progress import EpochLines
+from dino_detector.training.rehearsal import Rehearsal, advice, is_out_of_memory
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
@@ -46,6 +52,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         StoppedByUser: where the run was interrupted and can be resumed.
     """
     config = resolve_processes(config)
+    require_loggers(config)
     training = config.training
     sources = gather(config, training=True)
     _check_classes(config, sources)
@@ -73,21 +80,26 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
 
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
-    settings = config.logging
     trainer = build_trainer(
         config,
-        logger=build_logger(config),
-        callbacks=[
-            *([MovingAverage(training.ema_decay)] if training.ema_decay else []),
-            *([ImageLog(settings.log_images_frequency)] if settings.log_images else []),
-            *([MemoryMonitor()] if settings.memory_monitor else []),
-            *(callbacks or []),
-            EpochLines(),
-            files,
-        ],
+        loggers=build_loggers(config),
+        callbacks=[*_observers(config), *(callbacks or []), EpochLines(), files],
     )
     resumed = None if epochs_before is None else training.checkpoint
-    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise InputError(
+                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
+                f"takes memory of this machine; free it, or {advice(config, detector.backbone.patch_size)}"
+            ) from error
+        if "DataLoader worker" in str(error):
+            raise InputError(
+                f"a data worker was killed, most likely for its memory; lower --num_workers {config.data.num_workers} "
+                f"to {config.data.num_workers // 2} ({str(error).splitlines()[0]})"
+            ) from error
+        raise
     if module.skipped:
         log.warning("%d images could not be read and were skipped; one: %s", len(module.skipped), min(module.skipped))
     log.info(
@@ -96,6 +108,23 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     if sources.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
+
+
+def _observers(config: Config) -> list[Callback]:
+    """The callbacks that average and log; what they do takes place in this order."""
+    settings = config.logging
+    rehearsal = Rehearsal(config, measure=settings.memory_monitor)
+    observers: list[Callback] = [rehearsal]
+    if config.training.ema_decay:
+        observers.append(MovingAverage(config.training.ema_decay))
+    if settings.logger:
+        observers += [RunDescription(config), HistogramLog()]
+        observers.append(ScalarLog(frequency=settings.log_frequency, layers=settings.log_layers))
+    if settings.log_images:
+        observers.append(ImageLog(settings.log_images_frequency))
+    if settings.memory_monitor:
+        observers.append(MemoryMonitor(rehearsal))
+    return observers
 
 
 def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: DetectionData) -> None:

@@ -1,15 +1,35 @@
-"""How much memory a run takes at its peak."""
+"""How much memory a run takes, and for what."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import sys
+from collections.abc import Iterable
+from typing import Any
 
+import psutil
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from dino_detector.training.logging.loggers import log_text, log_values
+from dino_detector.training.rehearsal import Rehearsal
+from dino_detector.training.weight_averaging import MovingAverage
 
 log = logging.getLogger(__name__)
+
+GIB = 2**30
+
+
+def memory_now(device: torch.device) -> dict[str, float]:
+    """Memory by tag in GiB: resident in this process, and what the GPU has and had at its peak."""
+    values = {"memory/process": psutil.Process().memory_info().rss / GIB}
+    if device.type == "cuda":
+        values["memory/gpu_allocated"] = torch.cuda.memory_allocated(device) / GIB
+        values["memory/gpu_peak"] = torch.cuda.max_memory_allocated(device) / GIB
+    return values
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
@@ -25,15 +45,80 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     return peaks
 
 
+def worker_memory() -> tuple[int, int]:
+    """How many data workers there are, and their memory in bytes; what they share is divided among them."""
+    total, workers = 0, multiprocessing.active_children()
+    for worker in workers:
+        try:
+            memory = psutil.Process(worker.pid).memory_full_info()
+        except psutil.Error:  # it has just ended
+            continue
+        total += memory.pss if sys.platform == "linux" else memory.rss
+    return len(workers), total
+
+
 class MemoryMonitor(Callback):
-    """Tells and logs the peak memory of the main process after every epoch, its evaluation included."""
+    """Tells and logs what memory goes to after the first step, and the peak after every epoch.
+
+    Args:
+        rehearsal: has measured the activations of the largest step.
+    """
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+        self._told = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After the first optimizer step of this process all is there that there will be."""
+        if self._told or not trainer.optimizers[0].state:
+            return
+        self._told = True
+        if trainer.is_global_zero:
+            rows = self._stages(trainer, pl_module)
+            table = "\n".join(f"  {name:40}{_text(size):>12}" for name, size in rows.values())
+            log.info("memory of a step of %s:\n%s", self.rehearsal.largest_step, table)
+            log_text(trainer.loggers, "memory", table)
+            values = {f"memory_by_stage/{stage}": size / GIB for stage, (_, size) in rows.items()}
+            log_values(trainer.loggers, values, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One line, and ``memory/peak_memory_bytes`` and ``memory/peak_gpu_memory_bytes`` in the log."""
-        peaks = peak_memory(pl_module.device)
-        for name, value in peaks.items():
-            pl_module.log(f"memory/{name}", float(value), rank_zero_only=True)
-        places = {"peak_memory_bytes": "of this process", "peak_gpu_memory_bytes": "on the GPU"}
-        listed = ", ".join(f"{value / 2**30:.2f} GiB {places[name]}" for name, value in peaks.items())
+        """One line after every epoch, its evaluation included."""
         if trainer.is_global_zero:
+            peaks = peak_memory(pl_module.device)
+            places = {"peak_memory_bytes": "of this process", "peak_gpu_memory_bytes": "on the GPU"}
+            listed = ", ".join(f"{value / GIB:.2f} GiB {places[name]}" for name, value in peaks.items())
             log.info("peak memory after epoch %d: %s", trainer.current_epoch + 1, listed)
+
+    def _stages(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, tuple[str, int]]:
+        """By stage what it is and its bytes."""
+        parameters = list(pl_module.parameters())
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+        state = [value for values in trainer.optimizers[0].state.values() for value in values.values()]
+        averages = [callback.averages for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
+        workers, used = worker_memory()
+        peaks = peak_memory(pl_module.device)
+        rows = {
+            "model": ("model, frozen", _bytes([*frozen, *pl_module.buffers()])),
+            "model_trained": ("model, trained", _bytes(trained)),
+            "gradients": ("gradients", _bytes(trained)),
+            "optimizer_state": ("optimizer state", _bytes(value for value in state if isinstance(value, Tensor))),
+            "moving_average": ("moving average of the weights", sum(map(_bytes, averages))),
+            "activations": ("activations at their peak", self.rehearsal.activations),
+            "data_workers": (f"data workers ({workers})", used),
+        }
+        if "peak_memory_bytes" in peaks:
+            rows["process_peak"] = ("all of this process at its peak so far", peaks["peak_memory_bytes"])
+        if "peak_gpu_memory_bytes" in peaks:
+            rows["gpu_peak"] = ("all of the GPU at its peak so far", peaks["peak_gpu_memory_bytes"])
+        return rows
+
+
+def _text(size: int) -> str:
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
 
 from dino_detector.data.loading import Batch
-from dino_detector.losses import SetCriterion
+from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.detector import Detector
+from dino_detector.models.detr_decoder import DecoderOutput
 from dino_detector.models.postprocess import postprocess
 from dino_detector.training.optimization import build_optimizer, warmup_cosine
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
@@ -53,26 +53,23 @@ class DetectorModule(LightningModule):
         epoch_seed = self.settings.training.seed + 1_000_003 * self.current_epoch
         torch.manual_seed((epoch_seed * 1_000_003 + batch_idx) * self.trainer.world_size + self.global_rank)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch; logs the weighted sum and each term of the last layer."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Loss of a batch; also its ``terms``, its ``matches`` and the ``logits``, without gradients, for callbacks."""
         for reason in batch.skipped:
             if reason not in self.skipped:
                 log.warning("skipped: %s", reason)
         self.skipped.update(batch.skipped)
         output = self.detector(batch.pixel_values)
-        terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets)
+        matches = self.criterion.matcher(output.logits, output.boxes_cxcywh, batch.targets)
+        terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets, matches)
         loss = terms.total(self.settings.losses)
-        self.log("train/loss", loss, prog_bar=True)
-        for name, per_layer in terms._asdict().items():
-            for layer, value in enumerate(per_layer):
-                self.log(f"train/loss_{name}/layer_{layer}", value)
-        for group in self.optimizers().param_groups:
-            self.log(f"train/learning_rate/{group['name']}", group["lr"])
-        return loss
+        self.log("train/loss", loss, prog_bar=True, logger=False)
+        terms = LossTerms(*(term.detach() for term in terms))
+        return {"loss": loss, "terms": terms, "matches": matches, "logits": output.logits.detach()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the detections of a batch."""
-        self._detect(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> DecoderOutput:
+        """Collect the detections of a batch; returns all predictions, for callbacks."""
+        return self._detect(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the detections of a batch of test images; one that can't be read has none."""
@@ -90,7 +87,8 @@ class DetectorModule(LightningModule):
         ]
         self.metrics = coco_metrics(annotations.ground_truth, self.results, image_ids=by_image)
         for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-            self.log(f"val/{name}", getattr(self.metrics, name), prog_bar=name == "AP", rank_zero_only=True)
+            value = getattr(self.metrics, name)
+            self.log(f"val/{name}", value, prog_bar=name == "AP", logger=False, rank_zero_only=True)
 
     def on_predict_epoch_end(self) -> None:
         """Gather the detections of all processes, and which images they could not read."""
@@ -117,7 +115,7 @@ class DetectorModule(LightningModule):
         """Add the header that tells what the weights are."""
         checkpoint[HEADER] = self.detector.header.to_dict()
 
-    def _detect(self, batch: Batch) -> None:
+    def _detect(self, batch: Batch) -> DecoderOutput:
         output = self.detector(batch.pixel_values)
         found = postprocess(
             output.logits[-1],
@@ -128,6 +126,7 @@ class DetectorModule(LightningModule):
         )
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
+        return output
 
     def _gather(self) -> dict[int, list[dict[str, Any]]]:
         """Detections by image of all processes, and an empty table for the next pass."""

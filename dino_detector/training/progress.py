@@ -33,7 +33,7 @@ class EpochLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss where it is; reading it here would make the device wait."""
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning has divided it by them
         self._images += len(batch.image_ids) * trainer.world_size
         if time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
             self._spoke = time.monotonic()

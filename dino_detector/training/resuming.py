@@ -22,8 +22,8 @@ MAY_CHANGE = frozenset(
         *("download_train_data", "download_val_data", "download_test_data", "data_dir", "coco_url", "coco_checksums"),
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug_lr", "output_dir", "num_workers"),
         *("checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight", "debug", "epochs", "val_frequency"),
-        *("precision", "device", "dist_url", "log_dir", "experiment_name", "log_frequency"),
-        *("log_images", "log_images_frequency", "memory_monitor"),
+        *("precision", "device", "dist_url", "logger", "log_dir", "experiment_name", "log_frequency"),
+        *("log_layers", "log_images", "log_images_frequency", "memory_monitor"),
     )
 )
 """Settings that a resumed run may change; with another of the rest it would not be the same run."""

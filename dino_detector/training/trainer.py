@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
@@ -46,7 +46,9 @@ def resolve_processes(config: Config) -> Config:
     return config.replace(world_size=world_size)
 
 
-def build_trainer(config: Config, *, logger: Any = False, callbacks: list[Callback] | None = None) -> Trainer:
+def build_trainer(
+    config: Config, *, loggers: list[Logger] | None = None, callbacks: list[Callback] | None = None
+) -> Trainer:
     """The trainer of a run whose processes have been resolved.
 
     Several processes are Lightning's DDP: NCCL on GPUs, gloo on CPUs; this process starts the others by running its
@@ -67,7 +69,7 @@ def build_trainer(config: Config, *, logger: Any = False, callbacks: list[Callba
         check_val_every_n_epoch=training.val_frequency,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        logger=logger,
+        logger=loggers or False,
         log_every_n_steps=config.logging.log_frequency,
         callbacks=callbacks,
         enable_progress_bar=sys.stderr.isatty(),

@@ -38,6 +38,11 @@ class MovingAverage(WeightAveraging):
         """Follow the model to its device; callbacks are set up before it moves there."""
         self._average_model.to(pl_module.device)
 
+    @property
+    def averages(self) -> list[Tensor]:
+        """The averaged weights, without those that are shared with the model."""
+        return [parameter for parameter in self._average_model.parameters() if parameter.requires_grad]
+
     @torch.no_grad()
     def _update(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor | int) -> None:
         count = int(num_averaged)

@@ -8,7 +8,6 @@ import logging
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Dinov2Model
 
 from dino_detector.models.detector import Detector
@@ -175,24 +174,6 @@ def test_unreadable_training_image_is_skipped_and_counted(tmp_path, train, trunc
     assert [bad in message for message in messages] == [True, True]
     assert "image 40" in messages[0]
     assert messages[1].startswith("1 images could not be read and were skipped")
-
-
-def test_tensorboard_has_losses_rates_and_metrics(tmp_path, train):
-    run = train(tmp_path)
-    (folder,) = (tmp_path / "tensorboard").iterdir()
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    tags = set(events.Tags()["scalars"])
-    terms = {f"train/loss_{term}/layer_{layer}" for term in ("classification", "bbox", "giou") for layer in (0, 1)}
-    groups = ("backbone", "backbone_no_decay", "decoder", "decoder_no_decay")
-    assert {"train/loss", "val/AP", "val/AP50", *terms, *(f"train/learning_rate/{group}" for group in groups)} <= tags
-    assert [event.value for event in events.Scalars("val/AP")][-1] == pytest.approx(run.metrics.AP)
-    total = sum(
-        weight * events.Scalars(f"train/loss_{term}/layer_{layer}")[0].value
-        for term, weight in (("classification", 2), ("bbox", 5), ("giou", 2))
-        for layer in (0, 1)
-    )
-    assert events.Scalars("train/loss")[0].value == pytest.approx(total, rel=1e-5)
 
 
 def test_evaluation_sees_images_as_they_are_and_the_network_in_eval_mode(tmp_path, train, val_split):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
@@ -16,7 +15,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dino_detector import train as command
 from dino_detector.analysis.tables import overfitting_verdict
@@ -225,50 +223,6 @@ def test_a_long_epoch_tells_where_it_is(
     monkeypatch.setattr("dino_detector.training.progress.SECONDS_BETWEEN_LINES", 0.0)
     fit(settings(tmp_path / "out", epochs=1))
     assert re.search(r"epoch 1/1  batch 3/4  loss \d+\.\d{3}  \d+\.\d images/s\n", caplog.text)
-
-
-def events(folder: Path) -> EventAccumulator:
-    (file,) = folder.glob("*/events.*")
-    accumulator = EventAccumulator(str(file.parent))
-    accumulator.Reload()
-    return accumulator
-
-
-def test_event_files_are_where_they_were_asked_for(settings: Callable[..., Config], tmp_path: Path) -> None:
-    logs = tmp_path / "logs" / "here"
-    fit(settings(tmp_path / "out", epochs=1, log_dir=logs, experiment_name="first try"))
-    (folder,) = (logs / "tensorboard").iterdir()
-    assert re.fullmatch(r"\d{8}-\d{6}_first try", folder.name)
-    assert not (tmp_path / "out" / "tensorboard").exists()
-
-
-def test_losses_are_logged_every_so_many_steps(settings: Callable[..., Config], tmp_path: Path) -> None:
-    """Seven images in batches of two are four steps an epoch."""
-    fit(settings(tmp_path / "out", epochs=3, log_frequency=5))
-    steps = [event.step for event in events(tmp_path / "out" / "tensorboard").Scalars("train/loss")]
-    assert steps == [4, 9]
-
-
-def test_logged_images_are_what_the_network_sees_with_boxes(settings: Callable[..., Config], tmp_path: Path) -> None:
-    fit(settings(tmp_path / "out", epochs=2, log_images=True, log_images_frequency=3))
-    log = events(tmp_path / "out" / "tensorboard")
-    assert log.Tags()["images"] == ["train/images/0", "train/images/1"]
-    logged = log.Images("train/images/0")
-    assert [event.step for event in logged] == [0, 3, 6]
-    image = np.asarray(Image.open(io.BytesIO(logged[0].encoded_image_string)))
-    assert image.shape == (56, 56, 3)
-    assert image.max() > 200, "dark noise below 60 holds bright rectangles"
-
-
-def test_the_memory_monitor_tells_and_logs_the_peak(
-    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    fit(settings(tmp_path / "out", epochs=2, memory_monitor=True))
-    assert re.search(r"peak memory after epoch 2: \d+\.\d\d GiB of this process", caplog.text)
-    values = [event.value for event in events(tmp_path / "out" / "tensorboard").Scalars("memory/peak_memory_bytes")]
-    assert len(values) == 2
-    assert 100e6 < values[0] <= values[1] < 100e9
 
 
 def test_a_number_of_classes_that_contradicts_the_file_is_refused(

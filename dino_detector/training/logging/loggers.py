@@ -1,0 +1,71 @@
+"""Where a run's logs go: TensorBoard, or another of Lightning's loggers."""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from numpy import ndarray
+
+from dino_detector.config import Config
+from dino_detector.errors import InputError
+
+
+def require_loggers(config: Config) -> None:
+    """Raise `InputError` where a logger needs a package that is not installed."""
+    for name in config.logging.logger:
+        if name in ("wandb", "mlflow") and find_spec(name) is None:
+            raise InputError(f"--logger {name} needs the package {name}, which is not installed: pip install {name}")
+
+
+def build_loggers(config: Config) -> list[Logger]:
+    """The loggers of a run, named by its time and experiment.
+
+    Event files and tables get a folder of the run's own in ``tensorboard/`` and ``csv/``. Weights & Biases and MLflow
+    take the account, project and server from their own environment variables (``WANDB_PROJECT``,
+    ``MLFLOW_TRACKING_URI`` and so on).
+    """
+    settings = config.logging
+    folder = settings.log_dir or config.training.output_dir
+    started = time.strftime("%Y%m%d-%H%M%S")
+    run = f"{started}_{settings.experiment_name}" if settings.experiment_name else started
+    build = {
+        "tensorboard": lambda: TensorBoardLogger(folder, name="tensorboard", version=run, default_hp_metric=False),
+        "csv": lambda: CSVLogger(folder, name="csv", version=run, flush_logs_every_n_steps=1),
+        "wandb": lambda: WandbLogger(name=run, save_dir=_made(folder)),
+        "mlflow": lambda: MLFlowLogger(run_name=run, save_dir=str(folder / "mlruns")),
+    }
+    return [build[name]() for name in dict.fromkeys(settings.logger)]
+
+
+def log_values(loggers: list[Logger], values: dict[str, float], step: int) -> None:
+    """Give numbers to every logger; ``step`` counts finished optimizer steps."""
+    for logger in loggers:
+        logger.log_metrics(values, step=step)
+
+
+def log_text(loggers: list[Logger], tag: str, text: str) -> None:
+    """Give a text, shown as it is, to the loggers that show texts."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(tag, f"```\n{text}\n```")
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_text(logger.run_id, text, f"{tag}.txt")
+
+
+def log_image(loggers: list[Logger], tag: str, pixels: ndarray, step: int) -> None:
+    """Give an image, uint8 ``[H, W, 3]``, to the loggers that show images."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(tag, [pixels], step=step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, pixels, key=tag, step=step)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

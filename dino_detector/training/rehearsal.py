@@ -1,0 +1,178 @@
+"""The largest step of a run, taken before its first: what does not fit in memory fails now and not in hours."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.memory import is_oom_error
+from torch import Tensor
+
+from dino_detector.config import Config, ImageSize
+from dino_detector.errors import InputError
+from dino_detector.targets import Targets
+
+SMALLEST_SIDE = 112
+"""pixels; below this no smaller image is tried"""
+
+
+class Step(NamedTuple):
+    """What the memory of a training step depends on."""
+
+    batch_size: int
+    image_size: ImageSize
+    boxes: int
+    """most boxes of an image"""
+
+    def __str__(self) -> str:
+        height, width = self.image_size
+        images = "1 image" if self.batch_size == 1 else f"{self.batch_size} images"
+        return f"{images} of {height}x{width} pixels with up to {self.boxes} boxes each"
+
+
+class Rehearsal(Callback):
+    """Runs forward and backward pass of the largest step on made-up images when training begins.
+
+    Largest are batch, image and number of boxes; memory for the optimizer's state is held meanwhile. Weights,
+    gradients and random numbers are left as they were. What does not fit is tried smaller, so that the error can tell
+    what fits.
+
+    Args:
+        config: settings of the run.
+        measure: measure ``activations``, which on a CPU makes this one step slower.
+
+    Attributes:
+        activations: bytes that the largest step needs beside weights, gradients and optimizer state: at its peak on a
+            GPU, and elsewhere what the forward pass keeps for the backward pass. 0 until measured.
+    """
+
+    def __init__(self, config: Config, *, measure: bool) -> None:
+        self.config = config
+        self.measure = measure
+        self.largest_step: Step | None = None
+        self.activations = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the step; raises `InputError` that says what fits where it does not."""
+        starts = trainer.datamodule.sources.train.annotations.training.starts
+        boxes = int((starts[1:] - starts[:-1]).max())
+        self.largest_step = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
+        if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
+            return
+        patch, least = pl_module.detector.backbone.patch_size, self.largest_step
+        for smaller in _smaller(self.largest_step, patch):
+            if self._fits(smaller, trainer, pl_module):
+                raise InputError(
+                    f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, self.config)} fits"
+                )
+            least = smaller
+        raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
+
+    def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
+        try:
+            used = take(step, trainer, pl_module, measure=measure)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        else:
+            fits, self.activations = True, used
+        pl_module.zero_grad(set_to_none=True)
+        gc.collect()  # outside the handler, whose traceback holds the tensors of the failed pass
+        if pl_module.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return fits
+
+
+def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
+    """Forward and backward pass of a step on made-up images; returns bytes of activations where they are measured."""
+    device, detector, criterion = pl_module.device, pl_module.detector, pl_module.criterion
+    (optimizer,) = trainer.optimizers
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = [torch.zeros_like(each) for each in parameters if each not in optimizer.state for _ in range(2)]
+    pixel_values = torch.zeros(step.batch_size, 3, *step.image_size, device=device)
+    targets = Targets(
+        boxes_cxcywh=torch.full((step.batch_size, step.boxes, 4), 0.5, device=device),
+        labels=torch.zeros(step.batch_size, step.boxes, dtype=torch.int64, device=device),
+        valid=torch.ones(step.batch_size, step.boxes, dtype=torch.bool, device=device),
+    )
+    on_gpu = device.type == "cuda"
+    before = 0
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    kept = _Kept({parameter.untyped_storage().data_ptr() for parameter in detector.parameters()})
+    with kept.hooks() if measure and not on_gpu else nullcontext():
+        with trainer.precision_plugin.train_step_context():
+            output = detector(pixel_values)
+            matches = criterion.matcher(output.logits, output.boxes_cxcywh, targets)
+            # without the criterion's mean over processes, as one of them may fail here and the others wait for it
+            terms = criterion.sums(output.logits, output.boxes_cxcywh, targets, matches)
+            loss = sum(terms).sum()
+        loss.backward()
+    del held
+    if not measure:
+        return 0
+    if not on_gpu:
+        return kept.bytes
+    gradients = sum(parameter.nbytes for parameter in parameters)
+    return torch.cuda.max_memory_allocated(device) - before - gradients
+
+
+class _Kept:
+    """Counts the tensors that a forward pass keeps for the backward pass, each storage once."""
+
+    def __init__(self, known: set[int]) -> None:
+        self.known = known
+        self.bytes = 0
+
+    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.known.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor.detach()  # the tensor itself would keep its own graph alive
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU, or the machine, had no memory to give."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_oom_error(error)
+
+
+def advice(config: Config, patch: int) -> str:
+    """What to lower after a step ran out of memory in the middle of a run."""
+    smaller = next(_smaller(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
+    return "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
+
+
+def _smaller(step: Step, patch: int) -> Iterator[Step]:
+    """Half the batch until it is one image, and then images whose sides are three quarters, in whole patches."""
+    while step.batch_size > 1:
+        step = step._replace(batch_size=step.batch_size // 2)
+        yield step
+    while min(step.image_size) * 3 // 4 >= SMALLEST_SIDE:
+        step = step._replace(
+            image_size=ImageSize(*(max(1, side * 3 // 4 // patch) * patch for side in step.image_size))
+        )
+        yield step
+
+
+def flags_of(step: Step, config: Config) -> str:
+    """The settings of a smaller step that learn from as many images in an optimizer step."""
+    training = config.training
+    accumulated = math.ceil(training.batch_size * training.accumulate_batches / step.batch_size)
+    flags = f"--batch_size {step.batch_size}"
+    if accumulated > training.accumulate_batches:
+        flags += f" --accumulate_batches {accumulated}"
+    if step.image_size != config.data.image_size:
+        flags += f" --image_size {step.image_size}"
+    return flags

@@ -1,0 +1,352 @@
+"""What a run logs: tags, and values against what the run did."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard import SummaryWriter
+
+from dino_detector.config import Config
+from dino_detector.data.categories import Categories
+from dino_detector.data.dataset import CocoDetection
+from dino_detector.errors import InputError
+from dino_detector.losses import LossTerms
+from dino_detector.matching import Matches
+from dino_detector.models.detector import Detector
+from dino_detector.targets import Targets
+from dino_detector.training.fit import fit
+from dino_detector.training.logging.histograms import add_histogram
+from dino_detector.training.logging.sums import ClassCounts, LossSums
+
+PAGE = Path(__file__).parents[2] / "docs" / "watch_a_run.md"
+
+
+def events(folder: Path) -> EventAccumulator:
+    (file,) = (folder / "tensorboard").glob("*/events.*")
+    accumulator = EventAccumulator(str(file.parent), size_guidance={"scalars": 0, "images": 0, "histograms": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def series(log: EventAccumulator, tag: str) -> dict[int, float]:
+    return {event.step: event.value for event in log.Scalars(tag)}
+
+
+class Observed(Callback):
+    """Sees, by step, what the run did, independently of its logs."""
+
+    def __init__(self) -> None:
+        self.terms: dict[int, list[LossTerms]] = {}
+        self.rates: dict[int, dict[str, float]] = {}
+        self.norms: dict[int, float] = {}
+        self.gradients: dict[int, torch.Tensor] = {}
+        self.weight: dict[int, torch.Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        step = trainer.global_step + 1
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        self.norms[step] = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        self.rates[step] = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        self.gradients[step] = pl_module.detector.decoder.layers[0].norms[0].weight.grad.clone()
+        self.weight[step] = pl_module.detector.decoder.layers[0].norms[0].weight.detach().clone()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.fit_loop.epoch_loop.total_batch_idx // trainer.accumulate_grad_batches + 1
+        self.terms.setdefault(step, []).append(outputs["terms"])
+
+
+class Logged:
+    """A run that logs all it can."""
+
+    def __init__(self, folder: Path, settings: Callable[..., Config]) -> None:
+        self.folder = folder
+        self.seen = Observed()
+        self.config = settings(
+            folder,
+            log_frequency=5,
+            log_layers=True,
+            log_images=True,
+            log_images_frequency=3,
+            memory_monitor=True,
+            logger=["tensorboard", "csv"],
+            experiment_name="all of it",
+            weight_decay=0.01,
+        )
+        self.metrics = fit(self.config, callbacks=[self.seen])
+        self.log = events(folder)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config]) -> Logged:
+    """Seven images in batches of two are four steps an epoch; three epochs."""
+    return Logged(tmp_path_factory.mktemp("run"), settings)
+
+
+def documented() -> set[str]:
+    """Patterns of the tags in the page's table."""
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    tags = {tag for row in rows for tag in re.findall("`([^`]+)`", row.split("|")[1])}
+    kinds = {
+        "TERM": "(classification|bbox|giou)",
+        "NAME": "(brick|tile)",
+        "GROUP": "(backbone|decoder)(_no_decay)?",
+        "WEIGHT": "(backbone|neck|decoder).+",
+        "STAGE": "[a-z_]+",
+        "_N": r"_\d",
+        "/N": r"/\d",
+    }
+    for word, pattern in kinds.items():
+        tags = {re.sub(rf"{word}\b", lambda _, pattern=pattern: pattern, tag) for tag in tags}
+    return tags
+
+
+def test_the_page_lists_the_tags_and_no_others(logged: Logged) -> None:
+    tags = logged.log.Tags()
+    texts = {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+    written = {*tags["scalars"], *tags["images"], *tags["histograms"], *texts}
+    patterns = documented()
+    assert {tag for tag in written if not any(re.fullmatch(pattern, tag) for pattern in patterns)} == set()
+    silent = {pattern for pattern in patterns if not any(re.fullmatch(pattern, tag) for tag in written)}
+    assert silent == {"memory/gpu_allocated", "memory/gpu_peak", "val/APm", "val/APl", "val/ARm", "val/ARl"}
+
+
+def test_losses_are_those_of_the_steps_that_are_due(logged: Logged) -> None:
+    assert list(series(logged.log, "train/loss")) == [1, 5, 10]
+    weights = {"classification": 2, "bbox": 5, "giou": 2}
+    for step, loss in series(logged.log, "train/loss").items():
+        (terms,) = logged.seen.terms[step]
+        total = 0.0
+        for name, weight in weights.items():
+            part = weight * getattr(terms, name)  # [L]
+            assert series(logged.log, f"train/loss_{name}")[step] == pytest.approx(part.sum().item(), rel=1e-5)
+            for layer, value in enumerate(part.tolist(), start=1):
+                assert series(logged.log, f"train/loss_{name}/layer_{layer}")[step] == pytest.approx(value, rel=1e-5)
+            total += part.sum().item()
+        assert loss == pytest.approx(total, rel=1e-5)
+
+
+def test_the_loss_of_a_step_is_the_mean_of_its_batches(settings: Callable[..., Config], tmp_path: Path) -> None:
+    seen = Observed()
+    fit(settings(tmp_path, epochs=1, accumulate_batches=2, log_frequency=1), callbacks=[seen])
+    logged = series(events(tmp_path), "train/loss_giou")
+    assert list(logged) == [1, 2]
+    for step, value in logged.items():
+        assert len(seen.terms[step]) == 2
+        means = [2 * terms.giou.sum().item() for terms in seen.terms[step]]
+        assert value == pytest.approx(sum(means) / 2, rel=1e-5)
+
+
+def test_without_asking_there_are_no_losses_of_layers(settings: Callable[..., Config], tmp_path: Path) -> None:
+    fit(settings(tmp_path, epochs=1))
+    assert not [tag for tag in events(tmp_path).Tags()["scalars"] if "layer" in tag]
+
+
+def test_rates_norms_and_decay_are_those_of_the_optimizer(logged: Logged) -> None:
+    norms = series(logged.log, "optimizer/gradient_norm")
+    for step, norm in norms.items():
+        assert norm == pytest.approx(logged.seen.norms[step], rel=1e-4)
+        assert norm > 0.1, "it would be clipped to this"
+    for group in ("backbone", "backbone_no_decay", "decoder", "decoder_no_decay"):
+        for value in series(logged.log, f"optimizer/weight_decay/{group}").values():
+            assert value == pytest.approx(0.0 if "no" in group else 0.01)
+        for step, rate in series(logged.log, f"optimizer/learning_rate/{group}").items():
+            assert rate == pytest.approx(logged.seen.rates[step][group])
+    assert set(series(logged.log, "optimizer/loss_scale").values()) == {1.0}
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_metrics_are_those_of_the_metrics_file(logged: Logged, epoch: int) -> None:
+    written = json.loads((logged.folder / f"val_metrics_epoch_{epoch}.json").read_text())
+    for name in ("AP", "AP50", "AP75", "APs", "AR1", "AR10", "AR100", "ARs"):
+        assert series(logged.log, f"val/{name}")[written["step"]] == pytest.approx(written[name], rel=1e-5)
+    assert series(logged.log, "val/AR") == series(logged.log, "val/AR100")
+    for row in written["per_class"]:
+        values = series(logged.log, f"val_AP_per_class/{row['name']}")
+        assert values[written["step"]] == pytest.approx(row["AP"], rel=1e-5)
+
+
+def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Logged) -> None:
+    """Worked out image by image from the checkpoint, which holds the averaged weights that were evaluated."""
+    from dino_detector.losses import build_criterion
+    from dino_detector.training.data import DetectionData
+    from dino_detector.training.sources import gather
+
+    detector = Detector.load(logged.folder / "dino_detector_final.pth", device="cpu")
+    criterion = build_criterion(logged.config)
+    data = DetectionData(config=logged.config.replace(batch_size=1), sources=gather(logged.config, training=True))
+    data.header = detector.header
+    root = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=root)
+    boxes, sums, right, wanted = 0, 0.0, [0, 0], [0, 0]
+    for batch in data.val_dataloader():
+        with torch.no_grad():
+            output = detector(batch.pixel_values)
+        matches = criterion.matcher(output.logits, output.boxes_cxcywh, batch.targets)
+        count = int(batch.targets.valid.sum())
+        terms = criterion(output.logits, output.boxes_cxcywh, batch.targets, matches)
+        sums += 2 * terms.giou.sum().item() * count
+        boxes += count
+        for layer, query, target in zip(matches.layer, matches.query, matches.target, strict=True):
+            if layer == 1:
+                label = int(batch.targets.labels[0, target])
+                wanted[label] += 1
+                right[label] += int(output.logits[1, 0, query].argmax()) == label
+    assert series(logged.log, "val/loss_giou")[12] == pytest.approx(sums / boxes, rel=1e-3)
+    for label, name in enumerate(("brick", "tile")):
+        assert series(logged.log, f"val_accuracy_per_class/{name}")[12] == pytest.approx(right[label] / wanted[label])
+
+
+def test_accuracy_and_precision_of_a_case_worked_out_by_hand() -> None:
+    """Four boxes of classes 0, 0, 1, 2; the last layer says 0, 1, 1, 1: right are the first and the third."""
+    said = torch.tensor([0, 1, 1, 1])
+    last = torch.nn.functional.one_hot(said, 3).float()[None]  # [1, Q, C]
+    logits = torch.stack([torch.zeros_like(last), last])  # [L, 1, Q, C]
+    truth = Targets.pad([torch.rand(4, 4)], [torch.tensor([0, 0, 1, 2])])
+    every = torch.arange(4).repeat(2)
+    matches = Matches(torch.arange(2).repeat_interleave(4), torch.zeros(8, dtype=torch.int64), every, every)
+    counts = ClassCounts(3)
+    counts.add(logits, truth, matches)
+    assert counts.accuracy == [0.5, 1.0, 0.0]
+    assert counts.precision == [1.0, pytest.approx(1 / 3), None]
+
+
+def test_mean_losses_weigh_batches_by_their_boxes() -> None:
+    sums = LossSums()
+    for value, boxes in ((3.0, 3), (0.0, 0), (5.0, 1)):
+        terms = LossTerms(*(torch.tensor([value, 2 * value]) for _ in range(3)))
+        sums.add(terms, Targets.pad([torch.rand(boxes, 4)], [torch.zeros(boxes, dtype=torch.int64)]))
+    for term in sums.mean:
+        assert term.tolist() == [2.0, 4.0]
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    assert Categories((1, 4, 7), ("cat", "dog", "cat")).distinct_names == ("cat (1)", "dog", "cat (7)")
+
+
+def test_histograms_are_those_of_weights_and_gradients(logged: Logged) -> None:
+    for kind, values in (("parameters", logged.seen.weight), ("gradients", logged.seen.gradients)):
+        events = logged.log.Histograms(f"{kind}/decoder.layers.0.norms.0.weight")
+        assert [event.step for event in events] == [4, 8, 12], "the last step of each epoch that is evaluated"
+        for event in events:
+            histogram, expected = event.histogram_value, values[event.step]
+            assert histogram.num == sum(histogram.bucket) == expected.numel()
+            assert histogram.min == pytest.approx(expected.min().item(), abs=1e-6)
+            assert histogram.max == pytest.approx(expected.max().item(), abs=1e-6)
+            assert histogram.sum == pytest.approx(expected.sum().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("values", [torch.tensor([0.0, 1, 2, 3]), torch.full((3, 5), 7.0), torch.zeros(4)])
+def test_every_value_falls_into_its_bin(values: torch.Tensor, tmp_path: Path) -> None:
+    with SummaryWriter(tmp_path / "tensorboard" / "run") as writer:
+        add_histogram(writer, "h", values, 3)
+    (event,) = events(tmp_path).Histograms("h")
+    edges = [-np.inf, *event.histogram_value.bucket_limit]
+    counted = np.histogram(values.numpy(), bins=[min(values.min() - 1, edges[1] - 1), *edges[1:]])[0]
+    assert sum(event.histogram_value.bucket) == values.numel()
+    assert np.abs(np.cumsum(event.histogram_value.bucket) - np.cumsum(counted)).max() <= 1  # a value on an edge
+
+
+def test_pictures_show_what_the_network_sees_and_what_it_finds(logged: Logged) -> None:
+    assert [event.step for event in logged.log.Images("train/images/0")] == [0, 3, 6, 9]
+    assert [event.step for event in logged.log.Images("val/images/3")] == [4, 8, 12]
+    trained, found = (
+        np.asarray(Image.open(io.BytesIO(logged.log.Images(f"{stage}/images/0")[0].encoded_image_string)))
+        for stage in ("train", "val")
+    )
+    assert trained.shape == (56, 56, 3)
+    assert trained.max() > 200, "dark noise below 60 holds bright rectangles"
+    assert found.shape[1] > 2 * 480, "two pictures side by side"
+
+
+def test_settings_and_model_are_there_to_read(logged: Logged) -> None:
+    settings, model = (
+        logged.log.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+        for name in ("settings", "model")
+    )
+    assert yaml.safe_load(settings.strip("`")) == logged.config.flat()
+    assert "detector.decoder" in model
+    assert "Trainable params" in model
+
+
+def test_the_hparams_tab_has_the_settings_and_the_final_metrics(logged: Logged) -> None:
+    """The tab shows the newest value of each metric by its tag."""
+    content = logged.log.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    started = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert started["learning_rate"].number_value == 1e-3
+    assert started["experiment_name"].string_value == "all of it"
+    content = logged.log.summary_metadata["_hparams_/experiment"].plugin_data.content
+    metrics = [info.name.tag for info in HParamsPluginData.FromString(content).experiment.metric_infos]
+    assert metrics == ["val/AP", "val/AP50", "val/AP75"]
+    assert logged.log.Scalars("val/AP")[-1].value == pytest.approx(logged.metrics.AP)
+    assert "_hparams_/session_end_info" in logged.log.summary_metadata
+    (hparams,) = (logged.folder / "tensorboard").glob("*/hparams.yaml")
+    assert yaml.safe_load(hparams.read_text()) == logged.config.flat()
+
+
+def test_the_table_of_csv_holds_the_same_numbers(logged: Logged) -> None:
+    (table,) = (logged.folder / "csv").glob("*/metrics.csv")
+    rows = list(csv.DictReader(table.open()))
+    for tag in ("train/loss", "val/AP"):
+        values = {int(row["step"]): float(row[tag]) for row in rows if row[tag]}
+        assert values == pytest.approx(series(logged.log, tag), rel=1e-5)
+
+
+def test_speed_is_that_of_the_steps(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """A callback that sleeps slows the run and is not the loader's fault."""
+
+    class Slow(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            time.sleep(0.1)
+
+    fit(settings(tmp_path, epochs=2, log_frequency=4), callbacks=[Slow()])
+    log = events(tmp_path)
+    assert series(log, "speed/images_per_second")[8] < 7 / 0.3  # the last sleep of an epoch is after its last step
+    assert series(log, "speed/waiting_for_data")[8] < 0.5
+
+
+def test_a_slow_loader_is_waited_for(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = CocoDetection.__getitem__
+    monkeypatch.setattr(CocoDetection, "__getitem__", lambda data, key: (time.sleep(0.2), read(data, key))[1])
+    fit(settings(tmp_path, epochs=2, log_frequency=4))
+    assert series(events(tmp_path), "speed/waiting_for_data")[8] > 0.5
+
+
+def test_logs_are_where_they_were_asked_for(settings: Callable[..., Config], tmp_path: Path) -> None:
+    logs = tmp_path / "logs" / "here"
+    fit(settings(tmp_path / "out", epochs=1, log_dir=logs, experiment_name="first try"))
+    (folder,) = (logs / "tensorboard").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}_first try", folder.name)
+    assert not (tmp_path / "out" / "tensorboard").exists()
+
+
+def test_a_run_may_log_nothing(settings: Callable[..., Config], tmp_path: Path) -> None:
+    fit(settings(tmp_path, epochs=1, logger=[]))
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_loggers_that_are_not_there_are_refused_before_the_run(settings: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--logger mlflow needs the package mlflow.*pip install mlflow"):
+        fit(settings(tmp_path / "out", logger=["mlflow"]))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="logger must be a list of csv, mlflow"):
+        settings(tmp_path, logger=["tensorbored"])
+    with pytest.raises(InputError, match="log_images needs a logger that shows images"):
+        settings(tmp_path, logger=["csv"], log_images=True)
