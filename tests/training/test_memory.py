@@ -1,0 +1,224 @@
+"""Memory: the rehearsal of the largest step, what it says where that does not fit, and the table of stages."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from dino_detector.config import Config
+from dino_detector.errors import InputError
+from dino_detector.training.fit import fit
+from dino_detector.training.rehearsal import Rehearsal, Step, take
+
+
+class Sizes(Callback):
+    """Keeps how many images and boxes each forward pass in training had, and the weights before the first step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.before = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        matcher = pl_module.criterion.matcher
+        match = type(matcher).__call__
+
+        class Watched(type(matcher)):
+            def __call__(watched, logits: Tensor, boxes: Tensor, targets: Any) -> Any:
+                if pl_module.training:
+                    self.seen.append((logits.shape[1], targets.labels.shape[1]))
+                return match(watched, logits, boxes, targets)
+
+        matcher.__class__ = Watched
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0 and trainer.current_epoch == 0:
+            self.unchanged = all(
+                torch.equal(value, self.before[name]) for name, value in pl_module.state_dict().items()
+            )
+            self.gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+
+
+def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
+    settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
+) -> None:
+    """One image of eight has nine boxes more than the others."""
+    split = draw_boxes(tmp_path, "train", 8)
+    content = json.loads(split.annotations.read_text())
+    extra = [content["annotations"][9] | {"id": 1000 + number} for number in range(9)]
+    split.annotations.write_text(json.dumps(content | {"annotations": content["annotations"] + extra}))
+    sizes = Sizes()
+    data = {"train_images": split.images, "train_annotations": split.annotations}
+    fit(settings(tmp_path / "out", batch_size=3, epochs=1, **data), callbacks=[sizes])
+    rehearsed, *steps = sizes.seen
+    assert rehearsed == (3, 11)
+    assert all(images <= 3 and boxes <= 11 for images, boxes in steps)
+    assert sizes.unchanged
+    assert sizes.gradients == []
+
+
+def test_a_run_with_a_rehearsal_takes_the_steps_of_one_without(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"augmentation": True, "decoder_dropout": 0.1, "epochs": 2}
+    fit(settings(tmp_path / "with", **changes))
+    monkeypatch.setattr(Rehearsal, "on_train_start", lambda *_: None)
+    fit(settings(tmp_path / "without", **changes))
+    first, second = (
+        torch.load(tmp_path / name / "dino_detector_final.pth", weights_only=True)["state_dict"]
+        for name in ("with", "without")
+    )
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def out_of_memory_above(images: int, side: int) -> Callable[..., int]:
+    """`take`, on a machine whose memory ends there."""
+
+    def limited(step: Step, *args: Any, **settings: Any) -> int:
+        if step.batch_size > images or max(step.image_size) > side:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return take(step, *args, **settings)
+
+    return limited
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "remedy"),
+    [
+        (
+            5,
+            224,
+            r"a step of 7 images of 224x224 pixels with up to 2 boxes each .*--batch_size 3 --accumulate_batches 3",
+        ),
+        (1, 200, "--batch_size 1 --accumulate_batches 7 --image_size 168 fits"),
+        (1, 50, "not even 1 image of 126x126 pixels .*choose a smaller --dino_model"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_what_does(
+    images: int,
+    side: int,
+    remedy: str,
+    settings: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(images, side))
+    with pytest.raises(InputError, match=remedy) as raised:
+        fit(settings(tmp_path / "out", batch_size=7, image_size=224, epochs=1))
+    assert str(raised.value).startswith("out of memory: ")
+
+
+def test_the_settings_that_are_said_to_fit_do(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(5, 224))
+    fit(settings(tmp_path / "out", batch_size=3, accumulate_batches=3, image_size=224, epochs=1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_a_machine_that_really_has_too_little_gets_the_same_advice(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    from dino_detector.arguments import write_config
+
+    write_config(settings(tmp_path / "out", batch_size=256, image_size=448), tmp_path / "run.yaml")
+    code = (
+        "import psutil, resource, sys\n"
+        "import dino_detector.training.rehearsal as rehearsal\n"
+        "from dino_detector.train import main\n"
+        "take = rehearsal.take\n"
+        "def limited(*args, **settings):\n"
+        "    room = psutil.Process().memory_info().vms + 700 * 2**20\n"
+        "    if resource.getrlimit(resource.RLIMIT_AS)[0] == -1:\n"
+        "        resource.setrlimit(resource.RLIMIT_AS, (room, -1))\n"
+        "    return take(*args, **settings)\n"
+        "rehearsal.take = limited\n"
+        f"sys.exit(main(['--config', {str(tmp_path / 'run.yaml')!r}]))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert run.returncode == 2, run.stderr[-2000:]
+    assert re.fullmatch(
+        r"error: out of memory: a step of 256 images .*; --batch_size (128|64|32|16) .* fits\n", run.stderr
+    )
+
+
+def test_memory_that_goes_in_the_middle_of_a_run_is_no_traceback(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    class Taken(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.global_step == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    with pytest.raises(InputError, match=r"out of memory after 3 steps.*try --batch_size 1 --accumulate_batches 2"):
+        fit(settings(tmp_path / "out"), callbacks=[Taken()])
+
+
+def test_a_killed_data_worker_names_the_setting(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dino_detector.data.dataset import CocoDetection
+
+    read = CocoDetection.__getitem__
+
+    def killed(data: CocoDetection, key: Any) -> Any:
+        import os
+        import signal
+
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(data, key)
+
+    monkeypatch.setattr(CocoDetection, "__getitem__", killed)
+    with pytest.raises(InputError, match=r"a data worker was killed.*lower --num_workers 1 to 0"):
+        fit(settings(tmp_path / "out", num_workers=1, epochs=1))
+
+
+def test_the_table_tells_what_memory_goes_to(
+    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Adam keeps two numbers for each weight; the moving average is a copy."""
+    caplog.set_level("INFO")
+    big = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+    fit(settings(tmp_path / "out", epochs=2, memory_monitor=True, num_workers=1, backbone_architecture=big))
+    rows = dict(re.findall(r"^  (.+?) {2,}([\d.]+ [MG]iB)$", caplog.text, re.MULTILINE))
+    assert list(rows) == [
+        *("model, frozen", "model, trained", "gradients", "optimizer state", "moving average of the weights"),
+        *("activations at their peak", "data workers (1)", "all of this process at its peak so far"),
+    ]
+    (trained,) = re.findall(r"([\d,]+) of [\d,]+ parameters train", caplog.text)
+    size = 4 * int(trained.replace(",", "")) / 2**20
+    in_mib = {name: float(text.split()[0]) * (1024 if "GiB" in text else 1) for name, text in rows.items()}
+    for name, copies in {"model, trained": 1, "gradients": 1, "moving average of the weights": 1}.items():
+        assert in_mib[name] == pytest.approx(copies * size, abs=0.06), name
+    assert in_mib["optimizer state"] == pytest.approx(2 * size, abs=0.06)
+    assert in_mib["data workers (1)"] > 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert in_mib["all of this process at its peak so far"] <= peak
+    assert re.search(r"peak memory after epoch 2: \d+\.\d\d GiB of this process", caplog.text)
+
+
+def test_activations_are_what_autograd_keeps() -> None:
+    """``tanh`` keeps its output, a product both its factors; weights are not activations."""
+    from dino_detector.training.rehearsal import _Kept
+
+    weight = torch.nn.Parameter(torch.ones(1000, 1000))
+    kept = _Kept({weight.untyped_storage().data_ptr()})
+    with kept.hooks():
+        hidden = (torch.ones(500, 1000) @ weight).tanh()
+        loss = (hidden * hidden).sum()
+    assert kept.bytes == 4 * (500 * 1000 + 500 * 1000), "the input of the product, and the output of tanh once"
+    loss.backward()
+    expected = 500 * 2 * torch.tensor(1000.0).tanh() * (1 - torch.tensor(1000.0).tanh() ** 2)
+    torch.testing.assert_close(weight.grad, torch.full((1000, 1000), expected.item()))
