@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,12 @@ def build_loggers(config: Config) -> list[Logger]:
         "tensorboard": lambda: TensorBoardLogger(folder, name="tensorboard", version=run, default_hp_metric=False),
         "csv": lambda: CSVLogger(folder, name="csv", version=run, flush_logs_every_n_steps=1),
         "wandb": lambda: WandbLogger(name=run, save_dir=_made(folder)),
-        "mlflow": lambda: MLFlowLogger(run_name=run, save_dir=str(folder / "mlruns")),
+        "mlflow": lambda: MLFlowLogger(
+            run_name=run,
+            # Lightning's own default is a folder of files, which MLflow 3 refuses
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{_made(folder).resolve() / 'mlflow.db'}"),
+            artifact_location=None if "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlruns").resolve().as_uri(),
+        ),
     }
     return [build[name]() for name in dict.fromkeys(settings.logger)]
 
