@@ -18,6 +18,8 @@ from dino_detector.errors import InputError
 from dino_detector.files import read_json, write_whole
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dino_detector.data.categories import Categories
 
 MAX_DETECTIONS = 100
@@ -117,6 +119,20 @@ def coco_results(image_id: int, detections: ImageDetections, categories: Categor
     return results
 
 
+class CocoEvaluation(NamedTuple):
+    """The metrics, and the arrays that they are means of; -1 where no such ground truth exists.
+
+    T: IoU thresholds 0.50, 0.55 .. 0.95. R: recall 0.00, 0.01 .. 1.00. C: categories by ascending id. A: areas all,
+    small, medium, large. M: 1, 10 or 100 detections of an image and class.
+    """
+
+    metrics: CocoMetrics
+    precision: np.ndarray
+    """``[T, R, C, A, M]``, interpolated: the best precision at that recall or above"""
+    recall: np.ndarray
+    """``[T, C, A, M]``, the highest that is reached"""
+
+
 def coco_metrics(
     ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
 ) -> CocoMetrics:
@@ -134,6 +150,13 @@ def coco_metrics(
     Raises:
         InputError: there is no image to evaluate, or an image or a category is not in the ground truth.
     """
+    return coco_evaluation(ground_truth, results, image_ids=image_ids).metrics
+
+
+def coco_evaluation(
+    ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
+) -> CocoEvaluation:
+    """As :func:`coco_metrics`, with the precision and recall behind the numbers."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     known = {image["id"] for image in ground_truth["images"]}
@@ -169,16 +192,17 @@ def coco_metrics(
     evaluation = COCOeval_faster(truth, truth.loadRes(detections), iouType="bbox", print_function=_discard)
     evaluation.run()
 
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU thresholds, recall levels, categories]
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    best_100 = precision[:, :, :, 0, -1]  # [T, R, C], of all areas
     boxes = Counter(annotation["category_id"] for annotation in annotations if not annotation["iscrowd"])
-    return CocoMetrics(
+    metrics = CocoMetrics(
         *(float(number) for number in evaluation.stats[:12]),
         per_class=tuple(
             ClassMetrics(
                 category_id=category_id,
                 name=truth.cats[category_id]["name"],
-                AP=float(precision[:, :, index].mean()),  # all -1 without ground truth
-                AP50=float(precision[0, :, index].mean()),
+                AP=float(best_100[:, :, index].mean()),  # all -1 without ground truth
+                AP50=float(best_100[0, :, index].mean()),
                 boxes=boxes[category_id],
             )
             for index, category_id in enumerate(int(number) for number in evaluation.params.catIds)
@@ -186,6 +210,7 @@ def coco_metrics(
         num_images=len(wanted),
         num_detections=len(detections),
     )
+    return CocoEvaluation(metrics, precision, recall)
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:

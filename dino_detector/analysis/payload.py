@@ -1,0 +1,314 @@
+"""Everything that a results report shows, as one JSON object.
+
+Numbers are fractions, 0..1, and null where there is no such ground truth (-1 in COCO). Boxes are
+``[x, y, width, height]`` in pixels of the original image; a ``label`` is the index of a class in ``classes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dino_detector.analysis.calibration import calibration
+from dino_detector.analysis.comparison import FlippedImage, bootstrap, flipped_images
+from dino_detector.analysis.confusion import confusion_matrix
+from dino_detector.analysis.gallery import gallery
+from dino_detector.analysis.matches import IOU_THRESHOLDS, Matches
+from dino_detector.analysis.mistakes import BACKGROUND_IOU, FOREGROUND_IOU, Mistakes, find_mistakes, mistake_costs
+from dino_detector.analysis.tables import PRECISION, RECALL
+from dino_detector.analysis.thresholds import class_thresholds, overall_threshold
+from dino_detector.errors import InputError
+from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation, coco_metrics
+
+if TYPE_CHECKING:
+    from dino_detector.data.coco import CocoAnnotations
+
+TWELVE = (*PRECISION, *RECALL)
+SCORE_EDGES = np.arange(21) / 20
+MOST_FLIPPED = 50
+"""images that are listed of each direction"""
+DIGITS = 4
+"""decimals of fractions on the page; scores, and what they are compared with, keep all of theirs"""
+SAME_METRICS = 1e-3
+"""difference of AP up to which detections count as those that a metrics file was made of"""
+
+
+class Run(NamedTuple):
+    """One evaluation: its numbers and, where they are known, its detections and their ground truth.
+
+    Attributes:
+        name: what to call it beside another, for example the name of its metrics file.
+        metrics: the numbers.
+        results: rows in COCO's results format, as `result_files.read_results` returns them; None where not at hand.
+        annotations: the ground truth; it may have more images than were evaluated. None where not at hand.
+    """
+
+    name: str
+    metrics: CocoMetrics
+    results: list[dict[str, Any]] | None
+    annotations: CocoAnnotations | None
+
+
+def build_payload(
+    run: Run,
+    *,
+    baseline: Run | None,
+    images_in_gallery: int,
+    thumbnail: Callable[[int], str | None],
+    title: str,
+    subtitle: str,
+) -> dict[str, Any]:
+    """Compute all that the report of a run shows; strict JSON, without NaN.
+
+    Without results or annotations there are the metrics alone: what needs both is None. So it is for the bootstrap
+    and the flipped images of the comparison unless both runs have both.
+
+    Args:
+        run: the run to report.
+        baseline: an earlier one to compare it with, of the same images.
+        images_in_gallery: how many images, those with the worst mistakes, are shown at most.
+        thumbnail: from the id of an image to its ``data:`` URL, or None for an image that can't be shown. It is called
+            for the images of the gallery alone.
+        title: of the page.
+        subtitle: below it, for example the checkpoint and the annotation file.
+
+    Raises:
+        InputError: results refer to an image or category that the annotations don't have; the metrics are not those
+            of these results and annotations; or the two runs were evaluated on different images or ground truth.
+    """
+    payload = {
+        "title": title,
+        "subtitle": subtitle,
+        "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "images": run.metrics.num_images,
+        "boxes": sum(row.boxes for row in run.metrics.per_class),
+        "detections": run.metrics.num_detections,
+        "metrics": {name: _fraction(getattr(run.metrics, name)) for name in TWELVE},
+        "classes": _class_rows(run.metrics),
+        **dict.fromkeys(("curves", "errors", "confusion", "calibration", "gallery", "scores")),
+    }
+    annotations = _evaluated_annotations(run)
+    matches = None
+    if run.results is not None and annotations is not None:
+        evaluation = coco_evaluation(annotations.ground_truth, run.results)
+        _check_metrics(run, evaluation.metrics)
+        matches = Matches.of(annotations, run.results)
+        mistakes = find_mistakes(matches)
+        threshold = overall_threshold(matches)
+        pictures = gallery(
+            matches, mistakes, annotations, threshold=threshold, count=images_in_gallery, thumbnail=thumbnail
+        )
+        payload |= {
+            "classes": _class_rows(run.metrics, evaluation, matches),
+            "curves": _curves(evaluation),
+            "errors": _errors(matches, mistakes),
+            "confusion": {
+                "threshold": threshold,
+                "iou": float(IOU_THRESHOLDS[0]),
+                "counts": confusion_matrix(matches, threshold=threshold).tolist(),
+            },
+            "calibration": _calibration(matches),
+            "gallery": pictures,
+            "scores": _score_counts(run.results),
+        }
+    payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches)
+    return payload
+
+
+def _evaluated_annotations(run: Run) -> CocoAnnotations | None:
+    """The ground truth of the evaluated images alone; None if detections or ground truth are not at hand."""
+    if run.results is None or run.annotations is None:
+        return None
+    path, wanted = run.annotations.path, run.metrics.num_images
+    known = {record.image_id for record in run.annotations.images}
+    detected = {row["image_id"] for row in run.results}
+    if unknown := detected - known:
+        raise InputError(
+            f"{path}: has no image {min(unknown)}, which detections of {run.name} refer to; give the annotations that "
+            "the run was evaluated on"
+        )
+    if wanted == len(known):
+        return run.annotations
+    if wanted == len(detected):
+        return run.annotations.restricted_to(detected)
+    raise InputError(
+        f"{path}: has {len(known)} images, of which {len(detected)} have detections, but {run.name} was evaluated on "
+        f"{wanted}; give the annotations and detections of that evaluation"
+    )
+
+
+def _check_metrics(run: Run, metrics: CocoMetrics) -> None:
+    """Raise `InputError` if the metrics of a run are not those of its detections."""
+    of_run = run.metrics
+    if metrics.num_detections != of_run.num_detections:
+        problem, wanted = f"are {metrics.num_detections} detections", f"{of_run.num_detections}"
+    elif [row.category_id for row in metrics.per_class] != sorted(row.category_id for row in of_run.per_class):
+        problem, wanted = f"are {len(metrics.per_class)} classes", f"other classes, {len(of_run.per_class)} of them"
+    elif abs(metrics.AP - of_run.AP) > SAME_METRICS:
+        problem, wanted = f"is an AP of {metrics.AP:.3f}", f"{of_run.AP:.3f}"
+    else:
+        return
+    raise InputError(
+        f"{run.annotations.path}: with these detections there {problem}, but the metrics of {run.name} say {wanted}; "
+        "give metrics, detections and annotations of one evaluation"
+    )
+
+
+def _class_rows(
+    metrics: CocoMetrics, evaluation: CocoEvaluation | None = None, matches: Matches | None = None
+) -> list[dict[str, Any]]:
+    """A row for each class; without an evaluation only what the metrics have."""
+    names = ("AP75", "APs", "APm", "APl", "AR100", "threshold", "F1", "precision", "recall")
+    rows = [
+        {
+            "id": row.category_id,
+            "name": row.name,
+            "boxes": row.boxes,
+            "AP": _fraction(row.AP),
+            "AP50": _fraction(row.AP50),
+            **dict.fromkeys(names),
+        }
+        for row in sorted(metrics.per_class, key=lambda row: row.category_id)
+    ]
+    if evaluation is None or matches is None:
+        return rows
+    precision, recall = evaluation.precision[..., -1], evaluation.recall[..., -1]  # [T, R, C, A], [T, C, A]
+    for label, (row, best) in enumerate(zip(rows, class_thresholds(matches), strict=True)):
+        row["AP75"] = _fraction(precision[5, :, label, 0].mean())
+        for area, name in enumerate(("APs", "APm", "APl"), start=1):
+            row[name] = _fraction(precision[:, :, label, area].mean())
+        row["AR100"] = _fraction(recall[:, label, 0].mean())
+        if best is not None:
+            row |= {"threshold": best.score, "F1": _fraction(best.F1), "recall": _fraction(best.recall)}
+            row["precision"] = None if best.precision is None else _fraction(best.precision)
+    return rows
+
+
+def _curves(evaluation: CocoEvaluation) -> dict[str, Any] | None:
+    """Precision at each recall, of all areas and the best 100 detections; None without ground truth."""
+    precision = evaluation.precision[:, :, :, 0, -1].transpose(2, 0, 1)  # [C, T, R]
+    known = precision[:, 0, 0] > -1
+    if not known.any():
+        return None
+    return {
+        "ious": [round(float(iou), 2) for iou in IOU_THRESHOLDS],
+        "precision": [
+            curves.round(DIGITS).tolist() if is_known else None
+            for curves, is_known in zip(precision, known, strict=True)
+        ],
+        "mean": precision[known].mean(axis=0).round(DIGITS).tolist(),
+    }
+
+
+def _errors(matches: Matches, mistakes: Mistakes) -> dict[str, Any]:
+    costs = mistake_costs(matches, mistakes)
+    return {
+        "AP50": _fraction(costs.AP50),
+        "IoU_foreground": FOREGROUND_IOU,
+        "IoU_background": BACKGROUND_IOU,
+        "types": [
+            {"key": kind, "cost": _fraction(cost), "count": costs.counts[kind]} for kind, cost in costs.by_kind.items()
+        ],
+        "special": [
+            {"key": "false_positives", "cost": _fraction(costs.false_positives)},
+            {"key": "false_negatives", "cost": _fraction(costs.false_negatives)},
+        ],
+        "per_class": [
+            {"label": label, "costs": {kind: _fraction(of_class[label]) for kind, of_class in costs.of_classes.items()}}
+            for label in range(len(matches.categories))
+        ],
+    }
+
+
+def _calibration(matches: Matches) -> dict[str, Any]:
+    measured = calibration(matches)
+    return {"error": _fraction(measured.error), "bins": [row._asdict() for row in measured.bins]}
+
+
+def _score_counts(results: list[dict[str, Any]]) -> dict[str, Any]:
+    counts, _ = np.histogram([row["score"] for row in results], bins=SCORE_EDGES)
+    return {"edges": SCORE_EDGES.tolist(), "counts": counts.tolist()}
+
+
+def _comparison(
+    run: Run, baseline: Run, annotations: CocoAnnotations | None, matches: Matches | None
+) -> dict[str, Any]:
+    """What changed from the baseline to the run; classes are the same where their ids are."""
+    before = {row.category_id: _fraction(row.AP) for row in baseline.metrics.per_class}
+    classes = []
+    for row in _class_rows(run.metrics):
+        old, new = before.get(row["id"]), row["AP"]
+        change = None if old is None or new is None else round(new - old, DIGITS)
+        classes.append({"name": row["name"], "boxes": row["boxes"], "baseline": old, "AP": new, "change": change})
+    comparison = {
+        "title": run.name,
+        "baseline_title": baseline.name,
+        "metrics": {
+            name: {
+                "baseline": _fraction(getattr(baseline.metrics, name)),
+                "value": _fraction(getattr(run.metrics, name)),
+            }
+            for name in TWELVE
+        },
+        "classes": classes,
+        "bootstrap": None,
+        "flipped": None,
+    }
+    other = _evaluated_annotations(baseline)
+    if matches is None or annotations is None or other is None or baseline.results is None:
+        return comparison
+    _check_metrics(baseline, coco_metrics(other.ground_truth, baseline.results))
+    other_matches = Matches.of(other, baseline.results)
+    _check_same_truth(run, baseline, matches, other_matches)
+    interval = bootstrap(matches, other_matches)
+    flipped = flipped_images(
+        matches,
+        other_matches,
+        threshold=overall_threshold(matches),
+        baseline_threshold=overall_threshold(other_matches),
+    )
+    names = {record.image_id: record.file_name for record in annotations.images}
+
+    def listed(images: list[FlippedImage]) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": image.image_id,
+                "file_name": names[image.image_id],
+                "baseline_mistakes": image.baseline_mistakes,
+                "mistakes": image.mistakes,
+            }
+            for image in images[:MOST_FLIPPED]
+        ]
+
+    return comparison | {
+        "bootstrap": None if interval is None else interval._asdict(),
+        "flipped": {
+            "gained": listed(flipped.gained),
+            "lost": listed(flipped.lost),
+            "total_gained": len(flipped.gained),
+            "total_lost": len(flipped.lost),
+        },
+    }
+
+
+def _check_same_truth(run: Run, baseline: Run, matches: Matches, other: Matches) -> None:
+    """Raise `InputError` unless two runs were evaluated on the same images and boxes."""
+    both = f"{run.name} and {baseline.name}"
+    remedy = "compare runs that were evaluated on the same images and annotations"
+    if not np.array_equal(matches.image_ids, other.image_ids):
+        raise InputError(
+            f"{both} were evaluated on different images ({len(matches.image_ids)} and {len(other.image_ids)}); {remedy}"
+        )
+    same = matches.categories.ids == other.categories.ids and all(
+        np.array_equal(one, another) for one, another in zip(matches.truth, other.truth, strict=True)
+    )
+    if not same:
+        raise InputError(f"{both} were evaluated on different classes or boxes of the same images; {remedy}")
+
+
+def _fraction(number: float | None) -> float | None:
+    """Rounded for the page; None for COCO's -1, NaN and None, where there is nothing to measure."""
+    return None if number is None or number == -1 or np.isnan(number) else round(float(number), DIGITS)

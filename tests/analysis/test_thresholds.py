@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from detection_cases import annotations_of, case, case_by_hand, random_case
+
+from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.thresholds import DEFAULT_THRESHOLD, best_threshold, class_thresholds, overall_threshold
+
+
+def best(scores, correct, boxes):
+    return best_threshold(np.array(scores, dtype=float), np.array(correct, dtype=bool), boxes=boxes)
+
+
+def test_f1_by_hand():
+    # Kept 1, 2, 3, 4 with hits 1, 1, 2, 2 of 3 boxes: F1 2/4, 2/5, 4/6, 4/7.
+    chosen = best([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 3)
+    assert chosen.score == 0.7
+    assert (chosen.F1, chosen.precision, chosen.recall) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+
+
+def test_of_two_equal_the_higher_score_wins():
+    # F1 2/3 with one detection of two boxes, and 4/6 with four.
+    assert best([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2).score == 0.9
+
+
+def test_equal_scores_are_kept_or_left_together():
+    chosen = best([0.5, 0.5, 0.5], [1, 0, 0], 1)
+    assert chosen.score == 0.5
+    assert chosen.precision == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shortest"),
+    [
+        ([0.8765, 0.8712], 0.8765 - 0.0005),
+        ([0.8765, 0.8701], 0.876),
+        ([0.87654321, 0.87654319], 0.87654321),
+        ([0.29, 0.1], 0.29),
+        ([0.00000012, 0.0000001], 0.00000012),
+    ],
+)
+def test_the_threshold_is_short_and_keeps_the_same_detections(scores, shortest):
+    chosen = best(scores, [1, 0], 1).score
+    assert chosen == pytest.approx(shortest, abs=1e-12)
+    assert scores[1] < chosen <= scores[0]
+
+
+def test_nothing_right_has_no_threshold():
+    assert best([0.9], [0], 2) == (None, 0, 0, 0)
+    assert best([], [], 2) == (None, 0, None, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_score_of_a_class_does_better(seed):
+    ground_truth, results = random_case(seed)
+    matches = Matches.of(annotations_of(ground_truth), results)
+    table, counted = matches.detections, ~matches.ignored[0]
+
+    def f1(threshold, chosen, boxes):
+        kept = chosen & counted & (table.scores >= threshold)
+        return 2 * matches.correct[0][kept].sum() / (kept.sum() + boxes)
+
+    for label, threshold in enumerate(class_thresholds(matches)):
+        own, boxes = table.labels == label, matches.boxes_of_class[label]
+        if threshold is None or threshold.score is None:
+            assert boxes == 0 or not matches.correct[0][own].any()
+            continue
+        assert threshold.F1 == pytest.approx(f1(threshold.score, own, boxes))
+        assert threshold.F1 == pytest.approx(max(f1(score, own, boxes) for score in table.scores[own]))
+    everything = np.ones(len(own), dtype=bool)
+    assert f1(overall_threshold(matches), everything, len(matches.truth.labels)) == pytest.approx(
+        max(f1(score, everything, len(matches.truth.labels)) for score in table.scores)
+    )
+
+
+def test_one_threshold_for_all_classes():
+    # By falling score: wrong, right, right, wrong, wrong, wrong, wrong, right; 6 boxes. 4/9 after the third.
+    ground_truth, results = case_by_hand()
+    assert overall_threshold(Matches.of(annotations_of(ground_truth), results)) == 0.9
+
+
+def test_where_nothing_is_right_there_is_still_a_threshold():
+    ground_truth, results = case([(1, "cat", (0, 0, 9, 9))], [])
+    assert overall_threshold(Matches.of(annotations_of(ground_truth), results)) == DEFAULT_THRESHOLD
