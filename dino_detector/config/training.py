@@ -101,7 +101,8 @@ class LoggingConfig:
     """What a run tells of itself."""
 
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
-    """where numbers, texts and images go, one or more; wandb and mlflow have to be installed. [] logs nothing"""
+    """where to log: tensorboard, csv, wandb, mlflow, one or more; the last two have to be installed. An empty list logs
+    nothing"""
     log_dir: Path | None = None
     """logs go to tensorboard/, csv/ and so on in this folder; null means output_dir"""
     experiment_name: str | None = None
