@@ -1,0 +1,123 @@
+"""A report as one HTML file: opens from disk, asks no network for anything, and runs no code but its own.
+
+The facts that matter most are HTML (:mod:`dino_detector.analysis.report.essentials`); the rest is drawn by the scripts
+in ``assets/`` from the payload, which lies in the page as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dino_detector.analysis.report.essentials import (
+    class_note,
+    class_table,
+    counts_line,
+    headline,
+    missing_parts,
+    plain_sentences,
+)
+from dino_detector.files import write_whole
+
+STYLES = ("palette.css", "layout.css", "controls.css", "charts.css", "pictures.css", "media.css")
+"""in the order in which they join to one style; of equal rules the later wins"""
+
+SCRIPTS = (
+    "elements.js",
+    "numbers.js",
+    "mistakes.js",
+    "tables.js",
+    "charts.js",
+    "errors.js",
+    "boxes.js",
+    "viewer.js",
+    "gallery.js",
+    "curves.js",
+    "confusion.js",
+    "calibration.js",
+    "comparison.js",
+    "main.js",
+)
+"""in the order in which they join to one script"""
+
+UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+"""what could end a script element or a line of a script, and how JSON writes it instead"""
+
+
+def write_report(payload: dict[str, Any], path: Path) -> None:
+    """Write the page of a payload to ``path``, whole or not at all; makes the folder.
+
+    Every text of the payload is taken for what it is: names of classes and files may hold markup, and show it.
+
+    Raises:
+        ValueError: a number of the payload is not finite, which JSON has no word for.
+    """
+    write_whole(path, page(payload))
+
+
+def page(payload: dict[str, Any]) -> str:
+    """The HTML of a payload; see :func:`write_report`."""
+    style, script = joined_styles(), joined_scripts()
+    parts = {
+        "policy": content_policy(style=style, script=script),
+        "style": style,
+        "script": script,
+        "payload": embedded(payload),
+        "title": html.escape(payload["title"]),
+        "subtitle": html.escape(payload["subtitle"]),
+        "created": html.escape(payload["created"]),
+        "counts": counts_line(payload),
+        "sentences": plain_sentences(payload),
+        "headline": headline(payload["metrics"]),
+        "class_note": class_note(payload["classes"]),
+        "class_table": class_table(payload["classes"]),
+        "missing_parts": missing_parts(payload),
+    }
+    # One pass: a placeholder that a title holds is not filled in.
+    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
+    return whole.encode("utf-8", errors="replace").decode("utf-8")  # a file name may hold half a surrogate pair
+
+
+def joined_styles() -> str:
+    """The styles as one."""
+    return "\n".join(_asset(name) for name in STYLES)
+
+
+def joined_scripts() -> str:
+    """The scripts as one, inside a function, so that they share names with each other and with nothing else."""
+    body = "\n".join(_asset(name) for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{body}\n}})();'
+
+
+def content_policy(*, style: str, script: str) -> str:
+    """A Content-Security-Policy that allows this style and this script, by their hashes, and images in the page."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_hash(style)}'",
+            f"script-src '{_hash(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def embedded(payload: dict[str, Any]) -> str:
+    """The payload as JSON that no text in it can end."""
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029]", lambda character: UNSAFE[character[0]], text)
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
