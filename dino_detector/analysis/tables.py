@@ -1,9 +1,10 @@
-"""Metrics as plain text for the terminal."""
+"""Metrics, and comparisons of them, as plain text for the terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from dino_detector.validate import CocoMetrics
 
@@ -13,6 +14,8 @@ OVERFITTED = 0.9
 """AP50 on its training images from which a model counts as able to overfit"""
 LONGEST_NAME = 32
 """columns of a class name; longer ones are cut"""
+MOST_CHANGED = 5
+"""classes of a comparison that are named for each direction"""
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
@@ -22,17 +25,54 @@ def metrics_table(metrics: CocoMetrics) -> str:
     """
     numbers = vars(metrics)
     classes = [
-        [_cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
+        [cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
         for row in sorted(metrics.per_class, key=lambda row: row.category_id)
     ]
     total = ["all", _number(metrics.AP), _number(metrics.AP50), f"{sum(row.boxes for row in metrics.per_class):,}"]
     blocks = [
-        _aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
-        _aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
-        _aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
+        aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
+        aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
+        aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
         [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections"],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def comparison_table(comparison: dict[str, Any]) -> str:
+    """What a run gained and lost against its baseline: AP and AR, the classes that changed most, images that flipped.
+
+    Args:
+        comparison: that part of a report's payload.
+    """
+    numbers = comparison["metrics"]
+    rows = [[name, *_change(entry["baseline"], entry["value"])] for name, entry in numbers.items()]
+    blocks = [aligned([["", "before", "now", "change"], *rows])]
+    if (interval := comparison["bootstrap"]) is not None:
+        sure = "so the difference is more than chance in the choice of images"
+        unsure = "which holds 0: it may be chance in the choice of images"
+        verdict = unsure if interval["low"] <= 0 <= interval["high"] else sure
+        blocks[0] += [
+            "",
+            f"AP {interval['difference']:+.3f}, {interval['level']:.0%} interval {interval['low']:+.3f} to "
+            f"{interval['high']:+.3f}, {verdict}",
+        ]
+    changed = [row for row in comparison["classes"] if row["change"]]
+    for title, better in (("gained", True), ("lost", False)):
+        chosen = [row for row in changed if (row["change"] > 0) == better]
+        chosen = sorted(chosen, key=lambda row: -abs(row["change"]))
+        if chosen:
+            named = [[cut(row["name"]), *_change(row["baseline"], row["AP"])] for row in chosen[:MOST_CHANGED]]
+            count = f"{title}: {len(chosen):,}"
+            blocks.append(aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
+    if (flipped := comparison["flipped"]) is not None:
+        gained, lost = flipped["total_gained"], flipped["total_lost"]
+        blocks.append([f"images with fewer mistakes: {gained:,}, with more: {lost:,}"])
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _change(before: float | None, now: float | None) -> list[str]:
+    known = before is not None and now is not None
+    return [_number(before), _number(now), f"{now - before:+.3f}" if known else "-"]
 
 
 def overfitting_verdict(metrics: CocoMetrics) -> str:
@@ -46,11 +86,11 @@ def overfitting_verdict(metrics: CocoMetrics) -> str:
     )
 
 
-def _number(value: float) -> str:
-    return "-" if value == -1 else f"{value:.3f}"
+def _number(value: float | None) -> str:
+    return "-" if value in (None, -1) else f"{value:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
     """Rows as lines: the first column to the left, others to the right, a rule before each row named in ``rules``."""
     first = max(9, *(_columns(row[0]) for row in rows))
     others = [max(6, *(len(row[column]) for row in rows)) for column in range(1, len(rows[0]))]
@@ -76,7 +116,8 @@ def _columns_of(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
+    """A name that fits the first column of a table."""
     if _columns(name) <= LONGEST_NAME:
         return name
     while _columns(name) > LONGEST_NAME - 3:

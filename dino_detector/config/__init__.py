@@ -6,6 +6,7 @@ checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and no
 
 from dino_detector.config.commands import AnalyzeSettings, DemoSettings, DownloadSettings, PredictSettings
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
+from dino_detector.config.data_check import DataCheckSettings
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.presets import DEBUG, LIGHTWEIGHT, preset_settings
@@ -18,6 +19,7 @@ __all__ = [
     "AnalyzeSettings",
     "BackboneConfig",
     "Config",
+    "DataCheckSettings",
     "DataConfig",
     "DecoderConfig",
     "DemoSettings",

@@ -1,0 +1,74 @@
+"""Which of the usual ways of writing a box a file uses, whatever it should."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dino_detector.inspection.findings import Finding
+from dino_detector.inspection.split import Split
+
+TOLERANCE = 1.0
+"""pixels that a box may reach beyond its image, as in training"""
+FEWEST_BOXES = 3
+"""fewer tell nothing about the format of a file"""
+MISFITS = 0.1
+"""share of boxes that must reach beyond their images before another format is thought of"""
+FITS = 0.98
+"""share of boxes that must fit in another format before it is believed"""
+
+
+class Formatted(NamedTuple):
+    """A split with its boxes as ``[x, y, width, height]`` in pixels, and what they were instead."""
+
+    split: Split
+    findings: list[Finding]
+
+
+def in_coco_format(split: Split) -> Formatted:
+    """Detect corners, centres and fractions by how well the boxes fit their images, and convert them.
+
+    Under a wrong reading many boxes leave their images; by chance hardly any set of boxes fits another one throughout.
+    """
+    boxes, sizes = split.boxes.xywh, split.box_image_sizes
+    rows = np.flatnonzero(np.isfinite(boxes).all(axis=1) & np.isfinite(sizes).all(axis=1))
+    if len(rows) < FEWEST_BOXES:
+        return Formatted(split, [])
+    known, limits = boxes[rows], np.tile(sizes[rows], 2)
+    ids = [split.boxes.label(row) for row in rows.tolist()] if split.labelled else []
+    kinds = []
+    fractions = (known >= -0.001).all(axis=1) & (known <= 1.001).all(axis=1) & (limits.min(axis=1) > 8)
+    if fractions.mean() >= FITS:
+        known = known * limits
+        kinds.append("boxes_fractions")
+    if (~_fits(known, limits)).mean() >= MISFITS:
+        for kind, converted in (("boxes_corners", _from_corners(known)), ("boxes_centres", _from_centres(known))):
+            if _fits(converted, limits).mean() >= FITS:
+                known = converted
+                kinds.append(kind)
+                break
+    if not kinds:
+        return Formatted(split, [])
+    xywh = boxes.copy()
+    xywh[rows] = known
+    findings = [
+        Finding(kind, split.name, len(rows), len(boxes), "boxes", ids, "read so from here on") for kind in kinds
+    ]
+    return Formatted(split.with_boxes(xywh), findings)
+
+
+def _fits(xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """``[N]`` bool: boxes of some size that lie in their images, give or take a pixel."""
+    inside = (xywh[:, :2] >= -TOLERANCE).all(axis=1) & (xywh[:, :2] + xywh[:, 2:] <= limits[:, :2] + TOLERANCE).all(
+        axis=1
+    )
+    return inside & (xywh[:, 2:] > 0).all(axis=1)
+
+
+def _from_corners(xyxy: np.ndarray) -> np.ndarray:
+    return np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
+
+
+def _from_centres(cxcywh: np.ndarray) -> np.ndarray:
+    return np.hstack([cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, 2:]])

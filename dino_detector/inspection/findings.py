@@ -1,0 +1,86 @@
+"""What can be found wrong with a data set, and how much each finding harms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dino_detector.inspection.kinds import KINDS, Kind
+
+LEAST_SHARE_OF_A_REFUSAL = 0.25
+"""share of the data that a mistake counts for at least where training does not start because of it"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of mistake in one split.
+
+    Attributes:
+        kind: key of `KINDS`.
+        split: the split it is in; ``val in train`` for what is shared by two.
+        count: how many are affected.
+        total: of how many.
+        unit: what is counted: boxes, images, classes, files.
+        ids: every one of them, as a person looks it up in the file.
+        note: numbers that belong to this finding alone.
+        fix: what to do, where that depends on the data; empty takes that of the kind.
+        weight: factor on the severity of the kind.
+    """
+
+    kind: str
+    split: str
+    count: int
+    total: int
+    unit: str
+    ids: Sequence[Any] = ()
+    note: str = ""
+    fix: str = ""
+    weight: float = 1.0
+
+    @property
+    def share(self) -> float:
+        """Share of the data that is affected, 0 to 1."""
+        return min(1.0, self.count / max(1, self.total))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The findings of one kind in all splits together, the most harmful first."""
+
+    kind: Kind
+    findings: tuple[Finding, ...]
+
+    @property
+    def harm(self) -> float:
+        """How much is gained by fixing it: severity x the square root of the share that is affected, 0 to 1.
+
+        The severity is that of the kind (`KINDS`): 1 is a label that teaches something wrong or a number that can't be
+        trusted, 0.05 is untidiness. The share is that of the split where it is largest, since a validation set that is
+        wrong throughout spoils every number though it is small. The root is taken because the first few per cent do
+        most of the harm: a tenth of the validation images in the training set makes a metric as useless as a half. What
+        keeps training from starting counts for at least a quarter of the data, however rare it is.
+        """
+        return max(harm_of(finding) for finding in self.findings)
+
+
+def harm_of(finding: Finding) -> float:
+    """The harm of a kind in one split; see `Problem.harm`."""
+    kind = KINDS[finding.kind]
+    share = max(finding.share, LEAST_SHARE_OF_A_REFUSAL) if kind.refused and finding.weight == 1 else finding.share
+    return kind.severity * finding.weight * math.sqrt(share)
+
+
+def ranked(findings: Iterable[Finding]) -> list[Problem]:
+    """Findings by kind, the most harmful first; equal ones in the order of `KINDS`."""
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.count:
+            by_kind.setdefault(finding.kind, []).append(finding)
+    order = {name: position for position, name in enumerate(KINDS)}
+    problems = [
+        Problem(KINDS[name], tuple(sorted(members, key=harm_of, reverse=True)))
+        for name, members in sorted(by_kind.items(), key=lambda item: order[item[0]])
+    ]
+    return sorted(problems, key=lambda problem: -problem.harm)

@@ -1,0 +1,89 @@
+"""Pictures that look the same though their files differ: saved anew, resized, a little brighter or darker.
+
+A perceptual hash finds candidates, and thumbnails confirm them. The hash is the usual one of the signs of low
+frequencies: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+THUMBNAIL = 32
+"""pixels of a side of a thumbnail"""
+FREQUENCIES = 8
+MOST_BITS = 6
+"""bits of 64 in which hashes of the same picture may differ"""
+BANDS = np.array_split(np.arange(FREQUENCIES * FREQUENCIES), MOST_BITS + 1)
+"""with one band more than bits that differ, one band at least is equal"""
+LARGEST_BUCKET = 2_000
+NEIGHBOURS = 100
+"""in a bucket that is larger, each hash is compared with so many of the following ones in their order"""
+LEAST_CONTRAST = 6.0
+"""standard deviation of the grey levels below which a picture is too flat to tell it from another"""
+MEAN_DIFFERENCE = 0.2
+LARGEST_DIFFERENCE = 1.2
+"""of the contrast: how far two thumbnails of the same picture may lie apart on average, and at their 99th percentile"""
+
+
+def similar_pairs(thumbnails: np.ndarray) -> np.ndarray:
+    """``[P, 2]`` int64 pairs of pictures that look the same, the first before the second; a chain for equal hashes.
+
+    Args:
+        thumbnails: ``[N, 32, 32]`` uint8, grey.
+    """
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    kept = np.flatnonzero(flat.std(axis=1) >= LEAST_CONTRAST)
+    flat = flat[kept]
+    if len(flat) < 2:
+        return np.zeros((0, 2), np.int64)
+    bits = perceptual_bits(thumbnails[kept])
+    hashes = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    order = np.argsort(hashes, kind="stable")
+    leaders = order[np.r_[True, np.diff(hashes[order]) > 0]]  # the first of equal hashes
+    chain = np.column_stack([order[:-1], order[1:]])[hashes[order[:-1]] == hashes[order[1:]]]
+    candidates = np.vstack([chain, leaders[_close_hashes(bits[leaders], hashes[leaders])]])
+    pairs = candidates[_same_picture(flat, candidates)]
+    return np.unique(np.sort(kept[pairs], axis=1), axis=0)
+
+
+def perceptual_bits(thumbnails: np.ndarray) -> np.ndarray:
+    """``[N, 64]`` bool: which of the 8 x 8 lowest frequencies of ``[N, 32, 32]``, the mean aside, exceed the median."""
+    angles = np.pi * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
+    waves = np.cos(np.arange(1, FREQUENCIES + 1)[:, None] * angles)  # [8, 32]
+    low = waves @ thumbnails.astype(np.float32) @ waves.T
+    low = low.reshape(len(low), -1)
+    return low > np.median(low, axis=1, keepdims=True)
+
+
+def _close_hashes(bits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """``[P, 2]`` pairs of different hashes that differ in a few bits."""
+    found = [np.zeros((0, 2), np.int64)]
+    for band in BANDS:
+        key = np.packbits(bits[:, band], axis=1).astype(np.int64) @ np.array([256, 1])[: -(-len(band) // 8)]
+        order = np.lexsort((hashes, key))
+        key = key[order]
+        sizes = np.bincount(key)[key]
+        limit = np.where(sizes > LARGEST_BUCKET, NEIGHBOURS, LARGEST_BUCKET)
+        active, step = np.arange(len(order)), 1
+        while len(active := active[(active + step < len(order)) & (limit[active] >= step)]):
+            active = active[key[active] == key[np.minimum(active + step, len(order) - 1)]]
+            one, other = order[active], order[active + step]
+            close = np.bitwise_count(hashes[one] ^ hashes[other]) <= MOST_BITS
+            found.append(np.column_stack([one[close], other[close]]))
+            step += 1
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def _same_picture(flat: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """``[P]`` bool: thumbnails ``[N, 1024]`` of the pairs that agree everywhere, after brightness and contrast."""
+    same = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), 10_000):
+        part = pairs[start : start + 10_000]
+        one, other = (
+            (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
+            for values in (flat[part[:, 0]], flat[part[:, 1]])
+        )
+        apart = np.abs(one - other)
+        least = np.partition(apart, -11, axis=1)[:, -11]  # 99th percentile of 1024
+        same[start : start + 10_000] = (apart.mean(axis=1) <= MEAN_DIFFERENCE) & (least <= LARGEST_DIFFERENCE)
+    return same
