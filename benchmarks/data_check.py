@@ -24,9 +24,9 @@ POLYGON_POINTS = 22
 SIZES = ((640, 480), (480, 640), (640, 427), (500, 375))
 
 
-def write_split(path: Path, images: int, boxes: int, rng: np.random.Generator) -> None:
-    """Write a COCO detection JSON of so many images and boxes, with a polygon for each box."""
-    ids = rng.choice(600_000, images, replace=False) + 1
+def write_split(path: Path, ids: np.ndarray, boxes: int, rng: np.random.Generator) -> None:
+    """Write a COCO detection JSON of images of these ids and so many boxes, with a polygon for each box."""
+    images = len(ids)
     sizes = np.array(SIZES)[rng.integers(len(SIZES), size=images)]
     image_of = rng.integers(images, size=boxes)
     extent = np.exp(rng.uniform(np.log(0.02), np.log(0.9), (boxes, 2))) * sizes[image_of]
@@ -71,10 +71,13 @@ def main(folder: Path) -> None:
     """Write what is not there yet, check it, and print seconds and peak memory."""
     annotations = folder / "annotations"
     annotations.mkdir(parents=True, exist_ok=True)
-    for seed, (split, (images, boxes)) in enumerate(SPLITS.items()):
+    rng = np.random.default_rng(2017)
+    free = rng.permutation(600_000) + 1
+    for split, (images, boxes) in SPLITS.items():
         path = annotations / f"instances_{split}.json"
+        ids, free = free[:images], free[images:]
         if not path.exists():
-            write_split(path, images, boxes, np.random.default_rng(seed))
+            write_split(path, ids, boxes, rng)
         print(f"{path.name}: {images:,} images, {boxes:,} boxes, {path.stat().st_size / 1e6:.0f} MB")
     started = time.perf_counter()
     command = [sys.executable, "-m", "dino_detector", "data", str(folder), "--skip_images"]

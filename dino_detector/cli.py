@@ -12,7 +12,7 @@ from dino_detector.errors import InputError, nearest
 
 PROG = "dino-detector"
 COMMANDS = {
-    "data": "check images and annotations before training",
+    "data": "check a data set before training: what it holds, and what is most worth fixing",
     "train": "train a detector on images with COCO annotations",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",
@@ -62,8 +62,6 @@ def _load(name: str) -> Callable[[list[str]], int]:
     """The function of a command; each imports what it needs only when it is called."""
     if name == "evaluate":
         from dino_detector.train import evaluate_main as main
-    elif name == "data":
-        from dino_detector.inspect_data import main
     else:
         main = importlib.import_module(f"dino_detector.{name}").main
     return lambda argv: main(argv, prog=f"{PROG} {name}")

@@ -1,79 +1,121 @@
-"""What is in a data set, and what is wrong with it: ``dino-detector data``."""
+"""The command ``data``: what a data set holds, what is wrong with it, and what is most worth fixing."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import DataCheckSettings
 from dino_detector.errors import InputError
+from dino_detector.files import write_whole
+
+if TYPE_CHECKING:
+    from dino_detector.inspection.check import Check, Loaded
+    from dino_detector.inspection.layouts import Source
+    from dino_detector.inspection.patches import PatchGrid
+
+MANY_IMAGES = 2_000
+"""images from which opening them takes long enough to say so"""
+IMAGES_A_SECOND = 150
+"""pictures of 640 x 480 pixels that a core opens, about"""
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "dino-detector data") -> int:
-    """Check the data that ``argv``, or the command line of the process, names; returns the exit code.
+def main(argv: Sequence[str], *, prog: str = "dino-detector data") -> int:
+    """Check a data set and print what was found; mistakes in it are no error.
 
-    Findings are no error: the code is 0 wherever the data could be read.
+    Args:
+        argv: the command line without the command.
+        prog: the command as the user types it.
     """
 
     def command() -> None:
         values, _ = parse_settings(
             [DataCheckSettings],
-            sys.argv[1:] if argv is None else argv,
+            argv,
             prog=prog,
-            description="Check a data set before training: counts, box sizes against the patch grid, class balance, "
-            "duplicates, leakage between train and val, and the usual mistakes in COCO files. Ends with the three "
-            "things most worth fixing. Nothing is changed.",
+            description="Check a data set before it is trained on: counts, box sizes against the patch grid, class "
+            "balance, duplicates, boxes outside their image, the same picture in two splits, mistakes in COCO files. "
+            "Ends with the three things most worth fixing; nothing is changed.",
             usage="DIR_OR_JSON",
         )
         settings = DataCheckSettings(**values)
-        _require(settings)
-        configure_logging()
         _check(settings)
+        configure_logging()
+        _inspect(settings)
 
     return run_command(command)
 
 
-def _require(settings: DataCheckSettings) -> None:
-    if not settings.dir_or_json.exists():
-        raise InputError(f"{settings.dir_or_json}: no such folder or annotation file; correct the path")
-    if settings.val_annotations is not None and not settings.val_annotations.is_file():
-        raise InputError(f"{settings.val_annotations}: no such annotation file; correct --val_annotations")
-    if settings.num_queries < 1:
-        raise InputError(f"--num_queries must be at least 1, not {settings.num_queries}")
+def _check(settings: DataCheckSettings) -> None:
+    """Raise `InputError` for all that can be known to be wrong without reading a file."""
     from dino_detector.inspection.patches import PATCH
 
+    if settings.num_queries < 1:
+        raise InputError(f"--num_queries must be at least 1, not {settings.num_queries}")
     if any(side % PATCH for side in settings.image_size):
-        raise InputError(f"--image_size {settings.image_size} is not a multiple of the patch of {PATCH} pixels")
+        raise InputError(f"--image_size {settings.image_size} is no multiple of the patch, {PATCH}; change it")
+    for name in ("images", "val_images"):
+        folder = getattr(settings, name)
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; correct --{name}")
+    if settings.val_images is not None and settings.val_annotations is None:
+        raise InputError("--val_images needs --val_annotations; see --help")
+    if settings.dir_or_json.is_dir() and (settings.images or settings.val_annotations):
+        given = "images" if settings.images else "val_annotations"
+        raise InputError(f"--{given} goes with one JSON, and {settings.dir_or_json} is a folder; give the JSON")
+    if settings.output is not None and settings.output.is_dir():
+        raise InputError(f"{settings.output}: is a folder; give a file as --output")
 
 
-def _check(settings: DataCheckSettings) -> None:
-    from dino_detector.inspection.check import check
-    from dino_detector.inspection.summary import summary
+def _inspect(settings: DataCheckSettings) -> None:
+    from dino_detector.inspection.check import load
+    from dino_detector.inspection.patches import PatchGrid
+    from dino_detector.inspection.report import payload, report_text, sources_text
 
-    checked = check(settings, progress=_progress)
-    print(summary(checked))
+    sources, folder, images_dirs = _sources(settings)
+    loaded = load(sources, folder, images_dirs)
+    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
+    result = _run(loaded, PatchGrid(settings.image_size, settings.resize_mode), settings)
+    print(report_text(result))
     if settings.output is not None:
-        checked.write(settings.output)
-        print(f"\nEvery finding with all its ids is in {settings.output}")
+        try:
+            write_whole(settings.output, json.dumps(payload(result), indent=1))
+        except OSError as error:
+            raise InputError(f"{settings.output}: cannot be written ({error.strerror}); change --output") from error
+        print(f"\nAll findings with all their ids are in {settings.output}")
 
 
-def _progress(images: int) -> Callable[[], None]:
-    """A bar on a terminal while images are opened."""
+def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path | None]]:
+    """Annotation files, where to look for their images, and the folders of images that were given."""
+    from dino_detector.inspection.layouts import Source, find_sources, name_sources
+
+    given = settings.dir_or_json
+    if given.is_dir():
+        sources = find_sources(given)
+        return sources, given, [None] * len(sources)
+    if settings.val_annotations is None:
+        sources = name_sources([given], given.parent)
+        return sources, given.parent, [settings.images]
+    sources = [Source("train", given), Source("val", settings.val_annotations)]
+    return sources, given.parent, [settings.images, settings.val_images]
+
+
+def _run(loaded: Loaded, grid: PatchGrid, settings: DataCheckSettings) -> Check:
+    """Look at everything, with progress on a terminal while images are opened."""
     from tqdm import tqdm
 
-    if images >= 2_000:
-        print(f"Opening {images:,} images; --skip_images leaves that out", flush=True)
-    bar = tqdm(total=images, unit=" images", disable=not sys.stderr.isatty(), leave=False)
+    from dino_detector.inspection.check import check
 
-    def advance() -> None:
-        bar.update()
-        if bar.n == images:
-            bar.close()
-
-    return advance
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    number = loaded.files_found
+    if settings.skip_images or not number:
+        return check(loaded, grid=grid, num_queries=settings.num_queries, advance=None)
+    if number >= MANY_IMAGES:
+        minutes = max(1, round(number / IMAGES_A_SECOND / 60))
+        print(f"Opening {number:,} images, some {minutes} minutes; --skip_images leaves that out\n", flush=True)
+    with tqdm(total=number, unit=" images", disable=None, leave=False, file=sys.stderr) as bar:
+        return check(loaded, grid=grid, num_queries=settings.num_queries, advance=bar.update)

@@ -25,14 +25,14 @@ def metrics_table(metrics: CocoMetrics) -> str:
     """
     numbers = vars(metrics)
     classes = [
-        [cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
+        [_cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
         for row in sorted(metrics.per_class, key=lambda row: row.category_id)
     ]
     total = ["all", _number(metrics.AP), _number(metrics.AP50), f"{sum(row.boxes for row in metrics.per_class):,}"]
     blocks = [
-        aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
-        aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
-        aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
+        _aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
+        _aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
+        _aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
         [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections"],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -46,7 +46,7 @@ def comparison_table(comparison: dict[str, Any]) -> str:
     """
     numbers = comparison["metrics"]
     rows = [[name, *_change(entry["baseline"], entry["value"])] for name, entry in numbers.items()]
-    blocks = [aligned([["", "before", "now", "change"], *rows])]
+    blocks = [_aligned([["", "before", "now", "change"], *rows])]
     if (interval := comparison["bootstrap"]) is not None:
         sure = "so the difference is more than chance in the choice of images"
         unsure = "which holds 0: it may be chance in the choice of images"
@@ -61,9 +61,9 @@ def comparison_table(comparison: dict[str, Any]) -> str:
         chosen = [row for row in changed if (row["change"] > 0) == better]
         chosen = sorted(chosen, key=lambda row: -abs(row["change"]))
         if chosen:
-            named = [[cut(row["name"]), *_change(row["baseline"], row["AP"])] for row in chosen[:MOST_CHANGED]]
+            named = [[_cut(row["name"]), *_change(row["baseline"], row["AP"])] for row in chosen[:MOST_CHANGED]]
             count = f"{title}: {len(chosen):,}"
-            blocks.append(aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
+            blocks.append(_aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
     if (flipped := comparison["flipped"]) is not None:
         gained, lost = flipped["total_gained"], flipped["total_lost"]
         blocks.append([f"images with fewer mistakes: {gained:,}, with more: {lost:,}"])
@@ -90,7 +90,7 @@ def _number(value: float | None) -> str:
     return "-" if value in (None, -1) else f"{value:.3f}"
 
 
-def aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
+def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
     """Rows as lines: the first column to the left, others to the right, a rule before each row named in ``rules``."""
     first = max(9, *(_columns(row[0]) for row in rows))
     others = [max(6, *(len(row[column]) for row in rows)) for column in range(1, len(rows[0]))]
@@ -116,8 +116,7 @@ def _columns_of(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def cut(name: str) -> str:
-    """A name that fits the first column of a table."""
+def _cut(name: str) -> str:
     if _columns(name) <= LONGEST_NAME:
         return name
     while _columns(name) > LONGEST_NAME - 3:

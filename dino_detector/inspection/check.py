@@ -1,153 +1,139 @@
-"""The whole check of a data set, from what the user names to findings."""
+"""The whole check, from what the user names to findings."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.config import DataCheckSettings
 from dino_detector.errors import InputError
-from dino_detector.files import paused_collection, write_whole
 from dino_detector.inspection.box_format import in_coco_format
 from dino_detector.inspection.box_pairs import check_pairs
 from dino_detector.inspection.box_places import check_places
-from dino_detector.inspection.classes import check_classes
+from dino_detector.inspection.classes import ClassRow, check_classes, class_rows
 from dino_detector.inspection.copies import check_copies
-from dino_detector.inspection.findings import Finding, Problem, ranked
-from dino_detector.inspection.image_files import find_files
-from dino_detector.inspection.layouts import Source, find_images_dir, find_sources, name_sources
+from dino_detector.inspection.findings import Finding
+from dino_detector.inspection.image_files import ImageFiles, find_files
+from dino_detector.inspection.layouts import Source, find_images_dir
 from dino_detector.inspection.patches import PatchGrid, check_queries, check_shapes, check_sizes
-from dino_detector.inspection.pictures import Opened, open_pictures
 from dino_detector.inspection.reading import read_split
 from dino_detector.inspection.split import Split
 
+EMPTY_SHARE = 0.2
+"""share of images without boxes from which it is worth a look"""
 
-class Checked(NamedTuple):
-    """A data set that has been checked.
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data as read, before it is looked at.
 
     Attributes:
-        splits: what was read, train first.
-        sides: for each, ``[M]`` side of its boxes in patches.
-        grid: the input of the training.
-        problems: what was found, the most harmful first.
-        kinds: pictures of each kind by split; None where they were not opened.
+        splits: what could be read, train first.
+        files: the image files of each split.
+        findings: mistakes of form, missing files, formats of boxes.
     """
 
     splits: list[Split]
-    sides: list[np.ndarray]
+    files: list[ImageFiles]
+    findings: list[Finding]
+
+    @property
+    def files_found(self) -> int:
+        """Image files that are there to be opened."""
+        return sum(path is not None for files in self.files for path in files.paths)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the check has to tell.
+
+    Attributes:
+        splits: the splits, train first.
+        grid: the patch grid they are held against.
+        sides: for each split ``[M]`` sides of the boxes in patches.
+        classes: the classes of all splits.
+        kinds: for each split how many images there are of each kind, such as 16-bit; None where none was opened.
+        findings: everything wrong.
+    """
+
+    splits: list[Split]
     grid: PatchGrid
-    problems: list[Problem]
+    sides: list[np.ndarray]
+    classes: list[ClassRow]
     kinds: list[Counter[str]] | None
-
-    def write(self, path: Path) -> None:
-        """Write every finding with all its ids as JSON."""
-        content = [
-            {
-                "kind": finding.kind,
-                "title": problem.kind.title,
-                "split": finding.split,
-                "count": finding.count,
-                "of": finding.total,
-                "unit": finding.unit,
-                "ids": list(finding.ids),
-                "note": finding.note,
-                "fix": finding.fix or problem.kind.fix,
-                "harm": round(problem.harm, 4),
-            }
-            for problem in self.problems
-            for finding in problem.findings
-        ]
-        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
+    findings: list[Finding]
 
 
-def check(settings: DataCheckSettings, *, progress: Callable[[int], Callable[[], None]]) -> Checked:
-    """Read all annotation files and look for every kind of mistake.
+def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | None]) -> Loaded:
+    """Read annotation files and list the images.
 
     Args:
-        settings: what to check.
-        progress: called with the number of images before they are opened; returns what is called after each.
+        sources: the annotation files.
+        folder: where to look for images.
+        images_dirs: for each file the folder that the user names, or None to look for one.
 
     Raises:
-        InputError: nothing can be read, or a path is wrong.
+        InputError: none of the files can be read.
     """
-    with paused_collection():
-        splits, findings = _read(settings)
-    grid = PatchGrid(settings.image_size, settings.resize_mode)
-    sides = [grid.sides(split) for split in splits]
-    files = find_files(splits)
-    findings += [finding for found in files for finding in found.findings]
-    for split, lengths in zip(splits, sides, strict=True):
-        if split.labelled:
-            findings += check_places(split, grid)
-            findings += check_pairs(split)
-            findings += check_sizes(split, grid, lengths)
-            findings += check_queries(split, settings.num_queries)
-            findings += _without_boxes(split)
-        findings += check_shapes(split, grid)
-    findings += check_classes(splits)
-    opened = None
-    count = sum(path is not None for found in files for path in found.paths)
-    if count and not settings.skip_images:
-        opened, more = open_pictures(splits, [found.paths for found in files], advance=progress(count))
-        findings += more
-    findings += check_copies(splits, opened)
-    return Checked(splits, sides, grid, ranked(findings), _kinds(opened))
-
-
-def _read(settings: DataCheckSettings) -> tuple[list[Split], list[Finding]]:
-    place = settings.dir_or_json
-    given = [path for path in (settings.images, settings.val_images) if path is not None]
-    for path in given:
-        if not path.is_dir():
-            raise InputError(f"{path}: no such folder of images; correct the path")
-    if place.is_dir():
-        if given or settings.val_annotations is not None:
-            raise InputError(
-                f"{place}: is a folder, whose parts are found; give a JSON with --images or --val_annotations"
-            )
-        sources, folder = find_sources(place), place
-    else:
-        sources, folder = _named(settings), place.parent
-    folders = {"train": settings.images, "val": settings.val_images} if settings.val_annotations else {}
     splits: list[Split] = []
     findings: list[Finding] = []
-    for source in sources:
+    errors: list[InputError] = []
+    for source, images_dir in zip(sources, images_dirs, strict=True):
         try:
-            split, found = read_split(source.path, source.name)
+            split, mistakes = read_split(source.path, source.name)
         except InputError as error:
-            if len(sources) == 1:
-                raise
-            findings.append(Finding("file_unreadable", source.name, 1, 1, "files", [str(error)]))
+            errors.append(error)
+            findings.append(Finding("file_unreadable", source.name, 1, 1, "files", [str(source.path)], str(error)))
             continue
-        chosen = folders.get(source.name) or (settings.images if len(sources) == 1 else None)
-        split.images_dir = chosen or find_images_dir(source, split.images.names, folder)
-        formatted = in_coco_format(split)
-        splits.append(formatted.split)
-        findings += [*found, *formatted.findings]
+        split = replace(split, images_dir=images_dir or find_images_dir(source, split.images.names, folder))
+        split, formats = in_coco_format(split)
+        splits.append(split)
+        findings += [*mistakes, *formats]
     if not splits:
-        raise InputError(f"{place}: none of its annotation files can be read; the first: {findings[0].ids[0]}")
-    return splits, findings
+        raise errors[0]
+    files = find_files(splits)
+    return Loaded(splits, files, [*findings, *(finding for found in files for finding in found.findings)])
 
 
-def _named(settings: DataCheckSettings) -> list[Source]:
-    path, other = settings.dir_or_json, settings.val_annotations
-    if other is not None:
-        return [Source("train", path), Source("val", other)]
-    if settings.val_images is not None:
-        raise InputError("--val_images are those of --val_annotations, which is not given")
-    return name_sources([path], path.parent)
+def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callable[[], None] | None) -> Check:
+    """Look at everything; the images are opened where ``advance``, called after each, is given."""
+    splits, findings = loaded.splits, list(loaded.findings)
+    sides = [grid.sides(split) for split in splits]
+    for split, lengths in zip(splits, sides, strict=True):
+        if not split.labelled:
+            continue
+        findings += check_places(split, grid)
+        findings += check_sizes(split, grid, lengths)
+        findings += check_queries(split, num_queries)
+        findings += check_pairs(split)
+        findings += check_shapes(split, grid)
+        findings += _check_empty(split)
+    findings += check_classes(splits)
+    opened = None
+    if advance is not None:
+        from dino_detector.inspection.pictures import open_pictures  # which needs torch, by the errors it knows
+
+        opened, wrong = open_pictures(splits, [files.paths for files in loaded.files], advance=advance)
+        findings += wrong
+    findings += check_copies(splits, opened)
+    return Check(
+        splits,
+        grid,
+        sides,
+        class_rows(splits, sides),
+        opened.kinds if opened else None,
+        [finding for finding in findings if finding.count],
+    )
 
 
-def _without_boxes(split: Split) -> list[Finding]:
-    counts = np.bincount(split.boxes.image[split.usable], minlength=len(split.images.ids))
-    names = [split.images.label(row) for row in np.flatnonzero(counts == 0).tolist()]
-    return [Finding("images_without_boxes", split.name, len(names), len(counts), "images", names)]
-
-
-def _kinds(opened: Opened | None) -> list[Counter[str]] | None:
-    return None if opened is None else opened.kinds
+def _check_empty(split: Split) -> list[Finding]:
+    """Images without boxes, where they are many."""
+    total = len(split.images.ids)
+    empty = np.setdiff1d(np.arange(total), split.boxes.image)
+    if len(empty) < EMPTY_SHARE * total:
+        return []
+    names = [split.images.label(index) for index in empty.tolist()]
+    return [Finding("images_without_boxes", split.name, len(names), total, "images", names)]

@@ -1,9 +1,11 @@
-"""The same picture twice: within a split, where it weighs double, and in two splits, where it spoils the numbers."""
+"""The same picture more than once: within a split a waste, in two splits a number that can't be trusted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,157 +13,212 @@ from dino_detector.inspection.findings import Finding
 from dino_detector.inspection.fingerprints import fingerprints
 from dino_detector.inspection.layouts import plain_name
 from dino_detector.inspection.lookalikes import similar_pairs
-from dino_detector.inspection.pictures import Opened
 from dino_detector.inspection.split import Split
 
-FEWEST_BOXES = 2
-"""boxes of an image from which equal ones are no chance"""
-PLAIN_NAME = re.compile(r"(img|image|frame|pic|picture|photo|dsc|dscn|p)?[ _-]?\d{1,8}", re.IGNORECASE)
-"""names that cameras and scripts give to any picture"""
-ROBOFLOW = re.compile(r"\.rf\.[0-9a-f]{8,}\.\w+$", re.IGNORECASE)
-"""what Roboflow appends to the name of the picture that a version was made from"""
+if TYPE_CHECKING:
+    from dino_detector.inspection.pictures import Opened
 
-Place = tuple[int, int]
-"""position of a split, and of an image in it"""
+ROBOFLOW = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.|$)")
+"""what Roboflow appends to the name of a picture, different for each copy that it augments"""
+FEWEST_BOXES = 2
+"""boxes of an image from which equal boxes are no chance"""
+DENSE = 0.9
+"""share of the numbers up to the largest that a count from one has at least"""
+WEIGHTS = {("train", "val"): 1.0, ("train", "test"): 0.9}
+OTHER_WEIGHT = 0.6
+
+
+class Place(NamedTuple):
+    """An image: the position of its split, and its position there."""
+
+    split: int
+    index: int
+
+
+class Evidence(NamedTuple):
+    """What two images have in common: the finding it makes between splits, and a key for each image, None for none."""
+
+    kind: str
+    keys: list[dict[int, object]]
 
 
 def check_copies(splits: Sequence[Split], opened: Opened | None) -> list[Finding]:
-    """Duplicates within each split, and leakage of each split into those before it.
+    """Images that appear twice within a split, and in two splits.
 
-    Each image is told once, by the strongest evidence: equal bytes, equal looks, a common source, address, or boxes,
-    and names last. What can be seen in the pictures needs ``opened``.
+    Every image counts once, by the strongest evidence: bytes, looks, address, name, boxes. What was opened is judged by
+    what it shows, and not by its name or its boxes.
     """
-    exact, near = ([], []) if opened is None else _seen(opened)
-    findings = []
-    for number, split in enumerate(splits):
-        findings += _within(split, number, exact, near, guess=opened is None)
-        for earlier in range(number):
-            findings += _between(splits, earlier, number, exact, near, opened)
+    findings: list[Finding] = []
+    looks = _Looks(splits, opened) if opened is not None else None
+    seen = looks.places if looks else set()
+    same_boxes = Evidence("leak_boxes", [_box_keys(split, number, seen) for number, split in enumerate(splits)])
+    names = Evidence("leak_name", _keys(splits, seen, _name))
+    counts = [_count_of(key[0] for key in of_split.values()) for of_split in names.keys]
+    evidence = [Evidence("leak_url", _keys(splits, seen, _address)), names, same_boxes]
+    source = Evidence("leak_source", [_source_keys(split) for split in splits])
+    for number in range(len(splits)):
+        findings += looks.within(number) if looks else []
+        findings.append(_same_boxes_within(splits[number], same_boxes.keys[number]))
+    for one, other in combinations(range(len(splits)), 2):
+        weight = WEIGHTS.get((splits[one].name, splits[other].name), OTHER_WEIGHT)
+        shared = _Shared(splits, one, other, weight)
+        if looks:
+            looks.between(one, other, shared)
+        both_count = counts[one] is not None and counts[one] == counts[other]
+        plain = [Evidence("leak_plain_name", names.keys)] if both_count else []
+        for item in (source, *(item for item in evidence if not (both_count and item is names)), *plain):
+            first_of: dict[object, int] = {}
+            for index, key in item.keys[one].items():
+                first_of.setdefault(key, index)
+            for index, key in item.keys[other].items():
+                if key in first_of:
+                    shared.add(item.kind, index, first_of[key])
+        findings += shared.findings()
     return findings
 
 
-def _seen(opened: Opened) -> tuple[list[tuple[Place, Place]], list[tuple[Place, Place]]]:
-    """Pairs of pictures of equal bytes, and of those that only look the same; the earlier place first."""
-    places = list(zip(opened.split.tolist(), opened.index.tolist(), strict=True))
-    order = np.argsort(opened.content, kind="stable")
-    content = opened.content[order]
-    firsts = order[np.searchsorted(content, content)]
-    exact = [(places[one], places[other]) for one, other in zip(firsts.tolist(), order.tolist(), strict=True)]
-    near = [
-        (places[one], places[other])
-        for one, other in similar_pairs(opened.thumbnails).tolist()
-        if opened.content[one] != opened.content[other]
+class _Shared:
+    """Images of the second of two splits that are in the first too, each by its first evidence."""
+
+    def __init__(self, splits: Sequence[Split], one: int, other: int, weight: float) -> None:
+        self.first, self.second, self.weight = splits[one], splits[other], weight
+        self.found: dict[int, tuple[str, int]] = {}
+
+    def add(self, kind: str, index: int, twin: int) -> None:
+        self.found.setdefault(index, (kind, twin))
+
+    def findings(self) -> Iterable[Finding]:
+        by_kind: dict[str, list[str]] = {}
+        for index, (kind, twin) in sorted(self.found.items()):
+            name, other = self.second.images.label(index), self.first.images.label(twin)
+            by_kind.setdefault(kind, []).append(name if name == other else f"{name} = {other}")
+        where = f"{self.second.name} in {self.first.name}"
+        total = len(self.second.images.ids)
+        for kind, pairs in by_kind.items():
+            yield Finding(kind, where, len(pairs), total, "images", pairs, weight=self.weight)
+
+
+class _Looks:
+    """Which opened pictures have the same bytes or look the same."""
+
+    def __init__(self, splits: Sequence[Split], opened: Opened) -> None:
+        self.splits = splits
+        self.all = [Place(*place) for place in zip(opened.split.tolist(), opened.index.tolist(), strict=True)]
+        self.places = set(self.all)
+        self.groups: dict[int, list[Place]] = {}
+        for place, content in zip(self.all, opened.content.tolist(), strict=True):
+            self.groups.setdefault(content, []).append(place)
+        contents = np.array(list(self.groups), dtype=np.int64)  # each is the position of its first file
+        self.pairs = contents[similar_pairs(opened.thumbnails[contents])].tolist()
+
+    def within(self, number: int) -> list[Finding]:
+        """Copies in one split, each beside the first."""
+        split = self.splits[number]
+        exact, near = {}, {}
+        for places in self.groups.values():
+            mine = [place.index for place in places if place.split == number]
+            names = split.images.names
+            exact |= {index: mine[0] for index in mine[1:] if names[index] != names[mine[0]]}
+        for one, other in self.pairs:
+            mine = [next((p.index for p in self.groups[key] if p.split == number), None) for key in (one, other)]
+            if None not in mine:
+                near.setdefault(max(mine), min(mine))
+        return [
+            Finding(kind, split.name, len(found), len(split.images.ids), "images", _pairs(split, found))
+            for kind, found in (("image_twice", exact), ("image_nearly_twice", near))
+        ]
+
+    def between(self, one: int, other: int, shared: _Shared) -> None:
+        """Tell what the second of two splits has that is in the first."""
+        for places in self.groups.values():
+            self._tell("leak_exact", places, places, one, other, shared)
+        for first, second in self.pairs:
+            self._tell("leak_near", self.groups[first], self.groups[second], one, other, shared)
+            self._tell("leak_near", self.groups[second], self.groups[first], one, other, shared)
+
+    def _tell(self, kind: str, here: list[Place], there: list[Place], one: int, other: int, shared: _Shared) -> None:
+        twins = [place.index for place in here if place.split == one]
+        for place in there:
+            if twins and place.split == other:
+                shared.add(kind, place.index, twins[0])
+
+
+def _keys(splits: Sequence[Split], seen: set[Place], key: Callable[[Split, int], object]) -> list[dict[int, object]]:
+    """The key of every image that was not opened and has one."""
+    return [
+        {
+            index: found
+            for index in range(len(split.images.ids))
+            if (number, index) not in seen and (found := key(split, index)) is not None
+        }
+        for number, split in enumerate(splits)
     ]
-    return _across([pair for pair in exact if pair[0] != pair[1]]), near
 
 
-def _across(pairs: list[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
-    """The pairs, and those of a later split with each earlier one, where copies are in more than two."""
-    groups: dict[Place, list[Place]] = {}
-    for first, other in pairs:
-        groups.setdefault(first, [first]).append(other)
-    found = []
-    for members in groups.values():
-        heads = {place[0]: place for place in reversed(members)}
-        for place in members:
-            found += [(head, place) for number, head in heads.items() if number <= place[0] and head != place]
-    return found
+def _address(split: Split, index: int) -> str | None:
+    return split.images.addresses[index]
 
 
-def _within(
-    split: Split, number: int, exact: list[tuple[Place, Place]], near: list[tuple[Place, Place]], *, guess: bool
-) -> list[Finding]:
-    total = len(split.images.ids)
-    findings = []
-    told: set[int] = set()
-    for kind, pairs in (("image_twice", exact), ("image_nearly_twice", near)):
-        copies = {other: one for (a, one), (b, other) in pairs if a == b == number and other not in told}
-        told |= copies.keys()
-        findings.append(_finding(kind, split.name, split, split, copies, total))
-    if guess:
-        alike: dict[tuple, int] = {}
-        copies = {row: alike[key] for row, key in _box_keys(split).items() if alike.setdefault(key, row) != row}
-        findings.append(_finding("image_boxes_twice", split.name, split, split, copies, total))
-    return findings
+def _name(split: Split, index: int) -> tuple[object, ...] | None:
+    name = split.images.names[index]
+    sizes = [None if np.isnan(side) else side for side in split.images.sizes[index]]
+    return None if name is None else (plain_name(name), *sizes)
 
 
-def _between(
-    splits: Sequence[Split],
-    earlier: int,
-    number: int,
-    exact: list[tuple[Place, Place]],
-    near: list[tuple[Place, Place]],
-    opened: Opened | None,
-) -> list[Finding]:
-    first, other = splits[earlier], splits[number]
-    where = f"{other.name} in {first.name}"
-    ways: list[tuple[str, dict[int, int]]] = [
-        (kind, {row: one for (a, one), (b, row) in pairs if (a, b) == (earlier, number)})
-        for kind, pairs in (("leak_exact", exact), ("leak_near", near))
-    ]
-    ways.append(("leak_source", _same(_sources(first), _sources(other))))
-    ways.append(("leak_url", _same(_addresses(first), _addresses(other))))
-    if opened is None:
-        names = _same(_name_keys(first), _name_keys(other))
-        plain = {row for row in names if PLAIN_NAME.fullmatch(_stem(other, row))}
-        ways.append(("leak_name", {row: one for row, one in names.items() if row not in plain}))
-        ways.append(("leak_boxes", _same(_box_keys(first), _box_keys(other))))
-        ways.append(("leak_plain_name", {row: one for row, one in names.items() if row in plain}))
-    findings, told = [], set()
-    for kind, copies in ways:
-        copies = {row: one for row, one in copies.items() if row not in told}
-        told |= copies.keys()
-        findings.append(_finding(kind, where, first, other, copies, len(other.images.ids)))
-    return findings
+def _count_of(names: Iterable[str]) -> str | None:
+    """What names that merely count have in common, such as ``img_0`` of img_0001.jpg, ...; None for other names.
+
+    Two splits that both count from 0 or 1 have the same names for nothing. Numbers with gaps, or from somewhere, are
+    those of a larger whole.
+    """
+    patterns, numbers = set(), set()
+    for name in names:
+        stem = name.rsplit(".", 1)[0]
+        patterns.add(re.sub("[0-9]+", "0", stem))
+        numbers.add(int(("0" + "".join(re.findall("[0-9]+", stem)[-1:]))[:18]))
+        if len(patterns) > 1:
+            return None
+    if not numbers or min(numbers) > 1 or len(numbers) < DENSE * (max(numbers) - min(numbers) + 1):
+        return None
+    return patterns.pop()
 
 
-def _finding(kind: str, where: str, first: Split, other: Split, copies: dict[int, int], total: int) -> Finding:
-    ids = [f"{other.images.label(row)} = {first.images.label(one)}" for row, one in sorted(copies.items())]
-    return Finding(kind, where, len(ids), total, "images", ids)
+def _source_keys(split: Split) -> dict[int, object]:
+    """The name before Roboflow's suffix, of images that have one."""
+    names = {index: plain_name(name) for index, name in enumerate(split.images.names) if name}
+    stripped = {index: ROBOFLOW.sub("", name) for index, name in names.items() if ROBOFLOW.search(name)}
+    return {} if _count_of(stripped.values()) else dict(stripped)
 
 
-def _same(first: dict[int, object], other: dict[int, object]) -> dict[int, int]:
-    """Images of the second by row, and the first image of the other split that has the same key."""
-    known = {key: row for row, key in reversed(first.items())}
-    return {row: known[key] for row, key in other.items() if key in known}
-
-
-def _sources(split: Split) -> dict[int, object]:
-    return {
-        row: ROBOFLOW.sub("", plain_name(name))
-        for row, name in enumerate(split.images.names)
-        if name and ROBOFLOW.search(name)
-    }
-
-
-def _addresses(split: Split) -> dict[int, object]:
-    return {row: address for row, address in enumerate(split.images.addresses) if address}
-
-
-def _name_keys(split: Split) -> dict[int, object]:
-    """Name without folders, and size, where both are known."""
-    sizes = split.images.sizes.tolist()
-    return {
-        row: (plain_name(name), *sizes[row])
-        for row, name in enumerate(split.images.names)
-        if name and not np.isnan(sizes[row]).any()
-    }
-
-
-def _stem(split: Split, row: int) -> str:
-    return plain_name(split.images.names[row]).rsplit(".", 1)[0]
-
-
-def _box_keys(split: Split) -> dict[int, tuple]:
-    """Size, and fingerprint of all boxes with their classes in any order, of images that have some."""
+def _box_keys(split: Split, number: int, seen: set[Place]) -> dict[int, object]:
+    """A number for each image of several boxes, equal where size, classes and boxes are."""
+    boxes = split.boxes
     rows = np.flatnonzero(split.trained)
-    image = split.boxes.image[rows]
-    corners = np.round(split.boxes.xywh[rows] * 100).astype(np.int64)
-    marks = fingerprints(*corners.T, split.boxes.category[rows])
-    sums = np.zeros(len(split.images.ids), np.uint64)
-    np.add.at(sums, image, marks)
-    counts = np.bincount(image, minlength=len(sums))
-    sizes = split.images.sizes.tolist()
+    if not len(rows):
+        return {}
+    names, position = np.unique(np.array(split.categories.names), return_inverse=True)
+    words = np.array([int.from_bytes(name.encode("utf-8", "replace")[:400], "little") % (2**61 - 1) for name in names])
+    label = words.astype(np.int64)[position][boxes.category[rows]]
+    rounded = (boxes.xywh[rows] * 10).round().astype(np.int64)
+    prints, first = np.unique(fingerprints(boxes.image[rows], label, *rounded.T), return_index=True)
+    del prints
+    alone = fingerprints(label[first], *rounded[first].T)  # without the image
+    image = boxes.image[rows][first]
+    total = np.zeros(len(split.images.ids), np.uint64)
+    np.add.at(total, image, alone)
+    counts = np.bincount(image, minlength=len(total))
+    sizes = np.nan_to_num(split.images.sizes, nan=-1).astype(np.int64)
+    keys = fingerprints(total.view(np.int64), counts, *sizes.T).tolist()
     return {
-        row: (*sizes[row], int(sums[row]), int(counts[row])) for row in np.flatnonzero(counts >= FEWEST_BOXES).tolist()
+        index: keys[index] for index in np.flatnonzero(counts >= FEWEST_BOXES).tolist() if (number, index) not in seen
     }
+
+
+def _same_boxes_within(split: Split, keys: dict[int, object]) -> Finding:
+    first_of: dict[object, int] = {}
+    found = {index: first for index, key in keys.items() if (first := first_of.setdefault(key, index)) != index}
+    return Finding("image_boxes_twice", split.name, len(found), len(split.images.ids), "images", _pairs(split, found))
+
+
+def _pairs(split: Split, found: dict[int, int]) -> list[str]:
+    return [f"{split.images.label(index)} = {split.images.label(first)}" for index, first in sorted(found.items())]

@@ -6,6 +6,8 @@ frequencies: C. Zauner, "Implementation and Benchmarking of Perceptual Image Has
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 THUMBNAIL = 32
@@ -18,6 +20,7 @@ BANDS = np.array_split(np.arange(FREQUENCIES * FREQUENCIES), MOST_BITS + 1)
 LARGEST_BUCKET = 2_000
 NEIGHBOURS = 100
 """in a bucket that is larger, each hash is compared with so many of the following ones in their order"""
+CHUNK = 5_000
 LEAST_CONTRAST = 6.0
 """standard deviation of the grey levels below which a picture is too flat to tell it from another"""
 MEAN_DIFFERENCE = 0.2
@@ -31,12 +34,13 @@ def similar_pairs(thumbnails: np.ndarray) -> np.ndarray:
     Args:
         thumbnails: ``[N, 32, 32]`` uint8, grey.
     """
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    kept = np.flatnonzero(flat.std(axis=1) >= LEAST_CONTRAST)
-    flat = flat[kept]
-    if len(flat) < 2:
+    flat = thumbnails.reshape(len(thumbnails), -1)
+    deviations = np.concatenate([np.zeros(0), *(part.std(axis=1) for part in _chunks(flat))])
+    kept = np.flatnonzero(deviations >= LEAST_CONTRAST)
+    if len(kept) < 2:
         return np.zeros((0, 2), np.int64)
-    bits = perceptual_bits(thumbnails[kept])
+    flat = flat[kept]
+    bits = np.concatenate([perceptual_bits(part) for part in _chunks(flat.reshape(-1, THUMBNAIL, THUMBNAIL))])
     hashes = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
     order = np.argsort(hashes, kind="stable")
     leaders = order[np.r_[True, np.diff(hashes[order]) > 0]]  # the first of equal hashes
@@ -50,7 +54,7 @@ def perceptual_bits(thumbnails: np.ndarray) -> np.ndarray:
     """``[N, 64]`` bool: which of the 8 x 8 lowest frequencies of ``[N, 32, 32]``, the mean aside, exceed the median."""
     angles = np.pi * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
     waves = np.cos(np.arange(1, FREQUENCIES + 1)[:, None] * angles)  # [8, 32]
-    low = waves @ thumbnails.astype(np.float32) @ waves.T
+    low = waves @ thumbnails @ waves.T
     low = low.reshape(len(low), -1)
     return low > np.median(low, axis=1, keepdims=True)
 
@@ -76,14 +80,19 @@ def _close_hashes(bits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 
 def _same_picture(flat: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """``[P]`` bool: thumbnails ``[N, 1024]`` of the pairs that agree everywhere, after brightness and contrast."""
-    same = np.zeros(len(pairs), dtype=bool)
-    for start in range(0, len(pairs), 10_000):
-        part = pairs[start : start + 10_000]
+    same = [np.zeros(0, dtype=bool)]
+    for part in _chunks(pairs):
         one, other = (
             (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
-            for values in (flat[part[:, 0]], flat[part[:, 1]])
+            for values in (flat[part[:, 0]].astype(np.float32), flat[part[:, 1]].astype(np.float32))
         )
         apart = np.abs(one - other)
-        least = np.partition(apart, -11, axis=1)[:, -11]  # 99th percentile of 1024
-        same[start : start + 10_000] = (apart.mean(axis=1) <= MEAN_DIFFERENCE) & (least <= LARGEST_DIFFERENCE)
-    return same
+        far = np.partition(apart, -11, axis=1)[:, -11]  # 99th percentile of 1024
+        same.append((apart.mean(axis=1) <= MEAN_DIFFERENCE) & (far <= LARGEST_DIFFERENCE))
+    return np.concatenate(same)
+
+
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """A few thousand rows at a time, so that what is computed from them stays small."""
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]

@@ -17,10 +17,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from dino_detector.data.images import UNREADABLE
 from dino_detector.inspection.findings import Finding
+from dino_detector.inspection.lookalikes import THUMBNAIL
 from dino_detector.inspection.split import Split
 
-THUMBNAIL = 32
-"""pixels of a side of a thumbnail"""
 MOST_THREADS = 16
 ANIMATED = ("GIF", "PNG", "TIFF", "WEBP")
 """formats whose further frames are pictures of their own; those of a phone's JPEG are previews"""
