@@ -1,50 +1,43 @@
-"""Charts, tables and pictures of metrics and detections: ``python3 analyze_results.py``."""
+"""Report, charts, tables and pictures of metrics and detections: ``python3 analyze_results.py``."""
 
 from __future__ import annotations
 
-import logging
+import glob
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import AnalyzeSettings
-from dino_detector.data.categories import Categories
-from dino_detector.data.picture_files import EXTENSIONS
 from dino_detector.errors import InputError
 
 if TYPE_CHECKING:
-    from dino_detector.analysis.result_files import ImageList
+    from dino_detector.analysis.annotated import Picture
+    from dino_detector.analysis.subject import Subject
 
-log = logging.getLogger(__name__)
-
-EVALUATED = ("val_metrics.json", "val_predictions.json")
-WAYS = {
-    "metrics_file": ((), ()),
-    "predictions_file": (("test_images",), ("test_annotations",)),
-    "run_eval": (("model_path", "val_images", "val_annotations"), ("dino_model",)),
+NEEDED = {
+    "predictions_file": ("test_images",),
+    "run_eval": ("model_path", "val_images", "val_annotations"),
 }
-"""what can be analyzed, and the settings that each needs and may have"""
+"""what each way to analyze needs; the detections of a metrics file need no folder"""
+SERVES = {
+    "test_images": ("predictions_file",),
+    "test_annotations": ("predictions_file",),
+    "val_images": ("run_eval", "metrics_file"),
+    "val_annotations": ("run_eval", "metrics_file"),
+    "model_path": ("run_eval",),
+    "dino_model": ("run_eval",),
+}
+"""what else can be given, and the ways that it is for: without one of them it would be ignored"""
+SAME = (("test_images", "val_images"), ("test_annotations", "val_annotations"))
+"""two names of one thing where the detections of a metrics file are given"""
 FOLDERS = ("test_images", "val_images")
-FILES = ("metrics_file", "predictions_file", "test_annotations", "model_path", "val_annotations")
-
+FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
 
 Written = dict[Path, str]
 """files that are finished, in this order, and what each is"""
-Report = Callable[[], Written]
-"""prints and writes what was read and checked before"""
-
-
-class Picture(NamedTuple):
-    """An image to draw detections on, its (height, width) where a list states it, and the file to write."""
-
-    image_id: int
-    file: Path
-    size: tuple[int, int] | None
-    target: Path
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_results.py") -> int:
@@ -55,20 +48,18 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
             [AnalyzeSettings],
             sys.argv[1:] if argv is None else argv,
             prog=prog,
-            description="Show how good a detector is, by one or more of: the metrics in --metrics_file; the detections "
-            "in --predictions_file on the images in --test_images; --run_eval, which evaluates --model_path on "
-            "--val_images with --val_annotations and shows both. Files go to --output_dir alone.",
-            usage="--metrics_file FILE | --predictions_file FILE --test_images DIR | "
+            description="Show how good a detector is and what it gets wrong: report.html, which opens in any browser "
+            "without a network, PNG charts and pictures, and tables here. Give one of: the metrics in --metrics_file, "
+            "with what they were made of where it is still there, and of two files the first is the baseline; the "
+            "detections in --predictions_file on the images in --test_images; --run_eval, which evaluates --model_path "
+            "on --val_images with --val_annotations first. Files go to --output_dir alone.",
+            usage="--metrics_file [BASELINE] FILE | --predictions_file FILE --test_images DIR | "
             "--run_eval --model_path FILE --val_images DIR --val_annotations FILE",
         )
         settings = AnalyzeSettings(**values)
         _check(settings)
         configure_logging()
-        written = _analyze(settings)
-        print("\nWritten:" if written else "\nThere is nothing to draw")
-        width = max((len(str(path)) for path in written), default=0)
-        for path, meaning in written.items():
-            print(f"{path!s:{width}}  {meaning}")
+        _tell_of(_analyze(settings))
 
     return run_command(command)
 
@@ -76,209 +67,214 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
 def _check(settings: AnalyzeSettings) -> None:
     """Raise `InputError` for all that can be known to be wrong without reading a file."""
     values = vars(settings)
-    for way, (needed, optional) in WAYS.items():
-        for name in (*needed, *optional):
-            if values[name] is not None and not values[way]:
-                raise InputError(f"--{name} is for --{way}, which is not given; see --help")
-            if values[way] and name in needed and values[name] is None:
-                raise InputError(f"--{way} needs --{name}; see --help")
-    if not any(values[way] for way in WAYS):
-        raise InputError(
-            "give what to analyze: --metrics_file FILE, --predictions_file FILE with --test_images DIR, or --run_eval "
-            "with --model_path FILE, --val_images DIR and --val_annotations FILE"
-        )
-    for name, least in (("num_visualizations", 0), ("batch_size", 1)):
+    _check_combination(settings)
+    for name, least in (("num_visualizations", 0), ("gallery_images", 0), ("batch_size", 1)):
         if values[name] < least:
             raise InputError(f"--{name} must be at least {least}, not {values[name]}")
     if not 0 <= settings.confidence_threshold <= 1:
         raise InputError(f"--confidence_threshold must be between 0 and 1, not {settings.confidence_threshold}")
+    for path in settings.metrics_file:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; correct --metrics_file")
     for name in (*FILES, *FOLDERS):
         path = values[name]
         if path is not None and not (path.is_dir() if name in FOLDERS else path.is_file()):
             raise InputError(f"{path}: no such {'folder' if name in FOLDERS else 'file'}; correct --{name}")
+    if any(values[name] and values[name].resolve() == settings.output_dir.resolve() for name in FOLDERS):
+        raise InputError(
+            f"{settings.output_dir}: is where the images are, and they could be overwritten; change --output_dir"
+        )
 
-    output_dir = settings.output_dir
-    if settings.run_eval:
-        _refuse_overwriting((output_dir / name for name in EVALUATED), (values[name] for name in FILES if values[name]))
-        for path, name in zip((settings.metrics_file, settings.predictions_file), EVALUATED, strict=True):
-            if path is not None and path.stem == Path(name).stem:
-                raise InputError(f"{path}: --run_eval writes results of the same name; analyze this file by itself")
-    if any(values[name] and values[name].resolve() == output_dir.resolve() for name in FOLDERS):
-        raise InputError(f"{output_dir}: is where the images are, and they could be overwritten; change --output_dir")
+
+def _check_combination(settings: AnalyzeSettings) -> None:
+    """Raise `InputError` where flags are given that do not go together, or one is missing."""
+    values = vars(settings)
+    for name, ways in SERVES.items():
+        if values[name] is not None and not any(values[way] for way in ways):
+            absent = "which is not given" if len(ways) == 1 else "and neither is given"
+            raise InputError(f"--{name} is for {' or '.join(f'--{way}' for way in ways)}, {absent}; see --help")
+    if not settings.metrics_file and settings.predictions_file is None and not settings.run_eval:
+        raise InputError(
+            "give what to analyze: --metrics_file FILE, --predictions_file FILE with --test_images DIR, or --run_eval "
+            "with --model_path FILE, --val_images DIR and --val_annotations FILE"
+        )
+    for way, needed in NEEDED.items():
+        for name in needed if values[way] and not (way == "predictions_file" and settings.metrics_file) else ():
+            if values[name] is None:
+                raise InputError(f"--{way} needs --{name}; see --help")
+    if settings.run_eval and settings.predictions_file is not None:
+        raise InputError("--run_eval makes detections itself; analyze those of --predictions_file by themselves")
+    for one, other in SAME:
+        if values[one] is not None and values[other] is not None:
+            raise InputError(f"--{one} and --{other} are the same beside --metrics_file; leave one out")
+    most = 1 if settings.run_eval else 2
+    if len(settings.metrics_file) > most:
+        files = "one file beside --run_eval, the baseline" if most == 1 else "the baseline and the file to report"
+        raise InputError(f"--metrics_file takes {files}, not {len(settings.metrics_file)} files")
+    if len({path.resolve() for path in settings.metrics_file}) < len(settings.metrics_file):
+        raise InputError(f"{settings.metrics_file[0]}: is given twice; compare it with another file")
+
+
+def _tell_of(written: Written) -> None:
+    """List the files, the report first, and say how to open it."""
+    print("\nWritten:" if written else "\nThere is nothing to draw")
+    width = max((len(str(path)) for path in written), default=0)
+    for path, meaning in written.items():
+        print(f"{path!s:{width}}  {meaning}")
+    for report in (path for path in written if path.suffix == ".html"):
+        print(f"\nOpen the report in a browser: {report.resolve().as_uri()}")
 
 
 def _analyze(settings: AnalyzeSettings) -> Written:
-    """Read and check everything, then evaluate, then write."""
-    from dino_detector.analysis.result_files import find_image_list, read_image_list
-    from dino_detector.training.output_dir import make_output_dir
+    """Read and check everything, or evaluate, then print and write."""
+    from dino_detector.analysis.outputs import names_of
+    from dino_detector.analysis.subject import report_payload
 
-    reports: list[Report] = []
-    if settings.metrics_file is not None:
-        reports.append(_metrics_report(settings.metrics_file, settings))
-    if settings.predictions_file is not None:
-        listed = settings.test_annotations
-        images = read_image_list(listed) if listed else find_image_list(settings.predictions_file, settings.test_images)
-        reports.append(_results_report(settings.predictions_file, settings.test_images, images, settings))
-    images = read_image_list(settings.val_annotations) if settings.run_eval else None
-    make_output_dir(settings.output_dir)
-    written = _evaluate(settings) if settings.run_eval else {}
-    if written:
-        numbers, results = written
-        reports.append(_metrics_report(numbers, settings))
-        reports.append(_results_report(results, settings.val_images, images, settings))
-    for report in reports:
-        written |= report()
-    return written
+    subject = _evaluate(settings) if settings.run_eval else _read_subject(settings)
+    payload = None
+    if subject.evaluated is not None:
+        given = any(vars(settings)[name] for name in ("predictions_file", "val_annotations"))
+        payload = report_payload(subject, gallery_images=settings.gallery_images, data_given=given)
+    pictures = _choose_pictures(subject, settings)
+    if not settings.run_eval:
+        _make_room(settings, names_of(subject.source, subject.found and subject.found.source))
+    written: Written = {}
+    if payload is not None:
+        written |= _write_report(payload, settings)
+        written |= _evaluation_files(settings) if settings.run_eval else {}
+        written |= _show_metrics(subject, payload, settings)
+    return written | _show_results(subject, pictures, settings)
 
 
-def _evaluate(settings: AnalyzeSettings) -> Written:
-    """Write the metrics and the detections of the checkpoint, in this order."""
+def _read_subject(settings: AnalyzeSettings) -> Subject:
+    """What --metrics_file and --predictions_file name."""
+    from dino_detector.analysis.runs import Places
+    from dino_detector.analysis.subject import read_metrics_subject, read_results_subject
+
+    folder = settings.test_images or settings.val_images
+    listed = settings.test_annotations or settings.val_annotations
+    if settings.metrics_file:
+        return read_metrics_subject(settings.metrics_file, Places(settings.predictions_file, folder, listed))
+    return read_results_subject(settings.predictions_file, folder, listed)
+
+
+def _evaluate(settings: AnalyzeSettings) -> Subject:
+    """The evaluation of the checkpoint, whose metrics and detections are written, in this order."""
+    from dino_detector.analysis.outputs import names_of
+    from dino_detector.analysis.payload import Run
+    from dino_detector.analysis.result_files import images_of
+    from dino_detector.analysis.runs import Evaluated, Places, read_evaluation
+    from dino_detector.analysis.subject import Found, Subject
     from dino_detector.config import Config
     from dino_detector.training.evaluation import evaluate
-    from dino_detector.validate import write_results
+    from dino_detector.training.output_dir import make_output_dir
+    from dino_detector.validate import EvaluationFiles
 
+    folder, listed, output_dir = settings.val_images, settings.val_annotations, settings.output_dir
+    places = Places(None, folder, listed)
+    baseline = read_evaluation(settings.metrics_file[0], places) if settings.metrics_file else None
+    files = EvaluationFiles.of(output_dir, "", images=folder, annotations=listed)
+    written = [files.metrics.name, files.predictions.name, *names_of(files.metrics, files.predictions)]
+    _refuse_moving(settings, written)
+    make_output_dir(output_dir)
     names = ("val_images", "val_annotations", "device", "batch_size", "output_dir")
     config = Config.from_flat({name: vars(settings)[name] for name in names} | {"checkpoint": settings.model_path})
     evaluation = evaluate(config, dino_model=settings.dino_model)
-    numbers, results = (settings.output_dir / name for name in EVALUATED)
-    evaluation.metrics.write(numbers, checkpoint=str(settings.model_path))
-    write_results(results, evaluation.results)
+    _make_room(settings, written)
+    files.write(evaluation.metrics, evaluation.results, checkpoint=str(settings.model_path))
+    truth = evaluation.sources.val.annotations
+    run = Run(str(files.metrics), evaluation.metrics, evaluation.results, truth)
+    return Subject(
+        files.metrics,
+        Evaluated(run, files.predictions, folder, f"{settings.model_path} on {listed}", ()),
+        baseline,
+        Found(files.predictions, evaluation.results, images_of(truth), folder),
+    )
+
+
+def _evaluation_files(settings: AnalyzeSettings) -> Written:
+    """What `_evaluate` has written."""
+    numbers, results = (settings.output_dir / f"val_{kind}.json" for kind in ("metrics", "predictions"))
     return {numbers: f"metrics of {settings.model_path}", results: f"detections of {settings.model_path}"}
 
 
-def _metrics_report(source: Path, settings: AnalyzeSettings) -> Report:
-    from dino_detector.validate import CocoMetrics
+def _write_report(payload: dict[str, Any], settings: AnalyzeSettings) -> Written:
+    from dino_detector.analysis.outputs import REPORT
+    from dino_detector.analysis.report import write_report
 
-    metrics = CocoMetrics.read(source)
-
-    def report() -> Written:
-        from dino_detector.analysis.charts import class_chart, metrics_chart
-        from dino_detector.analysis.tables import metrics_table
-
-        print(f"\n{source}\n\n{metrics_table(metrics)}")
-        charts = [(metrics_chart(metrics), "coco", "the twelve COCO numbers")]
-        if metrics.per_class:
-            charts.append((class_chart(metrics), "ap_per_class", "AP of each class"))
-        return _save(charts, settings.output_dir, source)
-
-    return report
+    path = settings.output_dir / REPORT
+    write_report(payload, path)
+    return {path: f"the report, {path.stat().st_size / 1e6:.1f} MB"}
 
 
-def _results_report(source: Path, folder: Path, images: ImageList, settings: AnalyzeSettings) -> Report:
-    from dino_detector.analysis.result_files import read_results
+def _show_metrics(subject: Subject, payload: dict[str, Any], settings: AnalyzeSettings) -> Written:
+    """Print the tables and write the charts of an evaluation."""
+    from dino_detector.analysis.outputs import save_metrics_charts
+    from dino_detector.analysis.tables import comparison_table, metrics_table
 
-    threshold = settings.confidence_threshold
-    results = read_results(source)
-    shown = [row for row in results if row["score"] >= threshold]
-    pictures = _choose(source, shown, folder, images, settings) if shown and settings.num_visualizations else []
-    names = {row["category_id"]: f"class {row['category_id']}" for row in results}
-    names |= dict(zip(images.classes.ids, images.classes.names, strict=True))
-    classes = Categories(tuple(sorted(names)), tuple(names[number] for number in sorted(names)))
-
-    def report() -> Written:
-        from dino_detector.analysis.charts import count_chart, score_chart
-
-        print(f"\n{source}: {_extent(results)}; with a score of at least {threshold:g}: {_extent(shown)}")
-        charts = []
-        if results:
-            scores = [row["score"] for row in results]
-            charts.append((score_chart(scores, threshold=threshold), "scores", "how many detections have which score"))
-        if shown:
-            counts = Counter(row["category_id"] for row in shown)
-            named = [(name, counts[number]) for number, name in zip(classes.ids, classes.names, strict=True)]
-            meaning = f"detections of each class with a score of at least {threshold:g}"
-            charts.append((count_chart(named, threshold=threshold), "class_counts", meaning))
-        return _save(charts, settings.output_dir, source) | _draw(pictures, shown, classes)
-
-    return report
+    metrics = subject.evaluated.run.metrics
+    print(f"\n{subject.source}\n\n{metrics_table(metrics)}")
+    if payload["comparison"] is not None:
+        print(f"\n{subject.source} compared with the baseline {subject.baseline.run.name}\n")
+        print(comparison_table(payload["comparison"]))
+    return save_metrics_charts(metrics, payload, settings.output_dir, subject.source)
 
 
-def _save(charts: Sequence[tuple[Any, str, str]], output_dir: Path, source: Path) -> Written:
-    """Write figures, each with the end of its name and what it shows."""
-    from dino_detector.analysis.charts import save_chart
+def _choose_pictures(subject: Subject, settings: AnalyzeSettings) -> list[Picture]:
+    """Images to draw detections on; none where no detection is to be drawn and no ground truth is known."""
+    from dino_detector.analysis.annotated import choose_pictures
+    from dino_detector.analysis.outputs import PICTURES
 
-    written = {output_dir / f"{source.stem}_{name}.png": meaning for _, name, meaning in charts}
-    for path, (figure, _, _) in zip(written, charts, strict=True):
-        save_chart(figure, path)
-    return written
-
-
-def _choose(
-    source: Path, shown: list[dict[str, Any]], folder: Path, images: ImageList, settings: AnalyzeSettings
-) -> list[Picture]:
-    """Images to draw ``shown`` on; raises `InputError` where none is found or one would be overwritten.
-
-    The file of an image is the one that its rows name; else the one in the list; else the one whose name is its id.
-    """
-    from dino_detector.analysis.result_files import file_inside
-
-    names = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
-    numbered = {
-        int(file.stem): file.name
-        for file in sorted(folder.iterdir(), reverse=True)
-        if file.suffix.lower() in EXTENSIONS and file.stem.isascii() and file.stem.isdecimal()
-    }
-    pictures, missing = [], []
-    for image_id in sorted({row["image_id"] for row in shown}):
-        listed, size = images.files.get(image_id, (None, None))
-        name = names.get(image_id) or listed or numbered.get(image_id)
-        file = None if name is None else file_inside(folder, name)
-        if file is None:
-            missing.append(f"image {image_id}" + (f" ({name!r})" if name else ""))
-            continue
-        target = settings.output_dir / f"{source.stem}_pictures" / file.relative_to(folder)
-        if file.suffix.lower() not in EXTENSIONS:
-            target = target.with_name(f"{target.name}.png")
-        pictures.append(Picture(image_id, file, size if name == listed else None, target))
-    if missing:
-        absent = f"{folder}: {missing[0]} of {source} is not there"
-        if not pictures:
-            remedy = "correct the folder, or give a COCO file with the names of the files with --test_annotations"
-            raise InputError(f"{absent}, nor any other of {_counted(len(missing), 'image')}; {remedy}")
-        log.warning("%s (%d of %d images are missing)", absent, len(missing), len(missing) + len(pictures))
-    count = min(settings.num_visualizations, len(pictures))
-    chosen = [pictures[number * len(pictures) // count] for number in range(count)]
-    _refuse_overwriting((picture.target for picture in chosen), (picture.file for picture in pictures))
-    return chosen
+    found = subject.found
+    if found is None or found.folder is None or not settings.num_visualizations:
+        return []
+    shown = found.above(settings.confidence_threshold)
+    if not shown and subject.truth is None:
+        return []
+    return choose_pictures(
+        shown,
+        found.images,
+        found.folder,
+        count=settings.num_visualizations,
+        target=settings.output_dir / f"{found.source.stem}_{PICTURES}",
+        source=found.source,
+        truth=subject.truth,
+    )
 
 
-def _draw(pictures: Sequence[Picture], shown: list[dict[str, Any]], classes: Categories) -> Written:
-    """Write a picture with its boxes for each image; one that can't be read is named in a warning."""
-    import torch
+def _show_results(subject: Subject, pictures: list[Picture], settings: AnalyzeSettings) -> Written:
+    """Print how many detections there are, and write their charts and pictures."""
+    from dino_detector.analysis.annotated import draw_pictures
+    from dino_detector.analysis.outputs import save_results_charts
 
-    from dino_detector.analysis.pictures import draw_detections
-    from dino_detector.data.images import read_image
-    from dino_detector.detections import supervision_detections
-    from dino_detector.training.output_dir import make_output_dir
-
-    written = {}
-    for picture in pictures:
-        try:
-            image = read_image(picture.file, expected_size=picture.size)  # [3, H, W]
-        except InputError as error:
-            log.warning("%s", error)
-            continue
-        rows = [row for row in shown if row["image_id"] == picture.image_id]
-        boxes_xywh = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32)  # [N, 4]
-        detections = supervision_detections(
-            torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
-            torch.tensor([classes.label(row["category_id"]) for row in rows]),
-            classes,
-            scores=torch.tensor([row["score"] for row in rows]),
-        )
-        drawn = draw_detections(image, detections, categories=classes, scores=True)
-        make_output_dir(picture.target.parent)
-        drawn.save(picture.target)
-        written[picture.target] = f"image {picture.image_id}, {_counted(len(rows), 'detection')}"
-    return written
+    found = subject.found
+    if found is None:
+        return {}
+    threshold, classes = settings.confidence_threshold, found.classes
+    shown = found.above(threshold)
+    print(f"\n{found.source}: {_extent(found.results)}; with a score of at least {threshold:g}: {_extent(shown)}")
+    if subject.evaluated is None:
+        print("No report: it takes ground truth to tell good detections from bad; --test_annotations gives it")
+    charts = save_results_charts(found.results, classes, settings.output_dir, found.source, threshold=threshold)
+    return charts | draw_pictures(pictures, shown, classes, threshold=threshold, truth=subject.truth)
 
 
-def _refuse_overwriting(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
-    known = {path.resolve() for path in inputs}
-    for target in targets:
-        if target.resolve() in known:
-            raise InputError(f"{target}: is an input, or stands for two images, and would be overwritten; rename one")
-        known.add(target.resolve())
+def _make_room(settings: AnalyzeSettings, names: Sequence[str]) -> None:
+    """Make the output folder, and move aside what an earlier call left there by these names."""
+    from dino_detector.training.output_dir import make_output_dir, make_room
+
+    _refuse_moving(settings, names)
+    make_output_dir(settings.output_dir)
+    make_room(settings.output_dir, [glob.escape(name) for name in names])
+
+
+def _refuse_moving(settings: AnalyzeSettings, names: Iterable[str]) -> None:
+    """Raise `InputError` where an input is, or lies in, what would be moved aside and written anew."""
+    values = vars(settings)
+    given = [*settings.metrics_file, *(values[name] for name in (*FILES, *FOLDERS) if values[name] is not None)]
+    for target in (settings.output_dir / name for name in names):
+        if any(path.resolve().is_relative_to(target.resolve()) for path in given):
+            raise InputError(f"{target}: is an input, and would be overwritten; change --output_dir")
 
 
 def _extent(rows: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 import typing
 from collections import deque
@@ -171,12 +172,13 @@ def _describe(action: argparse.Action, hint: Any, shown: Mapping[str, str] | Non
         return
     alternatives = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
     (kind,) = (typing.get_origin(kind) or kind for kind in alternatives if kind is not NoneType)
-    action.metavar = METAVARS.get(kind, action.metavar) if action.option_strings else action.dest.upper()
+    metavar = "PATH ..." if hint == list[Path] else METAVARS.get(kind, action.metavar)
+    action.metavar = metavar if action.option_strings else action.dest.upper()
     action.option_strings = action.option_strings[:1]  # without --name+, which appends to a list
     text, default = action.help, action.default
     if action.required:
         text += " (required)" if action.option_strings else ""
-    elif default not in (None, {}) or kind in (int, float):
+    elif default not in (None, {}, []) or kind in (int, float):
         text += f" (default: {_text(default)})"
     if shown is not None:
         text = (shown[action.dest] or text) if action.dest in shown else None
@@ -193,8 +195,13 @@ def _text(value: Any) -> str:
 
 
 def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Files after ``--config``, and the other flags as ``--name=value``: ``--name`` for true, ``2,1`` for ``[2,1]``."""
+    """Files after ``--config``, and the other flags as ``--name=value``; a flag of true or false may stand alone.
+
+    A list is ``[2,1]``, ``2,1`` or ``2 1``. Files add up where their flag is repeated, as for ``--config``; of any
+    other flag the last one counts.
+    """
     files, flags = [], []
+    listed: dict[str, list[str]] = {}
     tokens = deque(argv)
     while tokens:
         token = tokens.popleft()
@@ -203,19 +210,39 @@ def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], li
             flags.append(token)
             continue
         hint = hints[flag[2:]]
-        if not equals and tokens and not tokens[0].startswith("--"):
-            value = tokens.popleft()
-        elif not equals and hint is bool:
-            value = "true"
-        if not value:
+        is_list = typing.get_origin(hint) is list
+        words = [value] if equals else []
+        while tokens and not tokens[0].startswith("--") and (is_list or not words):
+            words.append(tokens.popleft())
+        if not words and hint is bool:
+            words = ["true"]
+        if not words or not all(words):
             raise InputError(f"{flag} needs a value; see --help")
-        if typing.get_origin(hint) is list and not value.startswith("["):
-            value = f"[{value}]"
-        if flag == "--config":
-            files.append(value)
+        if hint == list[Path]:
+            listed[flag] = [*listed.get(flag, ()), *_paths(words)]
+        elif flag == "--config":
+            files += words
         else:
-            flags.append(f"{flag}={value}")
-    return files, flags
+            flags.append(f"{flag}={_list_text(words) if is_list else words[0]}")
+    return files, [*flags, *(f"{flag}={json.dumps(paths)}" for flag, paths in listed.items())]
+
+
+def _list_text(words: Sequence[str]) -> str:
+    """The words of a list as YAML; ``[2, 1]`` may come in two words, without quotes around it."""
+    if words[0].startswith("["):
+        return " ".join(words)
+    return f"[{','.join(word.strip(',') for word in words)}]"
+
+
+def _paths(words: Sequence[str]) -> list[str]:
+    """Paths, with commas between them or not; one that has a comma itself is given as ``["a,b"]``."""
+    if not words[0].startswith("["):
+        return [path for word in words for path in word.split(",") if path]
+    try:
+        paths = yaml.safe_load(" ".join(words))
+    except yaml.YAMLError:
+        return list(words)  # a name that begins with a bracket
+    return [str(path) for path in paths] if isinstance(paths, list) else list(words)
 
 
 @contextmanager

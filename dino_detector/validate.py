@@ -244,7 +244,7 @@ class EvaluationFiles(NamedTuple):
         """The files that a metrics file names, be they there or not; None for a file that names none."""
         content = read_json(path)
         values = [content.get(name) for name in ("predictions", "val_images", "val_annotations")]
-        if not all(isinstance(value, str) for value in values):
+        if not all(isinstance(value, str) and value for value in values):
             return None
         predictions, images, annotations = values
         return cls(path, path.with_name(Path(predictions).name), Path(images), Path(annotations))

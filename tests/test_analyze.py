@@ -25,6 +25,7 @@ METRICS = CocoMetrics(
     num_images=50,
     num_detections=1234,
 )
+PREDICTIONS = ["--predictions_file", "empty.json", "--test_images", "images"]
 EVAL = ["--run_eval", "--model_path", "m.pth", "--val_images", "images", "--val_annotations", "val.json"]
 
 
@@ -108,6 +109,30 @@ def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
             "--confidence_threshold must be between 0 and 1, not 1.5",
         ),
         (["--metrics_file", "metrics.json", "--batch_size", "0"], "--batch_size must be at least 1, not 0"),
+        (["--metrics_file", "metrics.json", "--gallery_images", "-1"], "--gallery_images must be at least 0, not -1"),
+        (
+            ["--val_images", "images"],
+            "--val_images is for --run_eval or --metrics_file, and neither is given; see --help",
+        ),
+        (
+            ["--metrics_file", "metrics.json", "--test_images", "images"],
+            "--test_images is for --predictions_file, which is not given; see --help",
+        ),
+        (
+            [*PREDICTIONS, "--metrics_file", "metrics.json", "--val_images", "images"],
+            "--test_images and --val_images are the same beside --metrics_file; leave one out",
+        ),
+        ([*EVAL, *PREDICTIONS], "--run_eval makes detections itself; analyze those of --predictions_file by themselve"),
+        (
+            ["--metrics_file", "a.json", "b.json", "c.json"],
+            "--metrics_file takes the baseline and the file to report, not 3 files",
+        ),
+        (
+            [*EVAL, "--metrics_file", "a.json,b.json"],
+            "--metrics_file takes one file beside --run_eval, the baseline, not 2 files",
+        ),
+        (["--metrics_file", "metrics.json", "./metrics.json"], "metrics.json: is given twice; compare it with another"),
+        (["--metrics_file", "metrics.json", "none.json"], "none.json: no such file; correct --metrics_file"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -134,29 +159,32 @@ def test_help_and_mistakes_import_nothing_heavy() -> None:
 def test_the_script_is_the_command() -> None:
     script = [sys.executable, str(ROOT / "analyze_results.py")]
     helped = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True)
-    assert helped.stdout.startswith("usage: python3 analyze_results.py --metrics_file FILE")
+    assert helped.stdout.startswith("usage: python3 analyze_results.py --metrics_file [BASELINE] FILE")
     assert "evenly spaced over the sorted" in helped.stdout
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: give what to analyze: ")
 
 
-def test_metrics_become_a_table_and_two_charts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_become_a_table_charts_and_a_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(folder.iterdir())
     assert main(["--metrics_file", "metrics.json"]) == 0
-    assert written() == {"metrics_coco.png", "metrics_ap_per_class.png"}
+    assert written() == {"report.html", "metrics_coco.png", "metrics_ap_per_class.png"}
     assert set(folder.iterdir()) - before == {folder / "outputs"}
-    for name in written():
+    for name in written() - {"report.html"}:
         with Image.open(folder / "outputs" / "analysis" / name) as picture:
             assert picture.format == "PNG"
             assert picture.width > 900
     lines = capsys.readouterr().out.splitlines()
     assert ["precision", "0.422", "0.700", "0.450", "-", "0.300", "0.000"] in [line.split() for line in lines]
     assert ["Жук", "-", "-", "0"] in [line.split() for line in lines]
-    assert lines[-3:] == [
-        "Written:",
+    assert lines[-6] == "Written:"
+    assert lines[-5].startswith("outputs/analysis/report.html               the report, 0.")
+    assert lines[-4:] == [
         "outputs/analysis/metrics_coco.png          the twelve COCO numbers",
         "outputs/analysis/metrics_ap_per_class.png  AP of each class",
+        "",
+        f"Open the report in a browser: {folder.as_uri()}/outputs/analysis/report.html",
     ]
 
 
@@ -221,11 +249,11 @@ def test_boxes_are_drawn_where_they_are() -> None:
     assert analyze([row(1, 0.9, 9)], "--test_annotations", "list.json") == 0
     with Image.open("outputs/analysis/found_pictures/000001.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    assert pixels.shape == (48, 64, 3)
+    assert pixels.shape == (480, 640, 3)  # ten times as large, so that the label does not cover the box
     # The box of 30 x 15 pixels at (10, 20), in the colour of the second class; the label is above it.
     for x, y in ((10, 30), (40, 30), (30, 35)):
-        assert tuple(pixels[y, x]) == class_color(1)
-    assert tuple(pixels[28, 25]) == tuple(pixels[40, 50]) == GREY
+        assert tuple(pixels[10 * y, 10 * x]) == class_color(1)
+    assert tuple(pixels[280, 250]) == tuple(pixels[400, 500]) == GREY
 
 
 def names_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -256,7 +284,7 @@ def test_names_come_from_the_list_beside_the_detections_and_else_from_the_id(mon
 
 def test_a_given_list_wins_over_one_that_lies_there() -> None:
     write("testdev_image_info.json", image_list({1: "000002.png"}))
-    write("mine.json", image_list({1: "000003.png"}, annotations=[{"any": "thing"}]))
+    write("mine.json", image_list({1: "000003.png"}, annotations=[]))
     assert analyze([row(1, 0.9)], "--test_annotations", "mine.json") == 0
     assert drawn() == ["000003.png"]
 
@@ -449,8 +477,9 @@ def test_an_evaluation_is_written_and_analyzed(
     before = set(folder.iterdir())
     assert checkpoint("--confidence_threshold", "0") == 0
     assert set(folder.iterdir()) - before == {folder / "outputs"}
+    charts = ("coco", "ap_per_class", "curves", "mistakes", "confusion", "calibration")
     assert written() == {
-        *("val_metrics.json", "val_metrics_coco.png", "val_metrics_ap_per_class.png"),
+        *("report.html", "val_metrics.json", *(f"val_metrics_{kind}.png" for kind in charts)),
         *("val_predictions.json", "val_predictions_scores.png", "val_predictions_class_counts.png"),
         *("val_predictions_pictures/000001.png", "val_predictions_pictures/000002.png"),
     }
@@ -467,24 +496,31 @@ def test_an_evaluation_is_written_and_analyzed(
         assert f"outputs/analysis/{name}" in out.split("Written:")[1]
 
 
-def test_the_ways_can_be_combined(checkpoint: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    write("found.json", [row(3, 0.9)])
-    assert checkpoint(
-        *("--metrics_file", "metrics.json", "--predictions_file", "found.json", "--test_images", "images"),
-        *("--num_visualizations", "1"),
-    ) == 0  # fmt: skip
-    assert {"metrics_coco.png", "found_pictures/000003.png", "val_metrics_coco.png"} <= written()
+def test_pictures_of_an_evaluation_show_ground_truth_on_the_left(checkpoint: Callable[..., int]) -> None:
+    assert checkpoint("--confidence_threshold", "1") == 0  # no detection is drawn
+    assert drawn() == ["000001.png"]  # the only image with ground truth
+    with Image.open("outputs/analysis/val_predictions_pictures/000001.png") as picture:
+        assert picture.width > 2 * 640
+        pixels = np.asarray(picture.convert("RGB"))
+    red = (pixels == class_color(0)).all(axis=2).any(axis=0).nonzero()[0]
+    assert red.max() < 640 + 40 < picture.width / 2 + 40
+    assert red.max() - red.min() >= 300  # the box of 30 of 64 pixels, ten times as large
 
 
-def test_an_evaluation_does_not_overwrite_what_it_reads_or_is_mixed_up_with(
+def test_a_metrics_file_beside_an_evaluation_is_its_baseline(
+    checkpoint: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert checkpoint("--metrics_file", "metrics.json") == 0
+    assert "outputs/analysis/val_metrics.json compared with the baseline metrics.json\n" in capsys.readouterr().out
+    assert "metrics_coco.png" not in written()
+
+
+def test_an_evaluation_does_not_overwrite_what_it_reads(
     checkpoint: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     METRICS.write(folder / "val_metrics.json")
-    assert "would be overwritten" in error_of(
-        checkpoint("--metrics_file", "val_metrics.json", "--output_dir", "."), capsys
-    )
-    message = error_of(checkpoint("--metrics_file", "val_metrics.json"), capsys)
-    assert message == "val_metrics.json: --run_eval writes results of the same name; analyze this file by itself"
+    message = error_of(checkpoint("--metrics_file", "val_metrics.json", "--output_dir", "."), capsys)
+    assert message == "val_metrics.json: is an input, and would be overwritten; change --output_dir"
     assert CocoMetrics.read(folder / "val_metrics.json") == METRICS
 
 

@@ -355,3 +355,68 @@ def test_usage_shows_what_must_be_given(capsys: pytest.CaptureFixture[str]) -> N
     assert text.startswith(f"usage: {USAGE}\n")
     assert "100 % of them (default: 2)" in text
     assert "how much (required)" in text
+
+
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """What stands where."""
+
+    books: list[Path] = dataclasses.field(default_factory=list)
+    """the books"""
+    widths: list[float] = dataclasses.field(default_factory=lambda: [1.0])
+    """in metres"""
+    open: bool = False
+    """without a door"""
+
+
+def shelve(*argv: str) -> dict[str, object]:
+    return parse_settings([Shelf], argv, prog="shelve", description="Shelve.").values
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--books", "a.txt", "b.txt"],
+        ["--books", "a.txt,b.txt"],
+        ["--books=a.txt", "b.txt"],
+        ["--books", "a.txt,", "b.txt"],
+        ["--books", "[a.txt, b.txt]"],
+        ["--books", "[a.txt,", "b.txt]"],
+        ["--books", "a.txt", "--books", "b.txt"],
+        ["--books", "a.txt", "--open", "--books=b.txt"],
+    ],
+)
+def test_files_are_listed_in_any_way_and_add_up(argv: list[str]) -> None:
+    assert shelve(*argv)["books"] == [Path("a.txt"), Path("b.txt")]
+
+
+@pytest.mark.parametrize("name", ["#1.txt", "a: b.txt", "{x}.txt", "null", "12", 'it\'s "one".txt', "[old.txt", "-"])
+def test_a_file_may_have_any_name(name: str) -> None:
+    assert shelve("--books", name, "b.txt")["books"] == [Path(name), Path("b.txt")]
+
+
+def test_a_file_with_a_comma_is_given_in_brackets() -> None:
+    assert shelve("--books", '["a,b.txt"]')["books"] == [Path("a,b.txt")]
+
+
+@pytest.mark.parametrize("argv", [["4", "2", "-1"], ["4,2,-1"], ["[4,2,-1]"], ["[4,", "2,", "-1]"], ["4,", "2,", "-1"]])
+def test_numbers_are_listed_in_any_way_and_the_last_list_counts(argv: list[str]) -> None:
+    assert shelve("--widths", "7", "--widths", *argv, "--open") == {
+        "books": [],
+        "widths": [4.0, 2.0, -1.0],
+        "open": True,
+    }
+
+
+def test_only_a_list_takes_more_than_one_value() -> None:
+    with pytest.raises(InputError, match="unexpected 'true'; settings are given as --name value"):
+        shelve("--open", "true", "true")
+
+
+def test_the_help_of_a_list_of_files_has_no_default_and_shows_that_there_may_be_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        shelve("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--books PATH ... the books --widths A,B,... in metres (default: 1)" in text

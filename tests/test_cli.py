@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 PREDICT = "dino-detector predict IMAGE_OR_FOLDER --checkpoint PATH [--SETTING VALUE ...]"
 MISTAKES = [
-    ([], "give a command: train, evaluate, predict, analyze, download, demo; see dino-detector --help"),
+    ([], "give a command: data, train, evaluate, predict, analyze, download, demo; see dino-detector --help"),
     (["trian"], "unknown command trian; did you mean train?"),
     (["--hlp"], "unknown flag --hlp; did you mean --help?"),
     (["train", "--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
@@ -191,7 +192,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def evaluate(config: Any, *, dino_model: str | None) -> evaluations.Evaluation:
         calls["evaluate"] = config, dino_model
-        return evaluations.Evaluation(config, Sources(None, None, None, ()), Numbers(), RESULTS, [], ())
+        val = SimpleNamespace(folder=Path("images"), annotations=SimpleNamespace(path=Path("val.json")))
+        return evaluations.Evaluation(config, Sources(None, val, None, ()), Numbers(), RESULTS, [], ())
 
     monkeypatch.setattr(runs, "fit", fit)
     monkeypatch.setattr(evaluations, "evaluate", evaluate)
@@ -219,7 +221,8 @@ def test_evaluation_uses_the_base_of_the_checkpoint_unless_one_is_given(
     assert cli.main([*command, *needed]) == 0
     config, dino_model = seen["evaluate"]
     assert (config.training.checkpoint, dino_model) == (Path("x.pth"), None)
-    assert seen["written"] == (numbers, {"checkpoint": "x.pth"})
+    data = {"val_images": str(Path("images").resolve()), "val_annotations": str(Path("val.json").resolve())}
+    assert seen["written"] == (numbers, {"checkpoint": "x.pth", "predictions": "val_predictions.json"} | data)
     assert json.loads(predictions.read_text()) == RESULTS
     assert capsys.readouterr().out == f"TABLE\n\nThe numbers are in {numbers}, the detections in {predictions}\n"
     assert cli.main([*command, *needed, "--dino_model", "base"]) == 0

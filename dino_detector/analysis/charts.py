@@ -61,7 +61,7 @@ def metrics_chart(metrics: CocoMetrics) -> Figure:
         for name, meaning in meanings.items()
     ]
     images, detections = f"{metrics.num_images:,} images", f"{metrics.num_detections:,} detections"
-    figure, axes = _bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
+    figure, axes = bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
     axes.axhline(len(PRECISION) - 0.5, color=GREY, linewidth=0.8)
     axes.set_xlim(0, 1)
     return figure
@@ -82,7 +82,7 @@ def class_chart(metrics: CocoMetrics) -> Figure:
         title += f": the {half} best and the {half} worst"
     if len(shown) < len(metrics.per_class):
         title += f" of {len(metrics.per_class):,} classes, {len(unscored):,} of them without ground truth"
-    figure, axes = _bar_chart([_class_bar(row) for row in shown], title=title)
+    figure, axes = bar_chart([_class_bar(row) for row in shown], title=title)
     if len(scored) > MOST_BARS:
         axes.axhline(half - 0.5, color=GREY, linewidth=0.8)
     dots = [(row.AP50, position) for position, row in enumerate(shown) if row.AP50 != -1]
@@ -120,7 +120,7 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
     axes.set_title(
         f"{_counted(len(scores), 'detection', 'detections')}, {above:,} with a score of at least {threshold:g} (line)"
     )
-    _without_frame(axes)
+    without_frame(axes)
     return figure
 
 
@@ -136,8 +136,8 @@ def count_chart(counts: Sequence[tuple[str, int]], *, threshold: float) -> Figur
     title = f"Detections per class with a score of at least {threshold:g}"
     if len(ordered) > MOST_BARS:
         title += f": the {MOST_BARS} most frequent of {len(ordered):,} classes"
-    rows = [Bar(_cut(name), count, f"{count:,}", GREEN) for name, count in ordered[:MOST_BARS]]
-    figure, axes = _bar_chart(rows, title=title)
+    rows = [Bar(cut(name), count, f"{count:,}", GREEN) for name, count in ordered[:MOST_BARS]]
+    figure, axes = bar_chart(rows, title=title)
     axes.set_xlim(left=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -151,7 +151,7 @@ def save_chart(figure: Figure, path: Path) -> None:
         figure.savefig(path, format="png", dpi=120, facecolor="white")
 
 
-def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
+def bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
     """Horizontal bars in the order of the rows from the top, 0.24 inches each."""
     figure = Figure(figsize=(9, 1.4 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
@@ -162,11 +162,7 @@ def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
         color=[row.color for row in rows],
     )
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), labels=[row.name for row in rows])
-    axes.tick_params(axis="y", length=0)
-    for text in axes.get_yticklabels():
-        text.set_fontproperties(FontProperties(fname=str(font_path(text.get_text())), size=9))
-        text.set_parse_math(False)  # a name may hold dollar signs
+    set_names(axes, [row.name for row in rows])
     for position, row in enumerate(rows):
         axes.annotate(
             row.note,
@@ -180,25 +176,37 @@ def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
         )
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
-    _without_frame(axes)
+    without_frame(axes)
     figure.suptitle(title, fontsize=11)
     return figure, axes
 
 
-def _without_frame(axes: Axes) -> None:
+def set_names(axes: Axes, names: Sequence[str], *, axis: str = "y", size: float = 9) -> None:
+    """Ticks at 0, 1, 2 ... with names of any script, which are taken for what they are."""
+    setter = axes.set_yticks if axis == "y" else axes.set_xticks
+    setter(range(len(names)), labels=names)
+    axes.tick_params(axis=axis, length=0)
+    for text in axes.get_yticklabels() if axis == "y" else axes.get_xticklabels():
+        text.set_fontproperties(FontProperties(fname=str(font_path(text.get_text())), size=size))
+        text.set_parse_math(False)  # a name may hold dollar signs
+
+
+def without_frame(axes: Axes) -> None:
+    """Leave the lines to the left and below."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _class_bar(row: ClassMetrics) -> Bar:
     if row.AP == -1:
-        return Bar(_cut(row.name), None, "no ground truth", BLUE)
-    return Bar(_cut(row.name), row.AP, f"{row.AP:.3f}   {_counted(row.boxes, 'box', 'boxes')}", BLUE)
+        return Bar(cut(row.name), None, "no ground truth", BLUE)
+    return Bar(cut(row.name), row.AP, f"{row.AP:.3f}   {_counted(row.boxes, 'box', 'boxes')}", BLUE)
 
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
+    """A name of a class as it fits beside an axis."""
     name = " ".join(name.split())
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."

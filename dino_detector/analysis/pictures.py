@@ -87,7 +87,7 @@ def draw_detections(
         texts = [categories.name(label) for label in labels.tolist()]
         if scores:
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.confidence.tolist(), strict=True)]
-        text_size = max(11, round(length / 60))
+        text_size = min(max(11, round(length / 60)), max(7, min(picture.size) // 8))
         writer = RichLabelAnnotator(
             color=palette,
             text_color=ColorPalette([Color(*_readable_on(color)) for color in colors]),
@@ -98,6 +98,18 @@ def draw_detections(
         )
         picture = writer.annotate(picture, detections, labels=texts, custom_color_lookup=labels)
     return picture
+
+
+def enlarged(image: Tensor | Image.Image, side: int) -> tuple[Image.Image, float]:
+    """The picture with at least ``side`` pixels on its longer side, and the factor that its boxes are to be taken by.
+
+    A picture that is large enough stays as it is. Lines and text that are drawn on it then leave more of it to see.
+    """
+    picture = _picture(image)
+    scale = max(1.0, side / max(picture.size))
+    if scale > 1:
+        picture = picture.resize(tuple(max(1, round(length * scale)) for length in picture.size))
+    return picture, scale
 
 
 def prediction_grid(

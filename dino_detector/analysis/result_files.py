@@ -35,10 +35,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def find_image_list(results: Path, folder: Path) -> ImageList:
+def find_image_list(results: Path, folder: Path | None) -> ImageList:
     """The list beside a results file or beside a folder of images; an empty one where there is none."""
     beside = results.with_name(DETECTED_INFO)
-    path = beside if beside.is_file() else find_image_info(folder)
+    path = beside if beside.is_file() else None if folder is None else find_image_info(folder)
     return ImageList({}, Categories((), ())) if path is None else read_image_list(path)
 
 
@@ -47,9 +47,19 @@ def read_image_list(path: Path) -> ImageList:
     content = _read_json(path)
     if isinstance(content, dict):
         content = {"categories": [], **content, "annotations": []}
-    known = CocoAnnotations.parse(content, path)
-    files = {record.image_id: (record.file_name, (record.height, record.width)) for record in known.images}
-    return ImageList(files, known.categories)
+    return images_of(CocoAnnotations.parse(content, path))
+
+
+def images_of(annotations: CocoAnnotations) -> ImageList:
+    """The images and the classes of annotations."""
+    files = {record.image_id: (record.file_name, (record.height, record.width)) for record in annotations.images}
+    return ImageList(files, annotations.categories)
+
+
+def has_annotations(path: Path) -> bool:
+    """Whether a COCO file holds ground truth, and is not a list of images alone; raises `InputError`, naming it."""
+    content = _read_json(path)
+    return isinstance(content, dict) and bool(content.get("annotations"))
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

@@ -6,7 +6,7 @@ imports for its types.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 
@@ -43,27 +43,33 @@ class DemoSettings:
 class AnalyzeSettings:
     """What to analyze, and where the results go."""
 
-    metrics_file: Path | None = None
-    """metrics that training or evaluation wrote, such as outputs/val_metrics_epoch_10.json: a table and charts"""
+    metrics_file: list[Path] = field(default_factory=list)
+    """metrics that training or evaluation wrote, such as outputs/val_metrics_epoch_10.json: a table, charts and
+    report.html; of two files the first is the baseline that the second is compared with"""
     predictions_file: Path | None = None
-    """detections in COCO's results format, with --test_images: annotated pictures and charts"""
+    """detections in COCO's results format, with --test_images: annotated pictures and charts; with --metrics_file:
+    the detections of those metrics, where they are no longer beside them"""
     test_images: Path | None = None
     """folder of the images of --predictions_file"""
     test_annotations: Path | None = None
-    """COCO JSON with the files of these images and the names of the classes; testdev_image_info.json beside the
-    detections and COCO's image_info_test-dev2017.json are found without it, and images that are named by their id"""
+    """COCO JSON of these images: the names of files and classes, and where it has annotations also metrics and
+    report.html; testdev_image_info.json beside the detections and COCO's image_info_test-dev2017.json are found without
+    it, and images that are named by their id"""
     num_visualizations: int = 10
-    """pictures to draw, evenly spaced over the sorted ids of the images that have a detection to draw"""
+    """pictures to draw, evenly spaced over the sorted ids of the images that have something to draw"""
     confidence_threshold: float = 0.5
     """lowest score of a detection that is drawn and counted, 0 to 1"""
     run_eval: bool = False
-    """evaluate --model_path on --val_images and --val_annotations, and analyze the metrics and the detections"""
+    """evaluate --model_path on --val_images and --val_annotations, and show everything; a --metrics_file beside it is
+    the baseline to compare with"""
     model_path: Path | None = None
     """checkpoint to evaluate"""
     val_images: Path | None = None
-    """folder of the images to evaluate on"""
+    """folder of the images to evaluate on, or that --metrics_file was made on, where it has moved"""
     val_annotations: Path | None = None
     """COCO detection JSON of these images"""
+    gallery_images: int = 100
+    """worst images that report.html shows at most"""
     device: str = "auto"
     """evaluate on auto, cpu, cuda, cuda:1 or mps"""
     batch_size: int = 8
@@ -71,7 +77,7 @@ class AnalyzeSettings:
     dino_model: str | None = None
     """name or folder of the base model, where it is not the one the checkpoint names"""
     output_dir: Path = Path("outputs/analysis")
-    """folder for everything that is written"""
+    """folder for everything that is written; what an earlier call left there by the same names is moved aside"""
 
 
 @dataclass(frozen=True)

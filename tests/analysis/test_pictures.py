@@ -7,7 +7,7 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from dino_detector.analysis.fonts import font, font_path
-from dino_detector.analysis.pictures import Comparison, class_color, draw_detections, prediction_grid
+from dino_detector.analysis.pictures import Comparison, class_color, draw_detections, enlarged, prediction_grid
 from dino_detector.data.categories import Categories
 from dino_detector.detections import ImageDetections, supervision_detections
 
@@ -210,3 +210,18 @@ def test_a_grid_of_empty_images_is_drawn():
     item = Comparison(Image.new("RGB", (64, 48), GREY), truth(), found(), "nothing here")
     grid = prediction_grid([item], categories=CATEGORIES, min_score=0.5)
     assert len(where(grid.crop((0, grid.height - 24 - 360, *grid.size)), GREY)) == 2 * 480 * 360
+
+
+def test_a_small_picture_is_enlarged_and_a_large_one_is_not():
+    picture, scale = enlarged(Image.new("RGB", (64, 48), GREY), 640)
+    assert (picture.size, scale) == ((640, 480), 10.0)
+    picture, scale = enlarged(Image.new("RGB", (64, 900), GREY), 640)
+    assert (picture.size, scale) == ((64, 900), 1.0)
+
+
+def test_the_label_of_a_small_picture_leaves_most_of_it_to_see():
+    box = ([10, 25, 60, 60], 0.9, 0)
+    for side in (48, 64):
+        picture = draw_detections(Image.new("RGB", (side, side), GREY), found(box), categories=CATEGORIES, scores=True)
+        changed = (np.asarray(picture) != GREY).any(axis=2)
+        assert changed.mean() < 1 / 6

@@ -1,7 +1,7 @@
 import re
 import unicodedata
 
-from dino_detector.analysis.tables import metrics_table
+from dino_detector.analysis.tables import comparison_table, metrics_table
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
 
@@ -63,3 +63,44 @@ def test_wide_and_long_names_keep_the_columns_aligned():
 def test_a_class_name_of_the_longest_length_is_not_cut():
     rows = (ClassMetrics(category_id=1, name="y" * 32, AP=0.25, AP50=0.5, boxes=7),)
     assert "y" * 32 + "  " in metrics_table(metrics(per_class=rows))
+
+
+def comparison(**changes):
+    numbers = {"AP": {"baseline": 0.25, "value": 0.5}, "APs": {"baseline": None, "value": 0.125}}
+    classes = [
+        {"name": "cat", "boxes": 3, "baseline": 0.5, "AP": 0.25, "change": -0.25},
+        {"name": "emu", "boxes": 3, "baseline": 0.25, "AP": 0.5, "change": 0.25},
+        {"name": "dog", "boxes": 3, "baseline": 0.0, "AP": 0.75, "change": 0.75},
+        {"name": "fox", "boxes": 3, "baseline": None, "AP": 0.5, "change": None},
+        {"name": "gnu", "boxes": 3, "baseline": 0.5, "AP": 0.5, "change": 0.0},
+    ]
+    interval = {"resamples": 1000, "difference": 0.25, "low": 0.125, "high": 0.375, "level": 0.95}
+    flipped = {"gained": [], "lost": [], "total_gained": 1200, "total_lost": 7}
+    return {"metrics": numbers, "classes": classes, "bootstrap": interval, "flipped": flipped, **changes}
+
+
+def test_a_comparison_shows_before_now_and_the_change():
+    table = comparison_table(comparison())
+    assert cells(table, "AP  ") == ["0.250", "0.500", "+0.250"]
+    assert cells(table, "APs") == ["-", "0.125", "-"]
+    assert "AP +0.250, 95% interval +0.125 to +0.375, so the difference is more than chance" in table
+    assert table.endswith("images with fewer mistakes: 1,200, with more: 7")
+
+
+def test_classes_that_changed_most_stand_first():
+    lines = comparison_table(comparison()).splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("gained: 2 of 5")))
+    assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["dog", "emu"]
+    assert lines[start + 4].startswith("lost: 1 of 5")
+    assert lines[start + 5].split() == ["cat", "0.500", "0.250", "-0.250"]
+
+
+def test_an_interval_that_holds_zero_is_said_to_be_perhaps_chance():
+    interval = {"resamples": 1000, "difference": 0.01, "low": -0.01, "high": 0.03, "level": 0.95}
+    assert "-0.010 to +0.030, which holds 0: it may be chance" in comparison_table(comparison(bootstrap=interval))
+
+
+def test_numbers_alone_are_compared_without_interval_and_images():
+    table = comparison_table(comparison(bootstrap=None, flipped=None))
+    assert "interval" not in table
+    assert "images" not in table
