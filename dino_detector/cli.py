@@ -62,6 +62,8 @@ def _load(name: str) -> Callable[[list[str]], int]:
     """The function of a command; each imports what it needs only when it is called."""
     if name == "evaluate":
         from dino_detector.train import evaluate_main as main
+    elif name == "data":  # which names the subpackage
+        from dino_detector.inspect_data import main
     else:
         main = importlib.import_module(f"dino_detector.{name}").main
     return lambda argv: main(argv, prog=f"{PROG} {name}")
