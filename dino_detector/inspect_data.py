@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MANY_IMAGES = 2_000
 """images from which opening them takes long enough to say so"""
-IMAGES_A_SECOND = 150
-"""pictures of 640 x 480 pixels that a core opens, about"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector data") -> int:
@@ -115,7 +113,6 @@ def _run(loaded: Loaded, grid: PatchGrid, settings: DataCheckSettings) -> Check:
     if settings.skip_images or not number:
         return check(loaded, grid=grid, num_queries=settings.num_queries, advance=None)
     if number >= MANY_IMAGES:
-        minutes = max(1, round(number / IMAGES_A_SECOND / 60))
-        print(f"Opening {number:,} images, some {minutes} minutes; --skip_images leaves that out\n", flush=True)
+        print(f"Opening {number:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
     with tqdm(total=number, unit=" images", disable=None, leave=False, file=sys.stderr) as bar:
         return check(loaded, grid=grid, num_queries=settings.num_queries, advance=bar.update)

@@ -14,12 +14,14 @@ TINY_SIDE = 2.0
 GIANT_SHARE = 0.95
 """share of its image from which a box is a label of the whole picture"""
 
+AREA_EXCESS = 1.05
+"""times the area of its box that ``area`` may be, for rounding; that of a mask is smaller"""
 FAR = 0.1
 """of the shorter side: how far boxes reach beyond images whose width and height are swapped"""
 
 
 def check_places(split: Split, grid: PatchGrid) -> list[Finding]:
-    """Boxes of no or negative size, outside or beyond their image, tiny and giant; images of swapped sides."""
+    """Boxes of no or negative size, outside or beyond their image, tiny and giant; wrong areas; swapped sides."""
     boxes = split.boxes
     total = len(boxes.ids)
     findings: list[Finding] = []
@@ -48,7 +50,11 @@ def check_places(split: Split, grid: PatchGrid) -> list[Finding]:
     find("box_beyond", beyond, f"by up to {excess[beyond].max():,.0f} pixels" if beyond.any() else "")
     lost = f"; training drops {dropped.sum():,} of them, below 1 pixel once resized" if dropped.any() else ""
     find("box_tiny", tiny, f"a side below {TINY_SIDE:g} pixels{lost}")
-    find("box_giant", usable & (share >= GIANT_SHARE), f"{GIANT_SHARE:.0%} of it or more")
+    find("box_giant", usable & (share >= GIANT_SHARE), f"{100 * GIANT_SHARE:.0f} % of it or more")
+    with np.errstate(invalid="ignore"):
+        boxed = boxes.xywh[:, 2:].prod(axis=1)
+        wrong = (boxes.area < 0) | ((boxed > 0) & ((boxes.area == 0) | (boxes.area > AREA_EXCESS * boxed + 1)))
+    find("area_wrong", wrong & ~boxes.crowd)
     findings += _swapped_sides(split, outside | beyond, excess)
     return findings
 

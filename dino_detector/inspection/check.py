@@ -118,6 +118,8 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
 
         opened, wrong = open_pictures(splits, [files.paths for files in loaded.files], advance=advance)
         findings += wrong
+        seen = {finding.split for finding in wrong if finding.kind == "image_size_swapped" and finding.count}
+        findings = [one for one in findings if one.kind != "image_sides_swapped" or one.split not in seen]
     findings += check_copies(splits, opened)
     return Check(
         splits,
@@ -130,8 +132,10 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
 
 
 def _check_empty(split: Split) -> list[Finding]:
-    """Images without boxes, where they are many."""
+    """Images without boxes, where they are many, and a split that has none to learn from."""
     total = len(split.images.ids)
+    if not split.trained.any():
+        return [Finding("no_boxes", split.name, total, total, "images", [], f"{len(split.boxes.ids):,} annotations")]
     empty = np.setdiff1d(np.arange(total), split.boxes.image)
     if len(empty) < EMPTY_SHARE * total:
         return []

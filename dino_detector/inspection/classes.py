@@ -69,6 +69,8 @@ def check_classes(splits: Sequence[Split]) -> list[Finding]:
     if labelled:
         findings += _check_counts(labelled[0], counts[labelled[0].name], dummies)
     for other in labelled[1:]:
+        if not (labelled[0].categories.listed and other.categories.listed):
+            continue
         findings += _check_agreement(labelled[0], other, dummies)
         if labelled[0].name == "train":
             findings += _check_presence(counts["train"], counts[other.name], other.name)

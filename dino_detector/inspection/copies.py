@@ -174,10 +174,11 @@ def _count_of(names: Iterable[str]) -> str | None:
     patterns, numbers = set(), set()
     for name in names:
         stem = name.rsplit(".", 1)[0]
+        found = re.findall("[0-9]+", stem)
         patterns.add(re.sub("[0-9]+", "0", stem))
-        numbers.add(int(("0" + "".join(re.findall("[0-9]+", stem)[-1:]))[:18]))
-        if len(patterns) > 1:
+        if not found or len(patterns) > 1:
             return None
+        numbers.add(int(found[-1][:18]))
     if not numbers or min(numbers) > 1 or len(numbers) < DENSE * (max(numbers) - min(numbers) + 1):
         return None
     return patterns.pop()

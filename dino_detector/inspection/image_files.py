@@ -34,18 +34,18 @@ def find_files(splits: Sequence[Split]) -> list[ImageFiles]:
         paths, misnamed = _locate(split, split.images_dir)
         for path in paths:
             if path is not None:
-                used.setdefault(path.parent, set()).add(path.name)
+                used.setdefault(_folder(path), set()).add(path.name)
         missing = [name for name, path in zip(split.images.names, paths, strict=True) if name and path is None]
         total = len(paths)
         note = f"not in {split.images_dir}"
         findings = [Finding("image_missing", split.name, len(missing), total, "images", missing, note)]
         if misnamed:
             note = f"found in {split.images_dir} without the folders before the name"
-            findings.append(Finding("file_name_path", split.name, len(misnamed), total, "images", misnamed, note))
+            findings.append(Finding("file_name_folder", split.name, len(misnamed), total, "images", misnamed, note))
         results.append(ImageFiles(paths, findings))
     claimed: set[Path] = set()
     for split, files in zip(splits, results, strict=True):
-        folders = sorted({path.parent for path in files.paths if path is not None} - claimed)
+        folders = sorted({_folder(path) for path in files.paths if path is not None} - claimed)
         claimed.update(folders)
         extra = [str(folder / name) for folder in folders for name in _pictures(folder) if name not in used[folder]]
         total = len(extra) + sum(path is not None for path in files.paths)
@@ -77,12 +77,17 @@ def _locate(split: Split, images_dir: Path) -> tuple[list[Path | None], list[str
     return paths, misnamed
 
 
+def _folder(path: Path) -> Path:
+    """The folder of a file, by one name however the file's name leads to it."""
+    return Path(os.path.normpath(path.parent))
+
+
 def _names(folder: Path) -> set[str]:
     """Names of the files of a folder, of none where it can't be read."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if not entry.is_dir()}
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return set()
 
 

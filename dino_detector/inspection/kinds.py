@@ -102,6 +102,14 @@ KINDS = {
             "file names that work on one machine only",
             "write paths relative to the folder of the images, with /",
         ),
+        Kind(
+            "file_name_folder",
+            _FILE,
+            0.9,
+            "file names with folders that are not there",
+            "write paths relative to the folder of the images",
+            True,
+        ),
         Kind("image_size", _FILE, 0.9, "images without a valid width and height", "write the pixels of the file", True),
         Kind(
             "crowd_value",
@@ -266,6 +274,7 @@ KINDS = {
             "annotate more of them, and read the AP of each class and not the mean alone",
         ),
         # the images
+        Kind("no_boxes", _IMAGE, 1.0, "no box to learn from or to find", "annotate objects that are no crowds", True),
         Kind(
             "images_without_boxes",
             _IMAGE,

@@ -92,9 +92,9 @@ def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Pa
     probed = named[:: max(1, len(named) // PROBED)][:PROBED]
     best, most = None, 0
     for place in _places(source, folder):
-        found = sum((place / name).is_file() for name in probed)
+        found = sum(_is_file(place / name) for name in probed)
         if not found:  # perhaps the names alone are right, without the folders before them
-            found = sum((place / plain_name(name)).is_file() for name in probed) / 2
+            found = sum(_is_file(place / plain_name(name)) for name in probed) / 2
         if found > most:
             best, most = place, found
     return best
@@ -103,6 +103,14 @@ def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Pa
 def plain_name(name: str) -> str:
     """The last part of a path of any system."""
     return name.replace("\\", "/").rsplit("/", 1)[-1] or name
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; not for a name that no file can have, where Python would raise."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _places(source: Source, folder: Path) -> Iterable[Path]:

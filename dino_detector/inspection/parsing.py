@@ -17,9 +17,8 @@ from msgspec import UNSET, Raw, Struct
 from dino_detector.errors import InputError
 from dino_detector.files import paused_collection
 
-NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b')
-"""strings, which stay, and numbers that Python writes though JSON has none for them"""
-
+NOT_JSON = re.compile(rb"([\[:,]\s*)(?:NaN|-?Infinity)(?=\s*[,\]}])")
+"""numbers that Python writes though JSON has none for them"""
 LARGE = 2**26
 """bytes up to which Python reads what msgspec can't, and says in which line the mistake is"""
 
@@ -101,7 +100,7 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: is UTF-16 text; save it as UTF-8")
     text = text.removeprefix(b"\xef\xbb\xbf")
     if b"NaN" in text or b"Infinity" in text:
-        return NOT_JSON.sub(lambda match: match[0] if match[0].startswith(b'"') else b"null", text)
+        return NOT_JSON.sub(rb"\1null", text)
     return text
 
 

@@ -94,7 +94,7 @@ def larger_input(sides: np.ndarray, grid: PatchGrid) -> str:
         return "cut the pictures into tiles before training: no input size that is affordable brings them above a patch"
     patches = true_factor**2
     return (
-        f"--image_size {size} brings {helped:.0%} of them above one patch ({patches:.1f} times the patches); "
+        f"--image_size {size} brings {100 * helped:.0f} % of them above one patch ({patches:.1f} times the patches); "
         "--feature_scales [4,2,1] adds finer cells at less cost"
     )
 

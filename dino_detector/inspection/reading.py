@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,10 @@ from dino_detector.inspection.split import BoxColumns, CategoryColumns, Id, Imag
 
 COCO_2017 = "COCO 2017 Dataset"
 """``info.description`` of COCO's own files"""
+LIMIT = 1e12
+"""what is larger is no number of pixels"""
+LARGEST_SIDE = 10**7
+"""pixels of a side that an image can have"""
 
 
 class Reading(NamedTuple):
@@ -92,7 +95,7 @@ class _Reader:
         if not entries:
             used, _ = whole_numbers([entry.category_id for entry in annotations])
             ids = sorted({one for one in used if one is not None}, key=lambda one: (isinstance(one, str), one))
-            return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids))
+            return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids), listed=False)
         ids, bad = whole_numbers([entry.id for entry in entries])
         total = len(entries)
         self.find("category_id", len(bad), total, "classes", [_shown(entries[row].id) for row in bad])
@@ -134,10 +137,6 @@ class _Reader:
         find("box_no_numbers", malformed)
         crowd = self.crowd([entry.iscrowd for entry in entries], find)
         area = self.area([entry.area for entry in entries], find)
-        with np.errstate(invalid="ignore"):
-            boxed = xywh[:, 2] * xywh[:, 3]
-            wrong = (area < 0) | ((boxed > 0) & ((area == 0) | (area > 1.05 * boxed + 1))) & ~crowd
-        find("area_wrong", np.flatnonzero(wrong).tolist())
         return BoxColumns(ids, image, category, xywh, crowd, area)
 
     def annotation_ids(self, entries: list[AnnotationEntry]) -> list[Id]:
@@ -164,8 +163,8 @@ class _Reader:
     def area(self, values: list[Any], find: Any) -> np.ndarray:
         if _types(values) <= {int, float}:
             area = np.array(values, dtype=np.float64)
-            find("area_value", np.flatnonzero(~np.isfinite(area)).tolist())
-            return area
+            find("area_value", np.flatnonzero(~(np.abs(area) < LIMIT)).tolist())
+            return np.where(np.abs(area) < LIMIT, area, np.nan)
         absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
         strange = [row for row, value in enumerate(values) if value is not UNSET and value is not None]
         find("area_missing", absent)
@@ -233,7 +232,7 @@ def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
         flat = list(chain.from_iterable(values))
         if _types(flat) <= {int, float}:
             boxes = np.array(flat, dtype=np.float64).reshape(-1, 4)
-            infinite = ~np.isfinite(boxes).all(axis=1)
+            infinite = ~(np.abs(boxes) < LIMIT).all(axis=1)  # NaN too
             boxes[infinite] = np.nan
             return boxes, [], np.flatnonzero(infinite).tolist()
     boxes = np.full((len(values), 4), np.nan)
@@ -252,16 +251,19 @@ def _sizes(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """``[I]`` float64 pixels, NaN where they can't be used, and ``[I]`` bool: not a whole number above 0."""
     if _types(values) <= {int}:
         sizes = np.array(values, dtype=np.float64)
-        return np.where(sizes >= 1, sizes, np.nan), sizes < 1
+        wrong = (sizes < 1) | (sizes > LARGEST_SIDE)
+        return np.where(wrong, np.nan, sizes), wrong
     numbers, bad = whole_numbers(values)
-    sizes = np.array([one if isinstance(one, int) and one >= 1 else np.nan for one in numbers], dtype=np.float64)
+    sizes = np.array(
+        [one if isinstance(one, int) and 1 <= one <= LARGEST_SIDE else np.nan for one in numbers], dtype=np.float64
+    )
     wrong = np.isnan(sizes)
     wrong[bad] = True
     return sizes, wrong
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < LIMIT
 
 
 def _is_flag(value: Any) -> bool:

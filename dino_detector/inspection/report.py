@@ -196,7 +196,7 @@ def _worst(problems: Sequence[Problem]) -> list[str]:
     lines = ["Most worth fixing"]
     for number, problem in enumerate(problems[:WORST], start=1):
         fix = next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)
-        stops = " Training does not start before." if problem.kind.refused else ""
+        stops = " Training does not start before that." if problem.kind.refused else ""
         text = f"{problem.kind.title}: {_places(problem.findings, ' ({})')}. {fix[:1].upper()}{fix[1:]}.{stops}"
         lines += wrapped(text[:1].upper() + text[1:], first=f"{number}. ", then="   ")
     if len(problems) < WORST:
@@ -213,7 +213,9 @@ def _place(finding: Finding, around: str) -> str:
     share = f" ({percent(finding.share)})" if finding.total > 20 else ""
     counted = f"{finding.count:,} of {finding.total:,} {finding.unit}{share}"
     note = f", {plain(finding.note, 200)}" if finding.note else ""
-    ids = around.format(listed(finding.ids)) if finding.ids else ""
+    numbered = "id" if len(finding.ids) == 1 else "ids"
+    what = f"{numbered} " if finding.ids and isinstance(finding.ids[0], int) else ""
+    ids = around.format(what + listed(finding.ids)) if finding.ids else ""
     return f"{plain(finding.split)} {counted}{note}{ids}"
 
 

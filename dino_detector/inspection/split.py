@@ -60,11 +60,12 @@ class BoxColumns:
 
 @dataclass
 class CategoryColumns:
-    """The entries of ``categories``."""
+    """The entries of ``categories``; ``listed`` is false where the file has none, and these are what boxes refer to."""
 
     ids: list[Id]
     names: list[str]
     parents: list[str | None]
+    listed: bool = True
 
 
 @dataclass

@@ -4,88 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, without
 
 from dino_detector.config import ImageSize
 from dino_detector.inspect_data import main
-from dino_detector.inspection.check import Check, check, load
-from dino_detector.inspection.findings import Finding, ranked
+from dino_detector.inspection.check import load
+from dino_detector.inspection.findings import ranked
 from dino_detector.inspection.kinds import KINDS
 from dino_detector.inspection.layouts import find_sources
 from dino_detector.inspection.patches import PatchGrid
-
-IMAGES, BOXES = {"train": 24, "val": 12}, 2
-SIZE = (120, 90)
-
-Content = dict[str, Any]
-
-
-def clean(split: str) -> Content:
-    """COCO annotations with two boxes of different classes an image, no two images alike."""
-    rng = np.random.default_rng(0 if split == "train" else 1)
-    first = 1 if split == "train" else 1001
-    images = [
-        {"id": first + number, "file_name": f"{split}_street_{number}.png", "width": SIZE[0], "height": SIZE[1]}
-        for number in range(IMAGES[split])
-    ]
-    annotations = []
-    for image in images:
-        for category in (1, 2):
-            width, height = (int(side) for side in rng.integers(20, 40, 2))
-            x, y = int(rng.integers(0, 19)) + 60 * (category - 1), int(rng.integers(0, 50))
-            annotations.append(
-                {
-                    **{"id": len(annotations) + 1, "image_id": image["id"], "category_id": category},
-                    **{"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0},
-                }
-            )
-    categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-class Data:
-    """A data set in a folder, in COCO's layout."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.train, self.val = clean("train"), clean("val")
-        for seed, (split, content) in enumerate((("train", self.train), ("val", self.val))):
-            (folder / split).mkdir(parents=True)
-            rng = np.random.default_rng(seed)
-            for image in content["images"]:
-                coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-                Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC).save(folder / split / image["file_name"])
-
-    def write(self) -> None:
-        (self.folder / "annotations").mkdir(exist_ok=True)
-        for split, content in (("train", self.train), ("val", self.val)):
-            path = self.folder / "annotations" / f"instances_{split}.json"
-            path.write_text(content if isinstance(content, str) else json.dumps(content))
-
-    def check(
-        self, *, image_size: tuple[int, int] = (84, 112), num_queries: int = 100, skip_images: bool = False
-    ) -> Check:
-        self.write()
-        sources = find_sources(self.folder)
-        loaded = load(sources, self.folder, [None] * len(sources))
-        grid = PatchGrid(ImageSize(*image_size), "stretch")
-        return check(loaded, grid=grid, num_queries=num_queries, advance=None if skip_images else lambda: None)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Data:
-    return Data(tmp_path / "set")
-
-
-def found(checked: Check) -> dict[tuple[str, str], Finding]:
-    return {(finding.kind, finding.split): finding for finding in checked.findings}
 
 
 def test_a_clean_data_set_has_no_finding(data: Data) -> None:
@@ -93,23 +29,8 @@ def test_a_clean_data_set_has_no_finding(data: Data) -> None:
     assert found(data.check(skip_images=True)) == {}
 
 
-def each(entries: list[dict[str, Any]], count: int, **changes: Any) -> None:
-    for entry in entries[:count]:
-        entry.update(copy.deepcopy(changes))
-
-
-def without(entries: list[dict[str, Any]], count: int, key: str) -> None:
-    for entry in entries[:count]:
-        del entry[key]
-
-
-def moved(boxes: list[dict[str, Any]], convert: Callable[..., list[float]]) -> None:
-    for entry in boxes:
-        entry["bbox"] = convert(*entry["bbox"])
-
-
-def again(content: Content, key: str, position: int, **changes: Any) -> None:
-    content[key].append(copy.deepcopy(content[key][position]) | changes)
+def dummy(content: Content) -> None:
+    content["categories"].append({"id": 0, "name": "thing", "supercategory": "none"})
 
 
 CASES: dict[str, tuple[Callable[[Content], Any], int]] = {
@@ -146,6 +67,18 @@ CASES: dict[str, tuple[Callable[[Content], Any], int]] = {
     "box_outside": (lambda c: each(c["annotations"], 1, bbox=[500, 50, 10, 10]), 1),
     "box_beyond": (lambda c: each(c["annotations"], 1, bbox=[100, 50, 40, 30], area=1200), 1),
     "box_twice": (lambda c: again(c, "annotations", 0, id=900), 1),
+    "box_tiny": (lambda c: each(c["annotations"], 2, bbox=[50, 50, 1, 10], area=10), 2),
+    "box_giant": (lambda c: each(c["annotations"], 1, bbox=[0, 0, 120, 90], area=10_800), 1),
+    "boxes_centres": (lambda c: moved(c["annotations"], lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]), 48),
+    "image_sides_swapped": (lambda c: each(c["images"], 24, width=90, height=120), 19),
+    "file_name_twice": (lambda c: each(c["images"][1:], 2, file_name="train_street_0.png"), 2),
+    "file_name_path": (lambda c: each(c["images"], 1, file_name="../train/train_street_0.png"), 1),
+    "file_name_folder": (lambda c: each(c["images"], 1, file_name="D:\\set\\train_street_0.png"), 1),
+    "class_dummy": (lambda c: [each(c["categories"], 2, supercategory="thing"), dummy(c)], 1),
+    "class_names_alike": (lambda c: each(c["categories"], 1, name="Trees"), 1),
+    "class_rare": (lambda c: c.update(annotations=[a for a in c["annotations"] if a["id"] % 2 or a["id"] < 9]), 1),
+    "no_boxes": (lambda c: each(c["annotations"], 48, iscrowd=1), 24),
+    "list_missing": (lambda c: c.pop("categories"), 1),
     "class_no_name": (lambda c: without(c["categories"], 1, "name"), 1),
     "class_name_twice": (lambda c: c["categories"].append({"id": 3, "name": "car"}), 1),
     "class_unused": (lambda c: c["categories"].append({"id": 3, "name": "bus"}), 1),
@@ -192,54 +125,83 @@ def test_splits_that_disagree_about_classes_are_told(data: Data) -> None:
     assert found(data.check(skip_images=True))["classes_differ", "train and val"].count == 1
 
 
-def test_copies_are_found_by_bytes_and_by_looks_within_a_split_and_across(data: Data) -> None:
-    train, val = data.folder / "train", data.folder / "val"
-    shutil.copy(train / "train_street_0.png", train / "train_street_1.png")  # exact, within
-    shutil.copy(train / "train_street_2.png", val / "val_street_0.png")  # exact, across
-    picture = Image.open(train / "train_street_3.png")
-    picture.resize((100, 75)).resize(SIZE).point(lambda value: min(255, value + 4)).save(val / "val_street_1.png")
-    picture = Image.open(train / "train_street_4.png")
-    picture.save(train / "train_street_5.png", optimize=False, compress_level=1)  # same pixels, other bytes
-    findings = found(data.check())
-    ids = {place: list(finding.ids) for place, finding in findings.items()}
-    assert ids == {
-        ("image_twice", "train"): ["train_street_1.png = train_street_0.png"],
-        ("image_nearly_twice", "train"): ["train_street_5.png = train_street_4.png"],
-        ("leak_exact", "val in train"): ["val_street_0.png = train_street_2.png"],
-        ("leak_near", "val in train"): ["val_street_1.png = train_street_3.png"],
-    }
+def test_a_class_that_only_one_split_has_is_told_for_the_split_that_lacks_it(data: Data) -> None:
+    everything = data.train["annotations"]
+    data.train["annotations"] = [entry for entry in everything if entry["category_id"] == 1]
+    assert found(data.check(skip_images=True))["class_not_trained", "val"].ids == ["tree"]
+    data.train["annotations"] = everything
+    data.val["annotations"] = [entry for entry in data.val["annotations"] if entry["category_id"] == 1]
+    assert found(data.check(skip_images=True))["class_not_evaluated", "val"].ids == ["tree"]
 
 
-def test_without_opening_images_leaks_are_told_by_boxes_and_by_names(data: Data) -> None:
-    data.val["images"][0]["file_name"] = "train_street_7.png"
-    boxes = [entry["bbox"] for entry in data.train["annotations"] if entry["image_id"] == data.train["images"][9]["id"]]
-    for entry, bbox in zip(data.val["annotations"][4:6], boxes, strict=True):
-        entry.update(bbox=bbox, area=bbox[2] * bbox[3])
+def test_a_class_of_a_twentieth_of_another_is_behind(data: Data) -> None:
+    """10 trees are not rare; beside 201 cars they are fewer than a twentieth, beside 200 they are not."""
+    trees = [entry for entry in data.train["annotations"] if entry["category_id"] == 2][:10]
+    cars = [{**trees[0], "category_id": 1, "id": 1_000 + n, "bbox": [n % 90, n // 90 * 20, 9, 9]} for n in range(201)]
+    data.train["annotations"] = trees + cars[:200]
+    assert ("class_imbalance", "train") not in found(data.check(skip_images=True))
+    data.train["annotations"] = trees + cars
+    assert found(data.check(skip_images=True))["class_imbalance", "train"].ids == ["tree (10)"]
+
+
+def test_a_side_in_patches_follows_from_how_the_image_is_resized(data: Data) -> None:
+    """30 x 30 pixels of 120 x 90: stretched to 252 x 126 they are 63 x 42; in a letterbox of 1.4 times, 42 x 42."""
+    data.train["annotations"][0]["bbox"] = [10, 10, 30, 30]
+    (train, _), size = data.check(skip_images=True).splits, ImageSize(126, 252)
+    assert PatchGrid(size, "stretch").sides(train)[0] == pytest.approx((63 * 42) ** 0.5 / 14)
+    assert PatchGrid(size, "letterbox").sides(train)[0] == pytest.approx(3)
+
+
+def test_images_of_another_shape_than_the_input_are_told_with_a_shape_that_suits(data: Data) -> None:
+    """120 x 90 to 168 x 56 squeezes one side four times as much; 98 x 126 is 4:3 in patches, 7 x 9."""
+    finding = found(data.check(skip_images=True, image_size=(168, 56)))["image_stretched", "train"]
+    assert finding.count == IMAGES["train"]
+    assert "--resize_mode letterbox" in finding.fix
+
+
+def test_a_list_of_images_is_no_mistake(data: Data) -> None:
+    del data.val["annotations"]
+    checked = data.check(skip_images=True)
+    assert [split.labelled for split in checked.splits] == [True, False]
+    assert found(checked) == {}
+
+
+def test_values_that_no_json_has_are_counted_and_the_rest_is_read(data: Data) -> None:
+    data.train["annotations"][0]["bbox"][2] = float("nan")
+    data.train["images"][0]["license"] = "NaN, Infinity"
     findings = found(data.check(skip_images=True))
-    assert findings["leak_name", "val in train"].ids == ["train_street_7.png"]
-    assert findings["leak_boxes", "val in train"].ids == ["val_street_2.png = train_street_9.png"]
+    assert {place: finding.count for place, finding in findings.items()} == {("box_no_numbers", "train"): 1}
 
 
-def test_names_that_merely_count_are_weak_evidence(data: Data) -> None:
-    for content in (data.train, data.val):
-        for number, image in enumerate(content["images"]):
-            image["file_name"] = f"{number:04d}.png"
-    findings = found(data.check(skip_images=True))
-    assert findings["leak_plain_name", "val in train"].count == IMAGES["val"]
-    assert ("leak_name", "val in train") not in findings
+def test_thousands_of_boxes_in_one_image_take_no_time(data: Data) -> None:
+    rng = np.random.default_rng(0)
+    entry = data.train["annotations"][0]
+    places = rng.random((20_000, 2)) * (110, 80)
+    data.train["annotations"] += [
+        entry | {"id": 1_000 + row, "bbox": [x, y, 4.0, 4.0], "area": 16.0}
+        for row, (x, y) in enumerate(places.tolist())
+    ]
+    started = time.perf_counter()
+    data.check(skip_images=True)
+    assert time.perf_counter() - started < 5
 
 
-def test_broken_missing_and_extra_files_are_named(data: Data) -> None:
-    train = data.folder / "train"
-    (train / "train_street_0.png").write_bytes((train / "train_street_0.png").read_bytes()[:300])
-    (train / "train_street_1.png").unlink()
-    shutil.copy(train / "train_street_2.png", train / "forgotten.png")
-    Image.new("RGB", (90, 120), "red").save(train / "train_street_3.png")
-    findings = found(data.check())
-    assert "train_street_0.png" in findings["image_unreadable", "train"].ids[0]
-    assert findings["image_missing", "train"].ids == ["train_street_1.png"]
-    assert [Path(path).name for path in findings["image_extra", "train"].ids] == ["forgotten.png"]
-    assert findings["image_size_swapped", "train"].count == 1
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_a_file_holds_the_check_ends_well(seed: int, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = [None, True, "", "17", "a\0b", -1, 1e308, 10**30, 2**63, 3.5, [], [None] * 4, float("nan"), "\ud800", {}]
+    rng = random.Random(seed)
+    for _ in range(4):
+        content = rng.choice((data.train, data.val))
+        entries = content.get(rng.choice(list(content)))
+        if not isinstance(entries, list) or not entries or rng.random() < 0.1:
+            content[rng.choice(("images", "annotations", "categories", "info"))] = copy.deepcopy(rng.choice(strange))
+        elif isinstance(entry := rng.choice(entries), dict) and entry:
+            entry[rng.choice(list(entry))] = copy.deepcopy(rng.choice(strange))
+    data.write()
+    assert main([str(data.folder), "--skip_images"]) in (0, 2)
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    told.out.encode()
 
 
 def test_one_unreadable_file_does_not_hide_the_other(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
