@@ -12,6 +12,7 @@ from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import AnalyzeSettings
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
     from dino_detector.analysis.annotated import Picture
@@ -279,8 +280,4 @@ def _refuse_moving(settings: AnalyzeSettings, names: Iterable[str]) -> None:
 
 def _extent(rows: list[dict[str, Any]]) -> str:
     images = len({row["image_id"] for row in rows})
-    return f"{_counted(len(rows), 'detection')} in {_counted(images, 'image')}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{counted(len(rows), 'detection')} in {counted(images, 'image')}"

@@ -12,6 +12,7 @@ from dino_detector.command import configure_logging, run_command
 from dino_detector.config import PredictSettings
 from dino_detector.data.picture_files import EXTENSIONS, find_pictures
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,7 @@ def _predict(settings: PredictSettings, pictures: list[Path]) -> None:
     from dino_detector.validate import write_results
 
     detector = Detector.load(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
-    print(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} in {settings.image_or_folder}")
+    print(f"{counted(len(pictures), 'picture')} in {settings.image_or_folder}")
     numbered = list(enumerate(pictures, start=1))
     results: list[dict[str, Any]] = []
     broken: list[str] = []

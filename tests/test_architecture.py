@@ -17,7 +17,7 @@ PACKAGE = Path(dino_detector.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "files"},
+    {"errors", "files", "plain_text"},
     {"config", "targets", "boxes", "detections"},
     {"matching"},
     {"losses"},

@@ -17,6 +17,7 @@ from dino_detector.data.images import read_image
 from dino_detector.data.picture_files import EXTENSIONS
 from dino_detector.detections import supervision_detections
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -90,7 +91,7 @@ def choose_pictures(
         absent = f"{folder}: {missing[0]} of {source} is not there"
         if not pictures:
             remedy = "correct the folder, or give a COCO file with the names of the files with --test_annotations"
-            raise InputError(f"{absent}, nor any other of {_counted(len(missing), 'image')}; {remedy}")
+            raise InputError(f"{absent}, nor any other of {counted(len(missing), 'image')}; {remedy}")
         log.warning("%s (%d of %d images are missing)", absent, len(missing), len(missing) + len(pictures))
     count = min(count, len(pictures))
     chosen = [pictures[number * len(pictures) // count] for number in range(count)]
@@ -146,8 +147,8 @@ def draw_pictures(
             side = min(LARGEST_SIDE, max(SMALLEST_SIDE, height, width))
             drawn = prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
         _save(drawn, picture.target)
-        beside = f" beside {_counted(len(objects), 'box', 'boxes')} of ground truth" if truth is not None else ""
-        written[picture.target] = f"image {picture.image_id}, {_counted(len(rows), 'detection')}{beside}"
+        beside = f" beside {counted(len(objects), 'box', 'boxes')} of ground truth" if truth is not None else ""
+        written[picture.target] = f"image {picture.image_id}, {counted(len(rows), 'detection')}{beside}"
     if outside:
         log.warning(
             "%s: has detections far outside it, as have %d of the %d pictures; are these the images of the detections?",
@@ -187,7 +188,3 @@ def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     quality = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     picture.save(path, **quality)
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from dino_detector.analysis.fonts import font_path
+from dino_detector.plain_text import counted
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -117,9 +118,7 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("score")
     axes.set_ylabel("detections (logarithmic)")
-    axes.set_title(
-        f"{_counted(len(scores), 'detection', 'detections')}, {above:,} with a score of at least {threshold:g} (line)"
-    )
+    axes.set_title(f"{counted(len(scores), 'detection')}, {above:,} with a score of at least {threshold:g} (line)")
     without_frame(axes)
     return figure
 
@@ -199,11 +198,7 @@ def without_frame(axes: Axes) -> None:
 def _class_bar(row: ClassMetrics) -> Bar:
     if row.AP == -1:
         return Bar(cut(row.name), None, "no ground truth", BLUE)
-    return Bar(cut(row.name), row.AP, f"{row.AP:.3f}   {_counted(row.boxes, 'box', 'boxes')}", BLUE)
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
+    return Bar(cut(row.name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
 
 
 def cut(name: str) -> str:

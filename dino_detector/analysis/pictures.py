@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dino_detector.analysis.fonts import font, font_path
+from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -159,7 +160,10 @@ def prediction_grid(
     for row, height in zip(rows, heights, strict=True):
         for left, index in zip(lefts, row, strict=False):
             item = comparisons[index]
-            captions = f"{item.caption}: {_count(item.ground_truth)}", _count(item.predictions)
+            captions = (
+                f"{item.caption}: {counted(len(item.ground_truth), 'box', 'boxes')}",
+                counted(len(item.predictions), "box", "boxes"),
+            )
             for column, (cell, caption) in enumerate(zip(cells[index], captions, strict=True)):
                 x = left + column * (cell_width + gap)
                 _write(draw, (x, top), caption, text_size, room=cell_width, fill="#666666")
@@ -212,10 +216,6 @@ def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: 
             text = text[:-1]
         text += "..."
     draw.text((corner[0], corner[1] + size / 2), text, font=letters, fill=fill, anchor="lm")
-
-
-def _count(detections: Detections) -> str:
-    return "1 box" if len(detections) == 1 else f"{len(detections)} boxes"
 
 
 def _picture(image: Tensor | Image.Image) -> Image.Image:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from dino_detector.plain_text import plain, table
 from dino_detector.validate import CocoMetrics
 
 PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -25,7 +25,7 @@ def metrics_table(metrics: CocoMetrics) -> str:
     """
     numbers = vars(metrics)
     classes = [
-        [_cut(row.name), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
+        [plain(row.name, LONGEST_NAME), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
         for row in sorted(metrics.per_class, key=lambda row: row.category_id)
     ]
     total = ["all", _number(metrics.AP), _number(metrics.AP50), f"{sum(row.boxes for row in metrics.per_class):,}"]
@@ -61,7 +61,10 @@ def comparison_table(comparison: dict[str, Any]) -> str:
         chosen = [row for row in changed if (row["change"] > 0) == better]
         chosen = sorted(chosen, key=lambda row: -abs(row["change"]))
         if chosen:
-            named = [[_cut(row["name"]), *_change(row["baseline"], row["AP"])] for row in chosen[:MOST_CHANGED]]
+            named = [
+                [plain(row["name"], LONGEST_NAME), *_change(row["baseline"], row["AP"])]
+                for row in chosen[:MOST_CHANGED]
+            ]
             count = f"{title}: {len(chosen):,}"
             blocks.append(_aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
     if (flipped := comparison["flipped"]) is not None:
@@ -91,34 +94,5 @@ def _number(value: float | None) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
-    """Rows as lines: the first column to the left, others to the right, a rule before each row named in ``rules``."""
-    first = max(9, *(_columns(row[0]) for row in rows))
-    others = [max(6, *(len(row[column]) for row in rows)) for column in range(1, len(rows[0]))]
-    lines = []
-    for number, (name, *cells) in enumerate(rows):
-        if number in rules:
-            lines.append("-" * (first + sum(width + 2 for width in others)))
-        padded = name + " " * (first - _columns(name))
-        lines.append(
-            (padded + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, others, strict=True))).rstrip()
-        )
-    return lines
-
-
-def _columns(text: str) -> int:
-    """The columns a terminal gives to the text: two for a wide East Asian character, none for a combining one."""
-    return sum(_columns_of(character) for character in text)
-
-
-def _columns_of(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def _cut(name: str) -> str:
-    if _columns(name) <= LONGEST_NAME:
-        return name
-    while _columns(name) > LONGEST_NAME - 3:
-        name = name[:-1]
-    return name + "..."
+    """Rows in columns that are equally wide in most tables, so that one below another reads as one."""
+    return table(rows, rules=rules, least=(9, 6))

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from dino_detector.analysis.result_files import ImageList, file_inside
 from dino_detector.data.images import read_image
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,7 @@ class Thumbnails:
     def warn(self) -> None:
         """Log how many images the page lacks, and the first of them."""
         if self.absent:
-            count = "1 image" if len(self.absent) == 1 else f"{len(self.absent):,} images"
-            log.warning("the report lacks the picture of %s: %s", count, self.absent[0])
+            log.warning("the report lacks the picture of %s: %s", counted(len(self.absent), "image"), self.absent[0])
 
 
 def _within(picture: Image.Image, share: int) -> str | None:

@@ -14,7 +14,7 @@ from dino_detector.inspection.findings import Finding, Problem, ranked
 from dino_detector.inspection.image_files import ImageFiles
 from dino_detector.inspection.patches import EDGES, size_row
 from dino_detector.inspection.split import Split
-from dino_detector.inspection.terminal import joined, listed, percent, plain, table, wrapped
+from dino_detector.plain_text import joined, listed, percent, plain, table, wrapped
 
 WORST = 3
 """findings that end the report"""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dino_detector.config import Config, ImageSize
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 from dino_detector.targets import Targets
 
 SMALLEST_SIDE = 112
@@ -32,8 +33,7 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         height, width = self.image_size
-        images = "1 image" if self.batch_size == 1 else f"{self.batch_size} images"
-        return f"{images} of {height}x{width} pixels with up to {self.boxes} boxes each"
+        return f"{counted(self.batch_size, 'image')} of {height}x{width} pixels with up to {self.boxes} boxes each"
 
 
 class Rehearsal(Callback):

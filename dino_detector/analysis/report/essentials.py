@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dino_detector.plain_text import counted
+
 Payload = Mapping[str, Any]
 
 NONE = "\N{EN DASH}"
@@ -74,14 +76,9 @@ COLUMNS = (
 
 def counts_line(payload: Payload) -> str:
     """How many images, objects and detections the numbers rest on, as HTML."""
-    counted = (
-        ("images", "image", "images"),
-        ("boxes", "object", "objects"),
-        ("detections", "detection", "detections"),
-    )
-    phrases = [f"{payload[key]:,} {one if payload[key] == 1 else many}" for key, one, many in counted]
-    classes = len(payload["classes"])
-    return html.escape(" · ".join([*phrases, f"{classes:,} {'class' if classes == 1 else 'classes'}"]))
+    nouns = {"images": "image", "boxes": "object", "detections": "detection"}
+    phrases = [counted(payload[key], noun) for key, noun in nouns.items()]
+    return html.escape(" · ".join([*phrases, counted(len(payload["classes"]), "class", "classes")]))
 
 
 def plain_sentences(payload: Payload) -> str:
@@ -158,8 +155,8 @@ def _furthest_behind(classes: Sequence[Payload]) -> str:
     if len(measured) == 1:
         return ""
     row = min(measured, key=lambda row: row["AP"])
-    boxes = f"{row['boxes']:,} {'object' if row['boxes'] == 1 else 'objects'}"
-    return f"Furthest behind is the class {_name(row['name'])}, AP {fraction(row['AP'])} on {boxes}."
+    objects = counted(row["boxes"], "object")
+    return f"Furthest behind is the class {_name(row['name'])}, AP {fraction(row['AP'])} on {objects}."
 
 
 def _metric(key: str, value: float | None, meaning: str) -> str:

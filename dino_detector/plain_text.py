@@ -1,4 +1,4 @@
-"""Plain text of a fixed width for the terminal, of names that may hold anything."""
+"""Plain text for people: counts, names that may hold anything, and tables and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ SHOWN = 3
 """ids that are listed"""
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """``1 image``, ``1,200 images``; the plural has an s unless it is given."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def plain(value: object, longest: int = LONGEST) -> str:
     """A name or an id on one line without control characters, and not too long."""
     text = "".join("?" if unicodedata.category(character).startswith("C") else character for character in str(value))
@@ -24,17 +29,28 @@ def plain(value: object, longest: int = LONGEST) -> str:
 
 def columns(text: str) -> int:
     """The columns a terminal gives to the text: two for a wide East Asian character, none for a combining one."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return sum(_columns_of(character) for character in text)
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines: the first column to the left, the others to the right."""
-    widths = [max(columns(row[position]) for row in rows) for position in range(len(rows[0]))]
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tuple[int, int] = (0, 0)) -> list[str]:
+    """Rows as lines: the first column to the left, the others to the right.
+
+    Args:
+        rows: cells, equally many in each row.
+        rules: numbers of the rows that have a rule before them.
+        least: columns of the terminal that the first column, and each of the others, has at least.
+    """
+    widths = [max(least[position > 0], *(columns(row[position]) for row in rows)) for position in range(len(rows[0]))]
     lines = []
-    for first, *others in rows:
+    for number, (first, *others) in enumerate(rows):
+        if number in rules:
+            lines.append("-" * (sum(widths) + 2 * len(others)))
         cells = [first + " " * (widths[0] - columns(first))]
         cells += [" " * (width - columns(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
