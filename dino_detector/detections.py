@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -57,4 +59,16 @@ def supervision_detections(
         confidence=None if scores is None else scores.detach().float().cpu().numpy(),
         class_id=np.array([categories.id(label) for label in positions], dtype=np.int64),
         data={"class_name": np.array([categories.name(label) for label in positions], dtype=np.str_)},
+    )
+
+
+def coco_detections(rows: Sequence[dict[str, Any]], categories: Categories) -> supervision.Detections:
+    """COCO results as ``supervision.Detections``; or annotations, which have no score, and so no ``confidence``."""
+    boxes_xywh = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
+    scored = all("score" in row for row in rows)
+    return supervision_detections(
+        torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
+        torch.tensor([categories.label(row["category_id"]) for row in rows], dtype=torch.int64),
+        categories,
+        scores=torch.tensor([row["score"] for row in rows], dtype=torch.float32) if scored else None,
     )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from dino_detector.analysis.result_files import ImageList, file_inside
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.images import read_image
 from dino_detector.data.picture_files import EXTENSIONS
-from dino_detector.detections import supervision_detections
+from dino_detector.detections import coco_detections
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 
@@ -127,21 +127,21 @@ def draw_pictures(
             log.warning("%s", error)
             continue
         rows = [row for row in shown if row["image_id"] == picture.image_id]
-        boxes_xyxy = _corners(rows)
+        found = coco_detections(rows, classes)
         height, width = image.shape[1:]
-        sides = torch.tensor([width, height, width, height])
-        if ((boxes_xyxy > (1 + OUTSIDE) * sides) | (boxes_xyxy < -OUTSIDE * sides)).any():
+        sides = np.array([width, height, width, height])
+        if ((found.xyxy > (1 + OUTSIDE) * sides) | (found.xyxy < -OUTSIDE * sides)).any():
             outside.append(picture.file)
         if truth is None:
             canvas, scale = enlarged(image, SMALLEST_SIDE)
-            found = _detections(rows, boxes_xyxy * scale, classes)
-            drawn = draw_detections(canvas, found, categories=classes, scores=True)
+            scaled = dataclasses.replace(found, xyxy=found.xyxy * scale)
+            drawn = draw_detections(canvas, scaled, categories=classes, scores=True)
         else:
             objects = truth.annotations_of(picture.image_id)
             pair = Comparison(
                 image=image,
-                ground_truth=_detections(objects, _corners(objects), classes),
-                predictions=_detections(rows, boxes_xyxy, classes),
+                ground_truth=coco_detections(objects, classes),
+                predictions=found,
                 caption=picture.file.name,
             )
             side = min(LARGEST_SIDE, max(SMALLEST_SIDE, height, width))
@@ -168,20 +168,6 @@ def _warn_of_other_names(names: dict[int, str], images: ImageList, source: Path)
             "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
             *(source, first, names[first], images.files[first][0], len(others), len(names)),
         )
-
-
-def _corners(rows: Sequence[dict[str, Any]]) -> Tensor:
-    """Boxes ``[N, 4]`` of results or annotations, as corners in pixels."""
-    boxes_xywh = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
-    return torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
-
-
-def _detections(rows: Sequence[dict[str, Any]], boxes_xyxy: Tensor, classes: Categories) -> Any:
-    """Results, or annotations, which have no score, as ``supervision.Detections``."""
-    labels = torch.tensor([classes.label(row["category_id"]) for row in rows], dtype=torch.int64)
-    scored = all("score" in row for row in rows)
-    scores = torch.tensor([row["score"] for row in rows], dtype=torch.float32) if scored else None
-    return supervision_detections(boxes_xyxy, labels, classes, scores=scores)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.files import read_json, write_whole
@@ -79,7 +78,7 @@ class Subset:
     ) -> Subset:
         """The images of ``part``, which have been selected from ``whole``."""
         chosen = tuple(sorted(record.image_id for record in part.images))
-        boxes = dict(zip(unique_names(part.categories), class_counts(part).tolist(), strict=True))
+        boxes = dict(zip(part.categories.distinct_names, class_counts(part).tolist(), strict=True))
         return cls(name, split, size, seed, chosen, Source.of(whole), boxes)
 
     @property
@@ -200,11 +199,3 @@ def class_balance(whole: CocoAnnotations, part: CocoAnnotations) -> str:
         f"{boxes:,} boxes of {present} of {there} classes{listed}; most are {names[most]} with {shares[most]:.1%}, "
         f"{all_shares[most]:.1%} in the whole; class shares differ by {np.abs(shares - all_shares).sum() / 2:.1%}"
     )
-
-
-def unique_names(categories: Categories) -> list[str]:
-    """Names of the classes, with the id where two are called the same."""
-    return [
-        name if categories.names.count(name) == 1 else f"{name} ({category_id})"
-        for category_id, name in zip(categories.ids, categories.names, strict=True)
-    ]

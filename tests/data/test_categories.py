@@ -37,3 +37,7 @@ def test_ids_and_names_live_in_a_checkpoint():
     file.seek(0)
     loaded = torch.load(file, weights_only=True)
     assert Categories(tuple(loaded["ids"]), tuple(loaded["names"])) == GAPS
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    assert Categories((1, 4, 7), ("cat", "dog", "cat")).distinct_names == ("cat (1)", "dog", "cat (7)")

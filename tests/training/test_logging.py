@@ -23,7 +23,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
 from dino_detector.data.dataset import CocoDetection
 from dino_detector.errors import InputError
 from dino_detector.losses import LossTerms
@@ -233,10 +232,6 @@ def test_mean_losses_weigh_batches_by_their_boxes() -> None:
         sums.add(terms, Targets.pad([torch.rand(boxes, 4)], [torch.zeros(boxes, dtype=torch.int64)]))
     for term in sums.mean:
         assert term.tolist() == [2.0, 4.0]
-
-
-def test_classes_of_one_name_are_told_apart() -> None:
-    assert Categories((1, 4, 7), ("cat", "dog", "cat")).distinct_names == ("cat (1)", "dog", "cat (7)")
 
 
 def test_histograms_are_those_of_weights_and_gradients(logged: Logged) -> None:

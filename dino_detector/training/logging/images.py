@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -14,7 +13,7 @@ from dino_detector.analysis.pictures import Comparison, draw_detections, predict
 from dino_detector.boxes import cxcywh_to_xyxy
 from dino_detector.data.images import read_image
 from dino_detector.data.loading import Batch
-from dino_detector.detections import supervision_detections
+from dino_detector.detections import coco_detections, supervision_detections
 from dino_detector.training.logging.loggers import log_image
 
 MOST_IMAGES = 4
@@ -82,13 +81,7 @@ def validation_picture(val: Any, record: Any, pl_module: Any) -> Image.Image:
     """
     categories = pl_module.detector.categories
     rows = [row for row in pl_module.results if row["image_id"] == record.image_id]
-    boxes_xywh = torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)
-    predictions = supervision_detections(
-        torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
-        torch.tensor([categories.label(row["category_id"]) for row in rows], dtype=torch.int64),
-        categories,
-        scores=torch.tensor([row["score"] for row in rows]),
-    )
+    predictions = coco_detections(rows, categories)
     truth = supervision_detections(
         *val.annotations.training_boxes(record.image_id), categories=val.annotations.categories
     )
