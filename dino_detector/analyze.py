@@ -142,7 +142,9 @@ def _analyze(settings: AnalyzeSettings) -> Written:
     written: Written = {}
     if payload is not None:
         written |= _write_report(payload, settings)
-        written |= _evaluation_files(settings) if settings.run_eval else {}
+        if settings.run_eval:  # which has written them itself
+            written[subject.source] = f"metrics of {settings.model_path}"
+            written[subject.found.source] = f"detections of {settings.model_path}"
         written |= _show_metrics(subject, payload, settings)
     return written | _show_results(subject, pictures, settings)
 
@@ -191,12 +193,6 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
         baseline,
         Found(files.predictions, evaluation.results, images_of(truth), folder),
     )
-
-
-def _evaluation_files(settings: AnalyzeSettings) -> Written:
-    """What `_evaluate` has written."""
-    numbers, results = (settings.output_dir / f"val_{kind}.json" for kind in ("metrics", "predictions"))
-    return {numbers: f"metrics of {settings.model_path}", results: f"detections of {settings.model_path}"}
 
 
 def _write_report(payload: dict[str, Any], settings: AnalyzeSettings) -> Written:

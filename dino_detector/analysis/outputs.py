@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from dino_detector.analysis.charts import class_chart, count_chart, metrics_chart, save_chart, score_chart
 from dino_detector.analysis.evaluation_charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart
 from dino_detector.data.categories import Categories
@@ -53,12 +55,7 @@ def save_metrics_charts(metrics: CocoMetrics, payload: dict[str, Any], folder: P
         charts["confusion"] = confusion_chart(payload["confusion"], names)
     if payload["calibration"] is not None:
         charts["calibration"] = calibration_chart(payload["calibration"])
-    written = {}
-    for kind, figure in charts.items():
-        path = folder / f"{source.stem}_{kind}.png"
-        save_chart(figure, path)
-        written[path] = OF_METRICS[kind]
-    return written
+    return _save(charts, OF_METRICS, folder, source)
 
 
 def save_results_charts(
@@ -72,9 +69,14 @@ def save_results_charts(
     if counts:
         named = [(name, counts[number]) for number, name in zip(classes.ids, classes.names, strict=True)]
         charts["class_counts"] = count_chart(named, threshold=threshold)
+    meanings = {kind: meaning.format(threshold=threshold) for kind, meaning in OF_RESULTS.items()}
+    return _save(charts, meanings, folder, source)
+
+
+def _save(charts: dict[str, Figure], meanings: dict[str, str], folder: Path, source: Path) -> dict[Path, str]:
     written = {}
     for kind, figure in charts.items():
         path = folder / f"{source.stem}_{kind}.png"
         save_chart(figure, path)
-        written[path] = OF_RESULTS[kind].format(threshold=threshold)
+        written[path] = meanings[kind]
     return written

@@ -44,12 +44,14 @@ class Run(NamedTuple):
         metrics: the numbers.
         results: rows in COCO's results format, as `result_files.read_results` returns them; None where not at hand.
         annotations: the ground truth; it may have more images than were evaluated. None where not at hand.
+        evaluation: that of these results, where ``metrics`` come from it; None for metrics that were read from a file.
     """
 
     name: str
     metrics: CocoMetrics
     results: list[dict[str, Any]] | None
     annotations: CocoAnnotations | None
+    evaluation: CocoEvaluation | None = None
 
 
 def build_payload(
@@ -91,10 +93,12 @@ def build_payload(
         **dict.fromkeys(("curves", "errors", "confusion", "calibration", "gallery", "scores")),
     }
     annotations = _evaluated_annotations(run)
-    matches = None
+    matches = threshold = None
     if run.results is not None and annotations is not None:
-        evaluation = coco_evaluation(annotations.ground_truth, run.results)
-        _check_metrics(run, evaluation.metrics)
+        evaluation = run.evaluation
+        if evaluation is None:
+            evaluation = coco_evaluation(annotations.ground_truth, run.results)
+            _check_metrics(run, evaluation.metrics)
         matches = Matches.of(annotations, run.results)
         mistakes = find_mistakes(matches)
         threshold = overall_threshold(matches)
@@ -114,7 +118,7 @@ def build_payload(
             "gallery": pictures,
             "scores": _score_counts(run.results),
         }
-    payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches)
+    payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches, threshold)
     return payload
 
 
@@ -234,7 +238,11 @@ def _score_counts(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _comparison(
-    run: Run, baseline: Run, annotations: CocoAnnotations | None, matches: Matches | None
+    run: Run,
+    baseline: Run,
+    annotations: CocoAnnotations | None,
+    matches: Matches | None,
+    threshold: float | None,
 ) -> dict[str, Any]:
     """What changed from the baseline to the run; classes are the same where their ids are."""
     before = {row.category_id: _fraction(row.AP) for row in baseline.metrics.per_class}
@@ -267,7 +275,7 @@ def _comparison(
     flipped = flipped_images(
         matches,
         other_matches,
-        threshold=overall_threshold(matches),
+        threshold=threshold,
         baseline_threshold=overall_threshold(other_matches),
     )
     names = {record.image_id: record.file_name for record in annotations.images}

@@ -9,7 +9,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.unlabelled import DETECTED_INFO, find_image_info
 from dino_detector.errors import InputError
-from dino_detector.files import read_json
+from dino_detector.files import paused_collection, read_json
 
 
 class ImageList(NamedTuple):
@@ -39,27 +39,22 @@ def find_image_list(results: Path, folder: Path | None) -> ImageList:
     """The list beside a results file or beside a folder of images; an empty one where there is none."""
     beside = results.with_name(DETECTED_INFO)
     path = beside if beside.is_file() else None if folder is None else find_image_info(folder)
-    return ImageList({}, Categories((), ())) if path is None else read_image_list(path)
+    return ImageList({}, Categories((), ())) if path is None else images_of(read_images(path))
 
 
-def read_image_list(path: Path) -> ImageList:
-    """The images and categories of a COCO file, with or without annotations; raises `InputError`, naming it."""
-    content = _read_json(path)
-    if isinstance(content, dict):
-        content = {"categories": [], **content, "annotations": []}
-    return images_of(CocoAnnotations.parse(content, path))
+def read_images(path: Path) -> CocoAnnotations:
+    """The images and categories of a COCO file, with its annotations if it has any; raises `InputError`, naming it."""
+    with paused_collection():
+        content = _read_json(path)
+        if isinstance(content, dict) and not content.get("annotations"):
+            content = {"categories": [], **content, "annotations": []}
+        return CocoAnnotations.parse(content, path)
 
 
 def images_of(annotations: CocoAnnotations) -> ImageList:
     """The images and the classes of annotations."""
     files = {record.image_id: (record.file_name, (record.height, record.width)) for record in annotations.images}
     return ImageList(files, annotations.categories)
-
-
-def has_annotations(path: Path) -> bool:
-    """Whether a COCO file holds ground truth, and is not a list of images alone; raises `InputError`, naming it."""
-    content = _read_json(path)
-    return isinstance(content, dict) and bool(content.get("annotations"))
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

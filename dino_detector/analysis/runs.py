@@ -11,7 +11,7 @@ from dino_detector.analysis.result_files import read_results
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.files import read_json
-from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_metrics
+from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,9 @@ def score_results(
             "%s: %s of %s images of %s have no detection in it; they count as images in which nothing was found",
             *(source, f"{silent:,}", f"{len(truth.images):,}", truth.path),
         )
-    metrics = coco_metrics(truth.ground_truth, results)
-    return Evaluated(Run(str(source), metrics, results, truth), source, images, f"on {truth.path}", ())
+    evaluation = coco_evaluation(truth.ground_truth, results)
+    run = Run(str(source), evaluation.metrics, results, truth, evaluation)
+    return Evaluated(run, source, images, f"on {truth.path}", ())
 
 
 def check_results(results: list[dict[str, Any]], truth: CocoAnnotations, *, source: Path) -> None:

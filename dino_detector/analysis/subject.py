@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dino_detector.analysis.payload import build_payload
-from dino_detector.analysis.result_files import (
-    ImageList,
-    find_image_list,
-    has_annotations,
-    images_of,
-    read_image_list,
-    read_results,
-)
+from dino_detector.analysis.result_files import ImageList, find_image_list, images_of, read_images, read_results
 from dino_detector.analysis.runs import Evaluated, Places, read_evaluation, score_results
 from dino_detector.analysis.thumbnails import Thumbnails
 from dino_detector.data.categories import Categories
@@ -94,12 +87,14 @@ def read_results_subject(source: Path, folder: Path, listed: Path | None) -> Sub
         InputError: a file can't be used, or the detections are of other images than the ground truth.
     """
     results = read_results(source)
-    if listed is not None and has_annotations(listed):
-        truth = CocoAnnotations.read(listed)
-        evaluated = score_results(source, results, truth, images=folder)
-        return Subject(source, evaluated, None, Found(source, results, images_of(truth), folder))
-    images = read_image_list(listed) if listed else find_image_list(source, folder)
-    return Subject(None, None, None, Found(source, results, images, folder))
+    if listed is None:
+        return Subject(None, None, None, Found(source, results, find_image_list(source, folder), folder))
+    known = read_images(listed)
+    evaluated = None
+    if known.ground_truth["annotations"]:
+        evaluated = score_results(source, results, known, images=folder)
+    found = Found(source, results, images_of(known), folder)
+    return Subject(source if evaluated else None, evaluated, None, found)
 
 
 def report_payload(subject: Subject, *, gallery_images: int, data_given: bool) -> dict[str, Any]:
