@@ -17,13 +17,11 @@ import torch
 from torch import Tensor
 
 from dino_detector.data.categories import Categories
+from dino_detector.data.known_sets import COCO_2017
 from dino_detector.errors import InputError
 from dino_detector.files import paused_collection, read_json
 
 log = logging.getLogger(__name__)
-
-COCO_2017 = "COCO 2017 Dataset"
-"""``info.description`` of COCO's own files. Its training split has boxes of zero height, which nobody can mend."""
 
 
 class ImageRecord(NamedTuple):

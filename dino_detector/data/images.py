@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,8 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from dino_detector.data.picture_files import UNREADABLE
 from dino_detector.errors import InputError
-
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""what Pillow raises for a file that is missing, damaged or no image"""
 
 
 def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None) -> Tensor:

@@ -1,13 +1,18 @@
-"""Which files of a folder are pictures."""
+"""Which files of a folder are pictures, and what those raise that are none."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+
+from PIL import Image
 
 from dino_detector.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """files of a folder that are taken for pictures, upper or lower case"""
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""what Pillow raises for a file that is missing, damaged or no image"""
 
 
 def find_pictures(path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from dino_detector.inspection.findings import Finding
 from dino_detector.inspection.image_files import ImageFiles, find_files
 from dino_detector.inspection.layouts import Source, find_images_dir
 from dino_detector.inspection.patches import PatchGrid, check_queries, check_shapes, check_sizes
+from dino_detector.inspection.pictures import open_pictures
 from dino_detector.inspection.reading import read_split
 from dino_detector.inspection.split import Split
 
@@ -114,8 +115,6 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
     findings += check_classes(splits)
     opened = None
     if advance is not None:
-        from dino_detector.inspection.pictures import open_pictures  # which needs torch, by the errors it knows
-
         opened, wrong = open_pictures(splits, [files.paths for files in loaded.files], advance=advance)
         findings += wrong
         seen = {finding.split for finding in wrong if finding.kind == "image_size_swapped" and finding.count}

@@ -51,7 +51,10 @@ def check_copies(splits: Sequence[Split], opened: Opened | None) -> list[Finding
     findings: list[Finding] = []
     looks = _Looks(splits, opened) if opened is not None else None
     seen = looks.places if looks else set()
-    same_boxes = Evidence("leak_boxes", [_box_keys(split, number, seen) for number, split in enumerate(splits)])
+    names_of_classes = dict.fromkeys(name for split in splits for name in split.categories.names)
+    classes = {name: number for number, name in enumerate(names_of_classes)}
+    keys = [_box_keys(split, number, seen, classes) for number, split in enumerate(splits)]
+    same_boxes = Evidence("leak_boxes", keys)
     names = Evidence("leak_name", _keys(splits, seen, _name))
     counts = [_count_of(key[0] for key in of_split.values()) for of_split in names.keys]
     evidence = [Evidence("leak_url", _keys(splits, seen, _address)), names, same_boxes]
@@ -191,18 +194,15 @@ def _source_keys(split: Split) -> dict[int, object]:
     return {} if _count_of(stripped.values()) else dict(stripped)
 
 
-def _box_keys(split: Split, number: int, seen: set[Place]) -> dict[int, object]:
-    """A number for each image of several boxes, equal where size, classes and boxes are."""
+def _box_keys(split: Split, number: int, seen: set[Place], classes: dict[str, int]) -> dict[int, object]:
+    """A key for each image of several boxes, equal where size, classes and boxes are; ``classes`` numbers the names."""
     boxes = split.boxes
     rows = np.flatnonzero(split.trained)
     if not len(rows):
         return {}
-    names, position = np.unique(np.array(split.categories.names), return_inverse=True)
-    words = np.array([int.from_bytes(name.encode("utf-8", "replace")[:400], "little") % (2**61 - 1) for name in names])
-    label = words.astype(np.int64)[position][boxes.category[rows]]
+    label = np.array([classes[name] for name in split.categories.names])[boxes.category[rows]]
     rounded = (boxes.xywh[rows] * 10).round().astype(np.int64)
-    prints, first = np.unique(fingerprints(boxes.image[rows], label, *rounded.T), return_index=True)
-    del prints
+    _, first = np.unique(fingerprints(boxes.image[rows], label, *rounded.T), return_index=True)
     alone = fingerprints(label[first], *rounded[first].T)  # without the image
     image = boxes.image[rows][first]
     total = np.zeros(len(split.images.ids), np.uint64)

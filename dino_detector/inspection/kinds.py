@@ -31,6 +31,8 @@ _CLASS = "Classes"
 _IMAGE = "Images"
 _COPY = "Duplicates"
 _LEAK = "Leakage between splits"
+GROUPS = (_FILE, _BOX, _CLASS, _IMAGE, _COPY, _LEAK)
+"""headings that kinds are listed under, in their order"""
 
 _WHOLE = 'write ids as whole numbers, 17 and not "17", 17.0 or true'
 _REMOVE = "remove them from all but one split, and split by source (video, place, day) and not by picture"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from dino_detector.data.images import UNREADABLE
+from dino_detector.data.picture_files import UNREADABLE
 from dino_detector.inspection.findings import Finding
 from dino_detector.inspection.lookalikes import THUMBNAIL
 from dino_detector.inspection.split import Split

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import UNSET
 
+from dino_detector.data.known_sets import COCO_2017
 from dino_detector.inspection.findings import Finding
 from dino_detector.inspection.parsing import AnnotationEntry, CategoryEntry, ImageEntry, parse
 from dino_detector.inspection.split import BoxColumns, CategoryColumns, Id, ImageColumns, Split
 
-COCO_2017 = "COCO 2017 Dataset"
-"""``info.description`` of COCO's own files"""
 LIMIT = 1e12
 """what is larger is no number of pixels"""
 LARGEST_SIDE = 10**7

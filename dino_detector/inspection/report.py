@@ -12,6 +12,7 @@ from dino_detector.inspection.check import Check
 from dino_detector.inspection.classes import ClassRow
 from dino_detector.inspection.findings import Finding, Problem, ranked
 from dino_detector.inspection.image_files import ImageFiles
+from dino_detector.inspection.kinds import GROUPS
 from dino_detector.inspection.patches import EDGES, size_row
 from dino_detector.inspection.split import Split
 from dino_detector.plain_text import joined, listed, percent, plain, table, wrapped
@@ -179,14 +180,11 @@ def _found(problems: Sequence[Problem]) -> list[str]:
     if not problems:
         return []
     lines = ["Found"]
-    groups = dict.fromkeys(sorted((problem.kind.group for problem in problems), key=GROUPS.index))
-    for group in groups:
-        lines.append(f"{group}:")
-        for problem in problems:
-            if problem.kind.group == group:
-                lines += wrapped(
-                    f"{problem.kind.title}: {_places(problem.findings, ': {}')}", first="  - ", then="    "
-                )
+    for group in GROUPS:
+        of_group = [problem for problem in problems if problem.kind.group == group]
+        lines += [f"{group}:"] if of_group else []
+        for problem in of_group:
+            lines += wrapped(f"{problem.kind.title}: {_places(problem.findings, ': {}')}", first="  - ", then="    ")
     return lines
 
 
@@ -217,7 +215,3 @@ def _place(finding: Finding, around: str) -> str:
     what = f"{numbered} " if finding.ids and isinstance(finding.ids[0], int) else ""
     ids = around.format(what + listed(finding.ids)) if finding.ids else ""
     return f"{plain(finding.split)} {counted}{note}{ids}"
-
-
-GROUPS = ["Annotation files", "Boxes", "Classes", "Images", "Duplicates", "Leakage between splits"]
-"""headings in their order"""
