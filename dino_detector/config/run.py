@@ -124,8 +124,6 @@ class Config:
             "dist_url",
             "env:// or tcp://HOST:PORT, such as tcp://127.0.0.1:29500",
         )
-        loggers = {"tensorboard", "csv", "wandb", "mlflow"}
-        require(set(self.logging.logger) <= loggers, "logger", f"a list of {', '.join(sorted(loggers))}")
         if self.logging.log_images and not set(self.logging.logger) - {"csv"}:
             raise InputError("log_images needs a logger that shows images: tensorboard, wandb or mlflow")
         require(
@@ -150,6 +148,11 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         choices = typing.get_args(hint)
         if value not in choices:
             raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}{nearest(str(value), choices)}")
+        return value
+    if typing.get_origin(hint) is list and typing.get_origin(typing.get_args(hint)[0]) is Literal:
+        choices = typing.get_args(typing.get_args(hint)[0])
+        if not isinstance(value, list) or not all(one in choices for one in value):
+            raise InputError(f"{name} must be a list of {', '.join(sorted(choices))}, not {value!r}")
         return value
     if float in kinds and type(value) is int:
         return float(value)

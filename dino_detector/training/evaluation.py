@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig
-from dino_detector.data.categories import check_categories, require_num_classes
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
@@ -69,10 +68,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     flat = config.flat()
     config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
     sources = gather(config, training=False, categories=header.categories)
-    if sources.val is not None:
-        val = sources.val.annotations
-        check_categories(val.categories, known=header.categories, source=val.path, known_source=source)
-    require_num_classes(config.data.num_classes, header.categories, source=source)
+    sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     sources.fetch(config.download)
     data = DetectionData(config=config, sources=sources)
     data.header = header

@@ -10,8 +10,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
-from dino_detector.data.categories import check_categories, require_num_classes
-from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
@@ -26,7 +24,7 @@ from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
 from dino_detector.training.progress import EpochLines
-from dino_detector.training.rehearsal import Rehearsal, advice, is_out_of_memory
+from dino_detector.training.rehearsal import Rehearsal, explained
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
@@ -55,8 +53,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     require_loggers(config)
     training = config.training
     sources = gather(config, training=True)
-    _check_classes(config, sources)
     train = sources.train.annotations
+    sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     start = read_start(config, train.categories, annotations=train.path)
     check_image_size(config.data.image_size, model_config_of(config.backbone).patch_size)
     sources.fetch(config.download)
@@ -86,20 +84,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         callbacks=[*_observers(config), *(callbacks or []), EpochLines(), files],
     )
     resumed = None if epochs_before is None else training.checkpoint
-    try:
+    with explained(trainer, config, patch=detector.backbone.patch_size):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise InputError(
-                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
-                f"takes memory of this machine; free it, or {advice(config, detector.backbone.patch_size)}"
-            ) from error
-        if "DataLoader worker" in str(error):
-            raise InputError(
-                f"a data worker was killed, most likely for its memory; lower --num_workers {config.data.num_workers} "
-                f"to {config.data.num_workers // 2} ({str(error).splitlines()[0]})"
-            ) from error
-        raise
     if module.skipped:
         log.warning("%d images could not be read and were skipped; one: %s", len(module.skipped), min(module.skipped))
     log.info(
@@ -137,15 +123,6 @@ def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: Detec
     log.info("detections in %d test images are in %s", len(test.images) - len(module.skipped), path)
     for reason in unreadable:
         log.warning("no detections in %s", reason)
-
-
-def _check_classes(config: Config, sources: Sources) -> None:
-    """Raise `InputError` where validation knows other classes, or another number of classes was asked for."""
-    train = sources.train.annotations
-    if sources.val is not None:
-        val = sources.val.annotations
-        check_categories(val.categories, known=train.categories, source=val.path, known_source=train.path)
-    require_num_classes(config.data.num_classes, train.categories, source=train.path)
 
 
 PLAIN_ATTENTION_PATCHES = 600

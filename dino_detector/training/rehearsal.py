@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -69,7 +69,7 @@ class Rehearsal(Callback):
         for smaller in _smaller(self.largest_step, patch):
             if self._fits(smaller, trainer, pl_module):
                 raise InputError(
-                    f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, self.config)} fits"
+                    f"out of memory: a step of {self.largest_step} does not fit; {_flags(smaller, self.config)} fits"
                 )
             least = smaller
         raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
@@ -78,7 +78,7 @@ class Rehearsal(Callback):
         try:
             used = take(step, trainer, pl_module, measure=measure)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             fits = False
         else:
@@ -143,15 +143,31 @@ class _Kept:
         return tensor.detach()  # the tensor itself would keep its own graph alive
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+@contextmanager
+def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
+    """Turn what ends a run in its middle for want of memory into an `InputError` that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if _is_out_of_memory(error):
+            smaller = next(_smaller(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
+            remedy = "choose a smaller --dino_model" if smaller is None else f"try {_flags(smaller, config)}"
+            raise InputError(
+                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
+                f"takes memory of this machine; free it, or {remedy}"
+            ) from error
+        if "DataLoader worker" in str(error):
+            workers = config.data.num_workers
+            raise InputError(
+                f"a data worker was killed, most likely for its memory; lower --num_workers {workers} to "
+                f"{workers // 2} ({str(error).splitlines()[0]})"
+            ) from error
+        raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU, or the machine, had no memory to give."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_oom_error(error)
-
-
-def advice(config: Config, patch: int) -> str:
-    """What to lower after a step ran out of memory in the middle of a run."""
-    smaller = next(_smaller(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
-    return "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
 
 
 def _smaller(step: Step, patch: int) -> Iterator[Step]:
@@ -166,7 +182,7 @@ def _smaller(step: Step, patch: int) -> Iterator[Step]:
         yield step
 
 
-def flags_of(step: Step, config: Config) -> str:
+def _flags(step: Step, config: Config) -> str:
     """The settings of a smaller step that learn from as many images in an optimizer step."""
     training = config.training
     accumulated = math.ceil(training.batch_size * training.accumulate_batches / step.batch_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dino_detector.config import Config, DownloadConfig
-from dino_detector.data.categories import Categories
+from dino_detector.data.categories import Categories, check_categories, require_num_classes
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.download import Split, download_annotations, download_images, download_split
 from dino_detector.data.subsets import Subset, class_balance, select
@@ -71,6 +71,19 @@ class Sources(NamedTuple):
                     names = [record.file_name for record in images.annotations.images]
                     download_images(images.split, names, config)
                 images.annotations.check_files(images.folder)
+
+    def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
+        """Raise `InputError` where validation knows other classes, or another number of classes was asked for.
+
+        Args:
+            known: the classes of the training images or of the checkpoint.
+            source: where they are from, for messages.
+            num_classes: how many there are to be; None takes any number.
+        """
+        if self.val is not None:
+            val = self.val.annotations
+            check_categories(val.categories, known=known, source=val.path, known_source=source)
+        require_num_classes(num_classes, known, source=source)
 
     def write_subsets(self, folder: Path) -> None:
         """Write the files that reproduce the subsets."""

@@ -11,13 +11,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim import Optimizer
 
+from dino_detector.analysis.tables import PRECISION, RECALL
 from dino_detector.data.categories import Categories
 from dino_detector.losses import LossTerms
 from dino_detector.training.logging.loggers import log_values
 from dino_detector.training.logging.sums import ClassCounts, LossSums
 from dino_detector.training.memory import memory_now
-
-COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 class ScalarLog(Callback):
@@ -104,7 +103,7 @@ class ScalarLog(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics and losses of the validation images."""
         metrics, categories = pl_module.metrics, pl_module.detector.categories
-        values = {f"val/{name}": getattr(metrics, name) for name in COCO_NAMES} | {"val/AR": metrics.AR100}
+        values = {f"val/{name}": getattr(metrics, name) for name in (*PRECISION, *RECALL)} | {"val/AR": metrics.AR100}
         names = dict(zip(categories.ids, categories.distinct_names, strict=True))
         values |= {f"val_AP_per_class/{names[row.category_id]}": row.AP for row in metrics.per_class}
         values = {tag: value for tag, value in values.items() if value != -1}
