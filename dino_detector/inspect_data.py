@@ -53,6 +53,8 @@ def _check(settings: DataCheckSettings) -> None:
     """Raise `InputError` for all that can be known to be wrong without reading a file."""
     from dino_detector.inspection.patches import PATCH
 
+    if not settings.dir_or_json.exists():
+        raise InputError(f"{settings.dir_or_json}: no such folder or annotation file; correct the path")
     if settings.num_queries < 1:
         raise InputError(f"--num_queries must be at least 1, not {settings.num_queries}")
     if any(side % PATCH for side in settings.image_size):

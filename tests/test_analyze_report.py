@@ -249,7 +249,10 @@ def test_the_second_of_two_files_is_compared_with_the_first(
     assert f"AP {now - before:+.3f}, 95% interval {bootstrap['low']:+.3f} to {bootstrap['high']:+.3f}, " in out
     assert re.search(r"^gained: 2 of 3 ", out, re.MULTILINE)
     total = comparison["flipped"]
-    assert f"images with fewer mistakes: {total['total_gained']}, with more: {total['total_lost']}\n" in out
+    gained, lost = total["total_gained"], total["total_lost"]
+    assert f"images that had mistakes and have none now: {gained}, that had none and have some: {lost}\n" in out
+    before, now = total["baseline_threshold"], total["threshold"]
+    assert f"(each run at the score that gives its best F1: {before:.2f} before, {now:.2f} now)\n" in out
 
 
 def test_evaluations_of_other_images_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:

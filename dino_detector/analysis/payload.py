@@ -30,8 +30,10 @@ TWELVE = (*PRECISION, *RECALL)
 SCORE_EDGES = np.arange(21) / 20
 MOST_FLIPPED = 50
 """images that are listed of each direction"""
-DIGITS = 4
-"""decimals of fractions on the page; scores, and what they are compared with, keep all of theirs"""
+DIGITS = 6
+"""decimals of fractions, of which three are shown; scores, and what they are compared with, keep all of theirs"""
+CURVE_DIGITS = 4
+"""decimals of the points of curves, which are many"""
 SAME_METRICS = 1e-3
 """difference of AP up to which detections count as those that a metrics file was made of"""
 
@@ -200,10 +202,10 @@ def _curves(evaluation: CocoEvaluation) -> dict[str, Any] | None:
     return {
         "ious": [round(float(iou), 2) for iou in IOU_THRESHOLDS],
         "precision": [
-            curves.round(DIGITS).tolist() if is_known else None
+            curves.round(CURVE_DIGITS).tolist() if is_known else None
             for curves, is_known in zip(precision, known, strict=True)
         ],
-        "mean": precision[known].mean(axis=0).round(DIGITS).tolist(),
+        "mean": precision[known].mean(axis=0).round(CURVE_DIGITS).tolist(),
     }
 
 
@@ -272,12 +274,8 @@ def _comparison(
     other_matches = Matches.of(other, baseline.results)
     _check_same_truth(run, baseline, matches, other_matches)
     interval = bootstrap(matches, other_matches)
-    flipped = flipped_images(
-        matches,
-        other_matches,
-        threshold=threshold,
-        baseline_threshold=overall_threshold(other_matches),
-    )
+    thresholds = {"threshold": threshold, "baseline_threshold": overall_threshold(other_matches)}
+    flipped = flipped_images(matches, other_matches, **thresholds)
     names = {record.image_id: record.file_name for record in annotations.images}
 
     def listed(images: list[FlippedImage]) -> list[dict[str, Any]]:
@@ -294,6 +292,7 @@ def _comparison(
     return comparison | {
         "bootstrap": None if interval is None else interval._asdict(),
         "flipped": {
+            **thresholds,
             "gained": listed(flipped.gained),
             "lost": listed(flipped.lost),
             "total_gained": len(flipped.gained),

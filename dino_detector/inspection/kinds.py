@@ -52,6 +52,7 @@ KINDS = {
             'add the lists "annotations" and "categories"',
             True,
         ),
+        Kind("no_images", _FILE, 1.0, "files without an image", "add at least one image, or give another file", True),
         Kind("entry_no_object", _FILE, 0.9, "entries that are no object", "remove them", True),
         Kind("image_id", _FILE, 0.9, "image ids that are no whole numbers", _WHOLE, True),
         Kind("annotation_id", _FILE, 0.9, "annotation ids that are no whole numbers", _WHOLE, True),

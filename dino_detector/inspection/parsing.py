@@ -99,6 +99,8 @@ def _read(path: Path) -> bytes:
     if text.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path}: is UTF-16 text; save it as UTF-8")
     text = text.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise InputError(f"{path}: is empty; write or download it again")
     if b"NaN" in text or b"Infinity" in text:
         return NOT_JSON.sub(rb"\1null", text)
     return text

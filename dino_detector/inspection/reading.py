@@ -19,6 +19,8 @@ LIMIT = 1e12
 """what is larger is no number of pixels"""
 LARGEST_SIDE = 10**7
 """pixels of a side that an image can have"""
+FEWEST_SHIFTED = 3
+"""ids that are off by one together by no chance, though some classes have no box"""
 
 
 class Reading(NamedTuple):
@@ -42,6 +44,8 @@ def read_split(path: Path, name: str) -> Reading:
         reader.find("list_missing", len(missing), 3, "lists", [f'"{key}"' for key in missing])
     total = len(content.images) + len(content.annotations or []) + len(content.categories or []) + content.no_objects
     reader.find("entry_no_object", content.no_objects, total, "entries", ())
+    if not content.images:
+        reader.find("no_images", 1, 1, "files", [path.name])
     images = reader.images(content.images)
     annotations = content.annotations or []
     categories = reader.categories(content.categories, annotations)
@@ -85,7 +89,7 @@ class _Reader:
         widths, bad_widths = _sizes([entry.width for entry in entries])
         heights, bad_heights = _sizes([entry.height for entry in entries])
         sizeless = np.flatnonzero(bad_widths | bad_heights).tolist()
-        self.find("image_size", len(sizeless), total, "images", [_id(ids, row) for row in sizeless])
+        self.find("image_size", len(sizeless), total, "images", [names[row] or _id(ids, row) for row in sizeless])
         addresses = [_text(entry.coco_url) or _text(entry.flickr_url) for entry in entries]
         return ImageColumns(ids, names, np.stack([widths, heights], axis=1), addresses)
 
@@ -216,13 +220,19 @@ def _positions(wanted: list[Id], listed: list[Id]) -> np.ndarray:
 
 
 def _shift(used: list[Id], listed: list[Id]) -> int:
-    """1 or -1 where all ids that annotations use are listed only after they are shifted by that, otherwise 0."""
+    """1 or -1 where all ids that annotations use are listed only after they are shifted by that, otherwise 0.
+
+    A single unknown id fits by chance. So either it is counting from 0 or 1 that differs, or many ids agree.
+    """
     ids, known = set(used) - {None}, set(listed) - {None}
     if ids <= known or not known or not all(isinstance(one, int) for one in ids | known):
         return 0
-    if 0 in ids and 0 not in known and {one + 1 for one in ids} <= known:
-        return 1
-    return -1 if 0 in known and max(ids) > max(known) and {one - 1 for one in ids} <= known else 0
+    counts_from = {1: 0 in ids and 0 not in known, -1: 0 in known and max(ids) > max(known)}
+    for shift in (1, -1):
+        shifted = {one + shift for one in ids}
+        if shifted <= known and (counts_from[shift] or shifted == known or len(ids) >= FEWEST_SHIFTED):
+            return shift
+    return 0
 
 
 def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
@@ -283,7 +293,8 @@ def _id(ids: list[Id], row: int) -> Id:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is UNSET else repr(value)
+    """A value as it would stand in the file."""
+    return "missing" if value is UNSET else "null" if value is None else repr(value)
 
 
 def _first_ids(what: str, ids: list[Id]) -> str:

@@ -57,7 +57,7 @@ def report_text(check: Check) -> str:
         _classes(check.classes, check.splits),
         _kinds(check),
         _found(problems),
-        _worst(problems),
+        _worst(problems, nothing=not any(split.labelled for split in check.splits)),
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
@@ -72,7 +72,7 @@ def payload(check: Check) -> dict[str, Any]:
                 "annotations": str(split.path),
                 "images_dir": None if split.images_dir is None else str(split.images_dir),
                 "images": len(split.images.ids),
-                "boxes": len(split.boxes.ids),
+                "boxes": split.num_boxes,
             }
             for split in check.splits
         ],
@@ -108,16 +108,18 @@ def payload(check: Check) -> dict[str, Any]:
 def _counts(check: Check) -> list[str]:
     rows = [["", "images", "boxes", "per image", "most", "without boxes", "crowd regions", "classes"]]
     for split in check.splits:
-        images, boxes = len(split.images.ids), len(split.boxes.ids)
-        per_image = np.bincount(split.boxes.image[split.boxes.image >= 0], minlength=images)
-        empty = int((per_image == 0).sum())
+        images, boxes, known = len(split.images.ids), split.num_boxes, split.boxes.image >= 0
+        per_image = np.bincount(split.boxes.image[known & ~split.boxes.crowd], minlength=images)
+        empty = int((np.bincount(split.boxes.image[known], minlength=images) == 0).sum())
         numbers = [f"{boxes / max(1, images):.1f}", f"{per_image.max(initial=0):,}"]
         numbers += [f"{empty:,} ({percent(empty / max(1, images))})", f"{split.boxes.crowd.sum():,}"]
         if not split.labelled:
             numbers = ["-"] * 4
         cells = [f"{images:,}", f"{boxes:,}" if split.labelled else "none", *numbers]
         rows.append([plain(split.name), *cells, str(len(split.categories.ids))])
-    return ["Counts", *table(rows)]
+    lists = [plain(split.name) for split in check.splits if not split.labelled]
+    notes = [f"{name} has no annotations: it is taken for a list of images to detect in." for name in lists]
+    return ["Counts", *table(rows), *notes]
 
 
 def _sizes(check: Check) -> list[str]:
@@ -188,9 +190,11 @@ def _found(problems: Sequence[Problem]) -> list[str]:
     return lines
 
 
-def _worst(problems: Sequence[Problem]) -> list[str]:
+def _worst(problems: Sequence[Problem], *, nothing: bool) -> list[str]:
+    """The most harmful problems; where there is ``nothing`` to train on, it is no praise that there are none."""
     if not problems:
-        return ["Most worth fixing", "Nothing: no mistake was found."]
+        none = "Nothing can be trained on or evaluated: there are no annotations."
+        return ["Most worth fixing", none if nothing else "Nothing: no mistake was found."]
     lines = ["Most worth fixing"]
     for number, problem in enumerate(problems[:WORST], start=1):
         fix = next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)

@@ -92,6 +92,11 @@ class Split:
     is_coco: bool = False
     images_dir: Path | None = field(default=None)
 
+    @property
+    def num_boxes(self) -> int:
+        """Annotations of single objects; crowd regions are not counted."""
+        return int((~self.boxes.crowd).sum())
+
     def with_boxes(self, xywh: np.ndarray) -> Split:
         """The same with other boxes ``[M, 4]``."""
         return replace(self, boxes=replace(self.boxes, xywh=xywh))

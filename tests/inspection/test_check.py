@@ -111,6 +111,62 @@ def test_categories_that_are_off_by_one_are_recognised(data: Data) -> None:
     assert ("category_off_by_one", "train") in found(data.check(skip_images=True))
 
 
+@pytest.mark.parametrize("shift", [1, -1])
+def test_ids_with_gaps_that_are_off_by_one_together_are_recognised(shift: int, data: Data) -> None:
+    for content in (data.train, data.val):
+        content["categories"] = [{"id": number, "name": f"class {number}"} for number in (11, 13, 17, 18)]
+        for position, entry in enumerate(content["annotations"]):
+            entry["category_id"] = (11, 13, 17)[position % 3]
+    for entry in data.train["annotations"]:
+        entry["category_id"] -= shift
+    checked = data.check(skip_images=True)
+    findings = found(checked)
+    assert findings["category_off_by_one", "train"].count == 48
+    assert ("category_unknown", "train") not in findings
+    assert {row.name: row.boxes for row in checked.classes}["class 13"] == (16, 8), "counted as they were meant"
+
+
+def test_one_unknown_category_is_not_taken_for_a_shift_of_all(data: Data) -> None:
+    """With 1 and 2 listed, a file that uses 2 and 3 may be off by one; one that uses 3 alone has a class too many."""
+    for entry in data.train["annotations"]:
+        entry["category_id"] = 3
+    findings = found(data.check(skip_images=True))
+    assert findings["category_unknown", "train"].count == 48
+    assert ("category_off_by_one", "train") not in findings
+
+
+def test_a_file_without_images_is_no_clean_data_set(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in (data.train, data.val):
+        content.update(images=[], annotations=[])
+    assert found(data.check(skip_images=True))["no_images", "train"].ids == ["instances_train.json"]
+    main([str(data.folder)])
+    last = capsys.readouterr().out.split("Most worth fixing\n")[1]
+    assert last.startswith("1. Files without an image")
+
+
+def test_a_file_without_annotations_is_not_called_free_of_mistakes(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in (data.train, data.val):
+        del content["annotations"]
+    data.write()
+    assert main([str(data.folder)]) == 0
+    out = capsys.readouterr().out
+    assert "train has no annotations: it is taken for a list of images to detect in." in out
+    assert out.endswith("Most worth fixing\nNothing can be trained on or evaluated: there are no annotations.\n")
+
+
+def test_crowd_regions_are_not_counted_as_boxes(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    each(data.train["annotations"], 3, iscrowd=1)
+    data.write()
+    assert main([str(data.folder), "--image_size", "84x112"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (counts,) = (row for row in rows if row[:2] == ["train", "24"])
+    assert counts[2] == "45"
+    assert counts[-2:] == ["3", "2"]
+    assert sum(int(row[1]) for row in rows if row[:1] in (["car"], ["tree"])) == 45
+
+
 def test_small_boxes_and_too_few_queries_follow_from_the_settings(data: Data) -> None:
     """Boxes of 20 to 40 pixels on 120 x 90 are far below a patch at 14 x 14 input, and all fit at 84 x 112."""
     finding = found(data.check(skip_images=True, image_size=(14, 14)))["box_below_patch", "train"]
@@ -220,6 +276,7 @@ def test_one_unreadable_file_does_not_hide_the_other(data: Data, capsys: pytest.
         ('{"shapes": []}', "LabelMe"),
         ('{"foo": 1}', 'no list "images"'),
         ("hello", "not JSON"),
+        ("", "is empty"),
     ],
 )
 def test_what_is_no_coco_file_is_told_in_one_line(

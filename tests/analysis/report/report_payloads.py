@@ -86,6 +86,8 @@ def small_payload() -> dict[str, Any]:
             ],
             "bootstrap": {"resamples": 1000, "difference": 0.031, "low": -0.002, "high": 0.064, "level": 0.95},
             "flipped": {
+                "threshold": 0.4,
+                "baseline_threshold": 0.35,
                 "gained": [{"id": 7, "file_name": "seen.jpg", "baseline_mistakes": 6, "mistakes": 3}],
                 "lost": [{"id": 99, "file_name": "absent.jpg", "baseline_mistakes": 0, "mistakes": 2}],
                 "total_gained": 1,

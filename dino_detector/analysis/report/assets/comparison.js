@@ -96,6 +96,10 @@ function buildFlipped(flipped, gallery) {
     ["Images that became better", flipped.gained, flipped.total_gained],
     ["Images that became worse", flipped.lost, flipped.total_lost],
   ];
+  byId("comparison-flipped-about").textContent =
+    "An image became better where it had mistakes and has none now, and worse the other way round; each run at the " +
+    `score that gives its best F1, ${fraction(flipped.baseline_threshold, 2)} before and ` +
+    `${fraction(flipped.threshold, 2)} now.`;
   for (const [title, images, total] of sides) {
     const items = images.map((image) => {
       const name =
