@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dino_detector.analysis.charts import BLUE, GREY, VERMILLION, Bar, bar_chart, cut, set_names, without_frame
+from dino_detector.plain_text import counted
 
 CURVES = 40
 """a chart of more classes shows the mean alone"""
@@ -61,7 +62,7 @@ def mistakes_chart(errors: dict[str, Any]) -> Figure:
             max(0.0, kind["cost"] or 0.0),
             "-"
             if kind["cost"] is None
-            else f"{kind['cost']:+.3f}" + (f"   {kind['count']:,} times" if "count" in kind else ""),
+            else f"{kind['cost']:+.3f}" + (f"   {counted(kind['count'], 'time')}" if "count" in kind else ""),
             VERMILLION if "count" in kind else GREY,
         )
         for kind in kinds

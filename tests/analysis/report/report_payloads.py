@@ -88,7 +88,7 @@ def small_payload() -> dict[str, Any]:
             "flipped": {
                 "threshold": 0.4,
                 "baseline_threshold": 0.35,
-                "gained": [{"id": 7, "file_name": "seen.jpg", "baseline_mistakes": 6, "mistakes": 3}],
+                "gained": [{"id": 7, "file_name": "seen.jpg", "baseline_mistakes": 6, "mistakes": 0}],
                 "lost": [{"id": 99, "file_name": "absent.jpg", "baseline_mistakes": 0, "mistakes": 2}],
                 "total_gained": 1,
                 "total_lost": 12,
