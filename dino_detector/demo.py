@@ -72,6 +72,7 @@ Done in {time.monotonic() - started:.0f} s: AP {metrics.AP:.3f}, AP50 {metrics.A
   TensorBoard   tensorboard --logdir {output_dir / "tensorboard"}
 
 Try next:
+  dino-detector analyze --metrics_file {newest_metrics}
   dino-detector predict {files.val_images} --checkpoint {checkpoint}
   dino-detector train --help
   dino-detector train --train_images DIR --train_annotations FILE --val_images DIR --val_annotations FILE""")

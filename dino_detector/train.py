@@ -126,14 +126,15 @@ def _evaluate(settings: RunSettings) -> int:
     _tell_of_the_checkpoint(settings, found.config)
     folder = training.output_dir
     written = ["evaluation.yaml"]
-    written += ["val_metrics.json", "val_predictions.json"] if found.metrics is not None else []
+    if found.metrics is not None:
+        val = found.sources.val
+        files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)
+        written += [files.metrics.name, files.predictions.name]
     written += ["testdev_*.json", "test_mini_*_indices.json"] if found.sources.test is not None else []
     make_room(folder, written)
     found.sources.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
-        val = found.sources.val
-        files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)
         files.write(found.metrics, found.results, checkpoint=str(training.checkpoint))
         print(metrics_table(found.metrics))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
