@@ -17,6 +17,16 @@ def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
     return box_convert(boxes_xyxy, "xyxy", "cxcywh")
 
 
+def iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """IoU of boxes that broadcast against each other, ``[..., 4]`` each, in 0..1; boxes of no area have 0.
+
+    torchvision's `box_iou` has all pairs of two plain lists.
+    """
+    intersection = _intersection(boxes_xyxy, others_xyxy)
+    union = _area(boxes_xyxy) + _area(others_xyxy) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
 def generalized_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     """Generalized IoU of boxes that broadcast against each other, in (-1, 1].
 
@@ -32,15 +42,19 @@ def generalized_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", https://arxiv.org/abs/1902.09630
     """
-    top_left = torch.maximum(boxes_xyxy[..., :2], others_xyxy[..., :2])
-    bottom_right = torch.minimum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
-    intersection = (bottom_right - top_left).clamp(min=0).prod(-1)
+    intersection = _intersection(boxes_xyxy, others_xyxy)
     union = _area(boxes_xyxy) + _area(others_xyxy) - intersection
     hull_top_left = torch.minimum(boxes_xyxy[..., :2], others_xyxy[..., :2])
     hull_bottom_right = torch.maximum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
     hull = (hull_bottom_right - hull_top_left).prod(-1)
     smallest = torch.finfo(hull.dtype).tiny
     return intersection / union.clamp(min=smallest) - (hull - union) / hull.clamp(min=smallest)
+
+
+def _intersection(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    top_left = torch.maximum(boxes_xyxy[..., :2], others_xyxy[..., :2])
+    bottom_right = torch.minimum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(-1)
 
 
 def _area(boxes_xyxy: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou
+from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou, iou
 from dino_detector.config import Config, LossConfig
 from dino_detector.matching import HungarianMatcher, Matches
 from dino_detector.targets import Targets
@@ -19,7 +20,7 @@ class LossTerms(NamedTuple):
     """Losses of each decoder layer.
 
     Attributes:
-        classification: ``[L]``, focal loss of all queries and classes.
+        classification: ``[L]``, loss of all queries and classes.
         bbox: ``[L]``, L1 distance of the matched boxes, as fractions of the image.
         giou: ``[L]``, 1 - generalized IoU of the matched boxes.
     """
@@ -41,18 +42,95 @@ class LossTerms(NamedTuple):
         return sum(self.weighted(weights)).sum()
 
 
+class Supervised(NamedTuple):
+    """Predictions that exist to be learned from, and are no answer.
+
+    Attributes:
+        logits: ``[L, B, Q, C]``; L counts layers, or layers of several groups.
+        boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+        copies: how often every box of the batch is to be found, over all L; the losses are divided by it.
+        matches: the pairs where they are known, None where they are to be found.
+        counted: ``[B, Q]`` bool, the queries that have a loss; None counts all.
+    """
+
+    logits: Tensor
+    boxes_cxcywh: Tensor
+    copies: float = 1.0
+    matches: Matches | None = None
+    counted: Tensor | None = None
+
+
+class Losses(NamedTuple):
+    """All losses of a batch.
+
+    Attributes:
+        terms: of the decoder layers, unweighted.
+        auxiliary: the weighted loss of each kind of predictions that exist in training only, scalars by name.
+        matches: the pairs behind ``terms``.
+    """
+
+    terms: LossTerms
+    auxiliary: dict[str, Tensor]
+    matches: Matches
+
+    def total(self, weights: LossConfig) -> Tensor:
+        """The loss, a scalar."""
+        return self.terms.total(weights) + sum(self.auxiliary.values())
+
+
 class SetCriterion:
     """Measures classification and boxes of matched predictions, layer by layer.
 
-    Classification is the focal loss of Lin et al., https://arxiv.org/abs/1708.02002, with sigmoid and no background
-    class. Sums are divided by the boxes of the batch averaged over all processes (at least 1), so that the gradient,
-    which DDP averages over processes, is that of one process with all the images.
+    Sums are divided by the boxes of the batch averaged over all processes (at least 1), so that the gradient, which
+    DDP averages over processes, is that of one process with all the images.
+
+    Args:
+        matcher: finds the pairs.
+        classification_loss: how scores are learned, see `classification_losses`.
+        focal_alpha: weight of positives in the focal loss.
+        focal_gamma: its focusing exponent.
     """
 
-    def __init__(self, *, matcher: HungarianMatcher, focal_alpha: float, focal_gamma: float) -> None:
+    def __init__(
+        self, *, matcher: HungarianMatcher, classification_loss: str, focal_alpha: float, focal_gamma: float
+    ) -> None:
         self.matcher = matcher
+        self.classification_loss = classification_loss
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
+
+    def of_batch(
+        self,
+        logits: Tensor,
+        boxes_cxcywh: Tensor,
+        auxiliary: Mapping[str, Supervised],
+        targets: Targets,
+        *,
+        weights: LossConfig,
+        num_boxes: Tensor | None = None,
+    ) -> Losses:
+        """Match and measure everything that a step predicts; all processes call it together.
+
+        Args:
+            logits: ``[L, B, Q, C]``.
+            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+            auxiliary: what else is to be learned from, by name.
+            targets: ground truth of the B images.
+            weights: of the terms.
+            num_boxes: what sums are divided by, where it is not to be asked of all processes.
+        """
+        if num_boxes is None:
+            num_boxes = self.num_boxes(targets)
+        matches = self.matcher(logits, boxes_cxcywh, targets)
+        terms = self.sums(logits, boxes_cxcywh, targets, matches)
+        others = {}
+        for name, supervised in auxiliary.items():
+            pairs = supervised.matches or self.matcher(supervised.logits, supervised.boxes_cxcywh, targets)
+            sums = self.sums(
+                supervised.logits, supervised.boxes_cxcywh, targets, pairs, counted=supervised.counted
+            )
+            others[name] = sums.total(weights) / (num_boxes * supervised.copies)
+        return Losses(LossTerms(*(term / num_boxes for term in terms)), others, matches)
 
     def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> LossTerms:
         """The unweighted losses of a batch, normalised by its number of boxes; all processes call it together.
@@ -63,34 +141,103 @@ class SetCriterion:
             targets: ground truth of the B images.
             matches: of ``matcher`` for these predictions and targets.
         """
-        num_boxes = mean_over_processes(targets.valid.sum().float()).clamp(min=1)
+        num_boxes = self.num_boxes(targets)
         return LossTerms(*(term / num_boxes for term in self.sums(logits, boxes_cxcywh, targets, matches)))
 
-    def sums(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> LossTerms:
-        """The unweighted losses of a batch, not yet divided by its number of boxes; arguments as in a call."""
+    @staticmethod
+    def num_boxes(targets: Targets) -> Tensor:
+        """Boxes of the batch averaged over all processes, at least 1, a scalar."""
+        return mean_over_processes(targets.valid.sum().float()).clamp(min=1)
+
+    def sums(
+        self,
+        logits: Tensor,
+        boxes_cxcywh: Tensor,
+        targets: Targets,
+        matches: Matches,
+        *,
+        counted: Tensor | None = None,
+    ) -> LossTerms:
+        """The unweighted losses of a batch, not yet divided by its number of boxes; arguments as in a call.
+
+        ``counted`` ``[B, Q]`` bool leaves out the classification of some queries.
+        """
+        logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
+        predicted = boxes_cxcywh[matches.layer, matches.image, matches.query]  # [M, 4]
+        wanted = targets.boxes_cxcywh[matches.image, matches.target].float()  # [M, 4]
+        distances = F.l1_loss(predicted, wanted, reduction="none").sum(1)
+        predicted, wanted = cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)
+        zeros = logits.new_zeros(len(logits))
+        labels = targets.labels[matches.image, matches.target]  # [M]
+        places = (matches.layer, matches.image, matches.query, labels)
+        losses = classification_losses(
+            logits,
+            places,
+            overlaps=iou(predicted, wanted).detach(),
+            kind=self.classification_loss,
+            focal_alpha=self.focal_alpha,
+            focal_gamma=self.focal_gamma,
+        )
+        if counted is not None:
+            losses = losses * counted[None, :, :, None]
         return LossTerms(
-            classification=self.classification(logits.float(), targets, matches),
-            **self.boxes(boxes_cxcywh.float(), targets, matches),
+            classification=losses.sum((1, 2, 3)),
+            bbox=zeros.index_add(0, matches.layer, distances),
+            giou=zeros.index_add(0, matches.layer, 1 - generalized_iou(predicted, wanted)),
         )
 
-    def classification(self, logits: Tensor, targets: Targets, matches: Matches) -> Tensor:
-        """Focal loss summed over images, queries and classes, ``[L]``."""
-        wanted = torch.zeros_like(logits)  # [L, B, Q, C]
-        labels = targets.labels[matches.image, matches.target]  # [M]
-        wanted[matches.layer, matches.image, matches.query, labels] = 1
-        losses = sigmoid_focal_loss(logits, wanted, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        return losses.sum((1, 2, 3))
 
-    def boxes(self, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> dict[str, Tensor]:
-        """L1 and generalized IoU losses summed over the matched pairs, ``[L]`` each."""
-        predicted = boxes_cxcywh[matches.layer, matches.image, matches.query]  # [M, 4]
-        wanted = targets.boxes_cxcywh[matches.image, matches.target]  # [M, 4]
-        per_pair = {
-            "bbox": F.l1_loss(predicted, wanted, reduction="none").sum(1),
-            "giou": 1 - generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)),
-        }
-        zeros = boxes_cxcywh.new_zeros(len(boxes_cxcywh))
-        return {name: zeros.index_add(0, matches.layer, losses) for name, losses in per_pair.items()}
+def classification_losses(
+    logits: Tensor,
+    places: tuple[Tensor, ...],
+    *,
+    overlaps: Tensor,
+    kind: str,
+    focal_alpha: float,
+    focal_gamma: float,
+) -> Tensor:
+    """Loss of each query and class, with sigmoid and no background class.
+
+    ============================  ===============================================  ===========================
+    kind                          a matched query, its class; p score, u IoU       all others
+    ============================  ===============================================  ===========================
+    ``focal``                     a (1 - p)^g BCE(p, 1)                            (1 - a) p^g BCE(p, 0)
+    ``varifocal``                 u BCE(p, u)                                      0.75 p^2 BCE(p, 0)
+    ``iou_aware``                 BCE(p, t), t = p^0.25 u^0.75                     p^2 BCE(p, 0)
+    ``matchability_aware``        BCE(p, u^1.5)                                    p^1.5 BCE(p, 0)
+    ============================  ===============================================  ===========================
+
+    Sources: focal, Lin et al., https://arxiv.org/abs/1708.02002; varifocal, Zhang et al.,
+    https://arxiv.org/abs/2008.13367, as in RT-DETR, https://arxiv.org/abs/2304.08069; IoU-aware, Cai et al., "Align-DETR",
+    https://arxiv.org/abs/2304.07527, as in LW-DETR, https://arxiv.org/abs/2406.03459; matchability-aware, Huang et al.,
+    "DEIM", https://arxiv.org/abs/2412.04234.
+
+    Args:
+        logits: ``[L, B, Q, C]``.
+        places: layer, image, query and class of the M matched pairs, ``[M]`` int64 each.
+        overlaps: ``[M]``, IoU of the matched boxes in 0..1, without gradient.
+        kind: a name of the table.
+        focal_alpha: a, weight of positives in ``focal``.
+        focal_gamma: g, exponent of ``focal``.
+
+    Returns:
+        ``[L, B, Q, C]``.
+    """
+    if kind == "focal":
+        return sigmoid_focal_loss(
+            logits, torch.zeros_like(logits).index_put(places, logits.new_ones(())), alpha=focal_alpha, gamma=focal_gamma
+        )
+    scores = logits.detach().sigmoid()
+    if kind == "varifocal":
+        wanted, weights, others = overlaps, overlaps, 0.75 * scores**2
+    elif kind == "iou_aware":
+        wanted = (scores[places] ** 0.25 * overlaps**0.75).clamp(min=0.01)
+        weights, others = torch.ones_like(overlaps), scores**2
+    else:
+        wanted, weights, others = overlaps**1.5, torch.ones_like(overlaps), scores**1.5
+    wanted = torch.zeros_like(logits).index_put(places, wanted)
+    weights = others.index_put(places, weights)
+    return weights * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -104,11 +251,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 def build_criterion(config: Config) -> SetCriterion:
     """The criterion that a config asks for."""
-    focal = {"focal_alpha": config.losses.focal_alpha, "focal_gamma": config.losses.focal_gamma}
+    losses, matching = config.losses, config.matching
+    focal = {"focal_alpha": losses.focal_alpha, "focal_gamma": losses.focal_gamma}
     matcher = HungarianMatcher(
-        cost_class=config.matching.set_cost_class,
-        cost_bbox=config.matching.set_cost_bbox,
-        cost_giou=config.matching.set_cost_giou,
+        cost_class=matching.set_cost_class,
+        cost_bbox=matching.set_cost_bbox,
+        cost_giou=matching.set_cost_giou,
+        quality=matching.set_cost_quality,
         **focal,
     )
-    return SetCriterion(matcher=matcher, **focal)
+    return SetCriterion(matcher=matcher, classification_loss=losses.classification_loss, **focal)

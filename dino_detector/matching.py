@@ -42,14 +42,32 @@ class HungarianMatcher:
 
     The cost of a pair is a weighted sum of the focal loss that labelling the query would save, the L1 distance of
     the boxes, and their negative generalized IoU.
+
+    Args:
+        cost_class: weight of the classification cost.
+        cost_bbox: weight of the L1 distance.
+        cost_giou: weight of the generalized IoU.
+        quality: the score of a query counts times its overlap with the box, (1 + GIoU) / 2, to this power; 0 ignores
+            the overlap. Source: Liu et al., "Detection Transformer with Stable Matching",
+            https://arxiv.org/abs/2304.04742, section 3.3, with 0.5.
+        focal_alpha: weight of positives in the focal loss.
+        focal_gamma: its focusing exponent.
     """
 
     def __init__(
-        self, *, cost_class: float, cost_bbox: float, cost_giou: float, focal_alpha: float, focal_gamma: float
+        self,
+        *,
+        cost_class: float,
+        cost_bbox: float,
+        cost_giou: float,
+        quality: float,
+        focal_alpha: float,
+        focal_gamma: float,
     ) -> None:
         self.cost_class = cost_class
         self.cost_bbox = cost_bbox
         self.cost_giou = cost_giou
+        self.quality = quality
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
 
@@ -84,15 +102,20 @@ class HungarianMatcher:
     def pair_costs(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Tensor:
         """Cost of every query with every target of its image, ``[L, B, Q, T]``; padding costs are meaningless."""
         layers, _, queries, _ = logits.shape
-        logits = logits.float()
-        alpha, gamma = self.focal_alpha, self.focal_gamma
-        probability = logits.sigmoid()
-        saved = alpha * (1 - probability) ** gamma * -F.logsigmoid(logits)
-        saved = saved - (1 - alpha) * probability**gamma * -F.logsigmoid(-logits)  # [L, B, Q, C]
-        labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)  # [L, B, Q, T]
-        cost_class = saved.gather(-1, labels)
         predicted = boxes_cxcywh.float()[:, :, :, None]  # [L, B, Q, 1, 4]
         wanted = targets.boxes_cxcywh.float()[None, :, None]  # [1, B, 1, T, 4]
         cost_bbox = (predicted - wanted).abs().sum(-1)
-        cost_giou = -generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))
-        return self.cost_class * cost_class + self.cost_bbox * cost_bbox + self.cost_giou * cost_giou
+        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))  # [L, B, Q, T]
+        labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)  # [L, B, Q, T]
+        if self.quality:
+            scores = logits.float().sigmoid().gather(-1, labels) * ((1 + overlap) / 2) ** self.quality
+            cost_class = self._saved(scores.clamp(1e-8, 1 - 1e-6).logit())
+        else:
+            cost_class = self._saved(logits.float()).gather(-1, labels)
+        return self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * overlap
+
+    def _saved(self, logits: Tensor) -> Tensor:
+        """Focal loss of a query that is a positive minus that of one that is not, in the shape of the logits."""
+        probability = logits.sigmoid()
+        positive = self.focal_alpha * (1 - probability) ** self.focal_gamma * -F.logsigmoid(logits)
+        return positive - (1 - self.focal_alpha) * probability**self.focal_gamma * -F.logsigmoid(-logits)

@@ -41,6 +41,13 @@ class DecoderConfig:
 
     num_queries: int = 100
     """object queries: the most boxes at different places in one image, each scored for every class"""
+    two_stage: bool = False
+    """queries start at the boxes that the feature levels themselves propose; false starts them at learned places"""
+    query_groups: int = 1
+    """groups of queries that learn side by side, each matched on its own; the first alone detects. 1 trains no other"""
+    denoising_queries: int = 0
+    """at most so many queries of a training image start at disturbed true boxes and learn to restore or reject them;
+    0 has none"""
     decoder_layers: int = 6
     """decoder layers, each of which refines the boxes"""
     hidden_dim: int = 256
@@ -57,5 +64,7 @@ class DecoderConfig:
     """sampling points of deformable attention per head and feature level"""
     feature_scales: list[float] = field(default_factory=lambda: [2.0, 1.0, 0.5])
     """feature levels, as multiples of the patch grid: powers of two from 0.25 to 4"""
+    neck_blocks: int = 0
+    """convolutional blocks that every feature level goes through"""
     box_head_dim: int = 256
     """width of the 3-layer box head"""

@@ -73,7 +73,7 @@ class Config:
 
         for name in ("num_queries", "decoder_layers", "hidden_dim", "num_heads", "feedforward_dim", "n_points"):
             require(settings[name] >= 1, name, "at least 1")
-        for name in ("box_head_dim", "lora_rank", "epochs", "batch_size", "accumulate_batches", "val_frequency"):
+        for name in ("query_groups", "box_head_dim", "lora_rank", "epochs", "batch_size", "accumulate_batches", "val_frequency"):
             require(settings[name] >= 1, name, "at least 1")
         for name in ("debug_samples", "test_mini_size", "log_frequency", "log_images_frequency"):
             require(settings[name] >= 1, name, "at least 1")
@@ -85,6 +85,9 @@ class Config:
             require(settings[name] >= 0, name, "at least 0")
         for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay"):
             require(0 <= settings[name] < 1, name, "at least 0 and below 1")
+        for name in ("denoising_queries", "neck_blocks", "set_cost_quality"):
+            require(settings[name] >= 0, name, "at least 0")
+        require(settings["denoising_queries"] != 1, "denoising_queries", "0, or at least 2: they come in pairs")
         for name in ("seed", "coco_mini_seed"):
             require(settings[name] >= 0, name, "at least 0")
         for name in ("learning_rate", "debug_lr"):

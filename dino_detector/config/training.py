@@ -17,22 +17,27 @@ class MatchingConfig:
     """weight of the L1 distance of the boxes"""
     set_cost_giou: float = 2.0
     """weight of the generalized IoU"""
+    set_cost_quality: float = 0.0
+    """the score of a query counts times its overlap with the box to this power, so that of two queries with one score
+    the better placed is matched; 0 ignores the overlap"""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses, and the focal loss."""
+    """Weights of the losses, and how scores are learned."""
 
+    classification_loss: Literal["focal", "varifocal", "iou_aware", "matchability_aware"] = "focal"
+    """focal wants a score of 1 from every matched query; the others want scores that tell how well the box lies"""
     loss_weight_class: float = 2.0
-    """weight of the focal classification loss"""
+    """weight of the classification loss"""
     loss_weight_bbox: float = 5.0
     """weight of the L1 box loss"""
     loss_weight_giou: float = 2.0
     """weight of the generalized IoU loss"""
     focal_alpha: float = 0.25
-    """weight of positives in the focal loss, in matching too"""
+    """weight of positives in the focal loss, and in the cost of matching"""
     focal_gamma: float = 2.0
-    """focusing exponent of the focal loss, in matching too"""
+    """focusing exponent of the focal loss, and of the cost of matching"""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
+from dino_detector.targets import Targets
 
 if TYPE_CHECKING:
     import supervision
@@ -68,9 +69,9 @@ class Detector(nn.Module):
         """Where the weights are."""
         return self.mean.device
 
-    def forward(self, pixel_values: Tensor) -> DecoderOutput:
-        """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``."""
-        return self.decoder(self.neck(self.backbone(pixel_values)))
+    def forward(self, pixel_values: Tensor, targets: Targets | None = None) -> DecoderOutput:
+        """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``; training knows their targets."""
+        return self.decoder(self.neck(self.backbone(pixel_values)), targets)
 
     def train(self, mode: bool = True) -> Detector:
         """Set training mode. Adapters that were merged for inference are taken out of the base weights again."""
@@ -246,6 +247,7 @@ def _assemble(backbone: Dinov2Backbone, header: CheckpointHeader) -> Detector:
         num_features=backbone.num_features,
         hidden_dim=config.decoder.hidden_dim,
         scales=config.decoder.feature_scales,
+        blocks=config.decoder.neck_blocks,
     )
     decoder = DetrDecoder(config.decoder, num_classes=len(header.categories))
     return Detector(backbone=backbone, neck=neck, decoder=decoder, header=header)

@@ -29,19 +29,44 @@ class Neck(nn.Module):
         num_features: number of maps that the backbone returns; each has its own projection, and they are summed.
         hidden_dim: width d of the levels.
         scales: size of each level relative to the patch grid, powers of two.
+        blocks: convolutional blocks of every level.
     """
 
-    def __init__(self, *, in_channels: int, num_features: int, hidden_dim: int, scales: list[float]) -> None:
+    def __init__(
+        self, *, in_channels: int, num_features: int, hidden_dim: int, scales: list[float], blocks: int
+    ) -> None:
         super().__init__()
         self.projections = nn.ModuleList(nn.Conv2d(in_channels, hidden_dim, 1) for _ in range(num_features))
         self.norm = ChannelNorm(hidden_dim)
-        self.levels = nn.ModuleList(_resample(hidden_dim, scale) for scale in scales)
+        self.levels = nn.ModuleList(
+            nn.Sequential(*_resample(hidden_dim, scale), *(Block(hidden_dim) for _ in range(blocks)))
+            for scale in scales
+        )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """From maps ``[B, D, h, w]`` to one level ``[B, d, h*scale, w*scale]`` per scale."""
         projected = [projection(one) for projection, one in zip(self.projections, maps, strict=True)]
         fused = self.norm(sum(projected[1:], start=projected[0]))
         return [level(fused) for level in self.levels]
+
+
+class Block(nn.Module):
+    """Mixes the neighbours of every position: depth-wise 7x7, then across channels, around a residual.
+
+    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = ChannelNorm(channels)
+        self.channels = nn.Sequential(
+            nn.Conv2d(channels, 2 * channels, 1), nn.GELU(), nn.Conv2d(2 * channels, channels, 1)
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From ``[B, d, h, w]`` to the same shape."""
+        return maps + self.channels(self.norm(self.spatial(maps)))
 
 
 def _resample(channels: int, scale: float) -> nn.Sequential:

@@ -54,18 +54,22 @@ class DetectorModule(LightningModule):
         torch.manual_seed((epoch_seed * 1_000_003 + batch_idx) * self.trainer.world_size + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Loss of a batch; also its ``terms``, its ``matches`` and the ``logits``, without gradients, for callbacks."""
+        """Loss of a batch; without gradients, for callbacks, its parts, the decoder's ``matches`` and ``logits``."""
         for reason in batch.skipped:
             if reason not in self.skipped:
                 log.warning("skipped: %s", reason)
         self.skipped.update(batch.skipped)
-        output = self.detector(batch.pixel_values)
-        matches = self.criterion.matcher(output.logits, output.boxes_cxcywh, batch.targets)
-        terms = self.criterion(output.logits, output.boxes_cxcywh, batch.targets, matches)
-        loss = terms.total(self.settings.losses)
+        output = self.detector(batch.pixel_values, batch.targets)
+        losses = self.criterion.of_batch(*output, batch.targets, weights=self.settings.losses)
+        loss = losses.total(self.settings.losses)
         self.log("train/loss", loss, prog_bar=True, logger=False)
-        terms = LossTerms(*(term.detach() for term in terms))
-        return {"loss": loss, "terms": terms, "matches": matches, "logits": output.logits.detach()}
+        return {
+            "loss": loss,
+            "terms": LossTerms(*(term.detach() for term in losses.terms)),
+            "auxiliary": {name: value.detach() for name, value in losses.auxiliary.items()},
+            "matches": losses.matches,
+            "logits": output.logits.detach(),
+        }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> DecoderOutput:
         """Collect the detections of a batch; returns all predictions, for callbacks."""

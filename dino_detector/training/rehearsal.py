@@ -110,11 +110,10 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     kept = _Kept({parameter.untyped_storage().data_ptr() for parameter in detector.parameters()})
     with kept.hooks() if measure and not on_gpu else nullcontext():
         with trainer.precision_plugin.train_step_context():
-            output = detector(pixel_values)
-            matches = criterion.matcher(output.logits, output.boxes_cxcywh, targets)
+            output = detector(pixel_values, targets)
             # without the criterion's mean over processes, as one of them may fail here and the others wait for it
-            terms = criterion.sums(output.logits, output.boxes_cxcywh, targets, matches)
-            loss = sum(terms).sum()
+            weights, boxes = detector.config.losses, targets.valid.sum().clamp(min=1)
+            loss = criterion.of_batch(*output, targets, weights=weights, num_boxes=boxes).total(weights)
         loss.backward()
     del held
     if not measure:

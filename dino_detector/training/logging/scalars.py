@@ -63,6 +63,8 @@ class ScalarLog(Callback):
         self._seconds += now - self._ended
         self._images += len(batch.image_ids) * trainer.world_size
         self._terms = self._terms + torch.stack(list(outputs["terms"]))  # [3, L]
+        for name, value in outputs["auxiliary"].items():
+            self._auxiliary[name] = self._auxiliary.get(name, 0.0) + value
         self._batches += 1
         self._train_classes.add(outputs["logits"], batch.targets, outputs["matches"])
         if trainer.global_step > self._step:
@@ -70,6 +72,9 @@ class ScalarLog(Callback):
             if self._is_due(self._step) and trainer.is_global_zero:
                 terms = (self._terms / self._batches).cpu()
                 values = _losses("train", LossTerms(*terms).weighted(pl_module.settings.losses), layers=self.layers)
+                auxiliary = {name: (value / self._batches).item() for name, value in self._auxiliary.items()}
+                values |= {f"train/loss_{name}": value for name, value in auxiliary.items()}
+                values["train/loss"] += sum(auxiliary.values())
                 values |= self._optimizer(trainer) | self._speed(trainer) | memory_now(pl_module.device)
                 log_values(trainer.loggers, values, self._step)
                 self._begin_window(trainer)
@@ -134,6 +139,7 @@ class ScalarLog(Callback):
 
     def _begin_step(self) -> None:
         self._terms: torch.Tensor | float = 0.0
+        self._auxiliary: dict[str, torch.Tensor | float] = {}
         self._batches = 0
 
     def _begin_window(self, trainer: Trainer) -> None:

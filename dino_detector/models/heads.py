@@ -1,0 +1,34 @@
+"""The heads that say what a query shows and how its box moves."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+CLASS_PRIOR = 0.01
+"""Score of every class before training, so that the many queries without an object do not drown the others.
+
+Source: Lin et al., "Focal Loss", https://arxiv.org/abs/1708.02002, section 4.1.
+"""
+
+
+def class_head(dim: int, num_classes: int) -> nn.Linear:
+    """Logits of the classes from width ``dim``."""
+    head = nn.Linear(dim, num_classes)
+    nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+    return head
+
+
+def box_head(dim: int, width: int) -> nn.Sequential:
+    """Three layers from width ``dim`` to a change of a box, which is zero before training."""
+    head = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4))
+    nn.init.zeros_(head[-1].weight)
+    nn.init.zeros_(head[-1].bias)
+    return head
+
+
+def inverse_sigmoid(values: Tensor) -> Tensor:
+    """Logits of values in 0..1, which are kept 1e-5 away from both ends."""
+    return torch.logit(values, eps=1e-5)

@@ -1,0 +1,71 @@
+"""Where objects may be, proposed by the feature levels themselves: the starting places of the queries.
+
+Sources: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4.2 (two-stage); Zhang et al., "DINO",
+https://arxiv.org/abs/2203.03605, section 3.4 (only the places of queries come from the proposals, their contents are
+learned).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
+
+ANCHOR_CELLS = 3.0
+"""Side of the box that a position starts from, in cells of its level."""
+
+
+class Proposals(NamedTuple):
+    """The best proposals of each image, by falling score.
+
+    Attributes:
+        logits: ``[B, K, C]``.
+        boxes: ``[B, K, 4]``, cxcywh before the sigmoid.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+class ProposalHead(nn.Module):
+    """Every position of every level says what is there and where it lies.
+
+    Args:
+        hidden_dim: width d of the levels.
+        box_head_dim: width of the box head.
+        num_classes: C.
+    """
+
+    def __init__(self, *, hidden_dim: int, box_head_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.projection = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.LayerNorm(hidden_dim))
+        self.class_head = class_head(hidden_dim, num_classes)
+        self.box_head = box_head(hidden_dim, box_head_dim)
+
+    def forward(self, levels: list[Tensor], count: int) -> Proposals:
+        """The ``count`` positions with the highest score of any class, or all where there are fewer.
+
+        Args:
+            levels: ``[B, d, h_l, w_l]`` each.
+            count: K.
+        """
+        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
+        tokens = self.projection(tokens)
+        logits = self.class_head(tokens)  # [B, S, C]
+        chosen = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices[..., None]  # [B, K, 1]
+        tokens, logits = (values.take_along_dim(chosen, dim=1) for values in (tokens, logits))
+        anchors = torch.cat([anchor_boxes(*level.shape[2:], level.device) for level in levels])  # [S, 4]
+        anchors = inverse_sigmoid(anchors)[chosen.squeeze(-1)]  # [B, K, 4]
+        return Proposals(logits, anchors + self.box_head(tokens).float())
+
+
+def anchor_boxes(height: int, width: int, device: torch.device) -> Tensor:
+    """A box around the centre of every cell of a map, row by row, ``[height * width, 4]`` cxcywh in 0..1."""
+    ys = (torch.arange(height, device=device) + 0.5) / height
+    xs = (torch.arange(width, device=device) + 0.5) / width
+    centres = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+    sizes = torch.tensor([ANCHOR_CELLS / width, ANCHOR_CELLS / height], device=device).clamp(max=0.9)
+    return torch.cat([centres, sizes.expand_as(centres)], dim=1)
