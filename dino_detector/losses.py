@@ -126,9 +126,7 @@ class SetCriterion:
         others = {}
         for name, supervised in auxiliary.items():
             pairs = supervised.matches or self.matcher(supervised.logits, supervised.boxes_cxcywh, targets)
-            sums = self.sums(
-                supervised.logits, supervised.boxes_cxcywh, targets, pairs, counted=supervised.counted
-            )
+            sums = self.sums(supervised.logits, supervised.boxes_cxcywh, targets, pairs, counted=supervised.counted)
             others[name] = sums.total(weights) / (num_boxes * supervised.copies)
         return Losses(LossTerms(*(term / num_boxes for term in terms)), others, matches)
 
@@ -208,9 +206,9 @@ def classification_losses(
     ============================  ===============================================  ===========================
 
     Sources: focal, Lin et al., https://arxiv.org/abs/1708.02002; varifocal, Zhang et al.,
-    https://arxiv.org/abs/2008.13367, as in RT-DETR, https://arxiv.org/abs/2304.08069; IoU-aware, Cai et al., "Align-DETR",
-    https://arxiv.org/abs/2304.07527, as in LW-DETR, https://arxiv.org/abs/2406.03459; matchability-aware, Huang et al.,
-    "DEIM", https://arxiv.org/abs/2412.04234.
+    https://arxiv.org/abs/2008.13367, as in RT-DETR, https://arxiv.org/abs/2304.08069; IoU-aware, Cai et al.,
+    "Align-DETR", https://arxiv.org/abs/2304.07527, as in LW-DETR, https://arxiv.org/abs/2406.03459;
+    matchability-aware, Huang et al., "DEIM", https://arxiv.org/abs/2412.04234.
 
     Args:
         logits: ``[L, B, Q, C]``.
@@ -225,7 +223,10 @@ def classification_losses(
     """
     if kind == "focal":
         return sigmoid_focal_loss(
-            logits, torch.zeros_like(logits).index_put(places, logits.new_ones(())), alpha=focal_alpha, gamma=focal_gamma
+            logits,
+            torch.zeros_like(logits).index_put(places, logits.new_ones(())),
+            alpha=focal_alpha,
+            gamma=focal_gamma,
         )
     scores = logits.detach().sigmoid()
     if kind == "varifocal":

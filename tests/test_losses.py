@@ -10,13 +10,14 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from dino_detector.config import Config, LossConfig
-from dino_detector.losses import LossTerms, SetCriterion, build_criterion
+from dino_detector.losses import LossTerms, SetCriterion, Supervised, build_criterion
+from dino_detector.matching import Matches
 from dino_detector.targets import Targets
 
 
 @pytest.fixture
 def criterion() -> SetCriterion:
-    return build_criterion(Config())
+    return build_criterion(Config().replace(classification_loss="focal", set_cost_quality=0.0))
 
 
 def losses(criterion: SetCriterion, logits: Tensor, boxes: Tensor, truth: Targets) -> LossTerms:
@@ -62,6 +63,80 @@ def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCr
     torch.testing.assert_close(terms.classification, torch.tensor([expected]))
     torch.testing.assert_close(terms.bbox, torch.tensor([0.1]))
     torch.testing.assert_close(terms.giou, torch.tensor([1 - 0.6]))
+
+
+def bce(logit: float, wanted: float) -> float:
+    """Binary cross entropy by its formula."""
+    probability = 1 / (1 + math.exp(-logit))
+    return -wanted * math.log(probability) - (1 - wanted) * math.log(1 - probability)
+
+
+SCORE = 1 / (1 + math.exp(-2.0))
+OTHERS = (-1.0, 0.5, 0.25)
+"""Score of the matched query for its class, and logits of the other pairs of query and class, in `one_pair`."""
+
+
+def negatives(weight: float, power: float) -> float:
+    return sum(weight * (1 / (1 + math.exp(-logit))) ** power * bce(logit, 0) for logit in OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("varifocal", 0.6 * bce(2.0, 0.6) + negatives(0.75, 2)),
+        ("iou_aware", bce(2.0, SCORE**0.25 * 0.6**0.75) + negatives(1, 2)),
+        ("matchability_aware", bce(2.0, 0.6**1.5) + negatives(1, 1.5)),
+    ],
+)
+def test_losses_that_know_the_overlap_equal_the_values_worked_out_by_hand(kind: str, expected: float):
+    criterion = build_criterion(Config().replace(classification_loss=kind, set_cost_quality=0.0))
+    terms = losses(criterion, *one_pair())
+    torch.testing.assert_close(terms.classification, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("kind", ["varifocal", "iou_aware", "matchability_aware"])
+def test_no_gradient_goes_from_the_scores_to_the_boxes(kind: str):
+    criterion = build_criterion(Config().replace(classification_loss=kind))
+    logits, boxes, truth = one_pair()
+    boxes.requires_grad_()
+    logits.requires_grad_()
+    losses(criterion, logits, boxes, truth).classification.sum().backward()
+    assert boxes.grad is None or (boxes.grad == 0).all()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_what_else_is_learned_from_is_weighted_and_divided_by_its_copies(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([2, 0, 3])
+    config = LossConfig()
+    alone = losses(criterion, logits, boxes, truth).total(config)
+    whole = criterion.of_batch(
+        logits,
+        boxes,
+        {
+            "twice": Supervised(logits.repeat(2, 1, 1, 1), boxes.repeat(2, 1, 1, 1), copies=2),
+            "none": Supervised(logits, boxes, counted=torch.zeros(3, 6, dtype=torch.bool), matches=no_matches()),
+        },
+        truth,
+        weights=config,
+    )
+    torch.testing.assert_close(whole.auxiliary["twice"], alone)
+    assert whole.auxiliary["none"] == 0
+    torch.testing.assert_close(whole.total(config), 2 * alone)
+
+
+def test_known_matches_are_taken_as_they_are(criterion: SetCriterion):
+    logits, boxes, truth = one_pair()
+    worse = Matches(*(torch.tensor([index]) for index in (0, 0, 0, 0)))
+    found = criterion.of_batch(
+        logits, boxes, {"given": Supervised(logits, boxes, matches=worse)}, truth, weights=LossConfig()
+    )
+    expected = criterion(logits, boxes, truth, worse).total(LossConfig())
+    torch.testing.assert_close(found.auxiliary["given"], expected)
+    assert expected > found.terms.total(LossConfig())
+
+
+def no_matches() -> Matches:
+    return Matches(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
 
 
 def test_total_is_the_weighted_sum_over_terms_and_layers():
@@ -170,7 +245,10 @@ def gradient_of_shared_weights(images: slice) -> Tensor:
     logits, boxes, truth = random_batch(COUNTS, seed=3)
     weights = torch.zeros(7, requires_grad=True)
     terms = losses(
-        build_criterion(Config()), logits[:, images] + weights[:3], boxes[:, images] + weights[3:], rows(truth, images)
+        build_criterion(Config().replace(classification_loss="focal")),
+        logits[:, images] + weights[:3],
+        boxes[:, images] + weights[3:],
+        rows(truth, images),
     )
     terms.total(LossConfig()).backward()
     return weights.grad

@@ -15,7 +15,9 @@ from dino_detector.targets import Targets
 
 @pytest.fixture
 def matcher() -> HungarianMatcher:
-    return HungarianMatcher(cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, focal_alpha=0.25, focal_gamma=2.0)
+    return HungarianMatcher(
+        cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, quality=0.0, focal_alpha=0.25, focal_gamma=2.0
+    )
 
 
 def random_boxes(count: int) -> Tensor:
@@ -70,6 +72,17 @@ def test_cost_of_one_pair_equals_the_value_worked_out_by_hand(matcher: Hungarian
     # probability 1/2: (0.25 - 0.75) * 1/4 * ln 2; L1 0.1; IoU 0.12 / 0.20 and the hull is as large as the union
     expected = 2 * (-0.125 * math.log(2)) + 5 * 0.1 - 2 * 0.6
     torch.testing.assert_close(costs, torch.tensor([[[[expected]]]]))
+
+
+def test_a_score_counts_as_much_as_its_box_overlaps():
+    matcher = HungarianMatcher(
+        cost_class=1.0, cost_bbox=0.0, cost_giou=0.0, quality=0.5, focal_alpha=0.25, focal_gamma=2.0
+    )
+    targets = Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
+    cost = matcher.pair_costs(torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
+    score = 0.5 * math.sqrt((1 + 0.6) / 2)  # generalized IoU 0.6, as in the test before
+    expected = 0.25 * (1 - score) ** 2 * -math.log(score) - 0.75 * score**2 * -math.log(1 - score)
+    torch.testing.assert_close(cost, torch.tensor([[[[expected]]]]))
 
 
 @pytest.mark.parametrize(("queries", "targets"), [(4, 3), (5, 1), (3, 3), (2, 4)])

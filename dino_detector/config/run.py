@@ -73,7 +73,15 @@ class Config:
 
         for name in ("num_queries", "decoder_layers", "hidden_dim", "num_heads", "feedforward_dim", "n_points"):
             require(settings[name] >= 1, name, "at least 1")
-        for name in ("query_groups", "box_head_dim", "lora_rank", "epochs", "batch_size", "accumulate_batches", "val_frequency"):
+        for name in (
+            "query_groups",
+            "box_head_dim",
+            "lora_rank",
+            "epochs",
+            "batch_size",
+            "accumulate_batches",
+            "val_frequency",
+        ):
             require(settings[name] >= 1, name, "at least 1")
         for name in ("debug_samples", "test_mini_size", "log_frequency", "log_images_frequency"):
             require(settings[name] >= 1, name, "at least 1")

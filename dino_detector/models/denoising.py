@@ -18,7 +18,7 @@ from dino_detector.targets import Targets
 LABEL_NOISE = 0.25
 """Chance that a query is told a class drawn at random."""
 BOX_NOISE = 1.0
-"""A corner of a near copy moves by up to so many halves of the box's side, that of a far copy by up to twice as many."""
+"""Corners of a near copy move by up to so many halves of the box's side, those of a far copy by up to twice as many."""
 
 
 class DisturbedQueries(NamedTuple):
@@ -97,11 +97,14 @@ def padded(column: Tensor) -> Tensor:
 
 
 def disturbed(boxes_cxcywh: Tensor, near: Tensor) -> Tensor:
-    """Move the corners of boxes ``[B, R*P, 4]`` at random; they stay within the image and keep some extent."""
+    """Move the corners of boxes ``[B, R*P, 4]`` at random; they stay within the image and keep some extent.
+
+    Far corners may pass each other: that is a box of almost no extent, and not one with its corners exchanged, which
+    might be the true box again.
+    """
     sides = boxes_cxcywh[..., 2:].repeat(1, 1, 2) / 2
     parts = torch.rand_like(boxes_cxcywh) + torch.where(near, 0.0, 1.0)[:, None]
     signs = torch.randint_like(boxes_cxcywh, 2) * 2 - 1
     corners = (cxcywh_to_xyxy(boxes_cxcywh) + signs * parts * sides * BOX_NOISE).clamp(0, 1)
-    upper, lower = torch.minimum(corners[..., :2], corners[..., 2:]), torch.maximum(corners[..., :2], corners[..., 2:])
-    moved = xyxy_to_cxcywh(torch.cat([upper, lower], dim=-1))
+    moved = xyxy_to_cxcywh(corners)
     return torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-3)], dim=-1)

@@ -157,9 +157,7 @@ class DetrDecoder(nn.Module):
             spread = spread_boxes(config.num_queries).repeat(config.query_groups, 1)
             self.initial_boxes = nn.Parameter(inverse_sigmoid(spread))  # [G * Q, 4], before sigmoid
         if config.denoising_queries:
-            self.denoising = DenoisingQueries(
-                limit=config.denoising_queries, hidden_dim=dim, num_classes=num_classes
-            )
+            self.denoising = DenoisingQueries(limit=config.denoising_queries, hidden_dim=dim, num_classes=num_classes)
         self.position_head = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         depth = config.decoder_layers
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(depth))

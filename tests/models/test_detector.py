@@ -16,7 +16,7 @@ from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
 from dino_detector.models.detector import Detector, build_detector, resolve_device
-from dino_detector.models.detr_decoder import inverse_sigmoid
+from dino_detector.models.heads import inverse_sigmoid
 
 CATEGORIES = Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush"))
 

@@ -11,9 +11,9 @@ def maps(count: int, batch: int = 2, height: int = 6, width: int = 10) -> list[t
     return [torch.randn(batch, 12, height, width, generator=generator) for _ in range(count)]
 
 
-def neck(scales: list[float], num_features: int = 1) -> Neck:
+def neck(scales: list[float], num_features: int = 1, blocks: int = 0) -> Neck:
     torch.manual_seed(0)
-    return Neck(in_channels=12, num_features=num_features, hidden_dim=8, scales=scales)
+    return Neck(in_channels=12, num_features=num_features, hidden_dim=8, scales=scales, blocks=blocks)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,16 @@ def test_positions_keep_their_place():
         expected = torch.zeros_like(changed)
         expected[4 * scale : 5 * scale, 7 * scale : 8 * scale] = True
         assert torch.equal(changed, expected)
+
+
+def test_blocks_let_positions_see_their_neighbours():
+    (one,) = maps(1, batch=1)
+    moved = one.clone()
+    moved[..., 2, 5] += 3.0
+    changed = (neck([1.0], blocks=1)([one])[0] - neck([1.0], blocks=1)([moved])[0]).abs().sum(1)[0] > 1e-7
+    expected = torch.zeros_like(changed)
+    expected[:, 2:9] = True  # 7 x 7 around the position, in a map of 6 rows
+    assert torch.equal(changed, expected)
 
 
 def test_images_of_a_batch_do_not_touch_each_other():

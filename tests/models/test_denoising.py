@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from dino_detector.boxes import cxcywh_to_xyxy
+from dino_detector.config import Config, DecoderConfig, LossConfig
+from dino_detector.losses import build_criterion
+from dino_detector.models.denoising import LABEL_NOISE, DenoisingQueries, disturbed
+from dino_detector.models.detr_decoder import DetrDecoder
+from dino_detector.targets import Targets
+
+TINY = DecoderConfig(
+    num_queries=5,
+    two_stage=False,
+    query_groups=1,
+    denoising_queries=24,
+    decoder_layers=2,
+    hidden_dim=16,
+    num_heads=4,
+    feedforward_dim=24,
+    n_points=2,
+    feature_scales=[2.0, 1.0],
+    box_head_dim=12,
+)
+
+
+def levels(batch: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(batch, 16, *size, generator=generator) for size in [(8, 12), (4, 6)]]
+
+
+def truth(counts: list[int]) -> Targets:
+    torch.manual_seed(2)
+    return Targets.pad(
+        [torch.cat([torch.rand(count, 2) * 0.4 + 0.3, torch.rand(count, 2) * 0.1 + 0.1], 1) for count in counts],
+        [torch.randint(3, (count,)) for count in counts],
+    )
+
+
+def queries(limit: int = 24) -> DenoisingQueries:
+    torch.manual_seed(0)
+    return DenoisingQueries(limit=limit, hidden_dim=16, num_classes=3)
+
+
+def test_as_many_groups_as_fit_of_near_and_far_copies_of_every_box():
+    made = queries(24)(truth([3, 1]))
+    assert made.groups == 4  # 24 / (2 * 3)
+    assert made.contents.shape == (2, 24, 16)
+    assert made.near.tolist() == [True] * 3 + [False] * 3 + [True] * 3 + [False] * 3 + made.near[12:].tolist()
+    assert made.targets[0].tolist() == [0, 1, 2] * 8
+    assert made.counted[1].tolist() == [True, False, False] * 8
+
+
+def test_near_copies_move_less_than_half_a_side_and_far_ones_more():
+    torch.manual_seed(0)
+    boxes = torch.tensor([0.5, 0.5, 0.1, 0.2]).expand(1, 4000, 4)
+    near = torch.arange(4000) < 2000
+    moved = disturbed(boxes, near)
+    moves = (cxcywh_to_xyxy(moved) - cxcywh_to_xyxy(boxes)).abs() / torch.tensor([0.1, 0.2, 0.1, 0.2])
+    assert moves[:, :2000].max() <= 0.5 + 1e-5
+    assert moves[:, :2000].mean().item() == pytest.approx(0.25, abs=0.01)
+    crossed = (moved[:, 2000:, 2:] == 1e-3).any(-1)
+    assert 0.4 < crossed.float().mean() < 0.5  # one axis in four, of two: 1 - 9/16
+    assert moves[:, 2000:][~crossed].min() >= 0.5 - 1e-4
+    assert moves.max() <= 1 + 1e-4
+    overlaps = box_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(moved[0]))[0]
+    assert overlaps[2000:].max() <= 0.5
+
+
+def test_disturbed_boxes_stay_in_the_image_and_keep_some_extent():
+    torch.manual_seed(0)
+    boxes = torch.cat([torch.rand(1, 5000, 2), torch.rand(1, 5000, 2) * 0.5 + 1e-3], dim=-1)
+    moved = disturbed(boxes, torch.arange(5000) % 2 == 0)
+    corners = cxcywh_to_xyxy(moved)
+    assert (moved[..., 2:] >= 1e-3).all()
+    assert corners.min() > -1e-3
+    assert corners.max() < 1 + 1e-3
+
+
+def test_matches_pair_the_near_copies_with_their_boxes_in_every_layer():
+    made = queries(12)(truth([3, 0, 1]))
+    matches = made.matches(2)
+    expected = {
+        (layer, image, group * 6 + target, target)
+        for layer in range(2)
+        for image, count in ((0, 3), (2, 1))
+        for group in range(2)
+        for target in range(count)
+    }
+    assert set(zip(*(column.tolist() for column in matches), strict=True)) == expected
+    assert len(matches.layer) == len(expected)
+
+
+@pytest.mark.parametrize("limit", [2, 7, 16])
+def test_more_boxes_than_fit_give_some_of_them_at_random(limit: int):
+    torch.manual_seed(0)
+    module, boxes = queries(limit), truth([20, 9])
+    made = module(boxes)
+    assert made.contents.shape[1] == limit // 2 * 2
+    near = made.targets[:, made.near]
+    assert all(len(set(row.tolist())) == limit // 2 for row in near)
+    assert made.counted.all()  # padding is not chosen while there are boxes
+    assert module(boxes).targets.tolist() != made.targets.tolist()
+
+
+def test_some_labels_are_drawn_at_random():
+    module, boxes = queries(20000), truth([4])
+    made = module(boxes)
+    right = module.label_embedding(boxes.labels[0, made.targets[0]])
+    wrong = (made.contents[0] - right).abs().amax(-1) > 0
+    assert wrong.float().mean().item() == pytest.approx(LABEL_NOISE * 2 / 3, abs=0.02)  # one in three draws is right
+
+
+def decoder(**settings: object) -> DetrDecoder:
+    torch.manual_seed(0)
+    module = DetrDecoder(dataclasses.replace(TINY, **settings), num_classes=3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+    return module
+
+
+@pytest.mark.parametrize("deformable", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_detection_does_not_see_the_true_boxes(deformable: bool, groups: int):
+    module = decoder(use_deformable=deformable, query_groups=groups)
+    blind, seeing = module(levels(2)), module(levels(2), truth([3, 1]))
+    assert "denoising" in seeing.auxiliary
+    torch.testing.assert_close(seeing.logits, blind.logits)
+    torch.testing.assert_close(seeing.boxes_cxcywh, blind.boxes_cxcywh)
+
+
+def test_padding_is_not_seen_by_the_copies_of_boxes():
+    module, boxes = decoder(), truth([3, 1])
+    junk = Targets(
+        torch.where(boxes.valid[..., None], boxes.boxes_cxcywh, 0.7),
+        torch.where(boxes.valid, boxes.labels, 2),
+        boxes.valid,
+    )
+
+    def predicted(targets: Targets) -> Tensor:
+        torch.manual_seed(5)
+        found = module(levels(2), targets).auxiliary["denoising"]
+        return found.logits[:, found.counted]
+
+    torch.testing.assert_close(predicted(junk), predicted(boxes))
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [2, 0]])
+def test_images_without_boxes_give_finite_gradients_to_every_weight(counts: list[int]):
+    module, boxes = decoder(), truth(counts)
+    config = Config()
+    output = module(levels(2), boxes)
+    losses = build_criterion(config).of_batch(*output, boxes, weights=LossConfig())
+    losses.total(LossConfig()).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert (losses.auxiliary["denoising"] > 0) == (sum(counts) > 0)
+
+
+def test_true_boxes_are_found_again_where_nothing_was_disturbed():
+    """The loss of denoising looks at the box that a query stands for: a perfect answer costs nothing."""
+    boxes = truth([3, 2])
+    made = queries(12)(boxes)
+    matches = made.matches(1)
+    logits = torch.full((1, 2, 12, 3), -40.0)
+    answers = boxes.boxes_cxcywh.gather(1, made.targets[..., None].expand(-1, -1, 4))
+    labels = boxes.labels.gather(1, made.targets)
+    logits[0] = logits[0].scatter(
+        2, labels[..., None], torch.where(made.near, 40.0, -40.0)[None, :, None].expand(2, -1, 1)
+    )
+    criterion = build_criterion(Config())
+    sums = criterion.sums(logits, answers[None], boxes, matches, counted=made.counted)
+    torch.testing.assert_close(torch.cat(list(sums)), torch.zeros(3), atol=1e-5, rtol=0)

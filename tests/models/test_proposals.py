@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from dino_detector.config import DecoderConfig
+from dino_detector.models.detr_decoder import DetrDecoder
+from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes
+
+TINY = DecoderConfig(
+    num_queries=5,
+    two_stage=True,
+    query_groups=1,
+    denoising_queries=0,
+    decoder_layers=2,
+    hidden_dim=16,
+    num_heads=4,
+    feedforward_dim=24,
+    n_points=2,
+    feature_scales=[2.0, 1.0],
+    box_head_dim=12,
+)
+
+
+def head() -> ProposalHead:
+    torch.manual_seed(0)
+    return ProposalHead(hidden_dim=16, box_head_dim=8, num_classes=3)
+
+
+def levels(batch: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(batch, 16, *size, generator=generator) for size in [(8, 12), (4, 6)]]
+
+
+def test_anchors_lie_around_the_centres_of_the_cells_row_by_row():
+    anchors = anchor_boxes(8, 4, torch.device("cpu"))
+    assert anchors.shape == (32, 4)
+    expected = torch.tensor([0.375, 0.1875, ANCHOR_CELLS / 4, ANCHOR_CELLS / 8])  # second row, second column
+    torch.testing.assert_close(anchors[5], expected)
+
+
+def test_anchors_of_a_map_of_one_cell_stay_within_the_image():
+    torch.testing.assert_close(anchor_boxes(1, 1, torch.device("cpu")), torch.tensor([[0.5, 0.5, 0.9, 0.9]]))
+
+
+def test_the_positions_of_highest_score_are_proposed_in_their_order():
+    module = head()
+    tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels()], dim=1)
+    scores = module.class_head(module.projection(tokens)).amax(-1)
+    anchors = torch.cat([anchor_boxes(8, 12, torch.device("cpu")), anchor_boxes(4, 6, torch.device("cpu"))])
+    proposals = module(levels(), 7)
+    for image in range(2):
+        order = sorted(range(120), key=lambda place: -scores[image, place])[:7]
+        torch.testing.assert_close(proposals.logits[image].amax(-1), scores[image, order])
+        torch.testing.assert_close(proposals.boxes[image].sigmoid(), anchors[order])  # the box head is new
+
+
+def test_there_are_no_more_proposals_than_positions():
+    proposals = head()(levels(), 500)
+    assert proposals.logits.shape == (2, 96 + 24, 3)
+    assert proposals.boxes.shape == (2, 96 + 24, 4)
+
+
+@pytest.mark.parametrize("queries", [5, 500])
+def test_queries_start_at_the_proposals(queries: int):
+    torch.manual_seed(0)
+    module = DetrDecoder(dataclasses.replace(TINY, num_queries=queries), num_classes=3)
+    output = module(levels())
+    proposals = output.auxiliary["proposals"]
+    assert output.boxes_cxcywh.shape == (2, 2, min(queries, 120), 4)
+    torch.testing.assert_close(output.boxes_cxcywh[0], proposals.boxes_cxcywh[0])
+
+
+def test_every_group_starts_at_the_proposals():
+    torch.manual_seed(0)
+    module = DetrDecoder(dataclasses.replace(TINY, query_groups=3), num_classes=3)
+    auxiliary = module(levels()).auxiliary
+    for group in auxiliary["groups"].boxes_cxcywh:
+        torch.testing.assert_close(group, auxiliary["proposals"].boxes_cxcywh[0])
+
+
+def test_proposals_learn_from_their_own_loss_alone():
+    torch.manual_seed(0)
+    module = DetrDecoder(TINY, num_classes=3)
+    output = module(levels())
+    output.boxes_cxcywh.sum().backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in module.proposal_head.parameters())
+    proposals = output.auxiliary["proposals"]
+    (proposals.logits.square().sum() + proposals.boxes_cxcywh.square().sum()).backward()
+    assert all(parameter.grad is not None for parameter in module.proposal_head.parameters())
+
+
+def test_images_of_a_batch_do_not_touch_each_other():
+    torch.manual_seed(0)
+    module = DetrDecoder(TINY, num_classes=3).eval()
+    together = module(levels(3))
+    for image in range(3):
+        alone = module([level[image : image + 1] for level in levels(3)])
+        torch.testing.assert_close(together.logits[:, image : image + 1], alone.logits, rtol=1e-4, atol=1e-5)
