@@ -8,10 +8,12 @@ https://arxiv.org/abs/2010.04159 (iterative refinement); Liu et al., "DAB-DETR",
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dino_detector.config import DecoderConfig
 from dino_detector.losses import Supervised
@@ -93,6 +95,7 @@ class DecoderLayer(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
+        self.plain_attention = False
 
     def forward(
         self,
@@ -127,7 +130,10 @@ class DecoderLayer(nn.Module):
         sizes = [group.count * group.size for group in groups]
         for group, keys, contents in zip(groups, placed.split(sizes, 1), values.split(sizes, 1), strict=True):
             keys, contents = (part.unflatten(1, (group.count, -1)).flatten(0, 1) for part in (keys, contents))
-            attended, _ = self.self_attention(keys, keys, contents, key_padding_mask=group.hidden, need_weights=False)
+            with sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext():
+                attended, _ = self.self_attention(
+                    keys, keys, contents, key_padding_mask=group.hidden, need_weights=False
+                )
             parts.append(attended.unflatten(0, (len(placed), -1)).flatten(1, 2))
         return torch.cat(parts, dim=1)
 
@@ -165,6 +171,11 @@ class DetrDecoder(nn.Module):
         self.box_heads = nn.ModuleList(box_head(dim, width) for _ in range(depth))
         nn.init.normal_(self.contents, std=0.02)
 
+    def use_plain_attention(self) -> None:
+        """Attend among the queries without the fused kernel, whose backward pass is slow on a CPU."""
+        for layer in self.layers:
+            layer.plain_attention = True
+
     def forward(self, levels: list[Tensor], targets: Targets | None = None) -> DecoderOutput:
         """Detect objects.
 
@@ -182,8 +193,9 @@ class DetrDecoder(nn.Module):
             proposals = self.proposal_head(levels, self.num_queries)
             if self.training:
                 auxiliary["proposals"] = Supervised(proposals.logits[None], proposals.boxes.sigmoid()[None])
-            places = proposals.boxes.detach().repeat(1, count, 1)  # [B, G*Q, 4], before sigmoid
-            contents = contents.unflatten(1, (count, -1))[:, :, : proposals.boxes.shape[1]].flatten(1, 2)
+            best = proposals.boxes.detach().take_along_dim(proposals.best[..., None], dim=1)  # [B, K, 4]
+            places = best.repeat(1, count, 1)  # [B, G*K, 4], before sigmoid
+            contents = contents.unflatten(1, (count, -1))[:, :, : best.shape[1]].flatten(1, 2)
         size = places.shape[1] // count
         groups = [QueryGroups(count, size)]
         disturbed: DisturbedQueries | None = None

@@ -1,5 +1,8 @@
 """Where objects may be, proposed by the feature levels themselves: the starting places of the queries.
 
+Every position learns, not only those that become queries: matched one to one like the queries, so that the best
+positions are different objects, but from the first step on over the whole image.
+
 Sources: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4.2 (two-stage); Zhang et al., "DINO",
 https://arxiv.org/abs/2203.03605, section 3.4 (only the places of queries come from the proposals, their contents are
 learned).
@@ -19,15 +22,17 @@ ANCHOR_CELLS = 3.0
 
 
 class Proposals(NamedTuple):
-    """The best proposals of each image, by falling score.
+    """What all S positions propose, level by level and row by row, and which of them are best.
 
     Attributes:
-        logits: ``[B, K, C]``.
-        boxes: ``[B, K, 4]``, cxcywh before the sigmoid.
+        logits: ``[B, S, C]``.
+        boxes: ``[B, S, 4]``, cxcywh before the sigmoid.
+        best: ``[B, K]`` int64, positions by falling score.
     """
 
     logits: Tensor
     boxes: Tensor
+    best: Tensor
 
 
 class ProposalHead(nn.Module):
@@ -46,7 +51,7 @@ class ProposalHead(nn.Module):
         self.box_head = box_head(hidden_dim, box_head_dim)
 
     def forward(self, levels: list[Tensor], count: int) -> Proposals:
-        """The ``count`` positions with the highest score of any class, or all where there are fewer.
+        """Propose; best are the ``count`` positions with the highest score of any class, or all where there are fewer.
 
         Args:
             levels: ``[B, d, h_l, w_l]`` each.
@@ -54,12 +59,11 @@ class ProposalHead(nn.Module):
         """
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         tokens = self.projection(tokens)
-        logits = self.class_head(tokens)  # [B, S, C]
-        chosen = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices[..., None]  # [B, K, 1]
-        tokens, logits = (values.take_along_dim(chosen, dim=1) for values in (tokens, logits))
+        logits = self.class_head(tokens)
         anchors = torch.cat([anchor_boxes(*level.shape[2:], level.device) for level in levels])  # [S, 4]
-        anchors = inverse_sigmoid(anchors)[chosen.squeeze(-1)]  # [B, K, 4]
-        return Proposals(logits, anchors + self.box_head(tokens).float())
+        boxes = inverse_sigmoid(anchors) + self.box_head(tokens).float()
+        best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices
+        return Proposals(logits, boxes, best)
 
 
 def anchor_boxes(height: int, width: int, device: torch.device) -> Tensor:

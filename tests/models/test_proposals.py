@@ -54,14 +54,13 @@ def test_the_positions_of_highest_score_are_proposed_in_their_order():
     proposals = module(levels(), 7)
     for image in range(2):
         order = sorted(range(120), key=lambda place: -scores[image, place])[:7]
-        torch.testing.assert_close(proposals.logits[image].amax(-1), scores[image, order])
-        torch.testing.assert_close(proposals.boxes[image].sigmoid(), anchors[order])  # the box head is new
+        assert proposals.best[image].tolist() == order
+        torch.testing.assert_close(proposals.logits[image].amax(-1), scores[image])
+        torch.testing.assert_close(proposals.boxes[image].sigmoid(), anchors)  # the box head is new
 
 
 def test_there_are_no_more_proposals_than_positions():
-    proposals = head()(levels(), 500)
-    assert proposals.logits.shape == (2, 96 + 24, 3)
-    assert proposals.boxes.shape == (2, 96 + 24, 4)
+    assert head()(levels(), 500).best.shape == (2, 96 + 24)
 
 
 @pytest.mark.parametrize("queries", [5, 500])
@@ -71,15 +70,23 @@ def test_queries_start_at_the_proposals(queries: int):
     output = module(levels())
     proposals = output.auxiliary["proposals"]
     assert output.boxes_cxcywh.shape == (2, 2, min(queries, 120), 4)
-    torch.testing.assert_close(output.boxes_cxcywh[0], proposals.boxes_cxcywh[0])
+    order = proposals.logits[0].amax(-1).argsort(dim=1, descending=True)[:, :queries]
+    best = proposals.boxes_cxcywh[0].take_along_dim(order[..., None], dim=1)
+    torch.testing.assert_close(output.boxes_cxcywh[0], best)
+
+
+def test_every_position_learns():
+    torch.manual_seed(0)
+    output = DetrDecoder(TINY, num_classes=3)(levels())
+    assert output.auxiliary["proposals"].logits.shape == (1, 2, 120, 3)
 
 
 def test_every_group_starts_at_the_proposals():
     torch.manual_seed(0)
     module = DetrDecoder(dataclasses.replace(TINY, query_groups=3), num_classes=3)
-    auxiliary = module(levels()).auxiliary
-    for group in auxiliary["groups"].boxes_cxcywh:
-        torch.testing.assert_close(group, auxiliary["proposals"].boxes_cxcywh[0])
+    output = module(levels())
+    for group in output.auxiliary["groups"].boxes_cxcywh[:2]:  # of the first layer
+        torch.testing.assert_close(group, output.boxes_cxcywh[0])
 
 
 def test_proposals_learn_from_their_own_loss_alone():

@@ -52,6 +52,7 @@ class Observed(Callback):
 
     def __init__(self) -> None:
         self.terms: dict[int, list[LossTerms]] = {}
+        self.auxiliary: dict[int, list[dict[str, torch.Tensor]]] = {}
         self.rates: dict[int, dict[str, float]] = {}
         self.norms: dict[int, float] = {}
         self.gradients: dict[int, torch.Tensor] = {}
@@ -68,6 +69,7 @@ class Observed(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.fit_loop.epoch_loop.total_batch_idx // trainer.accumulate_grad_batches + 1
         self.terms.setdefault(step, []).append(outputs["terms"])
+        self.auxiliary.setdefault(step, []).append(outputs["auxiliary"])
 
 
 class Logged:
@@ -86,6 +88,9 @@ class Logged:
             logger=["tensorboard", "csv"],
             experiment_name="all of it",
             weight_decay=0.01,
+            two_stage=True,
+            query_groups=2,
+            denoising_queries=8,
         )
         self.metrics = fit(self.config, callbacks=[self.seen])
         self.log = events(folder)
@@ -137,6 +142,12 @@ def test_losses_are_those_of_the_steps_that_are_due(logged: Logged) -> None:
             for layer, value in enumerate(part.tolist(), start=1):
                 assert series(logged.log, f"train/loss_{name}/layer_{layer}")[step] == pytest.approx(value, rel=1e-5)
             total += part.sum().item()
+        (auxiliary,) = logged.seen.auxiliary[step]
+        assert list(auxiliary) == ["proposals", "denoising", "groups"]
+        for name, value in auxiliary.items():
+            assert value > 0
+            assert series(logged.log, f"train/loss_{name}")[step] == pytest.approx(value.item(), rel=1e-5)
+            total += value.item()
         assert loss == pytest.approx(total, rel=1e-5)
 
 
