@@ -86,18 +86,18 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
     Returns:
         ``[B, Q, d]``.
     """
-    batch, num_queries, heads, _, points, _ = locations.shape
+    heads = locations.shape[2]
     grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # [B*heads, levels, Q, points, 2]
-    sampled = [
-        F.grid_sample(
+    weights = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)[:, :, None]  # [B*heads, levels, 1, Q, points]
+    # Level by level, products in the order of the samples: one product over all levels would copy them several times.
+    read = 0.0
+    for level, value in enumerate(values):
+        sampled = F.grid_sample(
             value.float().unflatten(1, (heads, -1)).flatten(0, 1),
             grids[:, level],
             mode="bilinear",
             padding_mode="zeros",
             align_corners=False,
-        )
-        for level, value in enumerate(values)
-    ]
-    stacked = torch.stack(sampled, dim=-2)  # [B*heads, d/heads, Q, levels, points]
-    stacked = stacked.view(batch, heads, -1, num_queries, len(values), points)
-    return torch.einsum("bhcqlp,bqhlp->bqhc", stacked, weights).flatten(2)
+        )  # [B*heads, d/heads, Q, points]
+        read = read + (sampled * weights[:, level]).sum(-1)
+    return read.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)
