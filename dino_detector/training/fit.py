@@ -102,7 +102,7 @@ def _observers(config: Config) -> list[Callback]:
     rehearsal = Rehearsal(config, measure=settings.memory_monitor)
     observers: list[Callback] = [rehearsal]
     if config.training.ema_decay:
-        observers.append(MovingAverage(config.training.ema_decay))
+        observers.append(MovingAverage(config.training.ema_decay, warmup=config.training.ema_warmup))
     if settings.logger:
         observers += [RunDescription(config), HistogramLog()]
         observers.append(ScalarLog(frequency=settings.log_frequency, layers=settings.log_layers))
