@@ -136,7 +136,7 @@ def _build_parser(
 ) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     register_type(ImageSize, deserializer=ImageSize.parse, deserializer_exceptions=(InputError,))
-    set_loader("settings", _load_yaml, exceptions=(yaml.YAMLError,))
+    set_loader("settings", _load_yaml, exceptions=(yaml.YAMLError, TypeError))
     parts = [prog, usage, "[--config FILE]" if files else "", "[--SETTING VALUE ...]"]
     parser = ArgumentParser(
         prog=prog,
@@ -157,11 +157,17 @@ def _build_parser(
 
 
 def _load_yaml(text: str) -> Any:
-    """YAML in which ``precision: 32`` is not a number."""
-    contents = get_loader("yaml")(text)
+    """YAML in which ``precision: 32`` is not a number, and no key of a mapping is one either."""
+    contents = _with_text_keys(get_loader("yaml")(text))
     if isinstance(contents, dict) and type(contents.get("precision")) is int:
         contents["precision"] = str(contents["precision"])
     return contents
+
+
+def _with_text_keys(contents: Any) -> Any:
+    if not isinstance(contents, dict):
+        return contents
+    return {str(key): _with_text_keys(value) for key, value in contents.items()}
 
 
 def _describe(action: argparse.Action, hint: Any, shown: Mapping[str, str] | None) -> None:

@@ -122,6 +122,15 @@ def test_a_mapping_is_json_or_yaml(text: str) -> None:
     assert config.backbone.backbone_architecture == {"hidden_size": 192, "layer_norm_eps": 1e-6}
 
 
+@pytest.mark.parametrize("text", ['{"6-8": 4, "11": 32}', "{6-8: 4, 11: 32}"])
+def test_layers_are_text_though_yaml_reads_a_number(text: str, in_tmp: Path) -> None:
+    ranks = {"6-8": 4, "11": 32}
+    assert parse("--lora_rank_pattern", text).backbone.lora_rank_pattern == ranks
+    Path("run.yaml").write_text("lora_rank_pattern:\n  6-8: 4\n  11: 32\n")
+    assert parse("--config", "run.yaml").backbone.lora_rank_pattern == ranks
+    assert refusal("--lora_rank_pattern", "{11:32}").startswith("--lora_rank_pattern must be a mapping, such as")
+
+
 def test_image_size_is_height_by_width() -> None:
     assert parse("--image_size", "504x896").data.image_size == ImageSize(height=504, width=896)
 
@@ -272,7 +281,7 @@ def test_a_mistake_is_named_with_its_remedy(argv: list[str], message: str) -> No
     [
         ("epchs: 3", "run.yaml: unknown setting 'epchs'; did you mean epochs?"),
         ("losses:\n  focal_alpha: 3", "run.yaml: unknown setting 'losses.focal_alpha'; did you mean focal_alpha?"),
-        ("3: 4", "run.yaml: Key must be a string, got: 3."),
+        ("3: 4", "run.yaml: unknown setting '3'"),
         ("epochs: ten", "run.yaml: epochs must be a whole number, not 'ten'"),
         ("epochs:\nseed: 3", "run.yaml: epochs must be a whole number, not null"),
         ("epochs: 0", "run.yaml: epochs must be at least 1, not 0"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
+from dino_detector.config.layer_ranges import by_layer
 from dino_detector.errors import InputError, nearest
 
 GROUPS = [field.default_factory for field in dataclasses.fields(Config)]
@@ -38,6 +39,8 @@ CHANGED: dict[str, Any] = {
     "resize_mode": "letterbox",
     "lora_layers": None,
     "lora_targets": ["key", "mlp"],
+    "lora_rank_pattern": {"6-8": 4, "11": 32},
+    "lora_alpha_pattern": {"0": 2.0},
     "feature_layers": [2, -1],
     "backbone_weights": "random",
     "backbone_architecture": {"hidden_size": 192},
@@ -45,6 +48,8 @@ CHANGED: dict[str, Any] = {
     "feature_scales": [4.0],
     "focal_alpha": 0.5,
     "backbone_learning_rate": 1e-5,
+    "schedule": "wsd",
+    "cooldown_fraction": 0.1,
     "output_dir": "runs/1",
     "val_images": "images/val",
 }
@@ -160,6 +165,14 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("learning_rate", 0.0, "above 0"),
         ("learning_rate", float("nan"), "above 0"),
         ("lora_alpha", 0.0, "above 0"),
+        ("lora_rank_pattern", {"0-3": 4, "5": 0}, "ranks of at least 1"),
+        ("lora_alpha_pattern", {"5": 0.0}, "values above 0"),
+        ("layer_decay", 0.0, "above 0 and at most 1"),
+        ("layer_decay", 1.25, "above 0 and at most 1"),
+        ("ema_warmup", -1, "at least 0"),
+        ("early_stopping_patience", -1, "at least 0"),
+        ("early_stopping_min_delta", 1.0, "at least 0 and below 1"),
+        ("cooldown_fraction", 0.5, "null with schedule cosine, which falls after its warm-up"),
         ("focal_alpha", 1.0, "between 0 and 1"),
         ("lora_layers", 0, "at least 1, or null"),
         ("backbone_learning_rate", 0.0, "above 0, or null"),
@@ -179,6 +192,42 @@ def test_a_value_out_of_range_is_named_with_what_is_wanted(name: str, value: Any
     assert message == (shown or f"{name} must be {wanted}, not {value!r}")
 
 
+@pytest.mark.parametrize("schedule", ["flat_cosine", "wsd"])
+def test_warmup_and_cooldown_share_the_steps(schedule: str):
+    for warmup, cooldown in ((0.9, 0.1), (0.3, 0.7), (0.0, 1.0)):
+        Config.from_flat({"schedule": schedule, "warmup_fraction": warmup, "cooldown_fraction": cooldown})
+    for cooldown in (0.0, 0.85):
+        with pytest.raises(InputError, match=r"cooldown_fraction must be above 0 and at most 0\.8, with "):
+            Config.from_flat({"schedule": schedule, "warmup_fraction": 0.2, "cooldown_fraction": cooldown})
+
+
+@pytest.mark.parametrize(
+    ("ranges", "values"),
+    [
+        ({}, {}),
+        ({"7": 4}, {7: 4}),
+        ({"0-2": 4, "5-5": 8, "10": 1}, {0: 4, 1: 4, 2: 4, 5: 8, 10: 1}),
+        ({"11": 1, "3-4": 2}, {3: 2, 4: 2, 11: 1}),
+    ],
+)
+def test_a_range_of_layers_holds_both_its_ends(ranges: dict[str, int], values: dict[int, int]):
+    assert by_layer(ranges, setting="lora_rank_pattern") == values
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "a", "5-", "-5", "5-3", "1.5", "0..5", "0-5-7", "0, 1", " 1", "1000", "0-99999999", "٣"]
+)
+def test_what_is_no_range_of_layers_is_named(text: str):
+    with pytest.raises(InputError) as caught:
+        Config.from_flat({"lora_rank_pattern": {text: 4}})
+    assert str(caught.value).startswith(f"lora_rank_pattern has {text!r}, which is neither a layer, such as")
+
+
+def test_a_layer_in_two_ranges_is_named():
+    with pytest.raises(InputError, match="lora_alpha_pattern has layer 5 in two ranges, the second of which is '5-11'"):
+        Config.from_flat({"lora_alpha_pattern": {"0-5": 4.0, "5-11": 8.0}})
+
+
 def test_a_width_that_sine_encodings_cannot_share_is_refused():
     with pytest.raises(InputError, match="hidden_dim must be a multiple of 4, for sine encodings of two axes, not 6"):
         Config.from_flat({"hidden_dim": 6, "num_heads": 2})
@@ -192,6 +241,9 @@ def test_a_width_that_sine_encodings_cannot_share_is_refused():
         ({"epochs": True}, "epochs must be of type int, not True"),
         ({"lora_layers": 2.5}, "lora_layers must be of type int or null, not 2.5"),
         ({"feature_scales": 2.0}, "feature_scales must be of type list, not 2.0"),
+        ({"lora_rank_pattern": {"0": 1.5}}, "lora_rank_pattern must be of type int, not 1.5"),
+        ({"lora_rank_pattern": {"0": True}}, "lora_rank_pattern must be of type int, not True"),
+        ({"lora_alpha_pattern": [1]}, "lora_alpha_pattern must be of type dict, not [1]"),
     ],
 )
 def test_a_value_of_another_type_is_named(settings: dict[str, Any], message: str):

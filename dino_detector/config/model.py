@@ -23,6 +23,15 @@ class BackboneConfig:
     """rank r of the adapters"""
     lora_alpha: float = 16.0
     """adapters are scaled by lora_alpha / lora_rank"""
+    lora_rank_pattern: dict[str, int] = field(default_factory=dict)
+    """ranks of some of the adapted layers instead of lora_rank, as JSON or YAML, such as {"6-8": 4, "11": 32}; layers
+    are counted from 0"""
+    lora_alpha_pattern: dict[str, float] = field(default_factory=dict)
+    """lora_alpha of some of the adapted layers, likewise"""
+    use_rslora: bool = False
+    """rank-stabilised LoRA: adapters are scaled by lora_alpha / sqrt(lora_rank)"""
+    use_dora: bool = False
+    """DoRA: the magnitude of every output of an adapted projection trains apart from its direction"""
     lora_dropout: float = 0.0
     """dropout on the input of the adapters"""
     lora_targets: list[Literal["query", "key", "value", "output", "mlp"]] = field(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
+from dino_detector.config.layer_ranges import by_layer
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
 from dino_detector.errors import InputError, nearest
@@ -91,7 +92,9 @@ class Config:
             require(settings[name] >= 0, name, "at least 0")
         for name in ("loss_weight_class", "loss_weight_bbox", "loss_weight_giou", "gradient_clip", "num_workers"):
             require(settings[name] >= 0, name, "at least 0")
-        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay"):
+        for name in ("ema_warmup", "early_stopping_patience"):
+            require(settings[name] >= 0, name, "at least 0")
+        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay", "early_stopping_min_delta"):
             require(0 <= settings[name] < 1, name, "at least 0 and below 1")
         for name in ("denoising_queries", "neck_blocks", "set_cost_quality"):
             require(settings[name] >= 0, name, "at least 0")
@@ -101,6 +104,15 @@ class Config:
         for name in ("learning_rate", "debug_lr"):
             require(settings[name] > 0, name, "above 0")
         require(settings["lora_alpha"] > 0, "lora_alpha", "above 0")
+        for name, wanted in (("lora_rank_pattern", "ranks of at least 1"), ("lora_alpha_pattern", "values above 0")):
+            require(all(value > 0 for value in by_layer(settings[name], setting=name).values()), name, wanted)
+        require(0 < settings["layer_decay"] <= 1, "layer_decay", "above 0 and at most 1")
+        cooldown, warmup = settings["cooldown_fraction"], settings["warmup_fraction"]
+        if cooldown is not None:
+            falls_at_once = settings["schedule"] == "cosine"
+            require(not falls_at_once, "cooldown_fraction", "null with schedule cosine, which falls after its warm-up")
+            wanted = f"above 0 and at most {1 - warmup:g}, with warmup_fraction {warmup:g}"
+            require(cooldown > 0 and warmup + cooldown <= 1, "cooldown_fraction", wanted)
         require(0 < settings["focal_alpha"] < 1, "focal_alpha", "between 0 and 1")
         require(settings["lora_layers"] is None or settings["lora_layers"] >= 1, "lora_layers", "at least 1, or null")
         require(
@@ -165,6 +177,9 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, list) or not all(one in choices for one in value):
             raise InputError(f"{name} must be a list of {', '.join(sorted(choices))}, not {value!r}")
         return value
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        kind = typing.get_args(hint)[1]
+        return {str(key): one if kind is Any else _converted(name, one, kind) for key, one in value.items()}
     if float in kinds and type(value) is int:
         return float(value)
     plain = tuple(typing.get_origin(kind) or kind for kind in kinds)

@@ -66,16 +66,31 @@ class TrainingConfig:
     backbone_learning_rate: float | None = None
     """peak learning rate of the trained part of the backbone; null means learning_rate, and a tenth of it where
     pretrained weights are trained in full"""
+    layer_decay: float = 1.0
+    """layer-wise decay of the backbone's learning rate: layer l of d, counted from 0, has layer_decay ** (d - l) of it,
+    and the embeddings layer_decay ** (d + 1); 1 does not decay"""
     weight_decay: float = 1e-4
     """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
     warmup_fraction: float = 0.05
-    """share of the steps in which the learning rate rises to its peak; after it, it falls along a cosine"""
+    """share of the steps, at the beginning, in which the learning rate rises to its peak"""
+    schedule: Literal["cosine", "flat_cosine", "wsd"] = "cosine"
+    """course of the learning rate after its warm-up: cosine falls from then on; flat_cosine stays and falls in the end;
+    wsd (warm-up, stable, decay) too, but by 1 - sqrt, at first faster"""
+    cooldown_fraction: float | None = None
+    """share of the steps, at the end, in which the learning rate of flat_cosine or wsd falls; null means 0.5 and 0.2"""
     gradient_clip: float = 0.1
     """largest norm of the gradient; 0 does not clip"""
     ema_decay: float = 0.999
     """decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off"""
+    ema_warmup: int = 10
+    """warm-up of ema_decay: after n steps it is (1 + n) / (ema_warmup + n), until that is more; the average lags about
+    n / ema_warmup steps behind. 0 has no warm-up"""
     val_frequency: int = 5
     """evaluate and write a checkpoint every so many epochs, and after the last"""
+    early_stopping_patience: int = 0
+    """stop after so many evaluations in a row without a better AP; 0 trains all epochs"""
+    early_stopping_min_delta: float = 0.0
+    """how much higher than the best an AP must be to count as better, 0 to 1"""
     seed: int = 42
     """seed of the weights, the order of the images and the augmentation"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
+from dino_detector.models.adapters import Adapters, build_adapters
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
-
-LORA_MODULES = {
-    "query": r"q_proj|query",
-    "key": r"k_proj|key",
-    "value": r"v_proj|value",
-    "output": r"o_proj|attention\.output\.dense",
-    "mlp": r"mlp\.\w+",
-}
-"""Module names of the projections, in the spellings of the supported transformers releases."""
 
 
 class Tokens(NamedTuple):
@@ -48,7 +40,7 @@ class Dinov2Backbone(nn.Module):
     Args:
         model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
         trainable: ``lora``, ``full`` or ``none``, as in `BackboneConfig.train_backbone`.
-        lora: adapters, needed where ``trainable`` is ``lora``.
+        adapters: needed where ``trainable`` is ``lora``.
         lora_layers: adapt the last so many layers, or all where None.
         feature_layers: layers whose outputs are returned, from 0; negative ones count from the end.
         base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
@@ -60,7 +52,7 @@ class Dinov2Backbone(nn.Module):
         *,
         model: PreTrainedModel,
         trainable: str,
-        lora: LoraConfig | None,
+        adapters: Adapters | None,
         lora_layers: int | None,
         feature_layers: list[int],
         base_is_named: bool,
@@ -87,15 +79,25 @@ class Dinov2Backbone(nn.Module):
         if trainable != "full":
             model.requires_grad_(False)
         if trainable == "lora":
-            # PEFT's own layers_to_transform is skipped for modules that are listed by their full names.
-            tail = tuple(f"encoder.layer.{index}." for index in range(self.trunk_depth, depth))
-            lora.target_modules = {name for name in lora.target_modules if name.startswith(tail)}
-            inject_adapter_in_model(lora, model)
+            adapters.inject(model, layers=range(self.trunk_depth, depth))
         self.train(self.training)
 
     def use_plain_attention(self) -> None:
         """Attend without the fused kernel: on a CPU faster to train, but larger in memory."""
         self.model.set_attn_implementation("eager")
+
+    def layer_of(self, name: str) -> int:
+        """The layer of a parameter that `named_parameters` names, counted from 0; -1 for the embeddings, below all
+        layers, and the number of layers for the norm above them."""
+        match = re.match(r"model\.encoder\.layer\.(\d+)\.", name)
+        if match:
+            return int(match[1])
+        return -1 if name.startswith("model.embeddings.") else self.depth
+
+    @property
+    def depth(self) -> int:
+        """Number of layers, up to the last one whose output is returned."""
+        return len(self.model.encoder.layer)
 
     @property
     def num_features(self) -> int:
@@ -118,8 +120,7 @@ class Dinov2Backbone(nn.Module):
 
     def tail(self, tokens: Tokens) -> list[Tensor]:
         """Run the layers above the trunk; feature maps ``[B, D, h, w]``, normalised, without CLS and registers."""
-        depth = len(self.model.encoder.layer)
-        _, later = self._run(tokens.hidden, range(self.trunk_depth, depth))
+        _, later = self._run(tokens.hidden, range(self.trunk_depth, self.depth))
         maps = []
         for hidden in (*tokens.earlier, *later):
             patches = self.model.layernorm(hidden)[:, self.num_prefix_tokens :]  # [B, h*w, D]
@@ -152,6 +153,15 @@ class Dinov2Backbone(nn.Module):
         for module in self.modules():
             if isinstance(module, LoraLayer) and module.merged:
                 module.unmerge()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dinov2Backbone:
+        """Move or convert the weights. What undoes the merge of DoRA would stay where it was, so it is undone first."""
+        merged = self.adapters_are_merged
+        self.unmerge_adapters()
+        super()._apply(fn, recurse)
+        if merged:
+            self.merge_adapters()
+        return self
 
     def _run(self, hidden: Tensor, layers: range) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept = []
@@ -223,22 +233,10 @@ def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | Non
         model = untrained(random_architecture(config.dino_model, config.backbone_architecture).to_dict())
     else:
         model = load_pretrained(config.dino_model)
-    lora = None
-    if config.train_backbone == "lora":
-        names = "|".join(LORA_MODULES[target] for target in config.lora_targets)
-        pattern = re.compile(rf"encoder\.layer\.\d+\..*(?:{names})")
-        lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=[
-                name for name, part in model.named_modules() if isinstance(part, nn.Linear) and pattern.fullmatch(name)
-            ],
-        )
     return Dinov2Backbone(
         model=model,
         trainable=config.train_backbone,
-        lora=lora,
+        adapters=build_adapters(config) if config.train_backbone == "lora" else None,
         lora_layers=config.lora_layers,
         feature_layers=config.feature_layers,
         base_is_named=config.backbone_weights == "pretrained",

@@ -28,22 +28,27 @@ class RunFiles(Checkpoint):
 
     After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
     ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and
-    ``dino_detector_best.pth`` if no AP was higher; at the end
-    ``dino_detector_final.pth``. All hold the full training state. On the first Ctrl-C or SIGTERM the optimizer step is
-    finished, at the end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the
-    second stops at once.
+    ``dino_detector_best.pth`` if no AP was higher; at the end, early or not, ``dino_detector_final.pth``, which is then
+    the last. All hold the full training state. On the first Ctrl-C or SIGTERM the optimizer step is finished, at the
+    end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the second stops at
+    once.
 
     Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
 
     Args:
         output_dir: where files go.
         keep_epochs: whether checkpoint and detections of each epoch stay, or the newest alone.
+
+    Attributes:
+        best_ap: highest AP of the run so far, of the parts that it resumes too; minus infinity before there is one.
+        best_epoch: the first epoch that had it, counted from 1; 0 before there is one.
     """
 
     def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
         self.output_dir = output_dir
         self.keep_epochs = keep_epochs
         self.best_ap = float("-inf")
+        self.best_epoch = 0
         self.images_seen = 0
         self.seconds_before = 0.0
         self.training_seconds = 0.0
@@ -51,6 +56,12 @@ class RunFiles(Checkpoint):
         self._resumed_at = 0.0
         self._stop = False
         self._newest: int | None = None  # epoch whose checkpoint this process wrote
+
+    @property
+    def best(self) -> Path | None:
+        """The checkpoint with the highest AP; None where it is in the folder of the run that this one resumed."""
+        candidates = (self.output_dir / name for name in (BEST, f"dino_detector_epoch_{self.best_epoch}.pth"))
+        return next((path for path in candidates if path.exists()), None) if self.best_epoch else None
 
     @property
     def seconds(self) -> float:
@@ -102,7 +113,8 @@ class RunFiles(Checkpoint):
         metrics = pl_module.metrics if due else None
         average_precision = float("-inf") if metrics is None else metrics.AP
         is_best = average_precision > self.best_ap
-        self.best_ap = max(self.best_ap, average_precision)
+        if is_best:
+            self.best_ap, self.best_epoch = average_precision, epoch
         self._write(trainer, LAST)
         if due and trainer.is_global_zero:
             self._write_epoch(epoch)
@@ -123,7 +135,8 @@ class RunFiles(Checkpoint):
                     images_per_second=round(self.images_seen / self.training_seconds, 1),
                     **peak_memory(pl_module.device),
                 )
-        if epoch < trainer.max_epochs and self._all_stop(trainer):
+        done = trainer.should_stop or epoch == trainer.max_epochs
+        if not done and self._all_stop(trainer):
             self._leave()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,6 +148,7 @@ class RunFiles(Checkpoint):
         """What a resumed run goes on counting."""
         return {
             "best_ap": self.best_ap,
+            "best_epoch": self.best_epoch,
             "images_seen": self.images_seen,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
@@ -143,6 +157,7 @@ class RunFiles(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.best_ap = state_dict["best_ap"]
+        self.best_epoch = state_dict.get("best_epoch", 0)  # not in the first checkpoints of 0.1.0
         self.images_seen = state_dict["images_seen"]
         self.seconds_before = state_dict["seconds"]
         self.training_seconds = state_dict["training_seconds"]

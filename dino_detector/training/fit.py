@@ -15,6 +15,7 @@ from dino_detector.models.detector import Detector, build_detector, resolve_devi
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
+from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
@@ -55,6 +56,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     sources = gather(config, training=True)
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
+    stopping = build_early_stopping(training, sources.val)
     start = read_start(config, train.categories, annotations=train.path)
     check_image_size(config.data.image_size, model_config_of(config.backbone).patch_size)
     sources.fetch(config.download)
@@ -81,7 +83,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     trainer = build_trainer(
         config,
         loggers=build_loggers(config),
-        callbacks=[*_observers(config), *(callbacks or []), EpochLines(), files],
+        callbacks=[*_observers(config), *(callbacks or []), EpochLines(), *([stopping] if stopping else []), files],
     )
     resumed = None if epochs_before is None else training.checkpoint
     with explained(trainer, config, patch=detector.backbone.patch_size):
@@ -91,6 +93,9 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     log.info(
         "trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir
     )
+    if files.best_ap >= 0:
+        best = files.best or "in the folder of the run that was resumed"
+        log.info("the best AP, %.3f, is that of epoch %d: %s", files.best_ap, files.best_epoch, best)
     if sources.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
@@ -102,7 +107,7 @@ def _observers(config: Config) -> list[Callback]:
     rehearsal = Rehearsal(config, measure=settings.memory_monitor)
     observers: list[Callback] = [rehearsal]
     if config.training.ema_decay:
-        observers.append(MovingAverage(config.training.ema_decay))
+        observers.append(MovingAverage(config.training.ema_decay, warmup=config.training.ema_warmup))
     if settings.logger:
         observers += [RunDescription(config), HistogramLog()]
         observers.append(ScalarLog(frequency=settings.log_frequency, layers=settings.log_layers))

@@ -15,7 +15,8 @@ from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.detector import Detector
 from dino_detector.models.detr_decoder import DecoderOutput
 from dino_detector.models.postprocess import postprocess
-from dino_detector.training.optimization import build_optimizer, warmup_cosine
+from dino_detector.training.optimization import build_optimizer
+from dino_detector.training.schedule import build_schedule
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
 
 log = logging.getLogger(__name__)
@@ -104,15 +105,11 @@ class DetectorModule(LightningModule):
         self.skipped = set().union(*self._of_all(self.skipped))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW whose rates follow warm-up and cosine over all steps of the run."""
+        """AdamW whose rates follow their schedule over all steps of the run."""
         # The trainer's own estimate would open the loader before the trainer knows where a resumed run goes on.
         steps = math.ceil(self.trainer.datamodule.batches_per_epoch / self.trainer.accumulate_grad_batches)
         optimizer = build_optimizer(self.detector, self.settings)
-        schedule = warmup_cosine(
-            optimizer,
-            total_steps=self.trainer.max_epochs * steps,
-            warmup_fraction=self.settings.training.warmup_fraction,
-        )
+        schedule = build_schedule(optimizer, self.settings.training, total_steps=self.trainer.max_epochs * steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

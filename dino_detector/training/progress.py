@@ -47,13 +47,14 @@ class EpochLines(Callback):
         """Log the line."""
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
+        left = 0 if trainer.should_stop else epochs - epoch
         mean_loss = trainer.strategy.reduce(sum(self._losses) / len(self._losses), reduce_op="mean")
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {mean_loss.item():.3f}"]
         if self._evaluated:
             parts.append(f"AP {pl_module.metrics.AP:.3f}  AP50 {pl_module.metrics.AP50:.3f}")
         parts += [
             f"{self._images / seconds:.1f} images/s",
-            f"{timedelta(seconds=round(seconds * (epochs - epoch)))} left",
+            f"{timedelta(seconds=round(seconds * left))} left",
         ]
         if trainer.is_global_zero:
             log.info("  ".join(parts))

@@ -13,6 +13,7 @@ from dino_detector.data.categories import Categories, check_categories
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
 from dino_detector.models.detector import Detector, load_weights
+from dino_detector.training.early_stopping import evaluations_without_gain
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ MAY_CHANGE = frozenset(
         *("download_train_data", "download_val_data", "download_test_data", "data_dir", "coco_url", "coco_checksums"),
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug_lr", "output_dir", "num_workers"),
         *("checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight", "debug", "epochs", "val_frequency"),
+        *("early_stopping_patience", "early_stopping_min_delta"),
         *("precision", "device", "dist_url", "logger", "log_dir", "experiment_name", "log_frequency"),
         *("log_layers", "log_images", "log_images_frequency", "memory_monitor"),
     )
@@ -88,6 +90,12 @@ def read_start(config: Config, categories: Categories, *, annotations: Path) -> 
     epochs = contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if epochs >= config.training.epochs:
         raise InputError(f"{source}: has been trained to epoch {epochs} already; give more with --epochs")
+    waited, patience = evaluations_without_gain(contents), config.training.early_stopping_patience
+    if 0 < patience <= waited:
+        raise InputError(
+            f"{source}: has had {waited} evaluations without a better AP already; give more patience with "
+            "--early_stopping_patience, or 0 to train all epochs"
+        )
     log.info("resuming %s after epoch %d", source, epochs)
     return Start(header, contents, epochs)
 

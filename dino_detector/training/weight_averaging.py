@@ -15,16 +15,22 @@ class MovingAverage(WeightAveraging):
     """Lightning's weight averaging, for a model that is mostly frozen.
 
     The average is what validation sees and what a checkpoint's ``state_dict`` holds. Frozen parameters are shared with
-    the model instead of copied, so a giant backbone is in memory once. The decay rises over the first steps as
-    ``(1 + n) / (10 + n)``, which lets short runs leave their initial weights behind.
+    the model instead of copied, so a giant backbone is in memory once.
+
+    After n steps the decay is ``(1 + n) / (warmup + n)``, until that is more than ``decay``: the ramp of TensorFlow's
+    ExponentialMovingAverage. Weights in the average are then n / warmup steps old in the mean, a share of the run
+    whatever its length, and soon none of the first is left. The other ramp in use, ``decay * (1 - exp(-n / warmup))``,
+    would have to be set for the length of a run: up to n = warmup it averages over less than two steps.
 
     Args:
         decay: share of the old average that a step keeps, in 0..1.
+        warmup: steps after which the decay is about one half; up to 1, there is no warm-up.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, *, warmup: int) -> None:
         super().__init__(use_buffers=False)
         self.decay = decay
+        self.warmup = warmup
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy what trains, share what is frozen."""
@@ -46,7 +52,7 @@ class MovingAverage(WeightAveraging):
     @torch.no_grad()
     def _update(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor | int) -> None:
         count = int(num_averaged)
-        decay = min(self.decay, (1 + count) / (10 + count))
+        decay = min(self.decay, (1 + count) / (self.warmup + count))
         pairs = zip(averages, currents, strict=True)
         trained = [(average, current) for average, current in pairs if average.data_ptr() != current.data_ptr()]
         torch._foreach_lerp_([average for average, _ in trained], [current for _, current in trained], 1 - decay)

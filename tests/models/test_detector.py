@@ -41,6 +41,22 @@ RANDOM: dict[str, Any] = {
 }
 
 
+ADAPTERS = [
+    pytest.param({}, id="lora"),
+    pytest.param({"use_dora": True}, id="dora"),
+    pytest.param(
+        {
+            "lora_layers": 3,
+            "lora_rank_pattern": {"2": 5},
+            "lora_alpha_pattern": {"1-2": 3.0},
+            "use_rslora": True,
+            "use_dora": True,
+        },
+        id="dora-rslora-patterns",
+    ),
+]
+
+
 def tiny_detector(**settings: Any) -> Detector:
     """As after some training: every weight that trains has left its start value."""
     torch.manual_seed(0)
@@ -73,13 +89,15 @@ def assert_same_detections(found: list[Any], expected: list[Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("train_backbone", ["lora", "full", "none"])
+@pytest.mark.parametrize(
+    "trains", [*ADAPTERS, pytest.param({"train_backbone": "full"}, id="full"), {"train_backbone": "none"}]
+)
 @pytest.mark.parametrize("base", ["named", "registers", "random"])
 def test_a_saved_detector_detects_the_same(
-    dinov2_folder: Path, dinov2_registers_folder: Path, tmp_path: Path, train_backbone: str, base: str
+    dinov2_folder: Path, dinov2_registers_folder: Path, tmp_path: Path, trains: dict[str, Any], base: str
 ):
     bases = {"named": {"dino_model": str(dinov2_folder)}, "registers": {"dino_model": str(dinov2_registers_folder)}}
-    detector = tiny_detector(train_backbone=train_backbone, **bases.get(base, RANDOM))
+    detector = tiny_detector(**bases.get(base, RANDOM), **trains)
     expected = detector.predict(pictures(), threshold=0.0)
     path = tmp_path / "detector.pth"
     detector.save(path)
@@ -168,8 +186,9 @@ def test_an_input_size_that_the_patch_does_not_divide_is_refused(dinov2_folder: 
 # --- merging ------------------------------------------------------------------------------------------------------
 
 
-def test_training_after_a_merge_takes_the_adapters_out_again(dinov2_folder: Path):
-    detector = tiny_detector(dino_model=str(dinov2_folder))
+@pytest.mark.parametrize("adapters", ADAPTERS)
+def test_training_after_a_merge_takes_the_adapters_out_again(dinov2_folder: Path, adapters: dict[str, Any]):
+    detector = tiny_detector(dino_model=str(dinov2_folder), **adapters)
     before = {name: value.clone() for name, value in detector.named_parameters()}
     detector.merge()
     assert detector.backbone.adapters_are_merged
@@ -181,8 +200,9 @@ def test_training_after_a_merge_takes_the_adapters_out_again(dinov2_folder: Path
         torch.testing.assert_close(value, before[name])
 
 
-def test_merged_and_plain_detectors_detect_the_same(dinov2_folder: Path):
-    detector = tiny_detector(dino_model=str(dinov2_folder))
+@pytest.mark.parametrize("adapters", ADAPTERS)
+def test_merged_and_plain_detectors_detect_the_same(dinov2_folder: Path, adapters: dict[str, Any]):
+    detector = tiny_detector(dino_model=str(dinov2_folder), **adapters)
     plain = detector.predict(pictures(), threshold=0.0)
     assert_same_detections(detector.merge().predict(pictures(), threshold=0.0), plain)
     assert_same_detections(detector.merge().predict(pictures(), threshold=0.0), plain)

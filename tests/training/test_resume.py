@@ -70,6 +70,10 @@ def assert_same_end(resumed: dict[str, Any], unbroken: dict[str, Any]) -> None:
 DROPOUT = {"decoder_dropout": 0.2}
 LORA = {"train_backbone": "lora", "lora_dropout": 0.3}
 WORKERS = {"num_workers": 2, "augmentation": True}
+TUNED = {
+    **{"train_backbone": "lora", "lora_layers": 2, "lora_rank_pattern": {"1": 2}, "use_dora": True, "use_rslora": True},
+    **{"layer_decay": 0.7, "schedule": "flat_cosine", "cooldown_fraction": 0.5, "ema_warmup": 3},
+}
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
 
 
@@ -80,6 +84,7 @@ ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps afte
         pytest.param(DROPOUT, [Interrupt("batch", 1, 1, signal.SIGTERM)], [6], id="sigterm"),
         pytest.param(DROPOUT | ACCUMULATE, [Interrupt("batch", 0, 3)], [6], id="accumulation"),
         pytest.param(LORA | WORKERS, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
+        pytest.param(TUNED, [Interrupt("batch", 1, 2)], [7], id="tuned"),
         pytest.param({"ema_decay": 0.0}, [Interrupt("batch", 2, 1)], [10], id="no-average"),
         pytest.param(DROPOUT, [Interrupt("batch", 0, 3)], [4], id="last-batch-of-an-epoch"),
         pytest.param(DROPOUT, [Interrupt("validation", 1)], [8], id="validation"),

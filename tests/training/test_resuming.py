@@ -25,11 +25,12 @@ BASE = "sha256 of the base"
 def checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """Writes a checkpoint of a run with some settings, or of a detector alone."""
 
-    def write(*, trained: int | None = 3, base: str | None = BASE, **settings: Any) -> Path:
+    def write(*, trained: int | None = 3, waited: int = 0, base: str | None = BASE, **settings: Any) -> Path:
         header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
         contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
         if trained is not None:
             contents["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": trained}}}}
+            contents["callbacks"] = {"early_stopping": {"wait_count": waited}} if waited else {}
         torch.save(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
 
@@ -148,3 +149,27 @@ def test_other_classes_are_refused(checkpoint: Callable[..., Path]) -> None:
 def test_a_finished_run_is_refused(checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="trained to epoch 50 already"):
         start(checkpoint(trained=50))
+
+
+def test_a_run_that_has_stopped_early_is_refused_until_it_may_wait_longer(checkpoint: Callable[..., Path]) -> None:
+    stopped = checkpoint(waited=3, early_stopping_patience=3)
+    for patience in (2, 3):
+        with pytest.raises(InputError, match="has had 3 evaluations without a better AP already; give more patience"):
+            start(stopped, early_stopping_patience=patience)
+    for patience in (0, 4):
+        assert start(stopped, early_stopping_patience=patience).resumes
+    assert start(checkpoint(waited=2), early_stopping_patience=3, early_stopping_min_delta=0.1).resumes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("schedule", "wsd"), ("layer_decay", 0.8), ("ema_warmup", 100), ("use_dora", True), ("use_rslora", True)),
+        *(("lora_rank_pattern", {"6-11": 4}), ("lora_alpha_pattern", {"6-11": 4.0})),
+    ],
+)
+def test_what_changes_the_mathematics_may_not_change(checkpoint: Callable[..., Path], name: str, value: Any) -> None:
+    path = checkpoint(**{name: value})
+    words = shlex.split(flags_in(refusal(path)))
+    given = parse_config(words, prog="train", description="Train.").config.flat()
+    assert start(path, **{name: given[name]}).resumes

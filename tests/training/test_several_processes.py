@@ -144,6 +144,16 @@ def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str,
     assert err.startswith("error: ")
 
 
+def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., Config]) -> None:
+    """At a rate of nothing no AP gets better, and a process that went on alone would wait for the other for ever."""
+    config = settings(tmp_path / "out", epochs=9, learning_rate=1e-30, early_stopping_patience=2)
+    write_config(config, tmp_path / "run.yaml")
+    out, err = finish(start(tmp_path / "run.yaml", "--distributed"))
+    assert out.count("stopped early after epoch 3 of 9: no AP above ") == 1
+    assert err == ""
+    assert not (tmp_path / "out" / "dino_detector_epoch_4.pth").exists()
+
+
 def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
     process = start(tmp_path / "run.yaml", "--distributed", "--log_frequency", "1", start_new_session=True)

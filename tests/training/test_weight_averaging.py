@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from dino_detector.models.detector import Detector
 from dino_detector.training.evaluation import evaluate
@@ -46,6 +49,53 @@ def test_decay_rises_as_1_plus_n_over_10_plus_n_up_to_its_setting(tmp_path, trai
         wanted = kept * wanted + (1 - kept) * trace.weights[step]
         assert torch.allclose(trace.averages[step], wanted, atol=1e-7)
     assert not torch.allclose(trace.averages[-1], trace.weights[-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "ramp"),
+    [
+        (0, [0.9] * 7),
+        (1, [0.9] * 7),
+        (2, [2 / 3, 3 / 4, 4 / 5, 5 / 6, 6 / 7, 7 / 8, 8 / 9]),
+        (3, [2 / 4, 3 / 5, 4 / 6, 5 / 7, 6 / 8, 7 / 9, 8 / 10]),
+        (1000, [2 / 1001, 3 / 1002, 4 / 1003, 5 / 1004, 6 / 1005, 7 / 1006, 8 / 1007]),
+    ],
+)
+def test_warmup_is_a_setting(tmp_path, train, warmup, ramp):
+    trace = Trace("detector.decoder.class_heads.1.weight")
+    train(tmp_path, trace, ema_decay=0.9, ema_warmup=warmup, epochs=2, val_frequency=2)
+    wanted = trace.weights[0]
+    for step, kept in enumerate(ramp, start=1):
+        wanted = kept * wanted + (1 - kept) * trace.weights[step]
+        assert torch.allclose(trace.averages[step], wanted, atol=1e-7)
+
+
+def averages_of_a_climb(steps: int, **settings: Any) -> list[float]:
+    """The average after each step of a weight that is the number of the step."""
+    callback = MovingAverage(**settings)
+    averaged = AveragedModel(nn.Linear(1, 1), multi_avg_fn=callback._update)
+    seen = []
+    for step in range(1, steps + 1):
+        model = nn.Linear(1, 1).double()
+        model.weight.data.fill_(step)
+        averaged.double().update_parameters(model)
+        seen.append(averaged.module.weight.item())
+    return seen
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(10, 200), (10, 800), (5, 400)])
+def test_weights_in_the_average_are_as_old_as_a_share_of_the_steps_however_many_there_are(warmup, steps):
+    """From age(n) = decay(n) (age(n - 1) + 1), for large n: age(n) = n / warmup."""
+    age = steps - averages_of_a_climb(steps, decay=0.9999, warmup=warmup)[-1]
+    assert age == pytest.approx(steps / warmup, rel=0.05)
+
+
+def test_a_short_run_has_left_its_first_weights_behind():
+    """100 steps: with a decay of 0.999 from the start, the first weights would still be 90 % of the average."""
+    without, with_warmup = (averages_of_a_climb(100, decay=0.999, warmup=warmup)[-1] for warmup in (0, 10))
+    assert without == pytest.approx(sum(0.999**age * (0.001 if age < 99 else 1) * (100 - age) for age in range(100)))
+    assert without < 10
+    assert with_warmup > 89
 
 
 def test_frozen_weights_are_shared_and_trained_ones_are_not(tmp_path, train, dinov2_folder):
