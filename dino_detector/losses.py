@@ -12,7 +12,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou, iou
 from dino_detector.config import Config, LossConfig
-from dino_detector.matching import HungarianMatcher, Matches
+from dino_detector.matching import HungarianMatcher
+from dino_detector.predictions import Matches, Supervised
 from dino_detector.targets import Targets
 
 
@@ -40,24 +41,6 @@ class LossTerms(NamedTuple):
     def total(self, weights: LossConfig) -> Tensor:
         """The weighted sum over terms and layers, a scalar."""
         return sum(self.weighted(weights)).sum()
-
-
-class Supervised(NamedTuple):
-    """Predictions that exist to be learned from, and are no answer.
-
-    Attributes:
-        logits: ``[L, B, Q, C]``; L counts layers, or layers of several groups.
-        boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-        copies: how often every box of the batch is to be found, over all L; the losses are divided by it.
-        matches: the pairs where they are known, None where they are to be found.
-        counted: ``[B, Q]`` bool, the queries that have a loss; None counts all.
-    """
-
-    logits: Tensor
-    boxes_cxcywh: Tensor
-    copies: float = 1.0
-    matches: Matches | None = None
-    counted: Tensor | None = None
 
 
 class Losses(NamedTuple):

@@ -6,8 +6,6 @@ the focal classification cost is that of Zhu et al., "Deformable DETR", https://
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -15,26 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou
+from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
-
-
-class Matches(NamedTuple):
-    """The M matched pairs of all layers and images, as four aligned index vectors.
-
-    Every real box of a layer and image occurs once as long as there are queries for it: layer l and image b have
-    ``min(Q, N_b)`` pairs. ``logits[layer, image, query]`` belongs to ``labels[image, target]``.
-
-    Attributes:
-        layer: ``[M]`` int64, in ``0..L-1``.
-        image: ``[M]`` int64, in ``0..B-1``.
-        query: ``[M]`` int64, in ``0..Q-1``, unique within its layer and image.
-        target: ``[M]`` int64, in ``0..T-1``, unique within its layer and image.
-    """
-
-    layer: Tensor
-    image: Tensor
-    query: Tensor
-    target: Tensor
 
 
 class HungarianMatcher:

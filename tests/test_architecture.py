@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "files", "plain_text"},
-    {"config", "targets", "boxes", "detections"},
+    {"config", "targets", "boxes", "detections", "predictions"},
     {"matching"},
     {"losses"},
     {"data"},
@@ -40,7 +40,7 @@ HEAVY = {
 }
 LATE = {"supervision", "lightning", "faster_coco_eval", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
-LINES_OF_PACKAGE = 15_300
+LINES_OF_PACKAGE = 17_500
 LINES_OF_FILE = 400
 
 

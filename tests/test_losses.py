@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from dino_detector.config import Config, LossConfig
-from dino_detector.losses import LossTerms, SetCriterion, Supervised, build_criterion
-from dino_detector.matching import Matches
+from dino_detector.losses import LossTerms, SetCriterion, build_criterion
+from dino_detector.predictions import Matches, Supervised
 from dino_detector.targets import Targets
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
-from dino_detector.matching import HungarianMatcher, Matches
+from dino_detector.matching import HungarianMatcher
+from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
 
 

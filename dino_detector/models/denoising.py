@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_detector.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from dino_detector.matching import Matches
+from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
 
 LABEL_NOISE = 0.25

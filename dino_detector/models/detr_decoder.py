@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dino_detector.config import DecoderConfig
-from dino_detector.losses import Supervised
 from dino_detector.models.deformable_attention import DeformableAttention
 from dino_detector.models.denoising import DenoisingQueries, DisturbedQueries
 from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
 from dino_detector.models.proposals import ProposalHead
+from dino_detector.predictions import Supervised
 from dino_detector.targets import Targets
 
 

@@ -26,8 +26,8 @@ from dino_detector.config import Config
 from dino_detector.data.dataset import CocoDetection
 from dino_detector.errors import InputError
 from dino_detector.losses import LossTerms
-from dino_detector.matching import Matches
 from dino_detector.models.detector import Detector
+from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
 from dino_detector.training.fit import fit
 from dino_detector.training.logging.histograms import add_histogram

@@ -7,7 +7,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from dino_detector.losses import LossTerms
-from dino_detector.matching import Matches
+from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
 
 
