@@ -33,6 +33,9 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("debug_samples", "debug_lr"), "debug"),
     **dict.fromkeys(("coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"), "use_coco_mini"),
     **dict.fromkeys(("world_size", "dist_url"), "distributed"),
+    **dict.fromkeys(("scale_range", "zoom_out_probability", "crop_probability", "flip_probability"), "augmentation"),
+    **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
+    **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
 }
 """flags that say how another is meant, and the other; without it they would be ignored"""

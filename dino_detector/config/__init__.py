@@ -4,6 +4,7 @@ A name means one setting everywhere: `--num_queries 50`, `num_queries: 50` in a 
 checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and nowhere else.
 """
 
+from dino_detector.config.augmentation import AugmentationConfig
 from dino_detector.config.commands import AnalyzeSettings, DemoSettings, DownloadSettings, PredictSettings
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.data_check import DataCheckSettings
@@ -17,6 +18,7 @@ __all__ = [
     "DEBUG",
     "LIGHTWEIGHT",
     "AnalyzeSettings",
+    "AugmentationConfig",
     "BackboneConfig",
     "Config",
     "DataCheckSettings",

@@ -35,8 +35,6 @@ class DataConfig:
     """input size in pixels, a number or HEIGHTxWIDTH, each a multiple of the backbone's patch (14)"""
     resize_mode: Literal["stretch", "letterbox"] = "stretch"
     """stretch the image to the input size, or keep its aspect ratio and pad"""
-    augmentation: bool = True
-    """random photometric distortion, zoom-out, crop, flip and scale jitter in training"""
     num_workers: int = 2
     """processes that load images; 0 loads in the main process"""
 

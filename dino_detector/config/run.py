@@ -10,6 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
+from dino_detector.config.augmentation import AugmentationConfig
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.layer_ranges import by_layer
@@ -25,6 +26,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     subset: SubsetConfig = field(default_factory=SubsetConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
@@ -94,11 +96,16 @@ class Config:
             require(settings[name] >= 0, name, "at least 0")
         for name in ("ema_warmup", "early_stopping_patience"):
             require(settings[name] >= 0, name, "at least 0")
-        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay", "early_stopping_min_delta"):
+        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay", "multi_scale"):
             require(0 <= settings[name] < 1, name, "at least 0 and below 1")
+        require(0 <= settings["early_stopping_min_delta"] < 1, "early_stopping_min_delta", "at least 0 and below 1")
         for name in ("denoising_queries", "neck_blocks", "set_cost_quality"):
             require(settings[name] >= 0, name, "at least 0")
         require(settings["denoising_queries"] != 1, "denoising_queries", "0, or at least 2: they come in pairs")
+        for name in ("zoom_out_probability", "crop_probability", "flip_probability", "photometric_probability"):
+            require(0 <= settings[name] <= 1, name, "between 0 and 1")
+        for name in ("mosaic_probability", "copy_paste_probability", "plain_fraction", "repeat_threshold"):
+            require(0 <= settings[name] <= 1, name, "between 0 and 1")
         for name in ("seed", "coco_mini_seed"):
             require(settings[name] >= 0, name, "at least 0")
         for name in ("learning_rate", "debug_lr"):
@@ -122,6 +129,10 @@ class Config:
         )
         require(len(settings["lora_targets"]) > 0, "lora_targets", "at least one projection")
         require(len(settings["feature_layers"]) > 0, "feature_layers", "at least one layer")
+        factors = settings["scale_range"]
+        require(
+            len(factors) == 2 and 0 < factors[0] <= factors[1], "scale_range", "two factors above 0, the smaller first"
+        )
         scales = settings["feature_scales"]
         require(
             len(scales) > 0 and all(scale in (0.25, 0.5, 1, 2, 4) for scale in scales),

@@ -1,29 +1,36 @@
-"""Samples of a COCO data set, with augmentation that depends on nothing but the seed, the epoch and the image."""
+"""Samples of a COCO data set by key, for the network."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import read_image
-from dino_detector.errors import InputError
+from dino_detector.config import ImageSize
+from dino_detector.data.coco_images import CocoImages, first_readable
+from dino_detector.data.transforms import ResizeMode, evaluation_transforms
 
 
 class SampleKey(NamedTuple):
-    """Which sample: the image at ``index``, augmented for ``epoch``."""
+    """Which sample: the image at ``index``, augmented for ``epoch``.
+
+    Attributes:
+        epoch: from 0 on.
+        index: position of the image in the annotation file.
+        repeat: how often the epoch has had this image before.
+        image_size: size of the network's input; None is that of evaluation.
+    """
 
     epoch: int
     index: int
+    repeat: int = 0
+    image_size: ImageSize | None = None
 
 
 @dataclass
@@ -36,47 +43,69 @@ class Sample:
         labels: ``[N]`` int64 contiguous labels.
         image_id: id in the annotation file.
         original_size: ``(height, width)`` of the image before the transforms, in pixels.
-        skipped: one line for each image that could not be read and that this one stands in for.
+        skipped: one line for each image that could not be read and that another stands in for.
     """
 
-    image: tv_tensors.Image
-    boxes_xyxy: tv_tensors.BoundingBoxes
+    image: Tensor
+    boxes_xyxy: Tensor
     labels: Tensor
     image_id: int
     original_size: tuple[int, int]
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+class WholeImages:
+    """Shows images whole and as they are, at the size of evaluation.
+
+    Args:
+        image_size: size of the network's input.
+        resize_mode: stretch or letterbox.
+    """
+
+    def __init__(self, *, image_size: ImageSize, resize_mode: ResizeMode) -> None:
+        self.transforms = evaluation_transforms(image_size=image_size, resize_mode=resize_mode)
+
+    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
+        """The image of a key; raises `InputError` where it can't be read."""
+        size = images.size(key.index)
+        objects = images.objects(key.index)
+        shown = self.transforms(
+            {
+                "image": tv_tensors.Image(images.read(key.index)),
+                "boxes": tv_tensors.BoundingBoxes(torch.tensor(objects.boxes_xyxy), format="XYXY", canvas_size=size),
+            }
+        )
+        return Sample(
+            image=shown["image"].as_subclass(Tensor),
+            boxes_xyxy=shown["boxes"].as_subclass(Tensor),
+            labels=torch.tensor(objects.labels),
+            image_id=images.records[key.index].image_id,
+            original_size=size,
+        )
 
 
 class CocoDetection(Dataset[Sample]):
-    """Images of a COCO data set in the order of the file, also those without annotations.
+    """Samples by key.
 
     Args:
-        images_dir: folder that the file names are relative to.
-        annotations: the annotation file; its crowd regions are not among the boxes.
-        transforms: takes and returns a dict of ``image``, ``boxes`` and ``labels``, as torchvision's v2 transforms do.
-        seed: seed of the augmentation.
+        images: of the data set.
+        view: makes the sample of a key, and raises `InputError` where its image can't be read.
         on_bad_image: an image that cannot be read is replaced by the next that can, or raises.
     """
 
     def __init__(
         self,
+        images: CocoImages,
         *,
-        images_dir: Path | str,
-        annotations: CocoAnnotations,
-        transforms: Callable[[dict[str, Any]], dict[str, Any]],
-        seed: int,
+        view: Callable[[CocoImages, SampleKey], Sample],
         on_bad_image: Literal["skip", "raise"],
     ) -> None:
-        self.images_dir = Path(images_dir)
-        self.annotations_path = annotations.path
-        self.records = annotations.images
-        self.boxes = annotations.training
-        self.transforms = transforms
-        self.seed = seed
+        self.images = images
+        self.view = view
         self.on_bad_image = on_bad_image
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.images)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
         """The sample of a key; a bare index is epoch 0.
@@ -84,49 +113,17 @@ class CocoDetection(Dataset[Sample]):
         Raises:
             InputError: the image cannot be read and ``on_bad_image`` is "raise", or no image can be read.
         """
-        epoch, index = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        key = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        if self.on_bad_image == "raise":
+            return self.view(self.images, key)
         skipped: list[str] = []
-        for step in range(len(self)):
-            candidate = (index + step) % len(self)
-            try:
-                image = self._read(candidate)
-            except InputError as error:
-                if self.on_bad_image == "raise":
-                    raise
-                skipped.append(str(error))
-            else:
-                return self._sample(image, candidate, epoch, tuple(skipped))
-        raise InputError(f"{self.images_dir}: none of the {len(self)} images can be read; the first: {skipped[0]}")
+        sample = first_readable(
+            self.images, key.index, lambda index: self.view(self.images, key._replace(index=index)), skipped
+        )
+        return replace(sample, skipped=(*skipped, *sample.skipped))
 
     def check_readable(self) -> None:
         """Raise `InputError` for the first image that cannot be read. Decodes every one, on all cores."""
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(self._read, range(len(self))):
+            for _ in pool.map(self.images.read, range(len(self))):
                 pass
-
-    def _read(self, index: int) -> Tensor:
-        record = self.records[index]
-        try:
-            return read_image(self.images_dir / record.file_name, expected_size=(record.height, record.width))
-        except InputError as error:
-            raise InputError(f"{error}, or remove image {record.image_id} from {self.annotations_path}") from error
-
-    def _sample(self, image: Tensor, index: int, epoch: int, skipped: tuple[str, ...]) -> Sample:
-        record = self.records[index]
-        size = (record.height, record.width)
-        boxes, labels = self.boxes.of(index)
-        sample = {
-            "image": tv_tensors.Image(image),
-            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size),
-            "labels": labels,
-        }
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also reseed the GPUs, which fork_rng does not restore here.
-            torch.default_generator.manual_seed(augmentation_seed(self.seed, epoch, record.image_id))
-            sample = self.transforms(sample)
-        return Sample(sample["image"], sample["boxes"], sample["labels"], record.image_id, size, skipped)
-
-
-def augmentation_seed(seed: int, epoch: int, image_id: int) -> int:
-    """A 64-bit seed that differs with each of the three numbers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{image_id}".encode(), digest_size=8).digest(), "little")

@@ -1,19 +1,20 @@
-"""Batches: who reads which image in which order, across workers, processes and interrupted runs."""
+"""Batches: samples put together, by workers that a run can be stopped and resumed with."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence, Sized
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader
 from torchvision.ops import box_convert
 
-from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
+from dino_detector.data.dataset import CocoDetection, Sample
+from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
 from dino_detector.errors import InputError
 from dino_detector.targets import Targets
 
@@ -50,54 +51,19 @@ class Collate:
 
     def __call__(self, samples: list[Sample]) -> Batch:
         """Stack and normalise images of one size, and pad their boxes."""
-        images = torch.stack([sample.image.as_subclass(Tensor) for sample in samples])  # [B, 3, H, W] uint8
+        images = torch.stack([sample.image for sample in samples])  # [B, 3, H, W] uint8
         height, width = images.shape[-2:]
         sides = torch.tensor([width, height, width, height])
-        boxes = [sample.boxes_xyxy.as_subclass(Tensor) for sample in samples]
         return Batch(
             pixel_values=images.float().sub_(self.mean).div_(self.std),
             targets=Targets.pad(
-                [box_convert(boxes_xyxy, "xyxy", "cxcywh") / sides for boxes_xyxy in boxes],
+                [box_convert(sample.boxes_xyxy, "xyxy", "cxcywh") / sides for sample in samples],
                 [sample.labels for sample in samples],
             ),
             image_ids=[sample.image_id for sample in samples],
             original_sizes=torch.tensor([sample.original_size for sample in samples]),
             skipped=[line for sample in samples for line in sample.skipped],
         )
-
-
-class TrainingSampler(DistributedSampler):
-    """Shuffled keys of the epoch last set; the order depends on the seed and the epoch alone.
-
-    Processes get equally many keys, so that none waits for a gradient; a few images may come twice for it.
-    """
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        epoch = self.epoch
-        return iter([SampleKey(epoch, index) for index in super().__iter__()])
-
-
-class EvaluationSampler(Sampler[int]):
-    """Every index once, in turn over the processes; shares may differ by one.
-
-    Where there are fewer indices than processes, some come twice, since the trainer takes no process without a batch;
-    who gathers drops one by its image id.
-
-    Args:
-        dataset: what is evaluated.
-        num_replicas: number of processes.
-        rank: this process, ``0 <= rank < num_replicas``.
-    """
-
-    def __init__(self, dataset: Sized, *, num_replicas: int, rank: int) -> None:
-        assert 0 <= rank < num_replicas
-        self.indices = range(rank, len(dataset), num_replicas) or [rank % len(dataset)]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 class Loader(DataLoader):
@@ -126,15 +92,6 @@ def leave_interrupts_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class ResumableBatchSampler(BatchSampler):
-    """A `BatchSampler` that can leave out the first batches of a pass; its length stays that of a whole epoch."""
-
-    first = 0
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        return islice(super().__iter__(), self.first, None)
-
-
 class ResumableLoader(Loader):
     """A loader that continues after the last batch that it handed out, also in the middle of an epoch.
 
@@ -145,7 +102,7 @@ class ResumableLoader(Loader):
         seconds_waited: how long the consumer has waited for batches, of all passes.
     """
 
-    batch_sampler: ResumableBatchSampler
+    batch_sampler: TrainingBatches
 
     def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
         super().__init__(dataset, **settings)
@@ -184,6 +141,8 @@ class ResumableLoader(Loader):
 def build_training_loader(
     *,
     dataset: CocoDetection,
+    factors: np.ndarray,
+    sizes: BatchSizes,
     batch_size: int,
     num_workers: int,
     mean: Sequence[float],
@@ -197,6 +156,8 @@ def build_training_loader(
 
     Args:
         dataset: the training images.
+        factors: ``[I]``, how often each image comes in an epoch on average.
+        sizes: input sizes of the batches.
         batch_size: images in a batch, per process.
         num_workers: processes that read images; 0 reads in this one.
         mean: mean colour of the backbone, RGB in 0..1.
@@ -206,10 +167,10 @@ def build_training_loader(
         rank: this process.
         pin_memory: copy batches to memory from which a GPU reads faster.
     """
-    sampler = TrainingSampler(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+    sampler = TrainingSampler(factors, num_replicas=num_replicas, rank=rank, seed=seed)
     return ResumableLoader(
         dataset,
-        batch_sampler=ResumableBatchSampler(sampler, batch_size, drop_last=False),
+        batch_sampler=TrainingBatches(sampler, batch_size, sizes),
         num_workers=num_workers,
         collate_fn=Collate(mean=mean, std=std),
         pin_memory=pin_memory,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
+import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from dino_detector.config import Config
-from dino_detector.data.dataset import CocoDetection
+from dino_detector.data.augmentation import Augmentation
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CocoDetection, WholeImages
 from dino_detector.data.loading import build_evaluation_loader, build_training_loader
-from dino_detector.data.transforms import Augmentation, evaluation_transforms, training_transforms
+from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.training.sources import ImageSet, Sources
 
@@ -35,19 +38,24 @@ class DetectionData(LightningDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Training batches of each process in an epoch."""
-        images = math.ceil(len(self.sources.train.annotations.images) / self.trainer.world_size)
+        images = math.ceil(epoch_length(self._repeat_factors) / self.trainer.world_size)
         return math.ceil(images / self.config.training.batch_size)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented batches of this process; unreadable images are replaced and reported."""
-        data, seed = self.config.data, self.config.training.seed
-        transforms = self._evaluation_transforms()
-        if data.augmentation:
-            transforms = training_transforms(
-                image_size=data.image_size, resize_mode=data.resize_mode, augmentation=Augmentation()
-            )
-        dataset = _dataset(self.sources.train, transforms, seed=seed, on_bad_image="skip")
-        return build_training_loader(dataset=dataset, seed=seed, **self._loading())
+        data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
+        plain_from = augmentation.plain_from(self.config.training.epochs)
+        view = self._whole_images()
+        if augmentation.augmentation:
+            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
+        sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
+        return build_training_loader(
+            dataset=_dataset(self.sources.train, view, on_bad_image="skip"),
+            factors=self._repeat_factors,
+            sizes=BatchSizes(sizes, plain=data.image_size, plain_from=plain_from, seed=seed),
+            seed=seed,
+            **self._loading(),
+        )
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """This process's share of the validation images, as they are; no loader where there are none."""
@@ -57,16 +65,21 @@ class DetectionData(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        dataset = _dataset(self.sources.test, self._evaluation_transforms(), seed=0, on_bad_image="skip")
+        dataset = _dataset(self.sources.test, self._whole_images(), on_bad_image="skip")
         return build_evaluation_loader(dataset=dataset, **self._loading())
 
     def val_dataset(self) -> CocoDetection:
         """All validation images; one that can't be read raises."""
-        return _dataset(self.sources.val, self._evaluation_transforms(), seed=0, on_bad_image="raise")
+        return _dataset(self.sources.val, self._whole_images(), on_bad_image="raise")
 
-    def _evaluation_transforms(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    @cached_property
+    def _repeat_factors(self) -> np.ndarray:
+        boxes = self.sources.train.annotations.training
+        return repeat_factors(boxes, threshold=self.config.augmentation.repeat_threshold)
+
+    def _whole_images(self) -> WholeImages:
         data = self.config.data
-        return evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
+        return WholeImages(image_size=data.image_size, resize_mode=data.resize_mode)
 
     def _loading(self) -> dict:
         return {
@@ -81,16 +94,6 @@ class DetectionData(LightningDataModule):
 
 
 def _dataset(
-    images: ImageSet,
-    transforms: Callable[[dict[str, Any]], dict[str, Any]],
-    *,
-    seed: int,
-    on_bad_image: Literal["skip", "raise"],
+    images: ImageSet, view: Augmentation | WholeImages, *, on_bad_image: Literal["skip", "raise"]
 ) -> CocoDetection:
-    return CocoDetection(
-        images_dir=images.folder,
-        annotations=images.annotations,
-        transforms=transforms,
-        seed=seed,
-        on_bad_image=on_bad_image,
-    )
+    return CocoDetection(CocoImages(images.folder, images.annotations), view=view, on_bad_image=on_bad_image)

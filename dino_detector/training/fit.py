@@ -135,8 +135,9 @@ PLAIN_ATTENTION_PATCHES = 600
 
 
 def _choose_attention(detector: Detector, device: torch.device) -> None:
-    height, width = detector.config.data.image_size
-    patches = height * width // detector.backbone.patch_size**2
+    config, patch = detector.config, detector.backbone.patch_size
+    height, width = config.augmentation.input_sizes(config.data.image_size, patch)[-1]
+    patches = height * width // patch**2
     if device.type == "cpu":
         detector.decoder.use_plain_attention()
     if device.type == "cpu" and patches <= PLAIN_ATTENTION_PATCHES:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 
-from dino_detector.config import Config, ImageSize
+from dino_detector.config import AugmentationConfig, Config, ImageSize
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.targets import Targets
@@ -61,18 +61,23 @@ class Rehearsal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the step; raises `InputError` that says what fits where it does not."""
         starts = trainer.datamodule.sources.train.annotations.training.starts
-        boxes = int((starts[1:] - starts[:-1]).max())
-        self.largest_step = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
+        boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(self.config.augmentation)
+        chosen = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
+        patch = pl_module.detector.backbone.patch_size
+        self.largest_step = least = self._largest(chosen, patch)
         if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
             return
-        patch, least = pl_module.detector.backbone.patch_size, self.largest_step
-        for smaller in _smaller(self.largest_step, patch):
-            if self._fits(smaller, trainer, pl_module):
+        for smaller in _smaller(chosen, patch):
+            least = self._largest(smaller, patch)
+            if self._fits(least, trainer, pl_module):
                 raise InputError(
                     f"out of memory: a step of {self.largest_step} does not fit; {_flags(smaller, self.config)} fits"
                 )
-            least = smaller
         raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
+
+    def _largest(self, step: Step, patch: int) -> Step:
+        """The largest step of a run with such settings, whose images may be larger than they are on average."""
+        return step._replace(image_size=self.config.augmentation.input_sizes(step.image_size, patch)[-1])
 
     def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
         try:
@@ -140,6 +145,13 @@ class _Kept:
             self.known.add(storage.data_ptr())
             self.bytes += storage.nbytes()
         return tensor.detach()  # the tensor itself would keep its own graph alive
+
+
+def _images_in_one(augmentation: AugmentationConfig) -> int:
+    """Of how many images the objects may be in a training image."""
+    if not augmentation.augmentation:
+        return 1
+    return 4 if augmentation.mosaic_probability > 0 else 2 if augmentation.copy_paste_probability > 0 else 1
 
 
 @contextmanager

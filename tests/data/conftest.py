@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco_images import CocoImages
 
 
 @pytest.fixture
@@ -65,5 +67,26 @@ def folder(tmp_path: Path) -> Callable[[int], CocoAnnotations]:
         path = tmp_path / "instances.json"
         path.write_text(json.dumps(content))
         return CocoAnnotations.read(path)
+
+    return write
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Callable[..., CocoImages]:
+    """Writes pictures ``[3, H, W]`` uint8 without loss, each with its boxes (xyxy) and labels (category ids)."""
+
+    def write(*contents: tuple[torch.Tensor, list[list[float]], list[int]]) -> CocoImages:
+        images, annotations = [], []
+        for position, (pixels, boxes, labels) in enumerate(contents):
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{position}.png")
+            height, width = pixels.shape[1:]
+            images.append({"id": 100 + position, "file_name": f"{position}.png", "height": height, "width": width})
+            for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
+                bbox = [left, top, right - left, bottom - top]
+                annotations.append({"image_id": 100 + position, "category_id": label, "bbox": bbox})
+        categories = [{"id": label, "name": str(label)} for label in range(10)]
+        path = tmp_path / "pictures.json"
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        return CocoImages(tmp_path, CocoAnnotations.read(path))
 
     return write

@@ -1,28 +1,36 @@
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
-from dino_detector.config import ImageSize
+from dino_detector.config import AugmentationConfig, ImageSize
+from dino_detector.data.augmentation import Augmentation, augmentation_seed
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.dataset import CocoDetection, SampleKey, augmentation_seed
-from dino_detector.data.transforms import Augmentation, evaluation_transforms, training_transforms
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
 from dino_detector.errors import InputError
 
 SIZE = ImageSize(28, 42)
 
 
-def dataset(annotations: CocoAnnotations, *, training: bool = True, on_bad_image="raise", seed: int = 5):
-    settings = {"image_size": SIZE, "resize_mode": "stretch"}
-    return CocoDetection(
-        images_dir=annotations.path.parent,
-        annotations=annotations,
-        transforms=training_transforms(**settings, augmentation=Augmentation())
-        if training
-        else evaluation_transforms(**settings),
-        seed=seed,
-        on_bad_image=on_bad_image,
-    )
+EVERYTHING = AugmentationConfig(mosaic_probability=0.4, copy_paste_probability=0.7)
+
+
+def dataset(
+    annotations: CocoAnnotations, settings: AugmentationConfig | None = None, *, on_bad_image="raise", seed: int = 5
+):
+    """Of whole images where there are no settings."""
+    view = WholeImages(image_size=SIZE, resize_mode="stretch")
+    if settings is not None:
+        view = Augmentation(settings, resize_mode="stretch", seed=seed, plain_from=99)
+    return CocoDetection(CocoImages(annotations.path.parent, annotations), view=view, on_bad_image=on_bad_image)
+
+
+def key(epoch: int, index: int, repeat: int = 0, size: ImageSize = SIZE) -> SampleKey:
+    return SampleKey(epoch, index, repeat, size)
 
 
 def break_image(annotations: CocoAnnotations, position: int) -> None:
@@ -31,45 +39,74 @@ def break_image(annotations: CocoAnnotations, position: int) -> None:
 
 
 def test_sample_has_boxes_in_input_pixels_and_the_original_size(folder):
-    sample = dataset(folder(2), training=False)[1]
+    sample = dataset(folder(2))[1]
     assert sample.image.shape == (3, 28, 42)
     assert sample.image.dtype == torch.uint8
     # [8, 12, 40, 36] in 64 x 48 pixels
-    torch.testing.assert_close(sample.boxes_xyxy.as_subclass(torch.Tensor), torch.tensor([[5.25, 7, 26.25, 21]]))
+    torch.testing.assert_close(sample.boxes_xyxy, torch.tensor([[5.25, 7, 26.25, 21]]))
     assert sample.labels.tolist() == [0]
     assert (sample.image_id, sample.original_size, sample.skipped) == (101, (48, 64), ())
 
 
-def test_augmentation_depends_on_seed_epoch_and_image_alone(folder):
-    annotations = folder(3)
-    first = dataset(annotations)[SampleKey(2, 1)]
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AugmentationConfig(),
+        AugmentationConfig(mosaic_probability=1.0),
+        AugmentationConfig(copy_paste_probability=1.0),
+        EVERYTHING,
+    ],
+    ids=["default", "mosaic", "copy-paste", "everything"],
+)
+def test_a_sample_depends_on_seed_epoch_image_and_repeat_alone(folder, settings):
+    annotations = folder(6)
+    first = dataset(annotations, settings)[key(2, 1)]
     torch.manual_seed(99)
-    other_order = dataset(annotations)
+    other_order = dataset(annotations, settings)
     for index in (0, 2):
-        other_order[SampleKey(2, index)]
-    assert torch.equal(other_order[SampleKey(2, 1)].image, first.image)
-    assert torch.equal(dataset(annotations)[SampleKey(2, 1)].boxes_xyxy, first.boxes_xyxy)
-    assert not torch.equal(other_order[SampleKey(3, 1)].image, first.image)
-    assert not torch.equal(dataset(annotations, seed=6)[SampleKey(2, 1)].image, first.image)
+        other_order[key(2, index)]
+    again = other_order[key(2, 1)]
+    assert torch.equal(again.image, first.image)
+    assert torch.equal(again.boxes_xyxy, first.boxes_xyxy)
+    assert torch.equal(again.labels, first.labels)
+    for differing in (
+        other_order[key(3, 1)],
+        other_order[key(2, 1, 1)],
+        dataset(annotations, settings, seed=6)[key(2, 1)],
+    ):
+        assert not torch.equal(differing.image, first.image)
 
 
-def test_augmentation_leaves_the_global_generator_alone(folder):
-    data = dataset(folder(1))
+def test_a_sample_has_the_size_of_its_key(folder):
+    data = dataset(folder(4), EVERYTHING)
+    for size in (ImageSize(28, 42), ImageSize(56, 84), ImageSize(14, 14)):
+        for index in range(4):
+            sample = data[key(0, index, size=size)]
+            assert sample.image.shape == (3, *size)
+            assert (sample.boxes_xyxy[:, 2:] <= torch.tensor([size.width, size.height])).all()
+
+
+def test_augmentation_leaves_the_global_generators_alone(folder):
+    data = dataset(folder(3), EVERYTHING)
     torch.manual_seed(1)
-    expected = torch.rand(3)
+    np.random.seed(1)  # noqa: NPY002
+    expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002
     torch.manual_seed(1)
-    data[0]
-    assert torch.equal(torch.rand(3), expected)
+    np.random.seed(1)  # noqa: NPY002
+    for index in range(3):
+        data[key(0, index)]
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
 
 
 def test_augmentation_seeds_do_not_collide():
-    triples = [(seed, epoch, image) for seed in range(12) for epoch in range(12) for image in range(12)]
-    assert len({augmentation_seed(*triple) for triple in triples}) == len(triples)
+    quadruples = list(itertools.product(range(8), range(8), range(8), range(3)))
+    assert len({augmentation_seed(*quadruple) for quadruple in quadruples}) == len(quadruples)
 
 
 def test_epochs_do_not_change_evaluation(folder):
-    data = dataset(folder(2), training=False)
-    assert torch.equal(data[SampleKey(0, 1)].image, data[SampleKey(7, 1)].image)
+    data = dataset(folder(2))
+    assert torch.equal(data[key(0, 1)].image, data[key(7, 1)].image)
 
 
 def test_bad_image_is_replaced_by_the_next_and_reported(folder):
@@ -77,13 +114,13 @@ def test_bad_image_is_replaced_by_the_next_and_reported(folder):
     break_image(annotations, 2)
     break_image(annotations, 3)
     data = dataset(annotations, on_bad_image="skip")
-    sample = data[SampleKey(0, 2)]
+    sample = data[2]
     assert sample.image_id == 100
     assert len(sample.skipped) == 2
     assert "2.jpg" in sample.skipped[0]
     assert "image 102" in sample.skipped[0]
     assert "3.jpg" in sample.skipped[1]
-    assert data[SampleKey(0, 1)].skipped == ()
+    assert data[1].skipped == ()
 
 
 def test_bad_image_raises_with_file_id_and_remedy(folder):

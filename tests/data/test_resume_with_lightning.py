@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from dino_detector.config import ImageSize
-from dino_detector.data.dataset import CocoDetection
+from dino_detector.config import AugmentationConfig, ImageSize
+from dino_detector.data.augmentation import Augmentation
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CocoDetection, WholeImages
 from dino_detector.data.loading import build_evaluation_loader, build_training_loader
-from dino_detector.data.transforms import Augmentation, evaluation_transforms, training_transforms
+from dino_detector.data.sampling import BatchSizes
 
 lightning = pytest.importorskip("lightning.pytorch")
 EPOCHS, BATCHES = 3, 4
@@ -62,11 +65,11 @@ class SaveAt(lightning.Callback):
 
 
 def run(annotations, *, num_workers, callback=None, checkpoint=None):
-    images_dir = annotations.path.parent
-    size = ImageSize(28, 28)
-    common = {"images_dir": images_dir, "annotations": annotations, "seed": 1, "on_bad_image": "raise"}
-    training = training_transforms(image_size=size, resize_mode="stretch", augmentation=Augmentation())
-    evaluation = evaluation_transforms(image_size=size, resize_mode="stretch")
+    images = CocoImages(annotations.path.parent, annotations)
+    sizes = [ImageSize(28, 28), ImageSize(42, 42)]
+    settings = AugmentationConfig(mosaic_probability=0.5, copy_paste_probability=0.5)
+    training = Augmentation(settings, resize_mode="stretch", seed=1, plain_from=2)
+    evaluation = WholeImages(image_size=sizes[0], resize_mode="stretch")
     loader = {"batch_size": 2, "mean": [0.5] * 3, "std": [0.2] * 3, "num_replicas": 1, "rank": 0, "pin_memory": False}
     module = Recorder()
     trainer = lightning.Trainer(
@@ -83,9 +86,16 @@ def run(annotations, *, num_workers, callback=None, checkpoint=None):
     trainer.fit(
         module,
         build_training_loader(
-            dataset=CocoDetection(transforms=training, **common), num_workers=num_workers, seed=1, **loader
+            dataset=CocoDetection(images, view=training, on_bad_image="raise"),
+            factors=np.linspace(1, 2, len(images)),
+            sizes=BatchSizes(sizes, plain=sizes[0], plain_from=2, seed=1),
+            num_workers=num_workers,
+            seed=1,
+            **loader,
         ),
-        build_evaluation_loader(dataset=CocoDetection(transforms=evaluation, **common), num_workers=0, **loader),
+        build_evaluation_loader(
+            dataset=CocoDetection(images, view=evaluation, on_bad_image="raise"), num_workers=0, **loader
+        ),
         ckpt_path=checkpoint,
         weights_only=True if checkpoint else None,
     )
@@ -109,7 +119,7 @@ def test_resumed_run_sees_exactly_the_remaining_batches(folder, tmp_path, hook, 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        annotations = folder(2 * BATCHES - 1)
+        annotations = folder(5)  # which are 7 with their repeats
         callback = SaveAt(hook, count, tmp_path / "run.ckpt")
         unbroken = run(annotations, num_workers=num_workers, callback=callback)
         resumed = run(annotations, num_workers=0, checkpoint=callback.path)

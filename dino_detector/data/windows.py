@@ -1,0 +1,183 @@
+"""Which part of an image the network sees, and where: rectangles of whole pixels, and the boxes in them.
+
+Every image is resampled once: zoom-out, crop and scale jitter only choose a window, which may reach beyond the image,
+and what the window shows of the image is then brought to its place in the network's input.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from dino_detector.config import AugmentationConfig, ImageSize
+from dino_detector.data.transforms import ResizeMode, content_size
+
+ZOOM_OUT_SIDE = 2.0
+"""Largest side of the canvas of a zoom-out, as a multiple of the image's."""
+CROP_SIDE = 0.3
+"""Smallest side of a crop, as a fraction of the image's."""
+CROP_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Least IoU of a crop and one of the boxes, of which one is drawn; 1 means no crop."""
+
+
+class Window(NamedTuple):
+    """A rectangle of whole pixels; of an image, it may reach beyond it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def xyxy(self) -> np.ndarray:
+        """Its edges ``[4]``."""
+        return np.array([self.left, self.top, self.left + self.width, self.top + self.height], np.float32)
+
+
+class Piece(NamedTuple):
+    """A part of an image at its place in the network's input.
+
+    Attributes:
+        crop: pixels of the image, within it.
+        place: pixels of the input that the crop is resized to.
+        mirrored: left and right are exchanged.
+    """
+
+    crop: Window
+    place: Window
+    mirrored: bool
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Height and width ``[2]`` in the input of a pixel of the image."""
+        return np.array([self.place.height / self.crop.height, self.place.width / self.crop.width])
+
+    def move(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Boxes ``[N, 4]`` of the image, clipped to the crop, in pixels of the input."""
+        crop, place = self.crop, self.place
+        corner = np.array([crop.left, crop.top] * 2, np.float32)
+        scale = np.tile(self.scale[::-1], 2).astype(np.float32)
+        inside = np.clip(boxes_xyxy - corner, 0, np.array([crop.width, crop.height] * 2, np.float32)) * scale
+        if self.mirrored:
+            inside[:, [0, 2]] = place.width - inside[:, [2, 0]]
+        return inside + np.array([place.left, place.top] * 2, np.float32)
+
+    def draw(self, pixels: Tensor, canvas: Tensor) -> None:
+        """Put the resized crop ``[3, *place]`` at its place on the canvas ``[3, H, W]``."""
+        left, top, width, height = self.place
+        canvas[:, top : top + height, left : left + width] = pixels.flip(-1) if self.mirrored else pixels
+
+
+def fit(
+    window: Window, size: tuple[int, int], *, place: Window, resize_mode: ResizeMode, mirrored: bool = False
+) -> Piece:
+    """What a window shows of an image of ``size`` (height, width), brought to a place of the network's input.
+
+    The rest of the place is not covered. What is covered are whole pixels, so image and boxes agree exactly.
+    """
+    window_size = torch.tensor([window.height, window.width])
+    filled = content_size(window_size, image_size=ImageSize(place.height, place.width), resize_mode=resize_mode)
+    filled_height, filled_width = filled.tolist()
+    top, crop_height, above, height = _overlap(window.top, window.height, size[0], filled_height)
+    left, crop_width, before, width = _overlap(window.left, window.width, size[1], filled_width)
+    covered = Window(place.left + before, place.top + above, width, height)
+    return Piece(Window(left, top, crop_width, crop_height), covered, mirrored)
+
+
+def centred_in(window: Window, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Which boxes ``[N, 4]`` have their centre in the window: ``[N]`` bool."""
+    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+    edges = window.xyxy
+    return ((centres > edges[:2]) & (centres < edges[2:])).all(axis=1)
+
+
+def whole_window(size: tuple[int, int]) -> Window:
+    """All of an image of ``size`` (height, width)."""
+    return Window(0, 0, size[1], size[0])
+
+
+def whole_scale(size: tuple[int, int], image_size: ImageSize, resize_mode: ResizeMode) -> np.ndarray:
+    """Height and width ``[2]`` in the input of a pixel of an image of ``size`` (height, width) that is shown whole."""
+    scale = np.array(image_size) / size
+    return scale if resize_mode == "stretch" else np.full(2, scale.min())
+
+
+def random_window(
+    rng: np.random.Generator, size: tuple[int, int], boxes_xyxy: np.ndarray, settings: AugmentationConfig
+) -> Window:
+    """Scale jitter, zoom-out and crop of an image of ``size`` (height, width) with boxes ``[N, 4]``, as one window.
+
+    Scale jitter is that of "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177, section 3.1), zoom-out and the crop
+    are those of "SSD: Single Shot MultiBox Detector" (https://arxiv.org/abs/1512.02325, sections 2.2 and 3.6).
+    """
+    window = np.array([0.0, 0.0, size[1], size[0]])  # x, y, width, height
+    window = _resized_at_random(rng, window, 1 / rng.uniform(*settings.scale_range))
+    if rng.random() < settings.zoom_out_probability:
+        window = _resized_at_random(rng, window, rng.uniform(1, ZOOM_OUT_SIDE))
+    if len(boxes_xyxy) > 0 and rng.random() < settings.crop_probability:
+        window = _cropped(rng, window, boxes_xyxy)
+    return _in_whole_pixels(window, size)
+
+
+def covering_window(
+    rng: np.random.Generator, size: tuple[int, int], *, place: Window, image_size: ImageSize, resize_mode: ResizeMode
+) -> Window:
+    """A part of an image, at random, that fills a place of the input and is not distorted more than the image.
+
+    It is the largest such part: all of the image along one axis.
+    """
+    sides = np.array([place.height, place.width]) / whole_scale(size, image_size, resize_mode)
+    sides = (sides * (np.array(size) / sides).min())[::-1]  # width, height: as large as the image has room for
+    corner = rng.random(2) * (np.array(size[::-1]) - sides)
+    return _in_whole_pixels(np.concatenate([corner, sides]), size)
+
+
+def _cropped(rng: np.random.Generator, window: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """A part of the window ``[4]`` (xywh) in which a box has its centre and at least some drawn IoU."""
+    for least in rng.permutation(CROP_OVERLAPS):
+        if least == 1:
+            return window
+        sides = rng.uniform(CROP_SIDE, 1, (40, 2)) * window[2:]
+        corners = window[:2] + rng.random((40, 2)) * (window[2:] - sides)
+        crops_xyxy = np.concatenate([corners, corners + sides], axis=1)  # [40, 4]
+        centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+        inside = (centres > crops_xyxy[:, None, :2]) & (centres < crops_xyxy[:, None, 2:])  # [40, N, 2]
+        overlaps = box_iou(torch.from_numpy(crops_xyxy), torch.from_numpy(boxes_xyxy)).numpy()  # [40, N]
+        aspects = sides[:, 0] / sides[:, 1]
+        fits = (inside.all(axis=2) & (overlaps >= least)).any(axis=1) & (aspects >= 0.5) & (aspects <= 2)
+        if fits.any():
+            first = int(fits.argmax())
+            return np.concatenate([corners[first], sides[first]])
+    raise AssertionError("the overlap of 1 is always among those drawn")
+
+
+def _resized_at_random(rng: np.random.Generator, window: np.ndarray, factor: float) -> np.ndarray:
+    """The window ``[4]`` (xywh) with its sides times ``factor``, at a random place within or around the old one."""
+    sides = window[2:] * factor
+    return np.concatenate([window[:2] + rng.random(2) * (window[2:] - sides), sides])
+
+
+def _in_whole_pixels(window: np.ndarray, size: tuple[int, int]) -> Window:
+    """The window ``[4]`` (xywh) on whole pixels; rounding loses neither the window nor the image."""
+    height, width = size
+    left, top, right, bottom = np.concatenate([window[:2], window[:2] + window[2:]]).round().astype(int).tolist()
+    left, top = min(left, width - 1), min(top, height - 1)
+    return Window(left, top, max(right, left + 1, 1) - left, max(bottom, top + 1, 1) - top)
+
+
+def _overlap(start: int, length: int, limit: int, filled: int) -> tuple[int, int, int, int]:
+    """One axis of a window from ``start``, scaled to ``filled`` pixels, and of an image from 0 to ``limit``.
+
+    Returns:
+        Start and length of what both share, in image pixels; its start and length in the scaled window, both whole,
+        with the length at least 1.
+    """
+    near, far = max(start, 0), min(start + length, limit)
+    assert near < far, "a window always covers part of its image"
+    scaled_near = min(round((near - start) * filled / length), filled - 1)
+    scaled_far = max(round((far - start) * filled / length), scaled_near + 1)
+    return near, far - near, scaled_near, scaled_far - scaled_near
