@@ -22,6 +22,16 @@ from dino_detector.errors import InputError
 HEADER = "dino_detector"
 FORMAT = 1
 
+UNSTATED: dict[str, Any] = {
+    "two_stage": False,
+    "query_groups": 1,
+    "denoising_queries": 0,
+    "neck_blocks": 0,
+    "classification_loss": "focal",
+    "set_cost_quality": 0.0,
+}
+"""Settings as they were where a checkpoint, being older than they are, does not state them."""
+
 DAMAGED = (
     *(pickle.UnpicklingError, RuntimeError, OSError, EOFError),
     *(ValueError, TypeError, LookupError, AttributeError, struct.error),
@@ -66,7 +76,7 @@ class CheckpointHeader:
     def from_dict(cls, header: dict[str, Any]) -> CheckpointHeader:
         """Inverse of `to_dict`."""
         return cls(
-            config=Config.from_flat(header["config"]),
+            config=Config.from_flat(UNSTATED | header["config"]),
             categories=Categories(tuple(header["category_ids"]), tuple(header["category_names"])),
             mean=header["mean"],
             std=header["std"],

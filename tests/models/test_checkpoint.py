@@ -38,6 +38,17 @@ def test_header_survives_the_file(header: CheckpointHeader, checkpoint: Path):
     assert torch.equal(contents["state_dict"]["detector.weight"], torch.ones(50))
 
 
+def test_a_checkpoint_older_than_a_setting_is_read_as_it_was_trained(header: CheckpointHeader):
+    """Before there were proposals, denoising and other losses, no checkpoint said that it had none."""
+    later = ("two_stage", "query_groups", "denoising_queries", "neck_blocks", "classification_loss", "set_cost_quality")
+    old = header.to_dict()
+    old["config"] = {name: value for name, value in old["config"].items() if name not in later}
+    config = CheckpointHeader.from_dict(old).config
+    assert not config.decoder.two_stage
+    assert (config.decoder.query_groups, config.decoder.denoising_queries, config.decoder.neck_blocks) == (1, 0, 0)
+    assert (config.losses.classification_loss, config.matching.set_cost_quality) == ("focal", 0.0)
+
+
 def test_header_holds_plain_values_only(header: CheckpointHeader):
     def plain(value: object) -> bool:
         if type(value) is dict:
