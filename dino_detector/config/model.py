@@ -50,11 +50,11 @@ class DecoderConfig:
 
     num_queries: int = 100
     """object queries: the most boxes at different places in one image, each scored for every class"""
-    two_stage: bool = False
+    two_stage: bool = True
     """queries start at the boxes that the feature levels themselves propose; false starts them at learned places"""
     query_groups: int = 1
     """groups of queries that learn side by side, each matched on its own; the first alone detects. 1 trains no other"""
-    denoising_queries: int = 0
+    denoising_queries: int = 100
     """at most so many queries of a training image start at disturbed true boxes and learn to restore or reject them;
     0 has none"""
     decoder_layers: int = 6

@@ -57,7 +57,7 @@ class TrainingConfig:
     given explicitly win over the preset"""
     epochs: int = 50
     """passes over the training images"""
-    batch_size: int = 8
+    batch_size: int = 4
     """images in a step, per process"""
     accumulate_batches: int = 1
     """batches whose gradients are summed before an optimizer step"""

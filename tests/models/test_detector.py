@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "lora_layers": 2,
     "lora_rank": 2,
     "num_queries": 5,
+    "two_stage": False,
     "decoder_layers": 2,
     "hidden_dim": 16,
     "num_heads": 4,
@@ -334,7 +335,7 @@ def test_the_cpu_is_always_there():
 
 
 def test_the_lightweight_preset_runs(dinov2_folder: Path):
-    settings = LIGHTWEIGHT | {"dino_model": str(dinov2_folder), "image_size": "56x84"}
+    settings = LIGHTWEIGHT | {"dino_model": str(dinov2_folder), "image_size": "84x112"}
     detector = build_detector(Config.from_flat(settings), categories=CATEGORIES).eval()
-    output = detector(torch.zeros(1, 3, 56, 84))
+    output = detector(torch.zeros(1, 3, 84, 112))
     assert output.logits.shape == (2, 1, 25, 3)

@@ -72,9 +72,9 @@ def test_what_does_not_change_the_run_may_change(checkpoint: Callable[..., Path]
 
 def test_every_difference_is_listed_with_its_flag(checkpoint: Callable[..., Path]) -> None:
     line = refusal(checkpoint(num_queries=7, feature_scales=[4.0]), batch_size=2)
-    for part in ("num_queries 7 (here 100)", "feature_scales [4.0] (here [2.0, 1.0, 0.5])", "batch_size 8 (here 2)"):
+    for part in ("num_queries 7 (here 100)", "feature_scales [4.0] (here [2.0, 1.0, 0.5])", "batch_size 4 (here 2)"):
         assert part in line
-    assert flags_in(line) == "--num_queries 7 --feature_scales 4.0 --batch_size 8"
+    assert flags_in(line) == "--num_queries 7 --feature_scales 4.0 --batch_size 4"
 
 
 def test_flags_can_be_pasted_into_a_shell(checkpoint: Callable[..., Path]) -> None:
@@ -91,7 +91,7 @@ def test_a_preset_stands_for_all_that_it_explains(checkpoint: Callable[..., Path
     assert "dino_model facebook/dinov2-small (here facebook/dinov2-base)" in line
     assert "num_queries 25 (here 100)" in line
     assert flags_in(line) == "--lightweight true"
-    assert flags_in(refusal(light, batch_size=3)) == "--lightweight true --batch_size 8"
+    assert flags_in(refusal(light, batch_size=3)) == "--lightweight true --batch_size 4"
     assert start(light, lightweight=True, **LIGHTWEIGHT).resumes
     own = checkpoint(lightweight=True, **LIGHTWEIGHT | {"num_queries": 60})
     assert flags_in(refusal(own)) == "--lightweight true --num_queries 60"
