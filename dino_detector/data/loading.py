@@ -66,6 +66,29 @@ class Collate:
         )
 
 
+class WholeImages(NamedTuple):
+    """Images as they were read, for a detector that cuts and resizes them itself.
+
+    Attributes:
+        images: uint8 RGB ``[3, H, W]`` each, of any sizes.
+        image_ids: their ids in the annotation file.
+        skipped: one line for each image that could not be read and was replaced.
+    """
+
+    images: list[Tensor]
+    image_ids: list[int]
+    skipped: list[str]
+
+
+def collate_whole(samples: list[Sample]) -> WholeImages:
+    """The images of samples that went through no transforms."""
+    return WholeImages(
+        images=[sample.image.as_subclass(Tensor) for sample in samples],
+        image_ids=[sample.image_id for sample in samples],
+        skipped=[line for sample in samples for line in sample.skipped],
+    )
+
+
 class TrainingSampler(DistributedSampler):
     """Shuffled keys of the epoch last set; the order depends on the seed and the epoch alone.
 
@@ -235,4 +258,18 @@ def build_evaluation_loader(
         num_workers=num_workers,
         collate_fn=Collate(mean=mean, std=std),
         pin_memory=pin_memory,
+    )
+
+
+def build_whole_image_loader(*, dataset: CocoDetection, num_workers: int, num_replicas: int, rank: int) -> Loader:
+    """This process's share of the images as they are, one at a time since they may be large; arguments as in training.
+
+    The samples must have gone through no transforms that resize.
+    """
+    return Loader(
+        dataset,
+        batch_size=1,
+        sampler=EvaluationSampler(dataset, num_replicas=num_replicas, rank=rank),
+        num_workers=num_workers,
+        collate_fn=collate_whole,
     )

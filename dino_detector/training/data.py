@@ -53,16 +53,20 @@ class DetectionData(LightningDataModule):
         """This process's share of the validation images, as they are; no loader where there are none."""
         if self.sources.val is None:
             return []
-        return build_evaluation_loader(dataset=self.val_dataset(), **self._loading())
+        return self._evaluation_loader(self.val_dataset())
 
     def predict_dataloader(self) -> DataLoader:
         """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        dataset = _dataset(self.sources.test, self._evaluation_transforms(), seed=0, on_bad_image="skip")
-        return build_evaluation_loader(dataset=dataset, **self._loading())
+        return self._evaluation_loader(
+            _dataset(self.sources.test, self._evaluation_transforms(), seed=0, on_bad_image="skip")
+        )
 
     def val_dataset(self) -> CocoDetection:
         """All validation images; one that can't be read raises."""
         return _dataset(self.sources.val, self._evaluation_transforms(), seed=0, on_bad_image="raise")
+
+    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
+        return build_evaluation_loader(dataset=dataset, **self._loading())
 
     def _evaluation_transforms(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
         data = self.config.data

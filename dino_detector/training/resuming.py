@@ -23,7 +23,7 @@ MAY_CHANGE = frozenset(
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug_lr", "output_dir", "num_workers"),
         *("checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight", "debug", "epochs", "val_frequency"),
         *("precision", "device", "dist_url", "logger", "log_dir", "experiment_name", "log_frequency"),
-        *("log_layers", "log_images", "log_images_frequency", "memory_monitor"),
+        *("log_layers", "log_images", "log_images_frequency", "memory_monitor", "tile_size", "tile_overlap"),
     )
 )
 """Settings that a resumed run may change; with another of the rest it would not be the same run."""
