@@ -27,6 +27,7 @@ METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", 
 WANTED = {
     **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"},
     **{"list": "a list, such as [2,1]", "dict": 'a mapping, such as {"name": 1}', "NoneType": "null"},
+    "ImageSize": "a number of pixels (518) or HEIGHTxWIDTH (504x896)",
 }
 """types as jsonargparse's messages name them, for a person"""
 EFFECTIVE_WITH = {
@@ -37,6 +38,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
     **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
+    "tile_overlap": "tile_size",
 }
 """flags that say how another is meant, and the other; without it they would be ignored"""
 
@@ -106,7 +108,11 @@ def parse_settings(
         parser.set_defaults(presets)
     with _explained(parser, "--"):
         chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
-    return Settings({name: chosen[name] for name in hints}, origins)
+    values = {name: chosen[name] for name in hints}
+    for name in sorted(from_flags.keys() & EFFECTIVE_WITH.keys()):
+        if not values[EFFECTIVE_WITH[name]]:
+            raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
+    return Settings(values, origins)
 
 
 def parse_config(
@@ -114,12 +120,8 @@ def parse_config(
 ) -> RunSettings:
     """The settings of a run, checked; arguments and errors as for `parse_settings`."""
     values, origins = parse_settings(RUN_GROUPS, argv, prog=prog, description=description, files=True, shown=shown)
-    flags = {name for name, origin in origins.items() if origin == "--"}
-    for name in sorted(flags & EFFECTIVE_WITH.keys()):
-        if not values[EFFECTIVE_WITH[name]]:
-            raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
-    if values["debug"] and "debug_lr" in flags:
-        if "learning_rate" in flags:
+    if values["debug"] and origins.get("debug_lr") == "--":
+        if origins.get("learning_rate") == "--":
             raise InputError("--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out")
         values["learning_rate"] = values["debug_lr"]
     try:
@@ -177,6 +179,8 @@ def _describe(action: argparse.Action, hint: Any, shown: Mapping[str, str] | Non
     """Make the help of a flag short: what it does and its default, without Python's types."""
     if "--print_config" in action.option_strings:
         action.metavar, action.help = "", "print all settings as YAML, for a file of your own, and exit"
+    if action.dest.endswith(".help"):
+        action.help = argparse.SUPPRESS  # jsonargparse's own, for what it takes to be a class
     if hint is None:
         return
     alternatives = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)

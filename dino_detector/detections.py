@@ -32,6 +32,19 @@ class ImageDetections(NamedTuple):
         """Those that score at least ``threshold``."""
         return ImageDetections(*(column[self.scores >= threshold] for column in self))
 
+    def best(self, count: int) -> ImageDetections:
+        """The ``count`` of the highest scores, or all where there are fewer."""
+        return ImageDetections(*(column[:count] for column in self))
+
+    def best_of_each_class(self, count: int) -> ImageDetections:
+        """Of each class the ``count`` of the highest scores, or all where there are fewer."""
+        by_class = self.labels.argsort(stable=True)  # [N]
+        counts = self.labels.bincount()
+        firsts = (counts.cumsum(0) - counts)[self.labels[by_class]]
+        rank = torch.empty_like(by_class)
+        rank[by_class] = torch.arange(len(by_class)) - firsts
+        return ImageDetections(*(column[rank < count] for column in self))
+
     def to_supervision(self, categories: Categories) -> supervision.Detections:
         """The same boxes as ``supervision.Detections``, with the data set's own category ids and names.
 

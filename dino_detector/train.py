@@ -25,6 +25,7 @@ EVALUATION_HELP = {
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
             *("coco_mini_seed", "coco_mini_indices_file"),
             *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
+            *("tile_size", "tile_overlap"),
         ),
         "",
     ),

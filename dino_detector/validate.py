@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dino_detector.data.categories import Categories
 
 MAX_DETECTIONS = 100
-"""COCO scores this many detections of an image and class; result files hold no more than this an image."""
+"""COCO scores this many detections of an image and class."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,16 @@ class CocoMetrics:
 
 
 def coco_results(image_id: int, detections: ImageDetections, categories: Categories) -> list[dict[str, Any]]:
-    """The best 100 detections of an image in COCO's results format, in the order of ``detections``.
+    """The detections of an image in COCO's results format, in the order of ``detections``.
 
     Each is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` in plain ints and floats, with
     the data set's own category ids and boxes in pixels, to a thousandth.
     """
     results = []
     rows = zip(
-        detections.boxes_xyxy[:MAX_DETECTIONS].tolist(),  # [N, 4]
-        detections.scores[:MAX_DETECTIONS].tolist(),  # [N]
-        detections.labels[:MAX_DETECTIONS].tolist(),  # [N]
+        detections.boxes_xyxy.tolist(),  # [N, 4]
+        detections.scores.tolist(),  # [N]
+        detections.labels.tolist(),  # [N]
         strict=True,
     )
     for (left, top, right, bottom), score, label in rows:

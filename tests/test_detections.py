@@ -44,6 +44,29 @@ def test_ground_truth_has_no_confidence():
     assert truth.class_id.tolist() == [90]
 
 
+def test_the_best_are_the_first_of_all_or_of_each_class():
+    detections = ImageDetections(
+        boxes_xyxy=torch.arange(28.0).view(7, 4),
+        scores=torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]),
+        labels=torch.tensor([2, 0, 2, 2, 0, 2, 1]),
+    )
+    for count, kept in ((3, [0, 1, 2]), (9, [0, 1, 2, 3, 4, 5, 6]), (0, [])):
+        assert_rows(detections.best(count), detections, kept)
+    for count, kept in ((1, [0, 1, 6]), (2, [0, 1, 2, 4, 6]), (3, [0, 1, 2, 3, 4, 6]), (9, [0, 1, 2, 3, 4, 5, 6])):
+        assert_rows(detections.best_of_each_class(count), detections, kept)
+
+
+def test_the_best_of_nothing_is_nothing():
+    nothing = ImageDetections(torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64))
+    for best in (nothing.best(100), nothing.best_of_each_class(100)):
+        assert [column.shape for column in best] == [(0, 4), (0,), (0,)]
+
+
+def assert_rows(found: ImageDetections, of: ImageDetections, rows: list[int]) -> None:
+    for column, whole in zip(found, of, strict=True):
+        assert torch.equal(column, whole[rows])
+
+
 def test_metrics_and_detections_load_no_drawing_library():
     heavy = ["supervision", "matplotlib", "faster_coco_eval", "cv2"]
     code = "import sys, dino_detector.validate, dino_detector.detections, dino_detector.analysis.tables as t\n"

@@ -261,10 +261,10 @@ def test_results_carry_the_data_sets_own_category_ids():
     assert plain == {int, float}
 
 
-def test_results_hold_the_best_hundred_of_an_image():
+def test_results_hold_every_detection():
     detections = ImageDetections(torch.rand(130, 4), torch.linspace(1, 0, 130), torch.zeros(130, dtype=torch.int64))
     results = coco_results(1, detections, Categories(ids=(7,), names=("owl",)))
-    assert [entry["score"] for entry in results] == detections.scores[:100].tolist()
+    assert [entry["score"] for entry in results] == detections.scores.tolist()
 
 
 def test_an_image_with_nothing_found_has_no_results():

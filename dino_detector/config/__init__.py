@@ -12,6 +12,7 @@ from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.presets import DEBUG, LIGHTWEIGHT, preset_settings
 from dino_detector.config.run import Config
+from dino_detector.config.tiling import TilingConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MatchingConfig",
     "PredictSettings",
     "SubsetConfig",
+    "TilingConfig",
     "TrainingConfig",
     "preset_settings",
 ]

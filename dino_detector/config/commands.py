@@ -22,9 +22,10 @@ class PredictSettings:
     output_dir: Path = Path("outputs/predictions")
     """folder for the pictures with boxes and predictions.json"""
     threshold: float = 0.5
-    """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has the best 100 of each picture"""
+    """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has all of these, and of each picture
+    at least the best 100"""
     batch_size: int = 8
-    """pictures that run at once"""
+    """pictures, or tiles of them, that run at once"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
     dino_model: str | None = None

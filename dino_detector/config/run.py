@@ -7,7 +7,7 @@ import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal
 
 from dino_detector.config.augmentation import AugmentationConfig
@@ -15,6 +15,7 @@ from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.layer_ranges import by_layer
 from dino_detector.config.model import BackboneConfig, DecoderConfig
+from dino_detector.config.tiling import TilingConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
 from dino_detector.errors import InputError, nearest
 
@@ -32,6 +33,7 @@ class Config:
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
@@ -174,8 +176,8 @@ def _hints(group: dataclasses.Field) -> dict[str, Any]:
 def _converted(name: str, value: Any, hint: Any) -> Any:
     """The value in the type of its setting: paths and sizes may be given as text, whole numbers for any number."""
     kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if hint is ImageSize:
-        return ImageSize.parse(value)
+    if ImageSize in kinds and not (value is None and NoneType in kinds):
+        return ImageSize.parse(value, name)
     if Path in kinds and isinstance(value, str):
         return Path(value)
     if typing.get_origin(hint) is Literal:

@@ -84,6 +84,21 @@ class WholeImages:
         )
 
 
+class FullSizeImages:
+    """Shows images as they are, in their own size."""
+
+    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
+        """The image of a key; raises `InputError` where it can't be read."""
+        objects = images.objects(key.index)
+        return Sample(
+            image=images.read(key.index),
+            boxes_xyxy=torch.tensor(objects.boxes_xyxy),
+            labels=torch.tensor(objects.labels),
+            image_id=images.records[key.index].image_id,
+            original_size=images.size(key.index),
+        )
+
+
 class CocoDetection(Dataset[Sample]):
     """Samples by key.
 

@@ -66,6 +66,29 @@ class Collate:
         )
 
 
+class FullSizeBatch(NamedTuple):
+    """Images as they were read, for a detector that cuts and resizes them itself.
+
+    Attributes:
+        images: uint8 RGB ``[3, H, W]`` each, of any sizes.
+        image_ids: their ids in the annotation file.
+        skipped: one line for each image that could not be read and was replaced.
+    """
+
+    images: list[Tensor]
+    image_ids: list[int]
+    skipped: list[str]
+
+
+def collate_full_size(samples: list[Sample]) -> FullSizeBatch:
+    """The images of samples in their own size."""
+    return FullSizeBatch(
+        images=[sample.image.as_subclass(Tensor) for sample in samples],
+        image_ids=[sample.image_id for sample in samples],
+        skipped=[line for sample in samples for line in sample.skipped],
+    )
+
+
 class Loader(DataLoader):
     """A `DataLoader` that leaves the global generator alone, and keeps an `InputError` of a worker to its one line."""
 
@@ -196,4 +219,18 @@ def build_evaluation_loader(
         num_workers=num_workers,
         collate_fn=Collate(mean=mean, std=std),
         pin_memory=pin_memory,
+    )
+
+
+def build_full_size_loader(*, dataset: CocoDetection, num_workers: int, num_replicas: int, rank: int) -> Loader:
+    """This process's share of the images as they are, one at a time since they may be large; arguments as in training.
+
+    The samples must be in their own size, as `FullSizeImages` shows them.
+    """
+    return Loader(
+        dataset,
+        batch_size=1,
+        sampler=EvaluationSampler(dataset, num_replicas=num_replicas, rank=rank),
+        num_workers=num_workers,
+        collate_fn=collate_full_size,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dino_detector.config import Config
+from dino_detector.config import Config, ImageSize, TilingConfig
 from dino_detector.data.categories import Categories
 from dino_detector.data.images import to_rgb_tensor
 from dino_detector.data.transforms import evaluation_transforms
@@ -24,6 +24,7 @@ from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
+from dino_detector.models.tiling import detect_in_views
 from dino_detector.targets import Targets
 
 if TYPE_CHECKING:
@@ -105,8 +106,29 @@ class Detector(nn.Module):
             resize_mode=data.resize_mode,
         )
 
+    def detect_each(
+        self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
+    ) -> Iterator[ImageDetections]:
+        """The detections of each image, whatever their score: at most 100, or 100 from each tile and the whole.
+
+        Args:
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; each is taken when its turn comes.
+            tiling: whether to detect in tiles too.
+            batch_size: images, or tiles of them, that run at once.
+
+        Raises:
+            InputError: where the tiles are far too many.
+        """
+        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size)
+
     def predict(
-        self, images: Any, *, threshold: float = 0.5, batch_size: int = 8
+        self,
+        images: Any,
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 8,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_overlap: float = TilingConfig.tile_overlap,
     ) -> supervision.Detections | list[supervision.Detections]:
         """Detect objects in an image or a list of images.
 
@@ -114,17 +136,25 @@ class Detector(nn.Module):
             images: a path, PIL image, numpy array (uint8 ``[H, W, 3]``, RGB, or ``[H, W]``), tensor (``[3, H, W]``,
                 uint8 or float in 0..1), or a list of these.
             threshold: detections of a lower score are left out.
-            batch_size: images that run at once.
+            batch_size: images, or tiles, that run at once.
+            tile_size: for small objects in large images, detect in tiles of this size too: pixels of the image, a
+                number or ``(height, width)``.
+            tile_overlap: share of a tile's side that it has in common with the next, 0 to below 1.
 
         Returns:
             ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image (of a
             file, as displayed: with its EXIF rotation), ``confidence``, ``class_id`` with the category ids of the
             training annotations, ``data["class_name"]``; by falling score.
+
+        Raises:
+            InputError: for an image that can't be used, or such a number, size or overlap.
         """
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        size = None if tile_size is None else ImageSize.parse(tile_size, "tile_size")
         single = not isinstance(images, (list, tuple))
-        tensors = [to_rgb_tensor(image) for image in ([images] if single else images)]
-        batches = (tensors[start : start + batch_size] for start in range(0, len(tensors), batch_size))
-        found = [detections for batch in batches for detections in self.detect(batch)]
+        tensors = (to_rgb_tensor(image) for image in ([images] if single else images))
+        found = self.detect_each(tensors, tiling=TilingConfig(size, tile_overlap), batch_size=batch_size)
         results = [detections.above(threshold).to_supervision(self.categories) for detections in found]
         return results[0] if single else results
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from dino_detector.config import Config
 from dino_detector.data.augmentation import Augmentation
 from dino_detector.data.coco_images import CocoImages
-from dino_detector.data.dataset import CocoDetection, WholeImages
+from dino_detector.data.dataset import CocoDetection, FullSizeImages, WholeImages
 from dino_detector.data.loading import build_evaluation_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
@@ -45,7 +45,7 @@ class DetectionData(LightningDataModule):
         """Shuffled, augmented batches of this process; unreadable images are replaced and reported."""
         data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
         plain_from = augmentation.plain_from(self.config.training.epochs)
-        view = self._whole_images()
+        view = self._evaluation_view()
         if augmentation.augmentation:
             view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
         sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
@@ -61,23 +61,26 @@ class DetectionData(LightningDataModule):
         """This process's share of the validation images, as they are; no loader where there are none."""
         if self.sources.val is None:
             return []
-        return build_evaluation_loader(dataset=self.val_dataset(), **self._loading())
+        return self._evaluation_loader(self.val_dataset())
 
     def predict_dataloader(self) -> DataLoader:
         """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        dataset = _dataset(self.sources.test, self._whole_images(), on_bad_image="skip")
-        return build_evaluation_loader(dataset=dataset, **self._loading())
+        dataset = _dataset(self.sources.test, self._evaluation_view(), on_bad_image="skip")
+        return self._evaluation_loader(dataset)
 
     def val_dataset(self) -> CocoDetection:
         """All validation images; one that can't be read raises."""
-        return _dataset(self.sources.val, self._whole_images(), on_bad_image="raise")
+        return _dataset(self.sources.val, self._evaluation_view(), on_bad_image="raise")
 
     @cached_property
     def _repeat_factors(self) -> np.ndarray:
         boxes = self.sources.train.annotations.training
         return repeat_factors(boxes, threshold=self.config.augmentation.repeat_threshold)
 
-    def _whole_images(self) -> WholeImages:
+    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
+        return build_evaluation_loader(dataset=dataset, **self._loading())
+
+    def _evaluation_view(self) -> WholeImages | FullSizeImages:
         data = self.config.data
         return WholeImages(image_size=data.image_size, resize_mode=data.resize_mode)
 
@@ -94,6 +97,6 @@ class DetectionData(LightningDataModule):
 
 
 def _dataset(
-    images: ImageSet, view: Augmentation | WholeImages, *, on_bad_image: Literal["skip", "raise"]
+    images: ImageSet, view: Augmentation | WholeImages | FullSizeImages, *, on_bad_image: Literal["skip", "raise"]
 ) -> CocoDetection:
     return CocoDetection(CocoImages(images.folder, images.annotations), view=view, on_bad_image=on_bad_image)

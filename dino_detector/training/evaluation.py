@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig
+from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig, TilingConfig
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
@@ -13,12 +13,17 @@ from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir
 from dino_detector.training.sources import Sources, gather
+from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.validate import CocoMetrics
 
 DECIDED_HERE = frozenset(
     (
-        *(name for group in (DownloadConfig, SubsetConfig, DistributedConfig) for name in group.__dataclass_fields__),
+        *(
+            name
+            for group in (DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig)
+            for name in group.__dataclass_fields__
+        ),
         *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode")),
         *("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device"),
         "seed",
@@ -51,7 +56,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images and detect in the test images.
 
     The detector and its preprocessing are those of the checkpoint; of ``config`` the data, the batch size, the device,
-    the processes and the precision count. ``output_dir`` is made, for what the caller writes.
+    the processes, the precision and the tiles count. ``output_dir`` is made, for what the caller writes.
 
     Args:
         config: settings.
@@ -70,11 +75,15 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     sources = gather(config, training=False, categories=header.categories)
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     sources.fetch(config.download)
-    data = DetectionData(config=config, sources=sources)
-    data.header = header
-    detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model)
+    detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
     make_output_dir(config.training.output_dir)
-    module = DetectorModule(detector=detector.merge(), criterion=build_criterion(config))
+    if config.tiling.tile_size is None:
+        data = DetectionData(config=config, sources=sources)
+        module = DetectorModule(detector=detector, criterion=build_criterion(config))
+    else:
+        data = FullSizeData(config=config, sources=sources)
+        module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)
+    data.header = header
     trainer = build_trainer(config)
     if sources.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)

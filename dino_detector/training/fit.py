@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
+from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
@@ -50,6 +51,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         InputError: for settings, data or a checkpoint that can't be used.
         StoppedByUser: where the run was interrupted and can be resumed.
     """
+    if config.tiling.tile_size is not None:
+        raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
     config = resolve_processes(config)
     require_loggers(config)
     training = config.training

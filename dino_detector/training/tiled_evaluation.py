@@ -1,0 +1,51 @@
+"""Evaluation in tiles: loaders that leave images as they are, and steps in which the detector cuts them."""
+
+from __future__ import annotations
+
+from torch.utils.data import DataLoader
+
+from dino_detector.config import Config
+from dino_detector.data.dataset import CocoDetection, FullSizeImages
+from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
+from dino_detector.losses import SetCriterion
+from dino_detector.models.detector import Detector
+from dino_detector.training.data import DetectionData
+from dino_detector.training.module import DetectorModule
+from dino_detector.validate import MAX_DETECTIONS, coco_results
+
+
+class FullSizeData(DetectionData):
+    """Loaders of validation and test images in their own sizes, one image at a time."""
+
+    def _evaluation_view(self) -> FullSizeImages:
+        return FullSizeImages()
+
+    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
+        return build_full_size_loader(
+            dataset=dataset,
+            num_workers=self.config.data.num_workers,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+        )
+
+
+class TiledModule(DetectorModule):
+    """Steps of evaluation and testing on `FullSizeData`; it does not train.
+
+    Args:
+        detector: the network.
+        criterion: what it was trained with.
+        config: settings of the evaluation: how to cut, and how many tiles run at once.
+    """
+
+    def __init__(self, *, detector: Detector, criterion: SetCriterion, config: Config) -> None:
+        super().__init__(detector=detector, criterion=criterion)
+        self.evaluation = config
+
+    def _detect(self, batch: FullSizeBatch) -> None:
+        """Collect the detections of whole images: of each class as many as COCO scores, in all maybe over 100."""
+        settings = self.evaluation
+        found = self.detector.detect_each(batch.images, tiling=settings.tiling, batch_size=settings.training.batch_size)
+        for image_id, detections in zip(batch.image_ids, found, strict=True):
+            scored = detections.best_of_each_class(MAX_DETECTIONS)
+            self._by_image[image_id] = coco_results(image_id, scored, self.detector.categories)
