@@ -28,6 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "train_backbone": "full",
             "image_size": 56,
             "num_queries": 60,
+            "two_stage": False,
             "decoder_layers": 1,
             "hidden_dim": 32,
             "feature_scales": [1.0],

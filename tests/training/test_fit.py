@@ -33,6 +33,7 @@ BY_HEART = {
     },
     "val_frequency": 1000,
 }
+LEARNED_PLACES = {"two_stage": False, "denoising_queries": 0}
 ADAPTERS = {
     "train_backbone": "lora",
     "lora_rank": 8,
@@ -49,9 +50,12 @@ def eight(tmp_path_factory, draw_boxes):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"epochs": 70}, id="full-deformable"),
-        pytest.param({"epochs": 70, **ADAPTERS}, id="lora-deformable"),
-        pytest.param({"epochs": 150, "train_backbone": "none", "use_deformable": False}, id="none-standard"),
+        pytest.param({"epochs": 70, **LEARNED_PLACES}, id="full-deformable"),
+        pytest.param({"epochs": 70, **LEARNED_PLACES, **ADAPTERS}, id="lora-deformable"),
+        pytest.param(
+            {"epochs": 150, **LEARNED_PLACES, "train_backbone": "none", "use_deformable": False}, id="none-standard"
+        ),
+        pytest.param({"epochs": 140}, id="full-proposals-denoising"),
     ],
 )
 def test_model_overfits_8_images(tmp_path, train, eight, changes):

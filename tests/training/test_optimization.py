@@ -109,7 +109,17 @@ def test_matrices_decay_but_no_bias_norm_query_embedding_or_magnitude(detector, 
     }
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert decay.keys() == {id(parameter) for parameter in named.values()}
-    exempt = ("bias", "norm", "contents", "initial_boxes", "cls_token", "position_embeddings", "lambda", "layer_scale")
+    exempt = (
+        "bias",
+        "norm",
+        "contents",
+        "initial_boxes",
+        "label_embedding",
+        "cls_token",
+        "position_embeddings",
+        "lambda",
+        "layer_scale",
+    )
     assert any("magnitude" in name for name in named) == (train_backbone == "lora" and "use_dora" in changes)
     for name, parameter in named.items():
         matrix = parameter.ndim >= 2 and not any(word in name for word in exempt)
