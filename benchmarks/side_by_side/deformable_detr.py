@@ -1,0 +1,249 @@
+"""Deformable DETR of transformers on the same backbone: ``python -m side_by_side.deformable_detr JOB``.
+
+Recipe of the paper (https://arxiv.org/abs/2010.04159, section 5): 300 queries, AdamW with learning rate 2e-4 and weight
+decay 1e-4, gradients clipped at 0.1, losses after every decoder layer, the rate divided by ten after four fifths of the
+steps, and DETR's augmentation (flip, and every other image cropped at random). What departs from it, in favour of
+training from scratch: the backbone's rate is that of the rest, for a tenth of it suits pretrained weights; and class
+biases start at -4.595, a prior of 0.01, as in the authors' code, which transformers leaves at zero.
+
+The job's settings: ``model``, what of `DeformableDetrConfig` differs from its defaults, and ``precision``, 32 or bf16.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from transformers import (
+    DeformableDetrConfig,
+    DeformableDetrForObjectDetection,
+    DeformableDetrImageProcessor,
+    Dinov2Config,
+)
+
+from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.dataset import CocoDetection, Sample
+from dino_detector.data.loading import TrainingSampler
+from side_by_side.job import Job
+from side_by_side.recorder import MAX_DETECTIONS, Pace, Recorder, coco_result
+
+BATCH_SIZE = 8
+LEARNING_RATE = 2e-4
+WEIGHT_DECAY = 1e-4
+GRADIENT_CLIP = 0.1
+DROP_AFTER = 0.8
+PRIOR_BIAS = -math.log(99)
+
+
+def build_model(job: Job, *, num_classes: int) -> DeformableDetrForObjectDetection:
+    """The untrained detector on the job's backbone, whose last layer it reads."""
+    backbone = Dinov2Config(
+        **job.backbone, image_size=job.image_size, patch_size=14, out_indices=[job.backbone["num_hidden_layers"]]
+    )
+    config = DeformableDetrConfig(
+        backbone_config=backbone,
+        num_labels=num_classes,
+        auxiliary_loss=True,
+        disable_custom_kernels=job.device == "cpu",
+        **job.settings["model"],
+    )
+    torch.manual_seed(job.seed)
+    model = DeformableDetrForObjectDetection(config)
+    heads = list(model.class_embed) + (list(model.model.decoder.class_embed) if config.two_stage else [])
+    for head in heads:
+        nn.init.constant_(head.bias, PRIOR_BIAS)
+    return model.to(job.device)
+
+
+class RandomSizeCrop(v2.Transform):
+    """DETR's crop: each side between 384/600 of the image's shorter side and all of it."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the place."""
+        height, width = v2.query_size(flat_inputs)
+        most = min(height, width)
+        least = round(most * 384 / 600)
+        crop_height, crop_width = torch.randint(least, most + 1, (2,)).tolist()
+        top = int(torch.randint(0, height - crop_height + 1, ()))
+        left = int(torch.randint(0, width - crop_width + 1, ()))
+        return {"top": top, "left": left, "height": crop_height, "width": crop_width}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop the image, or move and clip its boxes."""
+        return F.crop(inpt, **params)
+
+
+def training_transforms() -> v2.Transform:
+    """DETR's augmentation; the processor brings the image to the network's size."""
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([RandomSizeCrop()], p=0.5),
+            v2.SanitizeBoundingBoxes(min_size=1),
+        ]
+    )
+
+
+class Collate:
+    """Has transformers' image processor make a batch of samples."""
+
+    def __init__(self, image_size: int) -> None:
+        self.processor = DeformableDetrImageProcessor(size={"height": image_size, "width": image_size}, do_pad=False)
+
+    def __call__(self, samples: list[Sample]) -> dict[str, Any]:
+        """``pixel_values`` ``[B, 3, H, W]``, ``labels``, ``image_ids`` and ``original_sizes``."""
+        batch = self.processor(
+            images=[sample.image.as_subclass(Tensor) for sample in samples],
+            annotations=[
+                {"image_id": sample.image_id, "annotations": _entries(sample.boxes_xyxy, sample.labels)}
+                for sample in samples
+            ],
+            return_tensors="pt",
+        )
+        return {
+            "pixel_values": batch["pixel_values"],
+            "labels": [{key: entry[key] for key in ("class_labels", "boxes")} for entry in batch["labels"]],
+            "image_ids": [sample.image_id for sample in samples],
+            "original_sizes": [sample.original_size for sample in samples],
+        }
+
+
+def _entries(boxes_xyxy: tv_tensors.BoundingBoxes, labels: Tensor) -> list[dict[str, Any]]:
+    boxes_xywh = F.convert_bounding_box_format(boxes_xyxy, new_format="XYWH").as_subclass(Tensor)
+    return [
+        {"bbox": box, "area": box[2] * box[3], "category_id": label, "iscrowd": 0}
+        for box, label in zip(boxes_xywh.tolist(), labels.tolist(), strict=True)
+    ]
+
+
+class DeformableDetr:
+    """The detector with its data, ready to train.
+
+    Args:
+        job: what to train on, and for how long.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.collate = Collate(job.image_size)
+        self.train = CocoAnnotations.read(job.train_annotations)
+        self.val = CocoAnnotations.read(job.val_annotations)
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """Shuffled, augmented batches without end, epoch after epoch."""
+        dataset = CocoDetection(
+            images_dir=self.job.train_images,
+            annotations=self.train,
+            transforms=training_transforms(),
+            seed=self.job.seed,
+            on_bad_image="skip",
+        )
+        sampler = TrainingSampler(dataset, num_replicas=1, rank=0, shuffle=True, seed=self.job.seed)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=BatchSampler(sampler, BATCH_SIZE, drop_last=False),
+            collate_fn=self.collate,
+            num_workers=1,
+            persistent_workers=True,
+            pin_memory=self.job.device != "cpu",
+        )
+        for epoch in itertools.count():
+            sampler.set_epoch(epoch)
+            yield from loader
+
+    def measure_pace(self) -> float:
+        """Images a second, of a model that is thrown away."""
+        pace = Pace(self.job.calibration)
+        model, optimizer = self.start()
+        for batch in self.batches():
+            pace.clock.start()
+            self.step(model, optimizer, batch)
+            if pace.step(len(batch["labels"])):
+                return pace.images_per_second
+        raise AssertionError("batches have no end")
+
+    def fit(self, recorder: Recorder, *, total_steps: int) -> nn.Module:
+        """Train for so many steps, or until the budget is spent, and record evaluations on the way and at the end."""
+        model, optimizer = self.start()
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(DROP_AFTER * total_steps)])
+        for number, batch in enumerate(self.batches(), start=1):
+            recorder.clock.start()
+            self.step(model, optimizer, batch)
+            schedule.step()
+            recorder.images_seen += len(batch["labels"])
+            is_last = number == total_steps or recorder.is_over
+            if is_last or recorder.is_due:
+                with recorder.evaluating():
+                    recorder.record(self.detect(model))
+            if is_last:
+                break
+        return model
+
+    @torch.inference_mode()
+    def detect(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Detections in the validation images, as COCO results with the ids of the data set."""
+        dataset = CocoDetection(
+            images_dir=self.job.val_images,
+            annotations=self.val,
+            transforms=v2.Identity(),
+            seed=0,
+            on_bad_image="raise",
+        )
+        results: list[dict[str, Any]] = []
+        model.eval()
+        for batch in DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=self.collate):
+            output = model(pixel_values=batch["pixel_values"].to(self.job.device))
+            found = self.collate.processor.post_process_object_detection(
+                output, threshold=0.0, target_sizes=batch["original_sizes"], top_k=MAX_DETECTIONS
+            )
+            for image_id, detections in zip(batch["image_ids"], found, strict=True):
+                rows = (detections[key].tolist() for key in ("labels", "boxes", "scores"))
+                results += [
+                    coco_result(image_id, self.train.categories.id(label), box_xyxy, score)
+                    for label, box_xyxy, score in zip(*rows, strict=True)
+                ]
+        model.train()
+        return results
+
+    def start(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The untrained model, and its optimizer."""
+        model = build_model(self.job, num_classes=len(self.train.categories)).train()
+        return model, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> None:
+        """One step of the optimizer."""
+        device = torch.device(self.job.device)
+        labels = [{key: value.to(device) for key, value in entry.items()} for entry in batch["labels"]]
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.job.settings["precision"] == "bf16"):
+            loss = model(pixel_values=batch["pixel_values"].to(device), labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
+        optimizer.step()
+
+
+def main(path: str) -> None:
+    """Calibrate, train, and write the record."""
+    job = Job.read(path)
+    system = DeformableDetr(job)
+    pace = system.measure_pace()
+    recorder = Recorder(job)
+    model = system.fit(recorder, total_steps=job.steps(pace, batch_size=BATCH_SIZE))
+    recorder.write(
+        calibrated_images_per_second=pace,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        peak_gpu_memory_bytes=None if job.device == "cpu" else torch.cuda.max_memory_allocated(job.device),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

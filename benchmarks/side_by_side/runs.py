@@ -1,0 +1,126 @@
+"""Runs in processes of their own: what was asked, how much memory it took, and where it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dino_detector.errors import InputError
+from dino_detector.files import write_whole
+from side_by_side.job import Job
+from side_by_side.recorder import RECORD
+from side_by_side.scoring import score
+
+RESULT = "result.json"
+BETWEEN_SAMPLES = 0.5
+"""seconds between two looks at the memory"""
+LAST_LINES = 15
+BENCHMARKS = Path(__file__).parents[1]
+
+
+def finished(job: Job) -> dict[str, Any] | None:
+    """The result of this very job where an earlier call has left it.
+
+    Raises:
+        InputError: the folder has the result of another job.
+    """
+    path = Path(job.folder, RESULT)
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    asked = job.to_json()
+    if result["job"] != asked:
+        different = sorted(name for name in asked if result["job"].get(name) != asked[name])
+        raise InputError(
+            f"{path}: this run had another {', '.join(different)}; give another --output, or remove {job.folder}"
+        )
+    return result
+
+
+def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
+    """Train in a process of its own, score its evaluations, and write ``result.json``, which is returned.
+
+    Args:
+        job: what to do; its folder is emptied of an earlier try by the caller.
+        python: interpreter of the environment that has the system.
+        module: the system's module in this package.
+        threads: threads of the processor that a process computes with.
+
+    Raises:
+        InputError: the process failed; with the last lines of its log.
+    """
+    folder = Path(job.folder)
+    folder.mkdir(parents=True)
+    path = folder / "job.json"
+    job.write(path)
+    others = psutil.cpu_percent(interval=2.0)
+    started = time.monotonic()
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(python), "-m", f"side_by_side.{module}", str(path)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(threads),
+        )
+        try:
+            peak = watch_memory(process)
+        finally:
+            process.kill()  # where this program is interrupted
+            process.wait()
+    if process.returncode:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+        raise InputError(f"{job.system} failed; the end of {log}: " + " | ".join(lines))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    result = {
+        "job": job.to_json(),
+        **record,
+        "evaluations": score(record["evaluations"], folder=folder, annotations=Path(job.val_annotations)),
+        "peak_memory_bytes": peak,
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "processor_share_of_others": others / 100,
+    }
+    write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def watch_memory(process: subprocess.Popen) -> int:
+    """Wait until a process ends; returns the peak of the memory that it and its children had together, in bytes."""
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, memory_of_tree(process.pid))
+        time.sleep(BETWEEN_SAMPLES)
+    return peak
+
+
+def memory_of_tree(pid: int) -> int:
+    """Resident bytes of a process and its children; what they share counts once, where the system tells (Linux)."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss if sys.platform == "linux" else process.memory_info().rss
+        except psutil.Error:
+            continue  # it has just ended
+    return total
+
+
+def _environment(threads: int) -> dict[str, str]:
+    places = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(place for place in places if place),
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",  # no system is to find pretrained weights
+    }

@@ -1,0 +1,30 @@
+"""One evaluator for all systems: COCO's AP at 100 detections an image, of the boxes in original pixels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dino_detector.data.coco import CocoAnnotations
+from dino_detector.validate import coco_metrics
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def score(evaluations: list[dict[str, Any]], *, folder: Path, annotations: Path) -> list[dict[str, Any]]:
+    """The evaluations with their metrics, 0..1; -1 where the data has no such object.
+
+    Args:
+        evaluations: of a record; ``predictions`` names a file of COCO results.
+        folder: where these files are.
+        annotations: COCO detection JSON of the images that were evaluated.
+    """
+    ground_truth = CocoAnnotations.read(annotations).ground_truth
+    known = {category["id"] for category in ground_truth["categories"]}
+    scored = []
+    for evaluation in evaluations:
+        results = json.loads((folder / evaluation["predictions"]).read_text(encoding="utf-8"))
+        metrics = coco_metrics(ground_truth, [result for result in results if result["category_id"] in known])
+        scored.append(evaluation | {name: getattr(metrics, name) for name in METRICS})
+    return scored

@@ -1,0 +1,99 @@
+"""The peer of transformers: what it is shown, and where its detections land."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from side_by_side import deformable_detr
+from side_by_side.deformable_detr import DeformableDetr, RandomSizeCrop, build_model
+from side_by_side.job import Job
+from side_by_side.recorder import Recorder, TrainingClock
+from side_by_side.scoring import score
+from torch import nn
+from torchvision import tv_tensors
+
+TINY = {
+    "model": {
+        **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64},
+        **{"encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_queries": 20, "num_feature_levels": 2},
+        **{"dropout": 0.0, "with_box_refine": True},
+    },
+    "precision": "32",
+}
+
+
+class Answers(nn.Module):
+    """A model that sees in every image one object of the second class, in the middle, half as wide and high."""
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        logits = torch.full((len(pixel_values), 3, 2), -9.0)
+        logits[:, 1, 1] = 2.0
+        return SimpleNamespace(logits=logits, pred_boxes=torch.tensor([0.5, 0.5, 0.5, 0.5]).expand(len(logits), 3, 4))
+
+
+def test_detections_land_in_original_pixels_with_the_data_set_s_ids(job: Callable[..., Job]):
+    results = DeformableDetr(job(settings=TINY)).detect(Answers())
+    best = {result["image_id"]: result for result in results if result["score"] > 0.5}
+    assert best.keys() == {31, 12}
+    assert {result["category_id"] for result in best.values()} == {9}
+    assert best[31]["bbox"] == [50, 25, 100, 50]  # of 200 x 100 pixels
+    assert best[12]["bbox"] == [22.5, 40, 45, 80]  # of 90 x 160 pixels
+
+
+def test_what_it_is_trained_on_are_boxes_of_the_input_and_contiguous_labels(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(deformable_detr, "training_transforms", lambda: lambda sample: sample)
+    batch = next(DeformableDetr(job(settings=TINY)).batches())
+    assert batch["pixel_values"].shape == (2, 3, 56, 56)
+    wide = batch["labels"][batch["image_ids"].index(31)]
+    assert wide["class_labels"].tolist() == [0, 1]
+    expected = torch.tensor([[50 / 200, 50 / 100, 60 / 200, 40 / 100], [145 / 200, 50 / 100, 50 / 200, 80 / 100]])
+    torch.testing.assert_close(wide["boxes"], expected)
+
+
+def test_it_starts_from_the_prior_that_its_paper_has(job: Callable[..., Job]):
+    model = build_model(job(settings=TINY), num_classes=2)
+    for head in model.class_embed:
+        torch.testing.assert_close(head.bias.sigmoid(), torch.full((2,), 0.01))
+
+
+def test_equal_seeds_start_equally_and_others_do_not(job: Callable[..., Job]):
+    first, second, other = (build_model(job(settings=TINY, seed=seed), num_classes=2) for seed in (3, 3, 4))
+    weights = [
+        model.model.backbone.model.embeddings.patch_embeddings.projection.weight for model in (first, second, other)
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_crop_keeps_to_the_sizes_of_detr_and_moves_boxes_with_the_image():
+    image = torch.zeros(3, 60, 100, dtype=torch.uint8)
+    image[:, 20:30, 40:60] = 255
+    boxes = tv_tensors.BoundingBoxes([[40, 20, 60, 30]], format="XYXY", canvas_size=(60, 100))
+    sizes = set()
+    for _ in range(30):
+        cropped, moved = RandomSizeCrop()(tv_tensors.Image(image), boxes)
+        sizes.add(tuple(cropped.shape[1:]))
+        rows, columns = cropped[0].any(dim=1).nonzero(), cropped[0].any(dim=0).nonzero()
+        if len(rows):
+            assert moved[0].tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert len(sizes) > 10
+    assert all(38 <= side <= 60 for size in sizes for side in size)
+
+
+def test_it_learns_two_images_by_heart(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(deformable_detr, "LEARNING_RATE", 1e-3)
+    system = DeformableDetr(job(settings=TINY, budget=1e9))
+    recorder = Recorder(system.job, TrainingClock(lambda: 0.0))
+    system.fit(recorder, total_steps=400)
+    assert recorder.images_seen == 800
+    annotations = Path(system.job.val_annotations)
+    (end,) = score(recorder.evaluations, folder=Path(system.job.folder), annotations=annotations)
+    print(json.dumps(end))
+    assert end["AP50"] > 0.9

@@ -1,0 +1,118 @@
+"""When a run evaluates and stops, and what is measured of it, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from side_by_side.job import Job
+from side_by_side.recorder import Pace, Recorder, TrainingClock, coco_result
+
+
+class Hand:
+    """The time that a clock reads."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+def test_the_clock_starts_with_the_first_step_and_leaves_out_evaluations(hand: Hand):
+    clock = TrainingClock(hand)
+    hand.time += 50
+    assert clock.seconds == 0
+    clock.start()
+    hand.time += 3
+    clock.start()  # of the second step
+    hand.time += 4
+    clock.pause()
+    hand.time += 100
+    assert clock.seconds == 7
+    clock.start()
+    hand.time += 1
+    assert clock.seconds == 8
+
+
+def test_the_pace_is_that_after_the_warm_up(hand: Hand):
+    pace = Pace(20.0, TrainingClock(hand))
+    pace.clock.start()
+    ends = []
+    for seconds in (6.0, 4.0, 4.0, 4.0, 4.0, 4.0):  # the first step is slow, and longer than the warm-up of 5 s
+        hand.time += seconds
+        ends.append(pace.step(8))
+    assert ends == [False, False, False, False, False, True]
+    assert pace.images_per_second == 8 / 4
+
+
+@pytest.mark.parametrize(
+    ("pace", "batch_size", "steps"), [(2.0, 8, 75), (2.01, 8, 75), (0.01, 8, 1), (20.0, 205, 29)], ids=str
+)
+def test_as_many_steps_are_planned_as_fit_in_the_budget(
+    job: Callable[..., Job], pace: float, batch_size: int, steps: int
+):
+    assert job(budget=300.0).steps(pace, batch_size=batch_size) == steps
+
+
+def test_evaluations_are_due_at_equal_distances_and_a_missed_one_is_made_up_for_once(
+    job: Callable[..., Job], hand: Hand
+):
+    recorder = Recorder(job(budget=100.0, evaluations=4), TrainingClock(hand))
+    recorder.clock.start()
+    due = []
+    for _ in range(11):
+        hand.time += 9
+        due.append(recorder.is_due)
+        if recorder.is_due:
+            with recorder.evaluating():
+                hand.time += 500
+                recorder.record([])
+    assert [number for number, is_due in enumerate(due, start=1) if is_due] == [3, 6, 9]  # 27, 54 and 81 s
+    assert [evaluation["seconds"] for evaluation in recorder.evaluations] == [27, 54, 81]
+
+    late = Recorder(job(budget=100.0, evaluations=4), TrainingClock(hand))
+    late.clock.start()
+    hand.time += 60  # past two of them
+    assert late.is_due
+    late.record([])
+    assert not late.is_due
+
+
+def test_a_run_that_is_too_slow_is_stopped_two_percent_after_its_budget(job: Callable[..., Job], hand: Hand):
+    recorder = Recorder(job(budget=100.0), TrainingClock(hand))
+    recorder.clock.start()
+    hand.time += 101.9
+    assert not recorder.is_over
+    hand.time += 0.2
+    assert recorder.is_over
+
+
+def test_the_record_names_the_detections_of_each_evaluation(job: Callable[..., Job], hand: Hand):
+    recorder = Recorder(job(), TrainingClock(hand))
+    recorder.clock.start()
+    found = coco_result(31, 9, [10.0, 20.0, 110.0, 70.0004], 0.5)
+    for images in (16, 40):
+        hand.time += 2
+        recorder.images_seen = images
+        recorder.record([found])
+    recorder.write(parameters=7)
+    folder = Path(recorder.job.folder)
+    record = json.loads((folder / "record.json").read_text())
+    assert record["parameters"] == 7
+    assert [(entry["seconds"], entry["images_seen"]) for entry in record["evaluations"]] == [(2.0, 16), (4.0, 40)]
+    assert json.loads((folder / record["evaluations"][1]["predictions"]).read_text()) == [found]
+    assert found == {"image_id": 31, "category_id": 9, "bbox": [10.0, 20.0, 100.0, 50.0], "score": 0.5}
+
+
+def test_a_job_survives_its_file(job: Callable[..., Job], tmp_path: Path):
+    written = job(settings={"model": {"decoder_layers": 3}})
+    written.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == written
