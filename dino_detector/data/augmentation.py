@@ -78,7 +78,7 @@ class Augmentation:
             shape = {"scale": scale, "within": piece.place, "flip_probability": flip_probability}
             return paste_objects(scene, rng, images, partner, **shape)
 
-        return first_readable(images, images.one_with_objects(rng), paste, skipped)
+        return first_readable(images, images.another(rng, key.index, with_objects=True), paste, skipped)
 
 
 def augmentation_seed(seed: int, epoch: int, image_id: int, repeat: int) -> int:

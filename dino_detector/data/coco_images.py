@@ -64,13 +64,13 @@ class CocoImages:
         rows = slice(self.table.starts[index], self.table.starts[index + 1])
         return Objects(self.table.boxes_xyxy[rows], self.table.labels[rows])
 
-    def another(self, rng: np.random.Generator, index: int) -> int:
-        """The index of another image, at random; of a single one it is that."""
-        return (index + int(rng.integers(1, max(2, len(self))))) % len(self)
-
-    def one_with_objects(self, rng: np.random.Generator) -> int:
-        """The index of an image with objects in it, at random."""
-        return int(rng.choice(self._with_objects))
+    def another(self, rng: np.random.Generator, index: int, *, with_objects: bool = False) -> int:
+        """The index of another image, or of another with objects in it, at random; where there is none, its own."""
+        pool = self._with_objects if with_objects else np.arange(len(self))
+        position = int(np.searchsorted(pool, index))
+        is_in = int(index in pool[position : position + 1])
+        others = max(1, len(pool) - is_in)
+        return int(pool[(position + is_in + rng.integers(others)) % len(pool)])
 
     def read(self, index: int) -> Tensor:
         """An image ``[3, H, W]`` uint8; raises `InputError` with its file and id where it can't be read."""

@@ -20,6 +20,8 @@ PLACES = 10
 """How many places are tried for an object."""
 MOST_HIDDEN = 0.3
 """Largest share of a box that pasted objects may hide."""
+SLIVER = 1
+"""Pixels of the input; a stripe between a pasted object and the edge of a box that is no wider does not count."""
 ALONG = 0.5
 """Share of another object of the other image that has to be in what is pasted, to come along with its box."""
 
@@ -128,10 +130,10 @@ class Patch:
 
         Of the boxes ``[N, 4]`` that are there, it hides no more than the shares ``[N]``.
         """
-        room = np.array([within.width, within.height]) - (self._far - self._near)
+        room = within.sides - (self._far - self._near)
         if (room < 0).any():
             return None
-        for shift in np.array(within[:2]) - self._near + rng.integers(0, room + 1, (PLACES, 2)):
+        for shift in within.corner - self._near + rng.integers(0, room + 1, (PLACES, 2)):
             if (covered_share(boxes_xyxy, self.cover + np.tile(shift, 2)) <= may_hide).all():
                 return shift
         return None
@@ -156,19 +158,25 @@ def covered_share(boxes_xyxy: np.ndarray, cover_xyxy: np.ndarray) -> np.ndarray:
 def visible_parts(boxes_xyxy: np.ndarray, covers_xyxy: list[np.ndarray]) -> np.ndarray:
     """The smallest boxes ``[N, 4]`` around what is visible of boxes ``[N, 4]`` under rectangles ``[4]`` each.
 
-    The edges of the rectangles cut a box into cells that are visible or not as a whole, so the result is exact. Some
-    of each box must be visible.
+    A rectangle that leaves no more than a `SLIVER` free at an edge of a box counts as reaching it. Some of each box
+    must be visible.
     """
     visible_xyxy = boxes_xyxy.copy()
     covers = np.array(covers_xyxy, np.float32).reshape(-1, 4)
-    for number, box_xyxy in enumerate(boxes_xyxy):
-        above = covers[(covers[:, :2] < box_xyxy[2:]).all(axis=1) & (covers[:, 2:] > box_xyxy[:2]).all(axis=1)]
+    for number, (near, far) in enumerate(boxes_xyxy.reshape(-1, 2, 2)):
+        above = covers[(covers[:, :2] < far).all(axis=1) & (covers[:, 2:] > near).all(axis=1)]
         if len(above) > 0:
-            visible_xyxy[number] = _visible_part(box_xyxy, above)
+            start = np.where(above[:, :2] <= near + SLIVER, near, above[:, :2])
+            end = np.where(above[:, 2:] >= far - SLIVER, far, above[:, 2:])
+            visible_xyxy[number] = visible_part(boxes_xyxy[number], np.concatenate([start, end], axis=1))
     return visible_xyxy
 
 
-def _visible_part(box_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> list[float]:
+def visible_part(box_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> list[float]:
+    """The smallest box ``[4]`` around what is visible of a box ``[4]`` under rectangles ``[K, 4]``.
+
+    It is exact: their edges cut the box into cells that are visible or not as a whole. One at least must be visible.
+    """
     x, y = (
         np.unique(np.concatenate([box_xyxy[axis::2], covers_xyxy[:, axis::2].ravel()]).clip(*box_xyxy[axis::2]))
         for axis in (0, 1)

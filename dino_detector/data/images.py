@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,13 +153,9 @@ def _reduce(image: Image.Image, most: int) -> int:
     """Have a JPEG decoded at a fraction of its size; returns what its sides are divided by, 1 for one that is not."""
     if most < 2 or image.format != "JPEG" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return 1
-    wanted = max(power for power in (2, 4, 8) if power <= most)
-    sides = image.size
-    decoded = image.draft(None, tuple(math.ceil(side / wanted) for side in sides))
-    if decoded is None:
-        return 1
-    _, (_, _, content_width, _) = decoded  # of the content: the last column of pixels may be partly beyond it
-    return round(sides[0] / content_width)
+    reduction = max(power for power in (2, 4, 8) if power <= most)
+    # Pillow divides by the largest power of two that leaves these sides at least, which is this one
+    return 1 if image.draft(None, tuple(side // reduction for side in image.size)) is None else reduction
 
 
 def _unreadable(path: Path | str, error: Exception) -> InputError:

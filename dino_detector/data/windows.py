@@ -33,9 +33,14 @@ class Window(NamedTuple):
     height: int
 
     @property
-    def xyxy(self) -> np.ndarray:
-        """Its edges ``[4]``."""
-        return np.array([self.left, self.top, self.left + self.width, self.top + self.height], np.float32)
+    def corner(self) -> np.ndarray:
+        """Left and top ``[2]``."""
+        return np.array(self[:2])
+
+    @property
+    def sides(self) -> np.ndarray:
+        """Width and height ``[2]``."""
+        return np.array(self[2:])
 
 
 class Piece(NamedTuple):
@@ -54,17 +59,16 @@ class Piece(NamedTuple):
     @property
     def scale(self) -> np.ndarray:
         """Height and width ``[2]`` in the input of a pixel of the image."""
-        return np.array([self.place.height / self.crop.height, self.place.width / self.crop.width])
+        return (self.place.sides / self.crop.sides)[::-1]
 
     def move(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Boxes ``[N, 4]`` of the image, clipped to the crop, in pixels of the input."""
         crop, place = self.crop, self.place
-        corner = np.array([crop.left, crop.top] * 2, np.float32)
-        scale = np.tile(self.scale[::-1], 2).astype(np.float32)
-        inside = np.clip(boxes_xyxy - corner, 0, np.array([crop.width, crop.height] * 2, np.float32)) * scale
+        inside = (boxes_xyxy - np.tile(crop.corner, 2)).clip(0, np.tile(crop.sides, 2))
+        moved = inside * np.tile(place.sides, 2) / np.tile(crop.sides, 2)
         if self.mirrored:
-            inside[:, [0, 2]] = place.width - inside[:, [2, 0]]
-        return inside + np.array([place.left, place.top] * 2, np.float32)
+            moved[:, [0, 2]] = place.width - moved[:, [2, 0]]
+        return (moved + np.tile(place.corner, 2)).astype(np.float32)
 
     def draw(self, pixels: Tensor, canvas: Tensor) -> None:
         """Put the resized crop ``[3, *place]`` at its place on the canvas ``[3, H, W]``."""
@@ -91,8 +95,7 @@ def fit(
 def centred_in(window: Window, boxes_xyxy: np.ndarray) -> np.ndarray:
     """Which boxes ``[N, 4]`` have their centre in the window: ``[N]`` bool."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    edges = window.xyxy
-    return ((centres > edges[:2]) & (centres < edges[2:])).all(axis=1)
+    return ((centres > window.corner) & (centres < window.corner + window.sides)).all(axis=1)
 
 
 def whole_window(size: tuple[int, int]) -> Window:
@@ -130,8 +133,8 @@ def covering_window(
 
     It is the largest such part: all of the image along one axis.
     """
-    sides = np.array([place.height, place.width]) / whole_scale(size, image_size, resize_mode)
-    sides = (sides * (np.array(size) / sides).min())[::-1]  # width, height: as large as the image has room for
+    sides = place.sides / whole_scale(size, image_size, resize_mode)[::-1]
+    sides = sides * (size[::-1] / sides).min()  # as large as the image has room for
     corner = rng.random(2) * (np.array(size[::-1]) - sides)
     return _in_whole_pixels(np.concatenate([corner, sides]), size)
 

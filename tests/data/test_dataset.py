@@ -136,3 +136,18 @@ def test_no_readable_image_at_all_is_an_error(folder):
     break_image(annotations, 1)
     with pytest.raises(InputError, match=r"none of the 2 images can be read; the first: .*1\.jpg"):
         dataset(annotations, on_bad_image="skip")[1]
+
+
+def test_the_others_of_an_image_are_all_but_it(folder, pictures):
+    rng = np.random.default_rng(0)
+    black = torch.zeros(3, 9, 9, dtype=torch.uint8)
+    one, none = (black, [[1, 1, 5, 5]], [0]), (black, [], [])
+    images = pictures(none, one, one, none, one)
+    for index in range(5):
+        assert {images.another(rng, index) for _ in range(100)} == {0, 1, 2, 3, 4} - {index}
+        full = {images.another(rng, index, with_objects=True) for _ in range(100)}
+        assert full == {1, 2, 4} - {index}
+    counts = np.bincount([images.another(rng, 0) for _ in range(4000)], minlength=5)
+    assert counts == pytest.approx([0, 1000, 1000, 1000, 1000], abs=120)
+    alone = pictures(one)
+    assert alone.another(rng, 0) == alone.another(rng, 0, with_objects=True) == 0

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
+from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.images import read_image, to_rgb_tensor
+from dino_detector.data.images import read_image, read_part, to_rgb_tensor
 from dino_detector.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -183,3 +187,88 @@ def test_grey_array_is_repeated_in_three_channels():
 def test_arrays_of_another_shape_type_or_range_are_refused(image):
     with pytest.raises(InputError, match="must"):
         to_rgb_tensor(image)
+
+
+def blurred_noise(height: int, width: int, grain: int = 12) -> Image.Image:
+    """Spots of ``grain`` pixels, as a photograph has where it holds more pixels than details."""
+    rng = np.random.default_rng(0)
+    spots = Image.fromarray(rng.integers(0, 256, (height // grain + 2, width // grain + 2, 3), dtype=np.uint8))
+    return spots.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("crop", [(0, 0, 641, 483), (35, 20, 300, 401), (340, 82, 301, 401)], ids=str)
+def test_a_part_is_the_resized_crop(name, crop, tmp_path):
+    """As large as it is, or up to a half as large, it is decoded in full."""
+    blurred_noise(483, 641).save(tmp_path / name)
+    left, top, width, height = crop
+    cropped = read_image(tmp_path / name)[:, top : top + height, left : left + width]
+    for size in ((height, width), (height // 2 + 1, width // 2 + 1), (height + 50, width // 2 + 1)):
+        part = read_part(tmp_path / name, expected_size=(483, 641), crop=crop, size=size)
+        assert torch.equal(part, F.resize(cropped, size, antialias=True))
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_small_part_of_a_jpeg_is_decoded_small_and_looks_the_same(reduction, mode, tmp_path, monkeypatch):
+    """Sides that no power of two divides, where a shift of half a pixel would show."""
+    blurred_noise(1003, 1501, grain=8 * reduction).convert(mode).save(tmp_path / "a.jpg", quality=95)
+    crop = (123, 77, 1301, 901)
+    size = (901 // (2 * reduction), 1301 // (2 * reduction))
+    cropped = read_image(tmp_path / "a.jpg")[:, 77 : 77 + 901, 123 : 123 + 1301]
+    full = F.resize(cropped, size, antialias=True).float()
+    decoded = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: (decoded.append(image.size), load(image))[1])
+    part = read_part(tmp_path / "a.jpg", expected_size=(1003, 1501), crop=crop, size=size).float()
+    assert decoded[0] == (math.ceil(1501 / reduction), math.ceil(1003 / reduction))
+    assert part.shape == full.shape
+    error = (part - full).abs().mean()
+    assert error < 1
+    for axis in (1, 2):
+        shifted = (part.roll(1, axis) + part) / 2  # by half a pixel
+        assert (shifted - full).abs().mean() > 2 * error
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_box_stays_where_it_is_in_a_part_that_is_decoded_small(reduction, tmp_path):
+    """Measured by the mass and the centre of what is white."""
+    height, width = 1003, 1501
+    pixels = np.zeros((height, width, 3), np.uint8)
+    left, top, right, bottom = 411, 307, 1021, 753
+    pixels[top:bottom, left:right] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    crop = (101, 55, 1301, 901)
+    size = (901 // (2 * reduction), 1301 // (2 * reduction))
+    part = read_part(tmp_path / "a.jpg", expected_size=(height, width), crop=crop, size=size)
+    white = part[0].double() / 255
+    for axis, first, last, start, whole in ((0, left, right, 101, 1301), (1, top, bottom, 55, 901)):
+        profile = white.sum(axis) / white.sum(axis).max()
+        scale = size[1 - axis] / whole
+        centre = (profile * (torch.arange(len(profile)) + 0.5)).sum() / profile.sum()
+        assert centre.item() == pytest.approx(((first + last) / 2 - start) * scale, abs=0.02)
+        assert profile.sum().item() == pytest.approx((last - first) * scale, abs=0.1)
+
+
+def test_a_small_part_of_an_image_that_exif_turns_is_turned(tmp_path):
+    image = blurred_noise(480, 640)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    whole = read_image(tmp_path / "a.jpg")
+    assert whole.shape == (3, 640, 480)
+    part = read_part(tmp_path / "a.jpg", expected_size=(640, 480), crop=(40, 80, 400, 480), size=(60, 50))
+    assert torch.equal(part, F.resize(whole[:, 80:560, 40:440], [60, 50], antialias=True))
+    stored = read_part(tmp_path / "a.jpg", expected_size=(480, 640), crop=(0, 0, 640, 480), size=(48, 64))
+    assert (stored.float() - F.resize(whole.rot90(1, (1, 2)), [48, 64], antialias=True).float()).abs().mean() < 1
+
+
+@pytest.mark.parametrize("size", [(480, 640), (48, 64)], ids=str)
+def test_a_part_of_a_bad_file_is_refused_as_the_whole_is(size, tmp_path):
+    path = tmp_path / "a.jpg"
+    blurred_noise(480, 640).save(path)
+    with pytest.raises(InputError, match=r"480 x 640 pixels \(height x width\), but its annotations say 480 x 641"):
+        read_part(path, expected_size=(480, 641), crop=(0, 0, 640, 480), size=size)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"a\.jpg: cannot be read as an image"):
+        read_part(path, expected_size=(480, 640), crop=(0, 0, 640, 480), size=size)
