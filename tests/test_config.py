@@ -47,6 +47,7 @@ CHANGED: dict[str, Any] = {
     "backbone_learning_rate": 1e-5,
     "output_dir": "runs/1",
     "val_images": "images/val",
+    "tile_size": "480x640",
 }
 
 
@@ -162,6 +163,7 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("lora_alpha", 0.0, "above 0"),
         ("focal_alpha", 1.0, "between 0 and 1"),
         ("lora_layers", 0, "at least 1, or null"),
+        ("tile_overlap", 1.0, "at least 0 and below 1"),
         ("backbone_learning_rate", 0.0, "above 0, or null"),
         ("lora_targets", [], "at least one projection"),
         ("feature_layers", [], "at least one layer"),
