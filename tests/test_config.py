@@ -52,6 +52,7 @@ CHANGED: dict[str, Any] = {
     "cooldown_fraction": 0.1,
     "output_dir": "runs/1",
     "val_images": "images/val",
+    "tile_size": "480x640",
 }
 
 
@@ -175,6 +176,7 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("cooldown_fraction", 0.5, "null with schedule cosine, which falls after its warm-up"),
         ("focal_alpha", 1.0, "between 0 and 1"),
         ("lora_layers", 0, "at least 1, or null"),
+        ("tile_overlap", 1.0, "at least 0 and below 1"),
         ("backbone_learning_rate", 0.0, "above 0, or null"),
         ("lora_targets", [], "at least one projection"),
         ("feature_layers", [], "at least one layer"),

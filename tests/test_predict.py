@@ -97,6 +97,85 @@ def test_counts_and_boxes_are_of_what_reaches_the_threshold(
     assert not (untouched == np.asarray(Image.open(out / "b.png"))).all()
 
 
+def test_pictures_that_fit_in_a_tile_get_the_same_detections(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:
+    for out, *flags in (("plain",), ("tiles", "--tile_size", "80", "--tile_overlap", "0.5")):
+        assert predict(pictures, "--checkpoint", checkpoint, "--output_dir", tmp_path / out, *flags) == 0
+    plain, tiles = ((tmp_path / out / "predictions.json").read_bytes() for out in ("plain", "tiles"))
+    assert tiles == plain
+
+
+def test_tiles_give_the_json_every_box_that_is_drawn_and_at_least_the_best_hundred(
+    pictures: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """What Python gives is the measure; the picture of 30 x 80 pixels has the whole and 3 tiles."""
+    from dino_detector.models.detector import Detector
+
+    every = Detector.load(checkpoint, device="cpu").predict(pictures / "a.PNG", threshold=0.0, tile_size=(30, 35))
+    assert len(every) > 150
+    median = float(np.median(every.confidence))
+    for threshold, count in ((0.0, len(every)), (median, int((every.confidence >= median).sum())), (1.0, 100)):
+        flags = ["--tile_size", "30x35", "--threshold", repr(threshold), "--output_dir", tmp_path / "out"]
+        assert predict(pictures / "a.PNG", "--checkpoint", checkpoint, *flags) == 0
+        rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        assert [row["score"] for row in rows] == pytest.approx(every.confidence[: max(count, 100)].tolist(), abs=1e-5)
+
+
+def test_a_broken_picture_among_those_that_are_cut_leaves_the_others_in_their_places(
+    pictures: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (pictures / "aa.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:400])
+    flags = ["--tile_size", "30", "--batch_size", "3", "--output_dir", tmp_path / "out"]
+    assert predict(pictures, "--checkpoint", checkpoint, *flags) == 2
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {(row["image_id"], row["file_name"]) for row in rows} == {(1, "a.PNG"), (3, "b.jpg"), (4, "b.png")}
+    sizes = {"a.PNG": (30, 80), "b.jpg": (60, 40), "b.png": (50, 50)}
+    for row in rows:
+        left, top, width, height = row["bbox"]
+        assert left + width <= sizes[row["file_name"]][0] + 0.01
+        assert top + height <= sizes[row["file_name"]][1] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--tile_size", "0"],
+            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '0'",
+        ),
+        (
+            ["--tile_size", "-640"],
+            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '-640'",
+        ),
+        (
+            ["--tile_size", "big"],
+            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not 'big'",
+        ),
+        (["--tile_size", "64", "--tile_overlap", "1"], "--tile_overlap must be at least 0 and below 1, not 1.0"),
+        (["--tile_size", "64", "--tile_overlap", "-0.1"], "--tile_overlap must be at least 0 and below 1, not -0.1"),
+        (["--tile_size", "64", "--tile_overlap", "much"], "--tile_overlap must be a number, not 'much'"),
+        (
+            ["--tile_overlap", "0.3"],
+            "--tile_overlap has an effect with --tile_size only; add that or leave this out",
+        ),
+    ],
+)
+def test_settings_that_make_no_tiles_are_refused(
+    flags: list[str], message: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(pictures, "--checkpoint", "x.pth", "--output_dir", tmp_path / "out", *flags) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_explains_tiles(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--tile_size SIZE detect in tiles of this size too" in text
+    assert "(default: 0.2)" in text
+    assert ".help" not in text
+
+
 def test_a_broken_picture_is_named_at_the_end_and_the_others_are_done(
     pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -301,6 +301,62 @@ def test_boxes_are_clipped_to_the_image(dinov2_folder: Path):
     np.testing.assert_allclose(found.xyxy, [[60, 0, 100, 20]], atol=1e-3)
 
 
+@pytest.mark.parametrize("tile_size", [120, 5000, (120, 90), None])
+def test_an_image_that_fits_in_a_tile_is_predicted_as_without_tiles(detector: Detector, tile_size: Any):
+    images = pictures((60, 90), (120, 50))
+    plain = detector.predict(images, threshold=0.0)
+    for one, other in zip(detector.predict(images, threshold=0.0, tile_size=tile_size), plain, strict=True):
+        np.testing.assert_array_equal(one.xyxy, other.xyxy)
+        np.testing.assert_array_equal(one.confidence, other.confidence)
+        np.testing.assert_array_equal(one.class_id, other.class_id)
+
+
+def test_boxes_found_in_tiles_are_in_original_pixels(dinov2_folder: Path):
+    """The box is in the middle of each view, a fifth of its sides: of the whole image and of two tiles."""
+    detector = fixed_detector(dinov2_folder, [0.5, 0.5, 0.2, 0.2])
+    (image,) = pictures((100, 200))
+    found = detector.predict(image, tile_size=100, tile_overlap=0)
+    np.testing.assert_allclose(found.xyxy, [[80, 40, 120, 60], [40, 40, 60, 60], [140, 40, 160, 60]], atol=1e-2)
+    assert found.class_id.tolist() == [3, 3, 3]
+    wide = detector.predict(image, tile_size=(50, 200), tile_overlap=0)
+    np.testing.assert_allclose(wide.xyxy, [[80, 40, 120, 60], [80, 20, 120, 30], [80, 70, 120, 80]], atol=1e-2)
+
+
+def test_tiles_are_letterboxed_as_images_are(dinov2_folder: Path):
+    """The input is 56 x 84: the image fills its upper 28 pixels, and each tile its left 56."""
+    detector = fixed_detector(dinov2_folder, [1 / 3, 0.25, 1 / 3, 0.25], resize_mode="letterbox")
+    found = detector.predict(pictures((100, 300))[0], tile_size=100, tile_overlap=0)
+    tiles = [[25 + left, 12.5, 75 + left, 37.5] for left in (0, 100, 200)]  # 14..42 and 7..21, times 100 / 56
+    np.testing.assert_allclose(found.xyxy, [[50, 25, 150, 75], *tiles], atol=1e-2)  # 14..42, 7..21, times 300 / 84
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_images_and_tiles_of_a_batch_do_not_touch_each_other(detector: Detector, batch_size: int):
+    many = pictures((60, 90), (120, 50), (33, 200))
+    alone = [detector.predict(image, threshold=0.0, tile_size=64, batch_size=2) for image in many]
+    assert min(len(found) for found in alone) > 15  # 5 queries of 3 classes, in a single view
+    together = detector.predict(many, threshold=0.0, tile_size=64, batch_size=batch_size)
+    assert_same_detections(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tile_size": 0}, r"tile_size 0 is neither a number of pixels \(518\) nor HEIGHTxWIDTH"),
+        ({"tile_size": -640}, "tile_size -640 is neither"),
+        ({"tile_size": (640, 0)}, r"tile_size \(640, 0\) is neither"),
+        ({"tile_size": 64.5}, "tile_size 64.5 is neither"),
+        ({"tile_size": 64, "tile_overlap": 1.0}, "tile_overlap must be at least 0 and below 1, not 1.0"),
+        ({"tile_size": 64, "tile_overlap": -0.5}, "tile_overlap must be at least 0 and below 1, not -0.5"),
+        ({"tile_size": 64, "batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+    ],
+)
+def test_sizes_that_make_no_tiles_or_batches_are_refused(detector: Detector, settings: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        detector.predict(pictures((200, 200)), **settings)
+
+
 def test_the_network_sees_images_with_the_normalisation_of_its_base(
     detector: Detector, monkeypatch: pytest.MonkeyPatch
 ):
