@@ -15,12 +15,15 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 from torchvision import tv_tensors
+from torchvision.ops import box_convert
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from transformers import (
@@ -30,9 +33,11 @@ from transformers import (
     Dinov2Config,
 )
 
+from dino_detector.data.augmentation import augmentation_seed
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.dataset import CocoDetection, Sample
-from dino_detector.data.loading import TrainingSampler
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CocoDetection, FullSizeImages, Sample, SampleKey
+from dino_detector.data.sampling import TrainingSampler
 from side_by_side.job import Job
 from side_by_side.recorder import MAX_DETECTIONS, Pace, Recorder, coco_result
 
@@ -117,12 +122,30 @@ class Collate:
         }
 
 
-def _entries(boxes_xyxy: tv_tensors.BoundingBoxes, labels: Tensor) -> list[dict[str, Any]]:
-    boxes_xywh = F.convert_bounding_box_format(boxes_xyxy, new_format="XYWH").as_subclass(Tensor)
+def _entries(boxes_xyxy: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+    boxes_xywh = box_convert(boxes_xyxy.as_subclass(Tensor), "xyxy", "xywh")
     return [
         {"bbox": box, "area": box[2] * box[3], "category_id": label, "iscrowd": 0}
         for box, label in zip(boxes_xywh.tolist(), labels.tolist(), strict=True)
     ]
+
+
+class Augmented:
+    """Images in their own size after the training transforms, which draw from the seed, the epoch and the image."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.transforms = training_transforms()
+
+    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
+        """The augmented image of a key."""
+        sample = FullSizeImages()(images, key)
+        boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
+        with torch.random.fork_rng(devices=[]):
+            drawn = augmentation_seed(self.seed, key.epoch, sample.image_id, key.repeat)
+            torch.default_generator.manual_seed(drawn)
+            shown = self.transforms({"image": tv_tensors.Image(sample.image), "boxes": boxes, "labels": sample.labels})
+        return replace(sample, image=shown["image"], boxes_xyxy=shown["boxes"], labels=shown["labels"])
 
 
 class DeformableDetr:
@@ -140,14 +163,9 @@ class DeformableDetr:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Shuffled, augmented batches without end, epoch after epoch."""
-        dataset = CocoDetection(
-            images_dir=self.job.train_images,
-            annotations=self.train,
-            transforms=training_transforms(),
-            seed=self.job.seed,
-            on_bad_image="skip",
-        )
-        sampler = TrainingSampler(dataset, num_replicas=1, rank=0, shuffle=True, seed=self.job.seed)
+        images = CocoImages(self.job.train_images, self.train)
+        dataset = CocoDetection(images, view=Augmented(self.job.seed), on_bad_image="skip")
+        sampler = TrainingSampler(np.ones(len(images)), num_replicas=1, rank=0, seed=self.job.seed)
         loader = DataLoader(
             dataset,
             batch_sampler=BatchSampler(sampler, BATCH_SIZE, drop_last=False),
@@ -191,13 +209,8 @@ class DeformableDetr:
     @torch.inference_mode()
     def detect(self, model: nn.Module) -> list[dict[str, Any]]:
         """Detections in the validation images, as COCO results with the ids of the data set."""
-        dataset = CocoDetection(
-            images_dir=self.job.val_images,
-            annotations=self.val,
-            transforms=v2.Identity(),
-            seed=0,
-            on_bad_image="raise",
-        )
+        images = CocoImages(self.job.val_images, self.val)
+        dataset = CocoDetection(images, view=FullSizeImages(), on_bad_image="raise")
         results: list[dict[str, Any]] = []
         model.eval()
         for batch in DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=self.collate):

@@ -27,7 +27,7 @@ from dino_detector.validate import coco_metrics
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Config:
     """Settings of an evaluation of a detector that gives 100 boxes an image: 50 queries, two classes."""
-    run = train(tmp_path_factory.mktemp("run"), epochs=1, num_queries=50)
+    run = train(tmp_path_factory.mktemp("run"), epochs=1, num_queries=50, two_stage=False)
     return run.config.replace(checkpoint=run.folder / "dino_detector_final.pth", num_workers=0)
 
 
