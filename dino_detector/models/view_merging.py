@@ -45,8 +45,8 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
 
     The best detection stands for all detections of other views that are the same object, those of its class whose boxes
     have an IoU of 0.5 with it within what both views see. Where its own box is cut off by a border of its view, the
-    best of the others that is not gives the box, or else the boxes together. What was found in a single view is left
-    as it is.
+    best of the others that is not gives the box, or else the boxes together. Detections of the same view never stand
+    for each other.
 
     Args:
         views: the whole image first.
@@ -63,8 +63,9 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
     cut, view = seen.cut.tolist(), seen.view.tolist()
     free = [True] * len(cut)
 
-    def claim(one: int) -> list[int]:
-        claimed = [twin for twin in sorted(twins[one]) if free[twin]]
+    def claim(one: int, *, besides: int) -> list[int]:
+        """Free detections that are the same object as ``one``, of any view but that of ``besides``; free no more."""
+        claimed = [twin for twin in sorted(twins[one]) if free[twin] and view[twin] != view[besides]]
         for twin in claimed:
             free[twin] = False
         return claimed
@@ -74,14 +75,14 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
         if not free[best]:
             continue
         free[best] = False
-        same = [best, *claim(best)]
+        same = [best, *claim(best, besides=best)]
         complete = next((one for one in same if not cut[one]), None)
         if complete is None:
             best_of_view = {view[one]: one for one in reversed(same)}
             parts = boxes_xyxy[list(best_of_view.values())]
             boxes.append(torch.cat([parts[:, :2].amin(0), parts[:, 2:].amax(0)]))
         else:
-            claim(complete)
+            claim(complete, besides=best)
             boxes.append(boxes_xyxy[complete])
         kept.append(best)
     return ImageDetections(torch.stack(boxes) if boxes else boxes_xyxy, scores[kept], labels[kept])

@@ -208,6 +208,14 @@ def test_what_is_the_same_as_the_box_that_completes_another_is_not_kept_beside_i
     assert rows_of(merge_views(THREE, [seen(whole), seen(cut), seen(short)])) == [(whole[0], 0.9, 0)]
 
 
+def test_a_neighbour_in_the_view_of_the_best_is_kept_where_another_view_completes_that():
+    """The first tile finds two that overlap and are cut off; the whole image finds one of them, which is like both."""
+    cut, whole = ([140.0, 20.0, 200.0, 60.0], 0.9, 0), ([140.0, 20.0, 250.0, 60.0], 0.8, 0)
+    neighbour = ([150.0, 22.0, 200.0, 62.0], 0.6, 0)  # IoU with the whole in that tile: 50 * 38 / (60 * 40 + 50 * 2)
+    merged = merge_views(THREE, [seen(whole), seen(cut, neighbour), seen()])
+    assert rows_of(merged) == [(whole[0], 0.9, 0), neighbour]
+
+
 def test_the_border_of_the_image_cuts_nothing_off():
     """Or else the better box would be extended by the other."""
     better, worse = ([0.0, 20.0, 40.0, 60.0], 0.9, 0), ([0.0, 20.0, 50.0, 60.0], 0.5, 0)

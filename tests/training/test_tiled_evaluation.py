@@ -97,7 +97,7 @@ def test_the_batch_size_and_workers_change_nothing(finished: Config) -> None:
 
 
 def as_points(rows: list[dict[str, Any]]) -> torch.Tensor:
-    """``[N, 7]``: image, class, box, and a score whose hundredths of a percent count."""
+    """``[N, 7]``: image, class, box, and the score, in percent."""
     numbers = [[row["image_id"], row["category_id"], *row["bbox"], 100 * row["score"]] for row in rows]
     return torch.tensor(numbers, dtype=torch.float64)
 
