@@ -52,6 +52,14 @@ MISTAKES = [
         "--debug_samples has an effect with --debug only; add that or leave this out",
     ),
     (
+        ["train", *DATA, "--debug", "--mosaic_probability", "0.5"],
+        "--mosaic_probability has an effect with --augmentation only; add that or leave this out",
+    ),
+    (
+        ["train", *DATA, "--scale_range", "2,0.1"],
+        "--scale_range must be two factors above 0, the smaller first, not [2.0, 0.1]",
+    ),
+    (
         ["train", *DATA, "--debug", "--debug_lr", "1", "--learning_rate", "2"],
         "--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out",
     ),

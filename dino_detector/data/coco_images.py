@@ -50,6 +50,7 @@ class CocoImages:
         self.annotations_path = annotations.path
         self.records = annotations.images
         self.table = annotations.training
+        self._all = np.arange(len(self.records))
         self._with_objects = np.flatnonzero(np.diff(self.table.starts))
 
     def __len__(self) -> int:
@@ -66,7 +67,7 @@ class CocoImages:
 
     def another(self, rng: np.random.Generator, index: int, *, with_objects: bool = False) -> int:
         """The index of another image, or of another with objects in it, at random; where there is none, its own."""
-        pool = self._with_objects if with_objects else np.arange(len(self))
+        pool = self._with_objects if with_objects else self._all
         position = int(np.searchsorted(pool, index))
         is_in = int(index in pool[position : position + 1])
         others = max(1, len(pool) - is_in)

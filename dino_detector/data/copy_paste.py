@@ -78,11 +78,11 @@ def paste_objects(
         left[number] = False
         patch = Patch(offered.boxes_xyxy[number], source)
         boxes_xyxy = Objects.joined(layers).boxes_xyxy
-        shift = patch.find_place(rng, within, boxes_xyxy, MOST_HIDDEN - hidden)
+        shift = patch.find_place(rng, within, boxes_xyxy, np.maximum(MOST_HIDDEN - hidden, 0))
         if shift is None:
             continue
         patch.paste(scene.pixels, shift)
-        along = covered_share(offered.boxes_xyxy, patch.cover) >= ALONG
+        along = covered_share(offered.boxes_xyxy, patch.cover[None])[0] >= ALONG
         along[number] = True
         left &= ~along
         edges = np.tile(shift, 2).astype(np.float32)
@@ -90,7 +90,7 @@ def paste_objects(
         inside = offered.boxes_xyxy[along].clip(np.tile(near, 2), np.tile(far, 2))
         covers.append(patch.cover + edges)
         layers.append(Objects(inside + edges, offered.labels[along]))
-        hidden = np.append(hidden + covered_share(boxes_xyxy, covers[-1]), np.zeros(along.sum()))
+        hidden = np.append(hidden + covered_share(boxes_xyxy, covers[-1][None])[0], np.zeros(along.sum()))
     visible = [
         Objects(visible_parts(layer.boxes_xyxy, covers[depth:]), layer.labels) for depth, layer in enumerate(layers)
     ]
@@ -133,10 +133,9 @@ class Patch:
         room = within.sides - (self._far - self._near)
         if (room < 0).any():
             return None
-        for shift in within.corner - self._near + rng.integers(0, room + 1, (PLACES, 2)):
-            if (covered_share(boxes_xyxy, self.cover + np.tile(shift, 2)) <= may_hide).all():
-                return shift
-        return None
+        shifts = within.corner - self._near + rng.integers(0, room + 1, (PLACES, 2))
+        allowed = (covered_share(boxes_xyxy, self.cover + np.tile(shifts, 2)) <= may_hide).all(axis=1)
+        return shifts[allowed.argmax()] if allowed.any() else None
 
     def paste(self, canvas: Tensor, shift: np.ndarray) -> None:
         """Blend it into a canvas ``[3, H, W]``, moved by ``shift`` (x, y)."""
@@ -149,10 +148,12 @@ class Patch:
         return columns, rows
 
 
-def covered_share(boxes_xyxy: np.ndarray, cover_xyxy: np.ndarray) -> np.ndarray:
-    """Shares ``[N]`` of the areas of boxes ``[N, 4]`` that lie in a rectangle ``[4]``."""
-    common = np.minimum(boxes_xyxy[:, 2:], cover_xyxy[2:]) - np.maximum(boxes_xyxy[:, :2], cover_xyxy[:2])
-    return common.clip(0).prod(axis=1) / (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+def covered_share(boxes_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> np.ndarray:
+    """Shares ``[K, N]`` of the areas of boxes ``[N, 4]`` that lie in rectangles ``[K, 4]``, in each by itself."""
+    near = np.maximum(boxes_xyxy[:, :2], covers_xyxy[:, None, :2])
+    common = (np.minimum(boxes_xyxy[:, 2:], covers_xyxy[:, None, 2:]) - near).clip(0)  # [K, N, 2]
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return common[..., 0] * common[..., 1] / (sides[:, 0] * sides[:, 1])
 
 
 def visible_parts(boxes_xyxy: np.ndarray, covers_xyxy: list[np.ndarray]) -> np.ndarray:

@@ -56,8 +56,11 @@ def assert_tight(box: list[float], image: torch.Tensor, label: int) -> None:
 def test_the_share_that_is_covered_by_hand():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 25, 15], [20, 20, 30, 30], [2, 2, 4, 4]], np.float32)
     # of the second 5 x 5 of 20 x 10; the third only touches
-    assert covered_share(boxes, np.array([0, 0, 10, 10])).tolist() == [1, 0.125, 0, 1]
-    assert covered_share(boxes[:0], np.array([0, 0, 10, 10])).shape == (0,)
+    covers = np.array([[0, 0, 10, 10], [0, 0, 100, 100], [3, 3, 25, 25]])
+    shares = covered_share(boxes, covers)
+    assert shares[:2].tolist() == [[1, 0.125, 0, 1], [1, 1, 1, 1]]
+    assert shares[2].tolist() == pytest.approx([0.49, 1, 0.25, 0.25])
+    assert covered_share(boxes[:0], covers).shape == (3, 0)
 
 
 @pytest.mark.parametrize(

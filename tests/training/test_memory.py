@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from dino_detector.config import Config
+from dino_detector.config import Config, ImageSize
 from dino_detector.errors import InputError
 from dino_detector.training.fit import fit
 from dino_detector.training.rehearsal import Rehearsal, Step, take
@@ -65,6 +65,47 @@ def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
     assert all(images <= 3 and boxes <= 11 for images, boxes in steps)
     assert sizes.unchanged
     assert sizes.gradients == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "side", "boxes"),
+    [
+        ({}, 56, 2),
+        ({"multi_scale": 0.5}, 84, 2),
+        ({"mosaic_probability": 0.5, "copy_paste_probability": 0.5}, 56, 8),
+        ({"copy_paste_probability": 0.5}, 56, 4),
+        ({"multi_scale": 0.5, "mosaic_probability": 0.5, "augmentation": False}, 56, 2),
+    ],
+)
+def test_the_largest_step_is_that_of_the_largest_size_and_of_all_images_in_one(
+    changes: dict[str, Any], side: int, boxes: int, settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Images have two boxes each; four patches of 14 become two to six."""
+
+    class Inputs(Callback):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            (rehearsal,) = (callback for callback in trainer.callbacks if isinstance(callback, Rehearsal))
+            self.largest = rehearsal.largest_step
+            self.seen.append((batch.pixel_values.shape[-1], batch.targets.labels.shape[1]))
+
+    inputs = Inputs()
+    fit(settings(tmp_path / "out", epochs=5, val_frequency=5, **{"augmentation": True} | changes), callbacks=[inputs])
+    assert inputs.largest == Step(2, ImageSize(side, side), boxes)
+    assert max(size for size, _ in inputs.seen) == side
+    assert max(count for _, count in inputs.seen) <= boxes
+
+
+def test_what_fits_is_said_of_the_size_that_others_are_drawn_around(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 224 pixels, or 16 patches, multi_scale makes up to 20; those of 168 become 210, which do fit."""
+    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 215))
+    remedy = "a step of 2 images of 280x280 pixels .*; --batch_size 1 --accumulate_batches 2 --image_size 168 fits"
+    with pytest.raises(InputError, match=remedy):
+        fit(settings(tmp_path / "out", image_size=224, epochs=1, augmentation=True, multi_scale=0.25))
 
 
 def test_a_run_with_a_rehearsal_takes_the_steps_of_one_without(

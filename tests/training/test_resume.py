@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
@@ -74,6 +75,14 @@ TUNED = {
     **{"train_backbone": "lora", "lora_layers": 2, "lora_rank_pattern": {"1": 2}, "use_dora": True, "use_rslora": True},
     **{"layer_decay": 0.7, "schedule": "flat_cosine", "cooldown_fraction": 0.5, "ema_warmup": 3},
 }
+STRONG = WORKERS | {
+    "mosaic_probability": 0.4,
+    "copy_paste_probability": 0.5,
+    "scale_range": [0.1, 2.0],
+    "multi_scale": 0.5,
+    "plain_fraction": 0.3,
+}
+"""The last of three epochs is plain; sizes are of 2 to 6 patches, around 4."""
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
 
 
@@ -85,6 +94,7 @@ ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps afte
         pytest.param(DROPOUT | ACCUMULATE, [Interrupt("batch", 0, 3)], [6], id="accumulation"),
         pytest.param(LORA | WORKERS, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
         pytest.param(TUNED, [Interrupt("batch", 1, 2)], [7], id="tuned"),
+        pytest.param(STRONG, [Interrupt("batch", 1, 1)], [6], id="strong-augmentation"),
         pytest.param({"ema_decay": 0.0}, [Interrupt("batch", 2, 1)], [10], id="no-average"),
         pytest.param(DROPOUT, [Interrupt("batch", 0, 3)], [4], id="last-batch-of-an-epoch"),
         pytest.param(DROPOUT, [Interrupt("validation", 1)], [8], id="validation"),
@@ -186,3 +196,35 @@ def test_second_interruption_stops_at_once(tmp_path, train):
     assert len(recorder.batches) == 5
     state = torch.load(tmp_path / "dino_detector_last.pth", weights_only=True)
     assert state["global_step"] == 4
+
+
+def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train, draw_boxes):
+    """Two of seven images have a class that the others lack: at a threshold of 1 they come sqrt(7 / 2) = 1.87 times.
+
+    So an epoch has 5 + 2 * 1.87 = 8.74 images, and one of the two comes twice in 8.
+    """
+    split = draw_boxes(tmp_path, "train", 7)
+    content = json.loads(split.annotations.read_text())
+    rare = {content["images"][2]["id"], content["images"][5]["id"]}
+    for number, annotation in enumerate(content["annotations"]):  # each image has an even one and an odd one
+        annotation["category_id"] = 9 if annotation["image_id"] in rare and number % 2 else 4
+    split.annotations.write_text(json.dumps(content))
+    changes = {"train_images": split.images, "train_annotations": split.annotations, "repeat_threshold": 1.0}
+    changes |= {"augmentation": True, "decoder_dropout": 0.1, "batch_size": 1}
+
+    whole = Recorder()
+    unbroken = train(tmp_path / "unbroken", whole, **changes)
+    assert len(whole.batches) == 3 * 8
+    for epoch in range(3):
+        ids = [image_id for number, _, batch, _ in whole.batches if number == epoch for image_id in batch]
+        counts = {image_id: ids.count(image_id) for image_id in ids}
+        assert sorted(counts.values()) == [1, 1, 1, 1, 1, 1, 2]
+        assert max(counts, key=counts.get) in rare
+
+    part, rest = Recorder(), Recorder()
+    with pytest.raises(StoppedByUser):
+        train(tmp_path / "parts", part, Interrupt("batch", 1, 1), **changes)
+    resumed = train(tmp_path / "parts", rest, **changes, checkpoint=tmp_path / "parts" / "dino_detector_last.pth")
+    assert part.batches + rest.batches == whole.batches
+    first, second = (run.checkpoint("final") for run in (resumed, unbroken))
+    assert all(same(first[name], second[name]) for name in STATE if name in second)

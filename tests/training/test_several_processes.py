@@ -48,11 +48,12 @@ def runs(
 ) -> dict[str, tuple[Path, str, str]]:
     """Folder, stdout and stderr: of a training run in two processes, and of evaluations of it in one and in two.
 
-    Seven training, five validation and five test images: none divides by two.
+    Seven training, five validation and five test images: none divides by two. Batches of training are of many sizes.
     """
     folder = tmp_path_factory.mktemp("several")
     config = folder / "run.yaml"
-    write_config(settings(folder / "train", epochs=2, testdev_images=val_split.images), config)
+    strong = {"augmentation": True, "multi_scale": 0.5, "mosaic_probability": 0.5, "copy_paste_probability": 0.5}
+    write_config(settings(folder / "train", epochs=2, testdev_images=val_split.images, **strong), config)
     out, err = finish(start(config, "--distributed", "--memory_monitor"))
     found = {"train": (folder / "train", out, err)}
     checkpoint = folder / "train" / "dino_detector_final.pth"
