@@ -169,6 +169,16 @@ def test_rates_norms_and_decay_are_those_of_the_optimizer(logged: Logged) -> Non
     assert set(series(logged.log, "optimizer/loss_scale").values()) == {1.0}
 
 
+def test_rates_of_layers_are_logged_by_their_names(settings: Callable[..., Config], tmp_path: Path) -> None:
+    fit(settings(tmp_path, epochs=1, layer_decay=0.5, log_frequency=4, learning_rate=1e-3))
+    log = events(tmp_path)
+    tag = "optimizer/learning_rate/{}".format
+    decoder = series(log, tag("decoder"))
+    for group, share in (("norm_no_decay", 1), ("layer_1", 2), ("layer_0_no_decay", 4), ("embeddings", 8)):
+        assert series(log, tag(f"backbone_{group}")) == pytest.approx({s: rate / share for s, rate in decoder.items()})
+    assert tag("backbone") not in log.Tags()["scalars"]
+
+
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_metrics_are_those_of_the_metrics_file(logged: Logged, epoch: int) -> None:
     written = json.loads((logged.folder / f"val_metrics_epoch_{epoch}.json").read_text())
