@@ -93,12 +93,12 @@ def test_it_says_why_it_stopped_and_which_file_to_use(tmp_path, train, scripted,
 
 
 def test_it_does_not_speak_of_a_rate_that_has_fallen(tmp_path, train, scripted, caplog):
-    """Of 20 steps, 16 are behind it: the cosine has come down to a tenth."""
-    scripted(*[0.5] * 4)
+    """20 of 24 steps are behind it, and the cosine is at 8 %."""
+    scripted(*[0.5] * 5)
     with caplog.at_level(logging.INFO, logger="dino_detector"):
-        run = train(tmp_path, **PATIENT | {"epochs": 5, "early_stopping_patience": 3}, warmup_fraction=0.0)
-    assert epochs_of(run, "final") == [4]
-    assert "stopped early after epoch 4 of 5" in caplog.text
+        run = train(tmp_path, **PATIENT | {"epochs": 6, "early_stopping_patience": 4}, warmup_fraction=0.0)
+    assert epochs_of(run, "final") == [5]
+    assert "stopped early after epoch 5 of 6" in caplog.text
     assert "of its peak" not in caplog.text
 
 
