@@ -70,11 +70,12 @@ def paste_objects(
     source = images.read_part(partner, piece.crop, (height, width))
     source = source.flip(-1) if mirrored else source
 
+    areas = (offered.boxes_xyxy[:, 2:] - offered.boxes_xyxy[:, :2]).prod(axis=1)
     layers = [scene.objects]
     covers: list[np.ndarray] = []  # what is pasted later lies over the layers before
     hidden = np.zeros(len(scene.objects.labels))
     while left.any():
-        number = int(left.argmax())
+        number = int((left * areas).argmax())  # large ones first, while there is room for them
         left[number] = False
         patch = Patch(offered.boxes_xyxy[number], source)
         boxes_xyxy = Objects.joined(layers).boxes_xyxy

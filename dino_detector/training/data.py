@@ -36,9 +36,14 @@ class DetectionData(LightningDataModule):
         """of the detector that reads the batches; to be set before a loader is asked for"""
 
     @property
+    def images_per_epoch(self) -> int:
+        """Training images of all processes in an epoch, those counted again that come again."""
+        return epoch_length(self._repeat_factors)
+
+    @property
     def batches_per_epoch(self) -> int:
         """Training batches of each process in an epoch."""
-        images = math.ceil(epoch_length(self._repeat_factors) / self.trainer.world_size)
+        images = math.ceil(self.images_per_epoch / self.trainer.world_size)
         return math.ceil(images / self.config.training.batch_size)
 
     def train_dataloader(self) -> DataLoader:

@@ -79,7 +79,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
             make_output_dir(config.logging.log_dir, flag="--log_dir")
         prepare_output_dir(training, epochs_before=epochs_before)
         sources.write_subsets(training.output_dir)
-    _log_plan(detector, sources)
+    _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
 
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
@@ -147,13 +147,15 @@ def _choose_attention(detector: Detector, device: torch.device) -> None:
         detector.backbone.use_plain_attention()
 
 
-def _log_plan(detector: Detector, sources: Sources) -> None:
+def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) -> None:
     trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in detector.parameters())
     backbone = detector.backbone
     config = detector.config
     processes = config.distributed.processes
     counts = [f"{len(sources.train.annotations.images):,} training images"]
+    if config.augmentation.repeat_threshold > 0:
+        counts[0] += f" ({images_per_epoch:,} an epoch, as those of rare classes are repeated)"
     if sources.val is not None:
         counts.append(f"{len(sources.val.annotations.images):,} validation images")
     if sources.test is not None:

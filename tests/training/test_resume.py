@@ -198,7 +198,7 @@ def test_second_interruption_stops_at_once(tmp_path, train):
     assert state["global_step"] == 4
 
 
-def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train, draw_boxes):
+def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train, draw_boxes, caplog):
     """Two of seven images have a class that the others lack: at a threshold of 1 they come sqrt(7 / 2) = 1.87 times.
 
     So an epoch has 5 + 2 * 1.87 = 8.74 images, and one of the two comes twice in 8.
@@ -212,9 +212,11 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
     changes = {"train_images": split.images, "train_annotations": split.annotations, "repeat_threshold": 1.0}
     changes |= {"augmentation": True, "decoder_dropout": 0.1, "batch_size": 1}
 
+    caplog.set_level("INFO")
     whole = Recorder()
     unbroken = train(tmp_path / "unbroken", whole, **changes)
     assert len(whole.batches) == 3 * 8
+    assert "7 training images (8 an epoch, as those of rare classes are repeated)" in caplog.text
     for epoch in range(3):
         ids = [image_id for number, _, batch, _ in whole.batches if number == epoch for image_id in batch]
         counts = {image_id: ids.count(image_id) for image_id in ids}
