@@ -55,22 +55,27 @@ class Pace:
         self.seconds = seconds
         self._images = 0
         self._first: tuple[float, int] | None = None
+        self._measured: float | None = None
 
     def step(self, images: int) -> bool:
         """Count a step that has ended; returns whether enough has been measured."""
+        now = self.clock.seconds
         self._images += images
-        if self._first is not None:
-            return self.clock.seconds >= self._first[0] + self.seconds
-        if self.clock.seconds >= self.warm_up:
-            self._first = (self.clock.seconds, self._images)
-        return False
+        if self._first is None:
+            if now >= self.warm_up:
+                self._first = (now, self._images)
+            return False
+        seconds, before = self._first
+        if now < seconds + self.seconds:
+            return False
+        self._measured = (self._images - before) / (now - seconds)
+        return True
 
     @property
     def images_per_second(self) -> float:
-        """The pace since the end of the warm-up."""
-        assert self._first is not None, "the warm-up has not ended"
-        seconds, images = self._first
-        return (self._images - images) / (self.clock.seconds - seconds)
+        """The pace from the end of the warm-up to the step with which enough had been measured."""
+        assert self._measured is not None, "not enough has been measured"
+        return self._measured
 
 
 class Recorder:

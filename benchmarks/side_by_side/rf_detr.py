@@ -13,6 +13,7 @@ of Lightning's trainer differs from its defaults.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,20 @@ def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any
     return results
 
 
+def images_in_a_step(job: Job) -> int:
+    """Images behind a step of the optimizer."""
+    defaults = {name: TrainConfig.model_fields[name].default for name in ("batch_size", "grad_accum_steps")}
+    return math.prod((defaults | job.settings["train"])[name] for name in defaults)
+
+
 def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
-    """Train for so many steps, or until the callback stops it."""
+    """Train for so many optimizer steps, or until the callback stops it."""
     folder = Path(job.folder)
-    categories = json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))["categories"]
+    training_set = json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))
     model_config = RFDETRNanoConfig(
         **{
             "pretrain_weights": None,
-            "num_classes": len(categories),
+            "num_classes": len(training_set["categories"]),
             "patch_size": 14,
             "resolution": job.image_size,
             "positional_encoding_size": job.image_size // 14,
@@ -140,6 +147,7 @@ def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
         **{
             "dataset_dir": str(folder / "data"),
             "output_dir": str(folder / "rf_detr"),
+            "epochs": math.ceil(total_steps * images_in_a_step(job) / len(training_set["images"])),  # for its schedules
             "lr_encoder": TrainConfig.model_fields["lr"].default,
             "lr_vit_layer_decay": 1.0,
             "lr_component_decay": 1.0,
@@ -179,8 +187,7 @@ def main(path: str) -> None:
     pace = Pace(job.calibration)
     fit(job, Pacemaker(pace), total_steps=ENDLESS)
     recorder = Recorder(job)
-    batch_size = job.settings["train"].get("batch_size", TrainConfig.model_fields["batch_size"].default)
-    total_steps = job.steps(pace.images_per_second, batch_size=batch_size)
+    total_steps = job.steps(pace.images_per_second, batch_size=images_in_a_step(job))
     module = fit(job, Watch(recorder), total_steps=total_steps)
     recorder.write(
         calibrated_images_per_second=pace.images_per_second,

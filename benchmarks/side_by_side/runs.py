@@ -19,7 +19,7 @@ from side_by_side.recorder import RECORD
 from side_by_side.scoring import score
 
 RESULT = "result.json"
-BETWEEN_SAMPLES = 0.5
+BETWEEN_SAMPLES = 4.0
 """seconds between two looks at the memory"""
 LAST_LINES = 15
 BENCHMARKS = Path(__file__).parents[1]

@@ -50,6 +50,7 @@ def test_the_pace_is_that_after_the_warm_up(hand: Hand):
         hand.time += seconds
         ends.append(pace.step(8))
     assert ends == [False, False, False, False, False, True]
+    hand.time += 30  # in which the trainer winds up
     assert pace.images_per_second == 8 / 4
 
 

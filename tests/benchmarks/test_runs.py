@@ -1,0 +1,107 @@
+"""Runs in processes of their own: what they return, when they are not repeated, and how they fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from side_by_side import ours, runs
+from side_by_side.job import Job
+from side_by_side.recorder import OVERRUN, RECORD
+
+from dino_detector.errors import InputError
+
+TINY = {
+    "backbone_weights": "random",
+    "backbone_architecture": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56},
+    "train_backbone": "full",
+    "image_size": 56,
+    **{"num_queries": 8, "decoder_layers": 1, "hidden_dim": 32, "num_heads": 4, "feedforward_dim": 64},
+    **{"feature_scales": [1.0], "box_head_dim": 32, "batch_size": 2, "num_workers": 0, "logger": []},
+}
+MIB = 2**20
+
+
+@pytest.fixture
+def new_job(job: Callable[..., Job], tmp_path: Path) -> Callable[..., Job]:
+    """A job whose folder is not there yet."""
+
+    def make(**fields: Any) -> Job:
+        return dataclasses.replace(job(**{"settings": TINY} | fields), folder=str(tmp_path / "new"))
+
+    return make
+
+
+def test_a_run_is_scored_and_never_repeated(new_job: Callable[..., Job]):
+    asked = new_job(budget=3.0, evaluations=3)
+    assert runs.finished(asked) is None
+    result = runs.run(asked, python=Path(sys.executable), module="ours", threads=1)
+    assert runs.finished(asked) == result
+    evaluations = result["evaluations"]
+    assert len(evaluations) >= 2
+    for name in ("seconds", "images_seen"):
+        values = [evaluation[name] for evaluation in evaluations]
+        assert values == sorted(set(values)), name
+    assert evaluations[-1]["images_seen"] % 2 == 0
+    assert evaluations[-1]["seconds"] < asked.budget * OVERRUN + 0.5
+    assert all(0 <= evaluation["AP"] <= 1 for evaluation in evaluations)
+    assert result["peak_memory_bytes"] > 100 * MIB
+    found = json.loads(Path(asked.folder, evaluations[-1]["predictions"]).read_text())
+    assert {detection["image_id"] for detection in found} == {31, 12}
+    assert {detection["category_id"] for detection in found} <= {4, 9}
+
+
+def test_a_result_of_another_job_is_not_taken_for_this_one(new_job: Callable[..., Job]):
+    asked = new_job()
+    Path(asked.folder).mkdir()
+    longer = dataclasses.replace(asked, budget=60.0)
+    Path(asked.folder, runs.RESULT).write_text(json.dumps({"job": longer.to_json()}))
+    with pytest.raises(InputError, match=r"another budget; give another --output"):
+        runs.finished(asked)
+
+
+def test_a_system_that_fails_says_what_it_said_last(new_job: Callable[..., Job]):
+    asked = new_job(settings=TINY | {"num_heads": 5})
+    with pytest.raises(InputError, match=r"ours failed.*hidden_dim must be a multiple of num_heads"):
+        runs.run(asked, python=Path(sys.executable), module="ours", threads=1)
+    assert runs.finished(asked) is None
+
+
+def test_a_run_that_is_slower_than_planned_stops_after_its_budget_and_is_evaluated_then(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Job, "steps", lambda self, pace, *, batch_size: 100_000)
+    asked = job(settings=TINY, budget=2.0, evaluations=2)
+    asked.write(Path(asked.folder, "job.json"))
+    ours.main(str(Path(asked.folder, "job.json")))
+    (only,) = json.loads(Path(asked.folder, RECORD).read_text())["evaluations"]  # the others were 50,000 epochs away
+    assert asked.budget * OVERRUN <= only["seconds"] < asked.budget * OVERRUN + 0.5
+
+
+def test_memory_is_that_of_a_process_and_its_children_and_what_they_share_counts_once():
+    code = (
+        "import os, sys; held = bytearray(os.urandom(1)) * (150 * 2**20); child = os.fork(); "
+        "extra = b'' if child else bytearray(os.urandom(1)) * (50 * 2**20); "
+        "os.write(1, b'.'); sys.stdin.readline(); os._exit(0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        for _ in range(2):
+            os.read(process.stdout.fileno(), 1)
+        held = runs.memory_of_tree(process.pid) / MIB
+    finally:
+        process.communicate(b"\n\n")
+    assert 200 <= held <= 240 if sys.platform == "linux" else held >= 200
+
+
+def test_a_process_that_is_gone_has_no_memory():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert runs.memory_of_tree(process.pid) == 0
