@@ -34,6 +34,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"), "use_coco_mini"),
     **dict.fromkeys(("world_size", "dist_url"), "distributed"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
+    **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
 }
 """flags that say how another is meant, and the other; without it they would be ignored"""
 
