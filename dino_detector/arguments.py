@@ -39,6 +39,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
     "tile_overlap": "tile_size",
+    **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
 }
 """flags that say how another is meant, and the other; without it they would be ignored"""
 

@@ -60,6 +60,14 @@ MISTAKES = [
         "--scale_range must be two factors above 0, the smaller first, not [2.0, 0.1]",
     ),
     (
+        ["train", *DATA, "--early_stopping_min_delta", "0.01"],
+        "--early_stopping_min_delta has an effect with --early_stopping_patience only; add that or leave this out",
+    ),
+    (
+        ["train", *DATA, "--ema_warmup", "100", "--ema_decay", "0"],
+        "--ema_warmup has an effect with --ema_decay only; add that or leave this out",
+    ),
+    (
         ["train", *DATA, "--debug", "--debug_lr", "1", "--learning_rate", "2"],
         "--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out",
     ),

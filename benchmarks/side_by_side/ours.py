@@ -58,7 +58,9 @@ class Watch(Callback):
     ) -> None:
         """Count, and stop where the budget is spent; the trainer then evaluates."""
         self.recorder.images_seen += len(batch.image_ids)
-        trainer.should_stop = self.recorder.is_over
+        if self.recorder.is_over:
+            trainer.should_stop = True
+            trainer.check_val_every_n_epoch = 1  # or an epoch that is not due would not be evaluated
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluation is not training time."""

@@ -96,7 +96,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     log.info(
         "trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir
     )
-    if files.best_ap >= 0:
+    if files.best_epoch and files.best_ap >= 0:
         best = files.best or "in the folder of the run that was resumed"
         log.info("the best AP, %.3f, is that of epoch %d: %s", files.best_ap, files.best_epoch, best)
     if sources.test is not None:
