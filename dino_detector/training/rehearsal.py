@@ -177,8 +177,12 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU, or the machine, had no memory to give."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_oom_error(error)
+    """Whether a GPU, or the machine, had no memory to give; oneDNN says only that it made no primitive."""
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or is_oom_error(error)
+        or "could not create a primitive" in str(error)
+    )
 
 
 def _smaller(step: Step, patch: int) -> Iterator[Step]:

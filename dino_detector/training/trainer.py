@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -58,6 +59,8 @@ def build_trainer(
     device = resolve_device(training.device)
     world_size = config.distributed.processes
     callbacks = callbacks or []
+    if world_size > 1:
+        atexit.register(_leave_the_others)
     return Trainer(
         accelerator=device.type,
         devices=world_size if device.index is None else [device.index],
@@ -76,6 +79,12 @@ def build_trainer(
         enable_checkpointing=any(isinstance(callback, RunFiles) for callback in callbacks),
         enable_model_summary=False,
     )
+
+
+def _leave_the_others() -> None:
+    """End the threads of the process group, as Lightning does for NCCL alone; gloo's would abort the exit."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _precision(precision: str, device: torch.device) -> str:
