@@ -224,7 +224,7 @@ def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], li
             flags.append(token)
             continue
         hint = hints[flag[2:]]
-        is_list = typing.get_origin(hint) is list
+        is_list = any(typing.get_origin(kind) is list for kind in (hint, *typing.get_args(hint)))
         words = [value] if equals else []
         while tokens and not tokens[0].startswith("--") and (is_list or not words):
             words.append(tokens.popleft())
@@ -243,7 +243,7 @@ def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], li
 
 def _list_text(words: Sequence[str]) -> str:
     """The words of a list as YAML; ``[2, 1]`` may come in two words, without quotes around it."""
-    if words[0].startswith("["):
+    if words[0].startswith("[") or words[0] == "null":
         return " ".join(words)
     return f"[{','.join(word.strip(',') for word in words)}]"
 
@@ -291,7 +291,7 @@ def _explain(message: str, parser: ArgumentParser, origin: str) -> str:
 def _explain_value(name: str, reason: str) -> str:
     if match := re.match("Not of type ImageSize: (.*)", reason):
         return match[1]
-    value = re.search("(?:Got|Given) value: (.*)", reason, re.DOTALL)
+    value = re.search("(?:Got|Given) value: (.*)", reason)
     kinds = re.findall(r"(?:Expected a|Not of type) (?:<class ')?(typing\.Literal\[.*?\]|\w+)", reason)
     if value is None or not kinds:
         return f"{name}: {reason}"

@@ -96,6 +96,8 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
             "image_size": 112,
             "num_workers": 0,
             "num_queries": 40,
+            "feature_layers": [-1],
+            "neck_blocks": 0,
             "two_stage": False,
             "denoising_queries": 0,
             "decoder_layers": 2,

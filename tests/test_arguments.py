@@ -107,6 +107,8 @@ def test_print_config_writes_a_file_that_reads_back_the_same(in_tmp: Path, capsy
         (["--lora_targets", "[query, mlp]"], "lora_targets", ["query", "mlp"]),
         (["--feature_layers", "-1"], "feature_layers", [-1]),
         (["--feature_layers", "2,5,-1"], "feature_layers", [2, 5, -1]),
+        (["--feature_layers", "2", "5"], "feature_layers", [2, 5]),
+        (["--feature_layers", "null"], "feature_layers", None),
         (["--feature_scales", "[4,2,.5]"], "feature_scales", [4.0, 2.0, 0.5]),
     ],
 )
@@ -263,7 +265,7 @@ def test_a_written_config_reads_back_the_same(argv: list[str], in_tmp: Path) -> 
             ["--lora_targets", "query,kee"],
             "--lora_targets must be one of query, key, value, output, mlp, not 'kee'; did you mean key?",
         ),
-        (["--feature_layers", "a,b"], "--feature_layers must be a whole number, not 'a'"),
+        (["--feature_layers", "a,b"], "--feature_layers must be a whole number or null, not 'a'"),
         (
             ["--backbone_architecture", "5"],
             "--backbone_architecture must be a mapping, such as {\"name\": 1}, not '5'",

@@ -181,7 +181,7 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("tile_overlap", 1.0, "at least 0 and below 1"),
         ("backbone_learning_rate", 0.0, "above 0, or null"),
         ("lora_targets", [], "at least one projection"),
-        ("feature_layers", [], "at least one layer"),
+        ("feature_layers", [], "at least one layer, or null"),
         ("mosaic_probability", 1.1, "between 0 and 1"),
         ("flip_probability", -0.1, "between 0 and 1"),
         ("plain_fraction", 5.0, "between 0 and 1"),

@@ -35,6 +35,7 @@ def test_lightweight_trains_80_to_90_percent_fewer_parameters(
 
 def test_adapters_of_the_last_layers_are_all_that_trains_of_the_backbone():
     """A rank-r adapter of a d x d projection has 2 r d parameters; query and value of a layer have one each."""
+    standard, lightweight = ["--feature_layers", "6,9,11"], ["--lightweight", "--feature_layers", "9,11"]
     frozen = ["--train_backbone", "none"]
-    assert trained([]) - trained(frozen) == 6 * 2 * 2 * 16 * 768
-    assert trained(["--lightweight"]) - trained(["--lightweight", *frozen]) == 2 * 2 * 2 * 8 * 384
+    assert trained(standard) - trained([*standard, *frozen]) == 6 * 2 * 2 * 16 * 768
+    assert trained(lightweight) - trained([*lightweight, *frozen]) == 2 * 2 * 2 * 8 * 384

@@ -40,8 +40,9 @@ class BackboneConfig:
     """projections of a layer that get adapters; mlp means all its linear layers"""
     lora_layers: int | None = 6
     """adapt the last so many layers; null adapts all. Layers below run without gradient"""
-    feature_layers: list[int] = field(default_factory=lambda: [-1])
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last"""
+    feature_layers: list[int] | None = None
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null means four or as many as there
+    are, evenly from the last frozen layer to the last of all"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class DecoderConfig:
     """sampling points of deformable attention per head and feature level"""
     feature_scales: list[float] = field(default_factory=lambda: [2.0, 1.0, 0.5])
     """feature levels, as multiples of the patch grid: powers of two from 0.25 to 4"""
-    neck_blocks: int = 0
+    neck_blocks: int = 1
     """convolutional blocks that every feature level goes through"""
     box_head_dim: int = 256
     """width of the 3-layer box head"""

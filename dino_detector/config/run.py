@@ -130,7 +130,8 @@ class Config:
             "above 0, or null",
         )
         require(len(settings["lora_targets"]) > 0, "lora_targets", "at least one projection")
-        require(len(settings["feature_layers"]) > 0, "feature_layers", "at least one layer")
+        layers = settings["feature_layers"]
+        require(layers is None or len(layers) > 0, "feature_layers", "at least one layer, or null")
         factors = settings["scale_range"]
         require(
             len(factors) == 2 and 0 < factors[0] <= factors[1], "scale_range", "two factors above 0, the smaller first"

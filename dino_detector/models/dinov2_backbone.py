@@ -16,6 +16,9 @@ from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
+FEATURES = 4
+"""of how many layers the outputs are returned, unless they are chosen or the backbone has fewer"""
+
 
 class Tokens(NamedTuple):
     """What the trunk hands to the tail: enough to go on, and all that may be cached.
@@ -42,7 +45,9 @@ class Dinov2Backbone(nn.Module):
         trainable: ``lora``, ``full`` or ``none``, as in `BackboneConfig.train_backbone`.
         adapters: needed where ``trainable`` is ``lora``.
         lora_layers: adapt the last so many layers, or all where None.
-        feature_layers: layers whose outputs are returned, from 0; negative ones count from the end.
+        feature_layers: layers whose outputs are returned, from 0; negative ones count from the end. None chooses up to
+            `FEATURES` of them, evenly from the output of the trunk, or the first layer where nothing of it is frozen or
+            all of it, to the last.
         base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
             holds them too.
     """
@@ -54,16 +59,13 @@ class Dinov2Backbone(nn.Module):
         trainable: str,
         adapters: Adapters | None,
         lora_layers: int | None,
-        feature_layers: list[int],
+        feature_layers: list[int] | None,
         base_is_named: bool,
     ) -> None:
         super().__init__()
-        depth = len(model.encoder.layer)
-        outside = [layer for layer in feature_layers if not -depth <= layer < depth]
-        if outside:
-            raise InputError(f"feature_layers has {outside[0]}, but the backbone has layers 0 to {depth - 1}")
         self.model = model
-        self.feature_layers = sorted({layer % depth for layer in feature_layers})
+        adapted = lora_layers if trainable == "lora" else None
+        self.feature_layers = _chosen(feature_layers, depth=len(model.encoder.layer), adapted=adapted)
         depth = self.feature_layers[-1] + 1
         model.encoder.layer = model.encoder.layer[:depth]  # nothing reads what lies above
         self.frozen_embeddings = trainable != "full"
@@ -199,6 +201,18 @@ class Dinov2Backbone(nn.Module):
         if fixed:
             self._positions[key] = table
         return table
+
+
+def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
+    """Feature layers counted from 0, in order, of a backbone whose last ``adapted`` layers train, or all or none."""
+    if feature_layers is None:
+        first = max(0, depth - 1 - (adapted or depth))
+        count = min(FEATURES, depth - first)
+        return [depth - 1 - (count - 1 - number) * (depth - first) // count for number in range(count)]
+    outside = [layer for layer in feature_layers if not -depth <= layer < depth]
+    if outside:
+        raise InputError(f"feature_layers has {outside[0]}, but the backbone has layers 0 to {depth - 1}")
+    return sorted({layer % depth for layer in feature_layers})
 
 
 def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix: str, _: Any) -> None:

@@ -59,14 +59,16 @@ class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.norm = ChannelNorm(channels)
-        self.channels = nn.Sequential(
-            nn.Conv2d(channels, 2 * channels, 1), nn.GELU(), nn.Conv2d(2 * channels, channels, 1)
-        )
+        # The strides that its gradient has: those of maps whose channels come last, as they do out of a `ChannelNorm`.
+        weight = self.spatial.weight.detach()
+        self.spatial.weight = nn.Parameter(weight.as_strided(weight.shape, (49, 1, 7, 1)))
+        self.norm = nn.LayerNorm(channels)
+        self.channels = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         """From ``[B, d, h, w]`` to the same shape."""
-        return maps + self.channels(self.norm(self.spatial(maps)))
+        near = self.spatial(maps).permute(0, 2, 3, 1)  # [B, h, w, d]
+        return maps + self.channels(self.norm(near)).permute(0, 3, 1, 2)
 
 
 def _resample(channels: int, scale: float) -> nn.Sequential:

@@ -27,7 +27,8 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
     """Four layers, of which the last three are adapted, with rank 2."""
-    return build_backbone(BackboneConfig(**{"dino_model": str(folder), "lora_layers": 3, "lora_rank": 2} | settings))
+    usual = {"dino_model": str(folder), "lora_layers": 3, "lora_rank": 2, "feature_layers": [-1]}
+    return build_backbone(BackboneConfig(**usual | settings))
 
 
 def trained(backbone: Dinov2Backbone) -> Dinov2Backbone:

@@ -40,7 +40,8 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
-    return build_backbone(BackboneConfig(**{"dino_model": str(folder), "lora_layers": 2, "lora_rank": 2} | settings))
+    usual = {"dino_model": str(folder), "lora_layers": 2, "lora_rank": 2, "feature_layers": [-1]}
+    return build_backbone(BackboneConfig(**usual | settings))
 
 
 def with_adapters(backbone: Dinov2Backbone) -> Dinov2Backbone:
@@ -124,6 +125,32 @@ def test_maps_hold_patches_only(dinov2_registers_folder: Path, token: str):
         before = backbone(images())[0]
         getattr(backbone.model.embeddings, token).add_(5.0)
         assert torch.equal(backbone(images())[0], before)
+
+
+@pytest.mark.parametrize(
+    ("depth", "settings", "layers"),
+    [
+        (12, {"lora_layers": 6}, [6, 8, 10, 11]),
+        (12, {"lora_layers": 4}, [8, 9, 10, 11]),
+        (12, {"lora_layers": 2}, [9, 10, 11]),
+        (12, {"lora_layers": 1}, [10, 11]),
+        (12, {"lora_layers": None}, [2, 5, 8, 11]),
+        (12, {"lora_layers": 12}, [2, 5, 8, 11]),
+        (12, {"train_backbone": "full"}, [2, 5, 8, 11]),
+        (12, {"train_backbone": "none"}, [2, 5, 8, 11]),
+        (6, {"train_backbone": "full"}, [1, 2, 4, 5]),
+        (3, {"train_backbone": "full"}, [0, 1, 2]),
+        (1, {"lora_layers": 1}, [0]),
+    ],
+)
+def test_features_are_spread_from_the_output_of_the_trunk(depth: int, settings: dict[str, Any], layers: list[int]):
+    """Where adapters are below them, so that no more of a trunk has to be kept than what it hands on."""
+    architecture = {"hidden_size": 32, "num_hidden_layers": depth, "num_attention_heads": 4, "image_size": 56}
+    config = BackboneConfig(backbone_weights="random", backbone_architecture=architecture, lora_rank=2, **settings)
+    backbone = build_backbone(config)
+    assert backbone.feature_layers == layers
+    if "lora_layers" in settings:
+        assert backbone.trunk_depth <= layers[0] + 1
 
 
 def test_a_feature_layer_that_does_not_exist_is_refused(dinov2_folder: Path):
