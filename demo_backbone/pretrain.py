@@ -1,0 +1,86 @@
+"""Train the demo backbone that comes with the package: a small DINOv2-format network, on scenes of shapes.
+
+    python demo_backbone/pretrain.py --output outputs/demo_backbone
+
+Draws scenes, trains a detector of 32 shapes on them from random weights, and writes its backbone in half precision, in
+the format of transformers. What the package ships was made by this command with its defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from scenes import write_scenes
+from transformers import BitImageProcessor
+
+from dino_detector.command import configure_logging
+from dino_detector.config import Config
+from dino_detector.data.sample import SampleFiles
+from dino_detector.models.detector import Detector
+from dino_detector.training.fit import fit
+
+SIDE = 112
+"""pixels"""
+
+
+def pretraining(files: SampleFiles, output_dir: Path, *, epochs: int) -> Config:
+    """The decoder is shallow, so that the backbone has to do the seeing."""
+    return Config.from_flat(
+        files._asdict()
+        | {
+            "output_dir": output_dir,
+            "epochs": epochs,
+            "val_frequency": 1,
+            "backbone_weights": "random",
+            "backbone_architecture": {
+                "hidden_size": 192,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 3,
+                "image_size": SIDE,
+            },
+            "train_backbone": "full",
+            "image_size": SIDE,
+            "multi_scale": 0.4,
+            "num_queries": 50,
+            "denoising_queries": 50,
+            "decoder_layers": 2,
+            "hidden_dim": 128,
+            "num_heads": 4,
+            "feedforward_dim": 256,
+            "box_head_dim": 128,
+            "feature_scales": [2.0, 1.0],
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "num_workers": 0,
+        }
+    )
+
+
+def export(detector: Detector, folder: Path) -> None:
+    """Write the backbone as transformers and the toolkit read it, in half precision."""
+    model = detector.backbone.model.to(torch.float16)
+    model.save_pretrained(folder)
+    BitImageProcessor(image_mean=list(detector.header.mean), image_std=list(detector.header.std)).save_pretrained(
+        folder
+    )
+
+
+def main() -> None:
+    """Draw, train and export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for scenes, run and backbone")
+    parser.add_argument("--scenes_train", type=int, default=20_000, help="training scenes (default: 20000)")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over them (default: 8)")
+    parser.add_argument("--scenes_val", type=int, default=500, help="validation scenes (default: 500)")
+    options = parser.parse_args()
+    configure_logging()
+    files = write_scenes(options.output / "scenes", train_images=options.scenes_train, val_images=options.scenes_val)
+    fit(pretraining(files, options.output / "run", epochs=options.epochs))
+    detector = Detector.load(options.output / "run" / "dino_detector_best.pth", device="cpu")
+    export(detector, options.output / "backbone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The command that makes the demo backbone, on two scenes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from transformers import Dinov2Model
+
+from dino_detector.config import BackboneConfig
+from dino_detector.models.detector import Detector
+from dino_detector.models.dinov2_backbone import build_backbone
+
+COMMAND = Path(__file__).parents[2] / "demo_backbone" / "pretrain.py"
+
+
+def test_what_the_command_writes_is_the_backbone_that_it_trained(tmp_path: Path) -> None:
+    words = [sys.executable, COMMAND, "--output", tmp_path, "--scenes_train", "4", "--scenes_val", "2", "--epochs", "1"]
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    folder = tmp_path / "backbone"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
+    assert Dinov2Model.from_pretrained(folder).dtype in (torch.float16, torch.float32)
+    found = build_backbone(BackboneConfig(dino_model=str(folder), train_backbone="none"))
+    trained = Detector.load(tmp_path / "run" / "dino_detector_best.pth", device="cpu").backbone
+    images = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        for one, other in zip(found.eval()(images), trained.eval()(images), strict=True):
+            torch.testing.assert_close(one, other, atol=0.03, rtol=0.03)
