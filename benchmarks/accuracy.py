@@ -39,6 +39,7 @@ from dino_detector.command import run_command
 from dino_detector.data.sample import SampleFiles, write_sample
 from dino_detector.errors import InputError
 from dino_detector.files import write_whole
+from dino_detector.training.trainer import resolve_precision
 
 PATCH = 14
 
@@ -52,6 +53,7 @@ def main() -> None:
     device = options.device or preset.device
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device}: there is no GPU here that torch can use; give --preset cpu")
+    settings["precision"] = resolve_precision("auto", torch.device(device))
     options.output.mkdir(parents=True, exist_ok=True)
     files = _data(options.data, options.output)
     backbone = {key: value for key, value in settings["backbone_architecture"].items() if key != "image_size"}

@@ -83,10 +83,8 @@ def precision(job: dict[str, Any]) -> str:
     """The number format that a job computes in, for the table."""
     settings, on_cpu = job["settings"], job["device"] == "cpu"
     if SYSTEMS[job["system"]].own_environment:
-        chosen = settings["trainer"].get("precision", "32" if on_cpu else "bf16")
-    else:
-        chosen = settings.get("precision", "auto")
-    return {"auto": "32" if on_cpu else "bf16", "bf16-mixed": "bf16"}.get(chosen, chosen)
+        return settings["trainer"].get("precision", "32" if on_cpu else "bf16").removesuffix("-mixed")
+    return settings["precision"]
 
 
 DEFAULT = (OURS, "deformable_detr", "rf_detr", "rf_detr_1_group")

@@ -30,7 +30,7 @@ from dino_detector.training.rehearsal import Rehearsal, explained
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
-from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.training.trainer import build_trainer, resolve_precision, resolve_processes
 from dino_detector.training.weight_averaging import MovingAverage
 from dino_detector.validate import CocoMetrics
 
@@ -152,7 +152,7 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     total = sum(parameter.numel() for parameter in detector.parameters())
     backbone = detector.backbone
     config = detector.config
-    processes = config.distributed.processes
+    processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
     if config.augmentation.repeat_threshold > 0:
         counts[0] += f" ({images_per_epoch:,} an epoch, as those of rare classes are repeated)"
@@ -161,7 +161,7 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     if sources.test is not None:
         counts.append(f"{len(sources.test.annotations.images):,} test images")
     log.info(
-        "%s, %d classes; %s of %s parameters train, backbone layers %d to %d of %d; on %s%s",
+        "%s, %d classes; %s of %s parameters train, backbone layers %d to %d of %d; on %s%s, precision %s",
         ", ".join(counts),
         len(detector.categories),
         f"{trained:,}",
@@ -169,8 +169,9 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         backbone.trunk_depth + 1,
         len(backbone.model.encoder.layer),
         len(backbone.model.encoder.layer),
-        resolve_device(config.training.device),
+        device,
         f" in {processes} processes" if processes > 1 else "",
+        resolve_precision(config.training.precision, device),
     )
     if sources.val is None:
         log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")

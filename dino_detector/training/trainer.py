@@ -6,6 +6,7 @@ import atexit
 import os
 import socket
 import sys
+from typing import Literal
 
 import torch
 from lightning import Trainer
@@ -21,6 +22,12 @@ from dino_detector.training.checkpoints import RunFiles
 CPU_PROCESSES = 2
 """How many processes ``--distributed`` starts on a CPU that is not told a number."""
 
+LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
 
 def resolve_processes(config: Config) -> Config:
     """The config with the number of processes of a distributed run, which may be left to the machine.
@@ -30,7 +37,7 @@ def resolve_processes(config: Config) -> Config:
             taken.
     """
     device = resolve_device(config.training.device)
-    _precision(config.training.precision, device)
+    resolve_precision(config.training.precision, device)
     settings = config.distributed
     if not settings.distributed:
         return config
@@ -65,7 +72,7 @@ def build_trainer(
         accelerator=device.type,
         devices=world_size if device.index is None else [device.index],
         strategy="ddp" if world_size > 1 else "auto",
-        precision=_precision(training.precision, device),
+        precision=LIGHTNING_PRECISION[resolve_precision(training.precision, device)],
         max_epochs=training.epochs,
         accumulate_grad_batches=training.accumulate_batches,
         gradient_clip_val=training.gradient_clip or None,
@@ -87,13 +94,25 @@ def _leave_the_others() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _precision(precision: str, device: torch.device) -> str:
-    """In Lightning's words."""
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """32, bf16 or 16: the precision of `TrainingConfig.precision`, of which ``auto`` is what the device is fast in.
+
+    A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
+
+    Raises:
+        InputError: the device does not train in it.
+    """
     if precision == "16" and device.type == "cpu":
         raise InputError("precision 16 does not train on a CPU; use --precision 32 or bf16")
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[precision]
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast_bf16 = device.type == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return "bf16" if fast_bf16 else "32"
 
 
 def _require_free(host: str, port: int) -> None:

@@ -122,8 +122,6 @@ def test_a_gpu_s_own_peak_is_the_memory_that_counts():
 @pytest.mark.parametrize(
     ("system", "device", "settings", "expected"),
     [
-        (OURS, "cpu", {}, "32"),
-        (OURS, "cuda", {}, "bf16"),
         (OURS, "cpu", {"precision": "bf16"}, "bf16"),
         ("deformable_detr", "cuda", SYSTEMS["deformable_detr"].settings, "32"),
         ("rf_detr", "cpu", SYSTEMS["rf_detr"].settings, "32"),

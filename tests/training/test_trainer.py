@@ -13,7 +13,7 @@ import torch
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.training import trainer as trainer_module
-from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.training.trainer import build_trainer, resolve_precision, resolve_processes
 
 
 def resolved(**settings: Any) -> Config:
@@ -42,6 +42,21 @@ def test_one_process_unless_more_are_asked_for() -> None:
     config = resolved()
     assert config == Config.from_flat({"device": "cpu", "precision": "32"})
     assert build_trainer(config).world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "fast_in_bf16", "expected"),
+    [("cpu", True, "bf16"), ("cpu", False, "32"), ("cuda:1", True, "bf16"), ("cuda", False, "32"), ("mps", True, "32")],
+)
+def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
+    device: str, fast_in_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast_in_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast_in_bf16)
+    assert resolve_precision("auto", torch.device(device)) == expected
+    assert resolve_precision("bf16", torch.device(device)) == "bf16", "what is asked for is done"
+    assert resolve_precision("32", torch.device(device)) == "32"
 
 
 def test_a_cpu_has_two_processes_unless_told_otherwise() -> None:
