@@ -1,9 +1,9 @@
-"""Train the demo backbone that comes with the package: a small DINOv2-format network, on scenes of shapes.
+"""Train a small backbone in DINOv2's format on scenes of shapes.
 
     python demo_backbone/pretrain.py --output outputs/demo_backbone
 
 Draws scenes, trains a detector of 32 shapes on them from random weights, and writes its backbone in half precision, in
-the format of transformers. What the package ships was made by this command with its defaults.
+the format of transformers, to be given as ``--dino_model``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ def pretraining(files: SampleFiles, output_dir: Path, *, epochs: int) -> Config:
             },
             "train_backbone": "full",
             "image_size": SIDE,
-            "multi_scale": 0.4,
             "num_queries": 50,
             "denoising_queries": 50,
             "decoder_layers": 2,
@@ -51,8 +50,7 @@ def pretraining(files: SampleFiles, output_dir: Path, *, epochs: int) -> Config:
             "feedforward_dim": 256,
             "box_head_dim": 128,
             "feature_scales": [2.0, 1.0],
-            "batch_size": 16,
-            "learning_rate": 1e-3,
+            "learning_rate": 4e-4,
             "num_workers": 0,
         }
     )
