@@ -18,6 +18,7 @@ from transformers import BitImageProcessor
 from dino_detector.command import configure_logging
 from dino_detector.config import Config
 from dino_detector.data.sample import SampleFiles
+from dino_detector.demo import SMALL_DECODER
 from dino_detector.models.detector import Detector
 from dino_detector.training.fit import fit
 
@@ -29,6 +30,7 @@ def pretraining(files: SampleFiles, output_dir: Path, *, epochs: int) -> Config:
     """The decoder is shallow, so that the backbone has to do the seeing."""
     return Config.from_flat(
         files._asdict()
+        | SMALL_DECODER
         | {
             "output_dir": output_dir,
             "epochs": epochs,
@@ -44,12 +46,6 @@ def pretraining(files: SampleFiles, output_dir: Path, *, epochs: int) -> Config:
             "image_size": SIDE,
             "num_queries": 50,
             "denoising_queries": 50,
-            "decoder_layers": 2,
-            "hidden_dim": 128,
-            "num_heads": 4,
-            "feedforward_dim": 256,
-            "box_head_dim": 128,
-            "feature_scales": [2.0, 1.0],
             "learning_rate": 4e-4,
             "num_workers": 0,
         }
@@ -60,9 +56,8 @@ def export(detector: Detector, folder: Path) -> None:
     """Write the backbone as transformers and the toolkit read it, in half precision."""
     model = detector.backbone.model.to(torch.float16)
     model.save_pretrained(folder)
-    BitImageProcessor(image_mean=list(detector.header.mean), image_std=list(detector.header.std)).save_pretrained(
-        folder
-    )
+    header = detector.header
+    BitImageProcessor(image_mean=header.mean, image_std=header.std).save_pretrained(folder)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ SIDES = (128, 176)
 FINE = 3
 """how many times finer outlines are drawn than the scene"""
 VISIBLE = 0.5
-"""share of every object that others leave in view, at least"""
+"""share of what is in view of an object that the next one drawn leaves there, at least"""
 
 
 def write_scenes(folder: Path, *, train_images: int, val_images: int, seed: int = 0) -> SampleFiles:

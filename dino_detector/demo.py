@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 PICTURES = 8
 SCORE = 0.4
+SMALL_DECODER: dict[str, Any] = {
+    "decoder_layers": 2,
+    "hidden_dim": 128,
+    "num_heads": 4,
+    "feedforward_dim": 256,
+    "box_head_dim": 128,
+    "feature_scales": [2.0, 1.0],
+}
+"""settings of a neck and a decoder for pictures of few patches"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
@@ -82,6 +91,7 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
     """A detector that learns the sample from scratch within two minutes on two CPU cores."""
     return Config.from_flat(
         files._asdict()
+        | SMALL_DECODER
         | {
             "output_dir": output_dir,
             "device": "cpu",
@@ -100,12 +110,6 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
             "neck_blocks": 0,
             "two_stage": False,
             "denoising_queries": 0,
-            "decoder_layers": 2,
-            "hidden_dim": 128,
-            "num_heads": 4,
-            "feedforward_dim": 256,
-            "box_head_dim": 128,
-            "feature_scales": [2.0, 1.0],
             "batch_size": 16,
             "learning_rate": 1e-3,
             "ema_decay": 0.99,

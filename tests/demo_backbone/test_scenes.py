@@ -54,7 +54,7 @@ def test_equal_seeds_give_equal_scenes(tmp_path: Path) -> None:
     assert len(json.loads(first.val_annotations.read_text())["images"]) == 2
 
 
-def test_half_of_every_object_stays_in_view_and_no_pixel_is_of_two() -> None:
+def test_every_object_stays_in_view_and_no_pixel_is_of_two() -> None:
     rng = np.random.default_rng(0)
     counts = []
     for _ in range(20):

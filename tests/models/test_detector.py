@@ -333,9 +333,9 @@ def test_tiles_are_letterboxed_as_images_are(dinov2_folder: Path):
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_images_and_tiles_of_a_batch_do_not_touch_each_other(detector: Detector, batch_size: int):
     many = pictures((60, 90), (120, 50), (33, 200))
-    alone = [detector.predict(image, threshold=0.0, tile_size=64, batch_size=2) for image in many]
-    assert sum(len(found) for found in alone) > 3 * 15  # 5 queries of 3 classes, in a single view
-    together = detector.predict(many, threshold=0.0, tile_size=64, batch_size=batch_size)
+    alone = [detector.predict(image, threshold=0.0, tile_size=40, batch_size=2) for image in many]
+    assert min(len(found) for found in alone) > 15  # 5 queries of 3 classes, in a single view
+    together = detector.predict(many, threshold=0.0, tile_size=40, batch_size=batch_size)
     assert_same_detections(together, alone)
 
 
