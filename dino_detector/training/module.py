@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from torch import nn
+from torch.optim import Optimizer
 
 from dino_detector.data.loading import Batch
 from dino_detector.losses import LossTerms, SetCriterion
@@ -111,6 +113,13 @@ class DetectorModule(LightningModule):
         optimizer = build_optimizer(self.detector, self.settings)
         schedule = build_schedule(optimizer, self.settings.training, total_steps=self.trainer.max_epochs * steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of all gradients; Lightning's own way refuses a fused optimizer under autocast."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.detector.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the header that tells what the weights are."""

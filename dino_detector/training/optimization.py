@@ -42,7 +42,9 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
                 "weight_decay": config.training.weight_decay if decay else 0.0,
             }
             for (part, peak, decay), parameters in groups.items()
-        ]
+        ],
+        # One kernel in place of a dozen for each weight; in 16 it would unscale gradients after they are clipped.
+        fused=config.training.precision != "16",
     )
 
 

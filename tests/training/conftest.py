@@ -113,6 +113,7 @@ TINY: dict[str, Any] = {
     "val_frequency": 1,
     "ema_decay": 0.9,
     "device": "cpu",
+    "precision": "32",  # what one way computes and another is compared to many digits
 }
 
 
