@@ -110,6 +110,7 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
             "neck_blocks": 0,
             "two_stage": False,
             "denoising_queries": 0,
+            "schedule": "cosine",
             "batch_size": 16,
             "learning_rate": 1e-3,
             "ema_decay": 0.99,

@@ -73,7 +73,7 @@ class TrainingConfig:
     """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
     warmup_fraction: float = 0.05
     """share of the steps, at the beginning, in which the learning rate rises to its peak"""
-    schedule: Literal["cosine", "flat_cosine", "wsd"] = "cosine"
+    schedule: Literal["cosine", "flat_cosine", "wsd"] = "flat_cosine"
     """course of the learning rate after its warm-up: cosine falls from then on; flat_cosine stays and falls in the end;
     wsd (warm-up, stable, decay) too, but by 1 - sqrt, at first faster"""
     cooldown_fraction: float | None = None
