@@ -175,7 +175,6 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("ema_warmup", -1, "at least 0"),
         ("early_stopping_patience", -1, "at least 0"),
         ("early_stopping_min_delta", 1.0, "at least 0 and below 1"),
-        ("cooldown_fraction", 0.5, "null with schedule cosine, which falls after its warm-up"),
         ("focal_alpha", 1.0, "between 0 and 1"),
         ("lora_layers", 0, "at least 1, or null"),
         ("tile_overlap", 1.0, "at least 0 and below 1"),
@@ -202,6 +201,11 @@ def test_a_value_out_of_range_is_named_with_what_is_wanted(name: str, value: Any
     message = str(caught.value)
     shown = "hidden_dim must be a multiple of num_heads (7), not 256" if name == "num_heads" else None
     assert message == (shown or f"{name} must be {wanted}, not {value!r}")
+
+
+def test_a_cosine_has_no_share_of_its_own():
+    with pytest.raises(InputError, match="cooldown_fraction must be null with schedule cosine, "):
+        Config.from_flat({"schedule": "cosine", "cooldown_fraction": 0.5})
 
 
 @pytest.mark.parametrize("schedule", ["flat_cosine", "wsd"])

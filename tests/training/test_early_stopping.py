@@ -96,7 +96,8 @@ def test_it_does_not_speak_of_a_rate_that_has_fallen(tmp_path, train, scripted, 
     """20 of 24 steps are behind it, and the cosine is at 8 %."""
     scripted(*[0.5] * 5)
     with caplog.at_level(logging.INFO, logger="dino_detector"):
-        run = train(tmp_path, **PATIENT | {"epochs": 6, "early_stopping_patience": 4}, warmup_fraction=0.0)
+        changes = {"epochs": 6, "early_stopping_patience": 4, "schedule": "cosine", "warmup_fraction": 0.0}
+        run = train(tmp_path, **PATIENT | changes)
     assert epochs_of(run, "final") == [5]
     assert "stopped early after epoch 5 of 6" in caplog.text
     assert "of its peak" not in caplog.text

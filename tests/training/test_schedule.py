@@ -27,7 +27,7 @@ def rates(total_steps: int, *, peak: float = 1.0, **settings) -> list[float]:
 
 
 def test_rate_rises_to_its_peak_and_falls_along_a_cosine():
-    seen = rates(50, peak=2.0, warmup_fraction=0.2)
+    seen = rates(50, peak=2.0, schedule="cosine", warmup_fraction=0.2)
     assert seen[:10] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
     assert seen[10] == pytest.approx(2.0)
     assert seen[20] == pytest.approx(2 * (0.01 + 0.99 * (1 + math.sqrt(0.5)) / 2))  # a quarter of the way: cos 45°
