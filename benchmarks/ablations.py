@@ -1,6 +1,7 @@
 """What each part of a recipe brings: runs that differ from it in one part, several seeds each, as a table.
 
     python benchmarks/ablations.py --data bccd --config benchmarks/recipe_cpu.yaml --variants benchmarks/ablations.yaml
+    python benchmarks/ablations.py --data bccd --config benchmarks/adapters_cpu.yaml --variants benchmarks/adapters.yaml
 
 ``--data`` is a folder with ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``. The variants are a YAML
 file: for each name the settings that differ from ``--config``. All runs have the same number of epochs. A run that is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,14 +12,25 @@ from ablations import Result, table
 from dino_detector.config import Config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-RECIPE = yaml.safe_load((BENCHMARKS / "recipe_cpu.yaml").read_text(encoding="utf-8"))
-VARIANTS = yaml.safe_load((BENCHMARKS / "ablations.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_changes_the_recipe_in_every_setting_that_it_names(name: str) -> None:
-    recipe, variant = Config.from_flat(RECIPE).flat(), Config.from_flat(RECIPE | VARIANTS[name]).flat()
-    assert {key for key, value in variant.items() if value != recipe[key]} == set(VARIANTS[name])
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((BENCHMARKS / name).read_text(encoding="utf-8"))
+
+
+CHANGES = [
+    pytest.param(read(recipe), changes, id=name)
+    for recipe, variants in (("recipe_cpu.yaml", "ablations.yaml"), ("adapters_cpu.yaml", "adapters.yaml"))
+    for name, changes in read(variants).items()
+]
+
+
+@pytest.mark.parametrize(("recipe", "changes"), CHANGES)
+def test_a_variant_changes_the_recipe_in_every_setting_that_it_names(
+    recipe: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    without, changed = Config.from_flat(recipe).flat(), Config.from_flat(recipe | changes).flat()
+    assert {key for key, value in changed.items() if value != without[key]} == set(changes)
 
 
 def test_changes_are_paired_by_seed_and_their_spread_is_that_of_the_pairs() -> None:
