@@ -17,9 +17,9 @@ class AugmentationConfig:
     they are evaluated"""
     scale_range: list[float] = field(default_factory=lambda: [0.8, 1.25])
     """factors between which the objects of an image shrink or grow; 0.1,2 is large-scale jitter, 1,1 none"""
-    zoom_out_probability: float = 0.3
+    zoom_out_probability: float = 0.0
     """chance to put the image on a canvas of the mean colour, with sides up to twice as long"""
-    crop_probability: float = 0.5
+    crop_probability: float = 0.0
     """chance to crop the image, with an object in the crop"""
     flip_probability: float = 0.5
     """chance to mirror the image"""

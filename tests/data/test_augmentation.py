@@ -12,6 +12,7 @@ from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
 from dino_detector.data.transforms import FILL
 
 STILL = {"photometric_probability": 0.0, "flip_probability": 0.0}
+WINDOWS = {"zoom_out_probability": 0.3, "crop_probability": 0.5}
 WHOLE = STILL | {"scale_range": [1.0, 1.0], "zoom_out_probability": 0.0, "crop_probability": 0.0}
 
 
@@ -38,7 +39,7 @@ def test_boxes_stay_on_their_objects(pictures, mode, size, scale_range):
     drawn = [[10, 20, 70, 60], [120, 30, 180, 110], [40, 90, 100, 140]]
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     images = pictures((filled(150, 200, *zip(drawn, colours, strict=True)), drawn, [0, 1, 2]))
-    settings = {"photometric_probability": 0.0, "scale_range": scale_range}
+    settings = WINDOWS | {"photometric_probability": 0.0, "scale_range": scale_range}
     counts = torch.zeros(3)
     for seen in samples(images, settings, size=size, count=150, mode=mode):
         assert seen.image.shape == (3, *size)
@@ -59,7 +60,7 @@ def test_zoom_out_crop_and_mirror_images_occur(pictures):
     image = filled(150, 200, (box, (255, 255, 255)))
     image[:, :, :80] = 0
     images = pictures((image, [box], [0]))
-    seen = samples(images, {"photometric_probability": 0.0}, size=ImageSize(150, 200), count=200)
+    seen = samples(images, WINDOWS | {"photometric_probability": 0.0}, size=ImageSize(150, 200), count=200)
     widths = torch.cat([sample.boxes_xyxy[:, 2] - sample.boxes_xyxy[:, 0] for sample in seen])
     assert widths.min() < 25 < 40 < 80 < widths.max()
     images = pictures((image, [box], [0]))

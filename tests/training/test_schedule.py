@@ -122,6 +122,7 @@ def test_schedule_spans_exactly_the_steps_of_the_run(tmp_path, train, batch_size
         seen,
         batch_size=batch_size,
         accumulate_batches=accumulate,
+        schedule="cosine",
         warmup_fraction=0.34,
         learning_rate=1e-3,
         val_frequency=3,
