@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
 
 from dino_detector.data.categories import Categories
 from dino_detector.models.detector import build_detector
@@ -125,3 +127,24 @@ def test_matrices_decay_but_no_bias_norm_query_embedding_or_magnitude(detector, 
         matrix = parameter.ndim >= 2 and not any(word in name for word in exempt)
         assert decay[id(parameter)] == (0.03 if matrix else 0.0), name
     assert {0.0, 0.03} == set(decay.values())
+
+
+class GradientNorms(Callback):
+    """The norm of all gradients, as the optimizer finds them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_before_zero_grad(self, trainer, module, optimizer):
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        if gradients:
+            self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_gradients_are_clipped_in_every_precision(tmp_path, train, precision):
+    clipped, free = GradientNorms(), GradientNorms()
+    train(tmp_path / "clipped", clipped, gradient_clip=0.25, precision=precision, epochs=1)
+    train(tmp_path / "free", free, gradient_clip=0.0, precision=precision, epochs=1)
+    assert min(free.seen) > 0.25
+    assert clipped.seen == pytest.approx([0.25] * len(free.seen), rel=1e-4)
