@@ -62,10 +62,31 @@ def test_zoom_out_crop_and_mirror_images_occur(pictures):
     images = pictures((image, [box], [0]))
     seen = samples(images, WINDOWS | {"photometric_probability": 0.0}, size=ImageSize(150, 200), count=200)
     widths = torch.cat([sample.boxes_xyxy[:, 2] - sample.boxes_xyxy[:, 0] for sample in seen])
-    assert widths.min() < 25 < 40 < 80 < widths.max()
+    assert 40 * 0.8 / 2 - 1 <= widths.min() < 25
+    assert 70 < widths.max() <= 40 * 1.25 / 0.6 + 1
     images = pictures((image, [box], [0]))
     seen = samples(images, WHOLE | {"flip_probability": 0.5}, size=ImageSize(150, 200), count=200)
     assert 70 < sum(bool(sample.image[:, :, -80:].max() == 0) for sample in seen) < 130
+
+
+def test_a_crop_keeps_most_of_the_image_and_an_object(pictures):
+    """What is kept of each side is seen from the size of the box, which lies away from the middle."""
+    box = [150, 105, 159, 114]
+    images = pictures((filled(150, 200, (box, (255, 255, 255))), [box], [0]))
+    kept = []
+    for seen in samples(images, WHOLE | {"crop_probability": 1.0}, size=ImageSize(1500, 2000), count=300):
+        assert len(seen.labels) == 1
+        left, top, right, bottom = seen.boxes_xyxy[0].tolist()
+        if right < 2000 and bottom < 1500:  # the crop does not cut the box
+            kept.append((90 / (right - left), 90 / (bottom - top)))
+    shares = np.array(kept)
+    assert len(shares) > 200
+    pixel = 1 / 150
+    assert 0.6 - pixel <= shares.min() < 0.62
+    assert 0.97 < shares.max() <= 1
+    ratios = np.log(shares[:, 0] / shares[:, 1])
+    assert math.log(4 / 3) - 0.05 < np.abs(ratios).max() < math.log(4 / 3) + 2 * pixel
+    assert abs(np.mean(ratios > 0) - 0.5) < 0.1
 
 
 def test_colours_change_only_with_photometric_distortion(pictures):
