@@ -1,17 +1,18 @@
 """Our detector and its peers: the same data, backbone, input, seeds and training time, on this machine.
 
-    python benchmarks/accuracy.py --data ../bccd --output outputs/accuracy
-    python benchmarks/accuracy.py --data ../bccd --preset gpu --output outputs/accuracy_gpu
+    python benchmarks/accuracy.py --data bccd --split test --output outputs/accuracy
+    python benchmarks/accuracy.py --data bccd --split test --preset gpu --output outputs/accuracy_gpu
     python benchmarks/accuracy.py --output outputs/accuracy_sample --budget 60 --seeds 0
-    python benchmarks/accuracy.py --data ../bccd --systems ours deformable_detr --output outputs/accuracy
+    python benchmarks/accuracy.py --data bccd --systems ours deformable_detr --output outputs/accuracy
 
-Every system starts from the same architecture of backbone with random weights of the same seeds. For each run its pace
-is measured first, and its schedule is made as long as the budget at that pace, so that it ends when the time does.
-Preset cpu takes about 75 minutes on two cores: 12 runs of 300 seconds, their calibrations and evaluations. It trains a
-ViT of width 192 with 6 layers at 224 pixels (256 tokens); preset gpu trains ViT-S at 448 pixels (1,024 tokens).
+Every system starts from the same architecture of backbone with random weights of the same seeds, and trains until the
+same time has passed. Ours, whose schedule has epochs, measures its pace first and plans as many as fit. Preset cpu
+takes about 85 minutes on two cores: 15 runs of 300 seconds and their evaluations. It trains a ViT of width 192 with 6
+layers at 224 pixels (256 tokens); preset gpu trains ViT-S at 448 pixels (1,024 tokens).
 
-``--data`` is a folder with ``train/``, ``val/``, ``annotations/instances_train.json`` and
-``annotations/instances_val.json``; without it the sample that comes with the package is drawn. RF-DETR runs in an
+``--data`` is a folder with ``train/``, ``annotations/instances_train.json``, and ``val/`` and
+``annotations/instances_val.json``, or another split than val that ``--split`` names: settings that were chosen on one
+are to be compared on another. Without ``--data`` the sample that comes with the package is drawn. RF-DETR runs in an
 environment of its own, which is made once in the user's cache (about 6 GB), or is given by ``--rfdetr_python``.
 
 Writes ``accuracy.md`` and ``accuracy.json`` to the output folder. A run that has finished there is not run again, so an
@@ -33,7 +34,7 @@ import yaml
 from side_by_side import machine, runs, table
 from side_by_side.environment import rf_detr_python
 from side_by_side.job import Job
-from side_by_side.systems import DEFAULT, OURS, PRESETS, SYSTEMS
+from side_by_side.systems import OURS, PRESETS, SYSTEMS
 
 from dino_detector.command import run_command
 from dino_detector.data.sample import SampleFiles, write_sample
@@ -55,14 +56,15 @@ def main() -> None:
         raise InputError(f"--device {device}: there is no GPU here that torch can use; give --preset cpu")
     settings["precision"] = resolve_precision("auto", torch.device(device))
     options.output.mkdir(parents=True, exist_ok=True)
-    files = _data(options.data, options.output)
+    files = _data(options.data, options.split, options.output)
     backbone = {key: value for key, value in settings["backbone_architecture"].items() if key != "image_size"}
-    needs_rf_detr = any(SYSTEMS[name].own_environment for name in options.systems)
+    systems = options.systems or list(preset.systems)
+    needs_rf_detr = any(SYSTEMS[name].own_environment for name in systems)
     peer_python = rf_detr_python(options.rfdetr_python) if needs_rf_detr else None
 
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.systems}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for seed in options.seeds:  # seeds outside, so that an interrupted comparison has a run of each system
-        for name in options.systems:
+        for name in systems:
             job = Job(
                 system=name,
                 seed=seed,
@@ -73,6 +75,7 @@ def main() -> None:
                 calibration=min(20.0, budget / 4),
                 evaluations=options.evaluations,
                 device=device,
+                workers=settings["num_workers"],
                 settings=settings if name == OURS else SYSTEMS[name].settings,
                 folder=str((options.output / "runs" / f"{name}-{seed}").resolve()),
             )
@@ -80,7 +83,7 @@ def main() -> None:
             results[name].append(_result(job, python=python, threads=options.threads))
 
     facts = {
-        "data": options.data.name if options.data else "the sample of this package",
+        "data": f"{options.data.name}, {options.split}" if options.data else "the sample of this package",
         "input": f"{settings['image_size']} pixels, {(settings['image_size'] // PATCH) ** 2:,} tokens",
         "backbone": "DINOv2 with random weights, " + ", ".join(f"{key} {value}" for key, value in backbone.items()),
         "budget": f"{budget:g} s of training a run, seeds {', '.join(map(str, options.seeds))}",
@@ -110,15 +113,15 @@ def _result(job: Job, *, python: Path, threads: int) -> dict[str, Any]:
     return result
 
 
-def _data(folder: Path | None, output: Path) -> SampleFiles:
+def _data(folder: Path | None, split: str, output: Path) -> SampleFiles:
     """The files of a data folder, or of the sample, which is drawn."""
     if folder is None:
         return write_sample(output / "sample")
     files = SampleFiles(
         train_images=folder / "train",
         train_annotations=folder / "annotations" / "instances_train.json",
-        val_images=folder / "val",
-        val_annotations=folder / "annotations" / "instances_val.json",
+        val_images=folder / split,
+        val_annotations=folder / "annotations" / f"instances_{split}.json",
     )
     for path in files:
         if not path.exists():
@@ -129,11 +132,12 @@ def _data(folder: Path | None, output: Path) -> SampleFiles:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="COCO folder; the package's sample where it is left out")
+    parser.add_argument("--split", default="val", help="the part of --data that is evaluated on (default: val)")
     parser.add_argument("--output", type=Path, required=True, help="folder for the page, the results and the runs")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="size of model and machine (default: cpu)")
     parser.add_argument("--budget", type=_positive, help="seconds of training a run (default: the preset's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(DEFAULT), help="rows of the table")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, help="rows of the table (default: the preset's)")
     parser.add_argument("--evaluations", type=int, default=8, help="evaluations along a run (default: 8)")
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the preset's)")
     parser.add_argument(

@@ -1,10 +1,15 @@
 """Deformable DETR of transformers on the same backbone: ``python -m side_by_side.deformable_detr JOB``.
 
-Recipe of the paper (https://arxiv.org/abs/2010.04159, section 5): 300 queries, AdamW with learning rate 2e-4 and weight
-decay 1e-4, gradients clipped at 0.1, losses after every decoder layer, the rate divided by ten after four fifths of the
-steps, and DETR's augmentation (flip, and every other image cropped at random). What departs from it, in favour of
-training from scratch: the backbone's rate is that of the rest, for a tenth of it suits pretrained weights; and class
-biases start at -4.595, a prior of 0.01, as in the authors' code, which transformers leaves at zero.
+Recipe of the paper (https://arxiv.org/abs/2010.04159, section 5) and of the authors' code
+(https://github.com/fundamentalvision/Deformable-DETR): 300 queries, AdamW with learning rate 2e-4, a tenth of it for
+reference points and sampling offsets, and weight decay 1e-4, gradients clipped at 0.1, classes weighted twice in costs
+and losses, losses after every decoder layer, the rate divided by ten after four fifths of the time, and DETR's
+augmentation (flip, and every other image cropped at random). What departs from it: the backbone's rate is that of the
+rest, in favour of training from scratch, for a tenth of it suits pretrained weights; it reads the last layer of the
+backbone and three coarser levels made of it, as transformers builds it; and images have one size.
+
+transformers leaves other initial weights than the authors' code has, with which all queries look at the middle of the
+image and learn little in a short run; `initialise` puts back those of the authors.
 
 The job's settings: ``model``, what of `DeformableDetrConfig` differs from its defaults, and ``precision``, 32 or bf16.
 """
@@ -32,6 +37,7 @@ from transformers import (
     DeformableDetrImageProcessor,
     Dinov2Config,
 )
+from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from dino_detector.data.augmentation import augmentation_seed
 from dino_detector.data.coco import CocoAnnotations
@@ -39,13 +45,17 @@ from dino_detector.data.coco_images import CocoImages
 from dino_detector.data.dataset import CocoDetection, FullSizeImages, Sample, SampleKey
 from dino_detector.data.sampling import TrainingSampler
 from side_by_side.job import Job
-from side_by_side.recorder import MAX_DETECTIONS, Pace, Recorder, coco_result
+from side_by_side.recorder import MAX_DETECTIONS, Recorder, coco_result
 
 BATCH_SIZE = 8
 LEARNING_RATE = 2e-4
 WEIGHT_DECAY = 1e-4
 GRADIENT_CLIP = 0.1
 DROP_AFTER = 0.8
+"""share of the time after which the rates are divided by ten"""
+SLOW = ("reference_points", "sampling_offsets")
+"""layers with a tenth of the rate"""
+CLASS_WEIGHT = 2
 PRIOR_BIAS = -math.log(99)
 
 
@@ -58,15 +68,56 @@ def build_model(job: Job, *, num_classes: int) -> DeformableDetrForObjectDetecti
         backbone_config=backbone,
         num_labels=num_classes,
         auxiliary_loss=True,
+        class_cost=CLASS_WEIGHT,
         disable_custom_kernels=job.device == "cpu",
         **job.settings["model"],
     )
     torch.manual_seed(job.seed)
     model = DeformableDetrForObjectDetection(config)
-    heads = list(model.class_embed) + (list(model.model.decoder.class_embed) if config.two_stage else [])
-    for head in heads:
-        nn.init.constant_(head.bias, PRIOR_BIAS)
+    initialise(model)
     return model.to(job.device)
+
+
+@torch.no_grad()
+def initialise(model: DeformableDetrForObjectDetection) -> None:
+    """The initial weights of the authors' code, except those of the backbone and of deformable attention.
+
+    Queries are normal with a deviation of 1, matrices of the transformer and of the projections Xavier uniform, those
+    of the heads PyTorch's, the last of each box head zero. Classes start at a prior of 0.01, boxes around their
+    reference points with sides of 0.12.
+    """
+    detr = model.model
+    nn.init.normal_(detr.query_position_embeddings.weight)
+    for module in (*detr.input_proj.modules(), detr.reference_points):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for layer in (*detr.encoder.layers, *detr.decoder.layers):
+        sampling = [part for part in layer.modules() if isinstance(part, DeformableDetrMultiscaleDeformableAttention)]
+        as_they_are = {part for attention in sampling for part in attention.modules()}
+        for module in layer.modules():
+            if isinstance(module, nn.Linear) and module not in as_they_are:
+                nn.init.xavier_uniform_(module.weight)
+    for head in model.class_embed:
+        head.reset_parameters()
+        nn.init.constant_(head.bias, PRIOR_BIAS)
+    for head in model.bbox_embed:
+        for linear in head.layers:
+            linear.reset_parameters()
+        nn.init.zeros_(head.layers[-1].weight)
+        nn.init.zeros_(head.layers[-1].bias)
+    nn.init.constant_(model.bbox_embed[0].layers[-1].bias[2:], -2.0)
+
+
+def weighted_loss(losses: dict[str, Tensor], config: DeformableDetrConfig) -> Tensor:
+    """The sum of the losses of all layers; transformers weighs that of the classes by 1 alone."""
+    weights = {
+        "loss_ce": CLASS_WEIGHT,
+        "loss_bbox": config.bbox_loss_coefficient,
+        "loss_giou": config.giou_loss_coefficient,
+    }
+    terms = [weight * losses[name] for kind, weight in weights.items() for name in losses if name.startswith(kind)]
+    return torch.stack(terms).sum()
 
 
 class RandomSizeCrop(v2.Transform):
@@ -170,41 +221,32 @@ class DeformableDetr:
             dataset,
             batch_sampler=BatchSampler(sampler, BATCH_SIZE, drop_last=False),
             collate_fn=self.collate,
-            num_workers=1,
-            persistent_workers=True,
+            num_workers=self.job.workers,
+            persistent_workers=self.job.workers > 0,
             pin_memory=self.job.device != "cpu",
         )
         for epoch in itertools.count():
             sampler.set_epoch(epoch)
             yield from loader
 
-    def measure_pace(self) -> float:
-        """Images a second, of a model that is thrown away."""
-        pace = Pace(self.job.calibration)
+    def fit(self, recorder: Recorder) -> nn.Module:
+        """Train until the budget is spent, and record evaluations on the way and at the end."""
         model, optimizer = self.start()
+        full_rates = [group["lr"] for group in optimizer.param_groups]
         for batch in self.batches():
-            pace.clock.start()
-            self.step(model, optimizer, batch)
-            if pace.step(len(batch["labels"])):
-                return pace.images_per_second
-        raise AssertionError("batches have no end")
-
-    def fit(self, recorder: Recorder, *, total_steps: int) -> nn.Module:
-        """Train for so many steps, or until the budget is spent, and record evaluations on the way and at the end."""
-        model, optimizer = self.start()
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(DROP_AFTER * total_steps)])
-        for number, batch in enumerate(self.batches(), start=1):
             recorder.clock.start()
             self.step(model, optimizer, batch)
-            schedule.step()
             recorder.images_seen += len(batch["labels"])
-            is_last = number == total_steps or recorder.is_over
+            factor = 0.1 if recorder.clock.seconds >= DROP_AFTER * self.job.budget else 1.0
+            for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
+                group["lr"] = factor * rate
+            is_last = recorder.is_over
             if is_last or recorder.is_due:
                 with recorder.evaluating():
                     recorder.record(self.detect(model))
             if is_last:
-                break
-        return model
+                return model
+        raise AssertionError("batches have no end")
 
     @torch.inference_mode()
     def detect(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -230,14 +272,19 @@ class DeformableDetr:
     def start(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The untrained model, and its optimizer."""
         model = build_model(self.job, num_classes=len(self.train.categories)).train()
-        return model, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        slow, others = [], []
+        for name, parameter in model.named_parameters():
+            (slow if any(part in name for part in SLOW) else others).append(parameter)
+        groups = [{"params": others, "lr": LEARNING_RATE}, {"params": slow, "lr": LEARNING_RATE / 10}]
+        return model, torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> None:
         """One step of the optimizer."""
         device = torch.device(self.job.device)
         labels = [{key: value.to(device) for key, value in entry.items()} for entry in batch["labels"]]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.job.settings["precision"] == "bf16"):
-            loss = model(pixel_values=batch["pixel_values"].to(device), labels=labels).loss
+            losses = model(pixel_values=batch["pixel_values"].to(device), labels=labels).loss_dict
+            loss = weighted_loss(losses, model.config)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
@@ -245,14 +292,11 @@ class DeformableDetr:
 
 
 def main(path: str) -> None:
-    """Calibrate, train, and write the record."""
+    """Train, and write the record."""
     job = Job.read(path)
-    system = DeformableDetr(job)
-    pace = system.measure_pace()
     recorder = Recorder(job)
-    model = system.fit(recorder, total_steps=job.steps(pace, batch_size=BATCH_SIZE))
+    model = DeformableDetr(job).fit(recorder)
     recorder.write(
-        calibrated_images_per_second=pace,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         peak_gpu_memory_bytes=None if job.device == "cpu" else torch.cuda.max_memory_allocated(job.device),
     )

@@ -27,11 +27,13 @@ class Job:
     budget: float
     """seconds of training"""
     calibration: float
-    """seconds in which the pace is measured before the run, after a warm-up of a quarter of that"""
+    """seconds in which ours measures its pace, to plan its epochs, after a warm-up of a quarter of that"""
     evaluations: int
     """evaluations along the run, about equally far apart; the last is at its end"""
     device: str
     """cpu, cuda or cuda:1"""
+    workers: int
+    """processes that load images"""
     settings: dict[str, Any]
     """settings of the system, in its own words"""
     folder: str
@@ -49,7 +51,3 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
         return asdict(self)
-
-    def steps(self, images_per_second: float, *, batch_size: int) -> int:
-        """Optimizer steps that fit in the budget at such a pace; at least one."""
-        return max(1, int(images_per_second * self.budget / batch_size))

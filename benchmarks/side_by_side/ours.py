@@ -16,12 +16,14 @@ from lightning.pytorch.callbacks import Callback
 
 from dino_detector.command import configure_logging
 from dino_detector.config import Config
+from dino_detector.errors import InputError
 from dino_detector.training.fit import fit
 from dino_detector.training.memory import peak_memory
 from side_by_side.job import Job
 from side_by_side.recorder import Pace, Recorder
 
 ENDLESS = 1_000_000
+FEWEST_EPOCHS = 2
 
 
 class Pacemaker(Callback):
@@ -58,7 +60,7 @@ class Watch(Callback):
     ) -> None:
         """Count, and stop where the budget is spent; the trainer then evaluates."""
         self.recorder.images_seen += len(batch.image_ids)
-        if self.recorder.is_over:
+        if self.recorder.is_late:
             trainer.should_stop = True
             trainer.check_val_every_n_epoch = 1  # or an epoch that is not due would not be evaluated
 
@@ -95,7 +97,12 @@ def main(path: str) -> None:
     shutil.rmtree(calibration)
 
     images = len(json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))["images"])
-    epochs = job.steps(pace.images_per_second, batch_size=images)
+    epochs = int(pace.images_per_second * job.budget / images)
+    if epochs < FEWEST_EPOCHS:
+        raise InputError(
+            f"--budget {job.budget:g}: an epoch takes {images / pace.images_per_second:.0f} s, and there have to be at "
+            f"least {FEWEST_EPOCHS}; give a longer budget, or fewer images"
+        )
     recorder = Recorder(job)
     watch = Watch(recorder)
     fit(config_of(job, epochs=epochs, val_frequency=max(1, round(epochs / job.evaluations))), callbacks=[watch])

@@ -15,7 +15,7 @@ RECORD = "record.json"
 MAX_DETECTIONS = 100
 """detections of an image that count, those with the highest scores"""
 OVERRUN = 1.02
-"""a run that is slower than its calibration is stopped after this many times the budget"""
+"""a run whose length is planned and that is slower than it was to be is stopped after this many times the budget"""
 
 
 class TrainingClock:
@@ -97,7 +97,12 @@ class Recorder:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run is to stop though its steps are not done."""
+        """Whether the budget is spent."""
+        return self.clock.seconds >= self.job.budget
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a run is to stop though what was planned is not done."""
         return self.clock.seconds >= self.job.budget * OVERRUN
 
     @property

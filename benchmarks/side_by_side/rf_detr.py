@@ -3,8 +3,9 @@
 The nano size, untrained, through the package's own Lightning modules and at its own settings, with the job's image
 size and patch. Its encoder can be chosen by name alone, and the smallest name is ViT-S; the file of settings behind
 that name is replaced by the job's backbone, and everything else is the package's own code. What departs from its
-recipe, in favour of training from scratch: the lower learning rates of the encoder's lower layers, which suit
-pretrained weights, are those of the rest.
+recipe, in favour of training from scratch: ``lr_vit_layer_decay`` and ``lr_component_decay`` are 1, so that all layers
+of the encoder learn at 1.5e-4 and the decoder at 1e-4; lower rates suit pretrained weights. By default its rate stays
+the same for 100 epochs, so a run can end with its budget at any step.
 
 The job's settings: ``model``, ``train`` and ``trainer``, what of the package's `RFDETRNanoConfig` and `TrainConfig` and
 of Lightning's trainer differs from its defaults.
@@ -13,7 +14,6 @@ of Lightning's trainer differs from its defaults.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rfdetr.training import RFDETRDataModule, RFDETRModelModule, build_trainer
 from rfdetr.training.callbacks import RFDETREMACallback
 
 from side_by_side.job import Job
-from side_by_side.recorder import MAX_DETECTIONS, Pace, Recorder, coco_result
+from side_by_side.recorder import MAX_DETECTIONS, Recorder, coco_result
 
 ENDLESS = 1_000_000
 
@@ -59,23 +59,6 @@ def link_dataset(job: Job, folder: Path) -> None:
         (target / "_annotations.coco.json").symlink_to(listing)
 
 
-class Pacemaker(pl.Callback):
-    """Measures images a second, and stops."""
-
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-
-    def on_train_batch_start(self, *args: Any) -> None:
-        """The clock runs from here on."""
-        self.pace.clock.start()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        """Count."""
-        trainer.should_stop = self.pace.step(len(batch[1]))
-
-
 class Watch(pl.Callback):
     """Counts steps, evaluates where the recorder says so and at the end, and stops where the budget is spent."""
 
@@ -92,7 +75,7 @@ class Watch(pl.Callback):
         """After the optimizer's step and the moving average's."""
         recorder = self.recorder
         recorder.images_seen += len(batch[1])
-        is_last = recorder.is_over or trainer.global_step >= trainer.max_steps
+        is_last = recorder.is_over
         if is_last or recorder.is_due:
             with recorder.evaluating():
                 recorder.record(detect(trainer, pl_module))
@@ -121,14 +104,8 @@ def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any
     return results
 
 
-def images_in_a_step(job: Job) -> int:
-    """Images behind a step of the optimizer."""
-    defaults = {name: TrainConfig.model_fields[name].default for name in ("batch_size", "grad_accum_steps")}
-    return math.prod((defaults | job.settings["train"])[name] for name in defaults)
-
-
-def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
-    """Train for so many optimizer steps, or until the callback stops it."""
+def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
+    """Train until the callback stops it."""
     folder = Path(job.folder)
     training_set = json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))
     model_config = RFDETRNanoConfig(
@@ -147,10 +124,9 @@ def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
         **{
             "dataset_dir": str(folder / "data"),
             "output_dir": str(folder / "rf_detr"),
-            "epochs": math.ceil(total_steps * images_in_a_step(job) / len(training_set["images"])),  # for its schedules
-            "lr_encoder": TrainConfig.model_fields["lr"].default,
             "lr_vit_layer_decay": 1.0,
             "lr_component_decay": 1.0,
+            "num_workers": job.workers,
             "compute_val_loss": False,
             "tensorboard": False,
             "seed": job.seed,
@@ -168,7 +144,7 @@ def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
             "accelerator": "cpu" if device.type == "cpu" else "gpu",
             "devices": 1 if device.index is None else [device.index],
             "max_epochs": -1,
-            "max_steps": total_steps,
+            "max_steps": ENDLESS,
             "limit_val_batches": 0,
         }
         | job.settings["trainer"],
@@ -180,17 +156,13 @@ def fit(job: Job, watch: pl.Callback, *, total_steps: int) -> RFDETRModelModule:
 
 
 def main(path: str) -> None:
-    """Calibrate, train, and write the record."""
+    """Train, and write the record."""
     job = Job.read(path)
     use_backbone(job.backbone)
     link_dataset(job, Path(job.folder, "data"))
-    pace = Pace(job.calibration)
-    fit(job, Pacemaker(pace), total_steps=ENDLESS)
     recorder = Recorder(job)
-    total_steps = job.steps(pace.images_per_second, batch_size=images_in_a_step(job))
-    module = fit(job, Watch(recorder), total_steps=total_steps)
+    module = fit(job, Watch(recorder))
     recorder.write(
-        calibrated_images_per_second=pace.images_per_second,
         parameters=sum(parameter.numel() for parameter in module.model.parameters()),
         peak_gpu_memory_bytes=None if job.device == "cpu" else torch.cuda.max_memory_allocated(job.device),
     )

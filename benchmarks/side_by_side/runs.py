@@ -15,6 +15,7 @@ import psutil
 from dino_detector.errors import InputError
 from dino_detector.files import write_whole
 from side_by_side.job import Job
+from side_by_side.machine import revision
 from side_by_side.recorder import RECORD
 from side_by_side.scoring import score
 
@@ -60,8 +61,7 @@ def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     path = folder / "job.json"
     job.write(path)
-    others = psutil.cpu_percent(interval=2.0)
-    started = time.monotonic()
+    started, busy_before, own_before = time.monotonic(), _busy_seconds(), _seconds_of_children()
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -79,17 +79,32 @@ def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
         raise InputError(f"{job.system} failed; the end of {log}: " + " | ".join(lines))
+    elapsed = time.monotonic() - started
+    others = _busy_seconds() - busy_before - (_seconds_of_children() - own_before)
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     result = {
         "job": job.to_json(),
         **record,
         "evaluations": score(record["evaluations"], folder=folder, annotations=Path(job.val_annotations)),
         "peak_memory_bytes": peak,
-        "wall_seconds": round(time.monotonic() - started, 1),
-        "processor_share_of_others": others / 100,
+        "wall_seconds": round(elapsed, 1),
+        "processor_share_of_others": round(max(0.0, others) / elapsed / psutil.cpu_count(), 3),
+        "revision": revision(),
     }
     write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _busy_seconds() -> float:
+    """Seconds that all processors of the machine have worked, together."""
+    times = psutil.cpu_times()
+    return sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
+
+
+def _seconds_of_children() -> float:
+    """Processor seconds of the processes that this one has started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def watch_memory(process: subprocess.Popen) -> int:

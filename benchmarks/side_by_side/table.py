@@ -12,6 +12,8 @@ from side_by_side.systems import OURS, SYSTEMS, precision
 GIB = 2**30
 BUSY = 0.1
 """share of the processor in other programs from which times are doubtful"""
+OFF_BUDGET = 0.05
+"""share of the budget by which a run may end early or late before the page says so"""
 
 Runs = dict[str, list[dict[str, Any]]]
 """results of the runs by name of the system"""
@@ -27,7 +29,7 @@ def page(runs: Runs, *, facts: dict[str, str]) -> str:
     blocks = [
         ["# Accuracy at an equal budget of training time"],
         [f"- {name}: {value}" for name, value in facts.items()],
-        _warning(runs),
+        *_warnings(runs),
         [
             "AP is COCO's, at 100 detections an image. Numbers are means over the seeds ± standard deviation (n - 1). "
             "Time is wall time of training from its first step on, with loading and augmentation, without evaluation. "
@@ -62,15 +64,16 @@ def reached_text(reached: Reached, digits: int = 0) -> str:
 
 def _main_table(runs: Runs) -> list[str]:
     best = summary.better_peer(runs, ours=OURS)
-    head = ["system", "precision", "runs", "AP", "AP50", "AP small", "AP medium", "AP large", "images seen"]
-    head += ["images/s", "training", "memory"]
+    head = ["system", "parameters", "precision", "runs", "AP", "AP50", "AP small", "AP medium", "AP large"]
+    head += ["images seen", "images/s", "training", "memory"]
     if best is not None:
         name, target = best
         goal = f"AP {target:.3f}, where {SYSTEMS[name].title} ends"
         head += [f"images to {goal}", f"seconds to {goal}"]
     rows = []
     for name, results in runs.items():
-        row = [SYSTEMS[name].title, precision(results[0]["job"]), str(len(results))]
+        parameters = f"{results[0]['parameters'] / 1e6:.1f} M"
+        row = [SYSTEMS[name].title, parameters, precision(results[0]["job"]), str(len(results))]
         row += [_metric(results, metric) for metric in ("AP", "AP50", "APs", "APm", "APl")]
         row += [
             spread_text(summary.at_the_end(results, "images_seen"), 0),
@@ -122,11 +125,22 @@ def _memory(result: dict[str, Any]) -> float:
     return (result["peak_gpu_memory_bytes"] or result["peak_memory_bytes"]) / GIB
 
 
-def _warning(runs: Runs) -> list[str]:
-    most = max(result["processor_share_of_others"] for results in runs.values() for result in results)
-    if most < BUSY:
-        return []
-    return [f"**The machine was not quiet**: before a run, other programs used up to {most:.0%} of its processor."]
+def _warnings(runs: Runs) -> list[list[str]]:
+    """What makes numbers doubtful or unequal, a paragraph each."""
+    results = [result for of_one in runs.values() for result in of_one]
+    found = []
+    most = max(result["processor_share_of_others"] for result in results)
+    if most >= BUSY:
+        found.append(f"**The machine was not quiet**: other programs used up to {most:.0%} of its processor in a run.")
+    for result in results:
+        job, seconds = result["job"], result["evaluations"][-1]["seconds"]
+        if abs(seconds / job["budget"] - 1) > OFF_BUDGET:
+            run = f"{SYSTEMS[job['system']].title}, seed {job['seed']}"
+            found.append(f"**{run} trained {seconds:.0f} s**, where the budget was {job['budget']:g} s.")
+    revisions = sorted({result["revision"] for result in results})
+    if len(revisions) > 1:
+        found.append(f"**Runs are of several revisions**: {', '.join(revisions)}.")
+    return [[text] for text in found]
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

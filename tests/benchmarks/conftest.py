@@ -65,6 +65,7 @@ def job(two_images: Path, tmp_path: Path) -> Callable[..., Job]:
             "calibration": 1.0,
             "evaluations": 4,
             "device": "cpu",
+            "workers": 0,
             "settings": {},
             "folder": str(tmp_path / "run"),
         }

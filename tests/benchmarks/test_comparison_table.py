@@ -17,6 +17,7 @@ def result(system: str, points: list[tuple[float, int, float]], **fields: Any) -
     given = {
         "job": {
             "system": system,
+            "seed": 3,
             "budget": 100.0,
             "evaluations": 2,
             "device": "cpu",
@@ -25,7 +26,9 @@ def result(system: str, points: list[tuple[float, int, float]], **fields: Any) -
         "evaluations": evaluations,
         "peak_memory_bytes": 3 * 2**29,
         "peak_gpu_memory_bytes": None,
+        "parameters": 5_940_000,
         "processor_share_of_others": 0.01,
+        "revision": "0.1.0 (abc)",
     }
     return given | fields
 
@@ -93,20 +96,20 @@ def test_the_page_shows_what_was_measured():
     page = table.page(runs, facts={"data": "bccd", "machine": "two cores"})
     assert "- data: bccd\n- machine: two cores\n" in page
     ours = cells(page, "dinov2-od", "# Accuracy")
-    assert ours[1:6] == ["bf16", "2", "0.450 ± 0.071", "0.500 ± 0.000", "-"]
-    assert ours[8:12] == ["2,000 ± 0", "20.0 ± 0.0", "100 ± 0 s", "1.50 ± 0.00 GiB"]
-    assert cells(page, "RF-DETR, 13 groups", "# Accuracy")[12:] == ["not reached", "not reached"]
+    assert ours[1:7] == ["5.9 M", "bf16", "2", "0.450 ± 0.071", "0.500 ± 0.000", "-"]
+    assert ours[9:13] == ["2,000 ± 0", "20.0 ± 0.0", "100 ± 0 s", "1.50 ± 0.00 GiB"]
+    assert cells(page, "RF-DETR, 13 groups", "# Accuracy")[13:] == ["not reached", "not reached"]
     assert cells(page, "dinov2-od", "so many seconds") == ["dinov2-od", "0.250 ± 0.071", "0.450 ± 0.071"]
     assert cells(page, "RF-DETR, 13 groups", "so many images") == ["RF-DETR, 13 groups", "0.050", "0.100", "-"]
-    assert "not quiet" not in page
+    assert "**" not in page.split("## What was run")[0]  # nothing to warn of
 
 
 def test_images_to_reach_the_better_peer_stand_in_the_table():
     page = table.page({OURS: OUR_RUNS, "deformable_detr": PEER}, facts={})
     assert "images to AP 0.250, where Deformable DETR ends" in page
     # 0.25 lies at 1,250 images in the first run and at 833.3 in the second; half of them in seconds
-    assert cells(page, "dinov2-od", "# Accuracy")[12:] == ["1,042 ± 295", "52 ± 15"]
-    assert cells(page, "Deformable DETR", "# Accuracy")[12:] == ["199 (1 of 2 runs)", "100 (1 of 2 runs)"]
+    assert cells(page, "dinov2-od", "# Accuracy")[13:] == ["1,042 ± 295", "52 ± 15"]
+    assert cells(page, "Deformable DETR", "# Accuracy")[13:] == ["199 (1 of 2 runs)", "100 (1 of 2 runs)"]
 
 
 def test_a_busy_machine_is_told_of():
@@ -114,9 +117,22 @@ def test_a_busy_machine_is_told_of():
     assert "other programs used up to 42% of its processor" in page
 
 
+def test_a_run_that_did_not_end_with_its_budget_is_named():
+    early = result("deformable_detr", [(50.0, 100, 0.1), (94.0, 200, 0.2)])
+    page = table.page({OURS: OUR_RUNS, "deformable_detr": [*PEER, early]}, facts={})
+    assert page.count("where the budget was") == 1
+    assert "**Deformable DETR, seed 3 trained 94 s**, where the budget was 100 s." in page
+
+
+def test_runs_of_several_revisions_are_told_apart():
+    later = result(OURS, [(100.0, 2000, 0.5)], revision="0.1.0 (def)")
+    page = table.page({OURS: [*OUR_RUNS, later]}, facts={})
+    assert "**Runs are of several revisions**: 0.1.0 (abc), 0.1.0 (def)." in page
+
+
 def test_a_gpu_s_own_peak_is_the_memory_that_counts():
     page = table.page({OURS: [result(OURS, [(1.0, 1, 0.1)], peak_gpu_memory_bytes=2**31)]}, facts={})
-    assert cells(page, "dinov2-od", "# Accuracy")[11] == "2.00 GiB"
+    assert cells(page, "dinov2-od", "# Accuracy")[12] == "2.00 GiB"
 
 
 @pytest.mark.parametrize(

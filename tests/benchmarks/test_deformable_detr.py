@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from side_by_side import deformable_detr
-from side_by_side.deformable_detr import DeformableDetr, RandomSizeCrop, build_model
+from side_by_side.deformable_detr import DeformableDetr, RandomSizeCrop, build_model, weighted_loss
 from side_by_side.job import Job
 from side_by_side.recorder import Recorder, TrainingClock
 from side_by_side.scoring import score
@@ -56,10 +56,46 @@ def test_what_it_is_trained_on_are_boxes_of_the_input_and_contiguous_labels(
     torch.testing.assert_close(wide["boxes"], expected)
 
 
-def test_it_starts_from_the_prior_that_its_paper_has(job: Callable[..., Job]):
-    model = build_model(job(settings=TINY), num_classes=2)
+def test_it_starts_as_its_authors_code_does(job: Callable[..., Job]):
+    """Scores of about 0.01, and boxes of 0.12 of the sides that are spread over the image."""
+    few = TINY["model"] | {"num_queries": 300}
+    model = build_model(job(settings=TINY | {"model": few}), num_classes=2).eval()
+    with torch.no_grad():
+        output = model(pixel_values=torch.zeros(1, 3, 56, 56))
     for head in model.class_embed:
         torch.testing.assert_close(head.bias.sigmoid(), torch.full((2,), 0.01))
+    centres, sides = output.pred_boxes[0].split(2, dim=1)
+    torch.testing.assert_close(sides, torch.full_like(sides, torch.tensor(-2.0).sigmoid()))
+    assert (centres.std(dim=0) > 0.15).all()
+    assert (centres.min(dim=0).values < 0.2).all()
+    assert (centres.max(dim=0).values > 0.8).all()
+    assert model.model.query_position_embeddings.weight.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_reference_points_and_sampling_offsets_learn_at_a_tenth_of_the_rate(job: Callable[..., Job]):
+    model, optimizer = DeformableDetr(job(settings=TINY)).start()
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    slow = {name for name, weight in model.named_parameters() if rates[id(weight)] == pytest.approx(2e-5)}
+    assert len(rates) == len(list(model.parameters()))
+    assert set(rates.values()) == {2e-4, 2e-5}
+    assert {name.split(".")[-2] for name in slow} == {"reference_points", "sampling_offsets"}
+
+
+def test_the_loss_weighs_classes_twice_in_every_layer(job: Callable[..., Job]):
+    config = build_model(job(settings=TINY), num_classes=2).config
+    terms = {"loss_ce": 1.0, "loss_bbox": 10.0, "loss_giou": 100.0, "cardinality_error": 1e6}
+    losses = {name + suffix: torch.tensor(value) for name, value in terms.items() for suffix in ("", "_0")}
+    assert weighted_loss(losses, config).item() == 2 * (2 * 1 + 5 * 10 + 2 * 100)
+
+
+def test_the_rate_falls_after_four_fifths_of_the_time(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+    system = DeformableDetr(job(settings=TINY, budget=10.0, evaluations=1))
+    rates = []
+    monkeypatch.setattr(system, "step", lambda model, optimizer, batch: rates.append(optimizer.param_groups[0]["lr"]))
+    recorder = Recorder(system.job)
+    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # a step of two images a second
+    system.fit(recorder)
+    assert rates == pytest.approx([2e-4] * 8 + [2e-5] * 2)
 
 
 def test_equal_seeds_start_equally_and_others_do_not(job: Callable[..., Job]):
@@ -88,9 +124,10 @@ def test_a_crop_keeps_to_the_sizes_of_detr_and_moves_boxes_with_the_image():
 
 def test_it_learns_two_images_by_heart(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deformable_detr, "LEARNING_RATE", 1e-3)
-    system = DeformableDetr(job(settings=TINY, budget=1e9))
-    recorder = Recorder(system.job, TrainingClock(lambda: 0.0))
-    system.fit(recorder, total_steps=400)
+    system = DeformableDetr(job(settings=TINY, budget=400.0, evaluations=1))
+    recorder = Recorder(system.job)
+    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # a step of two images a second
+    system.fit(recorder)
     assert recorder.images_seen == 800
     annotations = Path(system.job.val_annotations)
     (end,) = score(recorder.evaluations, folder=Path(system.job.folder), annotations=annotations)

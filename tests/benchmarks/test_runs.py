@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from side_by_side import ours, runs
 from side_by_side.job import Job
-from side_by_side.recorder import OVERRUN, RECORD
+from side_by_side.machine import revision
+from side_by_side.recorder import OVERRUN, RECORD, Pace
 
 from dino_detector.errors import InputError
 
@@ -53,6 +54,8 @@ def test_a_run_is_scored_and_never_repeated(new_job: Callable[..., Job]):
     assert evaluations[-1]["seconds"] < asked.budget * OVERRUN + 0.5
     assert all(0 <= evaluation["AP"] <= 1 for evaluation in evaluations)
     assert result["peak_memory_bytes"] > 100 * MIB
+    assert 0 <= result["processor_share_of_others"] <= 1
+    assert result["revision"] == revision()
     found = json.loads(Path(asked.folder, evaluations[-1]["predictions"]).read_text())
     assert {detection["image_id"] for detection in found} == {31, 12}
     assert {detection["category_id"] for detection in found} <= {4, 9}
@@ -77,12 +80,20 @@ def test_a_system_that_fails_says_what_it_said_last(new_job: Callable[..., Job])
 def test_a_run_that_is_slower_than_planned_stops_after_its_budget_and_is_evaluated_then(
     job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Job, "steps", lambda self, pace, *, batch_size: 100_000)
+    monkeypatch.setattr(Pace, "images_per_second", 100_000.0)
     asked = job(settings=TINY, budget=2.0, evaluations=2)
     asked.write(Path(asked.folder, "job.json"))
     ours.main(str(Path(asked.folder, "job.json")))
     (only,) = json.loads(Path(asked.folder, RECORD).read_text())["evaluations"]  # the others were 50,000 epochs away
     assert asked.budget * OVERRUN <= only["seconds"] < asked.budget * OVERRUN + 0.5
+
+
+def test_a_budget_that_is_no_more_than_an_epoch_is_refused(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Pace, "images_per_second", 0.02)
+    asked = job(settings=TINY, budget=150.0)
+    asked.write(Path(asked.folder, "job.json"))
+    with pytest.raises(InputError, match=r"--budget 150: an epoch takes 100 s, and there have to be at least 2"):
+        ours.main(str(Path(asked.folder, "job.json")))
 
 
 def test_memory_is_that_of_a_process_and_its_children_and_what_they_share_counts_once():
