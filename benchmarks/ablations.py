@@ -1,26 +1,35 @@
 """What each part of a recipe brings: runs that differ from it in one part, several seeds each, as a table.
 
     python benchmarks/ablations.py --data bccd --config benchmarks/recipe_cpu.yaml --variants benchmarks/ablations.yaml
-    python benchmarks/ablations.py --data bccd --config benchmarks/adapters_cpu.yaml --variants benchmarks/adapters.yaml
+    python benchmarks/ablations.py --data bccd --output outputs/ablations_adapters \
+        --config benchmarks/adapters_cpu.yaml --variants benchmarks/adapters.yaml
 
 ``--data`` is a folder with ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``. The variants are a YAML
 file: for each name the settings that differ from ``--config``. All runs have the same number of epochs. A run that is
-finished is not run again, so that variants can be added and an interrupted table be gone on with.
+finished is not run again, so that variants can be added and an interrupted table be gone on with. The second command
+needs the backbone that ``python demo_backbone/pretrain.py --output outputs/demo_backbone`` trains.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from side_by_side import machine
+from side_by_side.machine import revision
+
+from dino_detector.command import run_command
+from dino_detector.errors import InputError
 
 
 class Result(NamedTuple):
@@ -30,6 +39,8 @@ class Result(NamedTuple):
     AP50: float
     APs: float
     seconds_per_image: float
+    revision: str
+    """commit of this repository that trained"""
 
 
 def main() -> None:
@@ -55,39 +66,61 @@ def main() -> None:
         variants = {name: changes for name, changes in variants.items() if name in options.only or name == "recipe"}
     jobs = [(name, seed) for seed in options.seeds for name in variants]
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        found = [
-            pool.submit(run, recipe | variants[name], seed, options.data, options.output / name / str(seed), threads)
-            for name, seed in jobs
-        ]
+    pool = ThreadPoolExecutor(options.jobs)
+    found = [
+        pool.submit(run, recipe | variants[name], seed, options.data, options.output / name / str(seed), threads)
+        for name, seed in jobs
+    ]
     results: dict[str, list[Result]] = {}
-    for (name, _), future in zip(jobs, found, strict=True):
-        results.setdefault(name, []).append(future.result())
-    print(table(results))
+    try:
+        for (name, _), future in zip(jobs, found, strict=True):
+            results.setdefault(name, []).append(future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)  # where one has failed; what others have finished stays
+    revisions = sorted({result.revision for of_one in results.values() for result in of_one})
+    print(f"{table(results)}\n\n{describe_runs(options.seeds, recipe['epochs'], revisions)}")
 
 
 def run(settings: dict[str, Any], seed: int, data: Path, folder: Path, threads: int) -> Result:
-    """Train in a process of its own, unless that has been done; returns the last evaluation."""
+    """Train in a process of its own, unless that has been done; returns the last evaluation.
+
+    Raises:
+        InputError: the run failed, or the folder has a run with other settings.
+    """
+    files = {
+        f"{split}_{kind}": str(data / place)
+        for split in ("train", "val")
+        for kind, place in (("images", split), ("annotations", f"annotations/instances_{split}.json"))
+    }
+    chosen = settings | files | {"seed": seed, "output_dir": str(folder)}
+    stated, trained_by, log = folder / "run.yaml", folder / "revision.txt", folder / "run.log"
     newest = folder / f"val_metrics_epoch_{settings['epochs']}.json"
-    if not newest.exists():
+    if newest.exists():
+        before = yaml.safe_load(stated.read_text(encoding="utf-8"))
+        names = sorted(name for name in before.keys() | chosen.keys() if before.get(name) != chosen.get(name))
+        if names:
+            raise InputError(f"{folder}: this run had another {', '.join(names)}; give another --output, or remove it")
+    else:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {
-            f"{split}_{kind}": str(data / place)
-            for split in ("train", "val")
-            for kind, place in (("images", split), ("annotations", f"annotations/instances_{split}.json"))
-        }
-        chosen = settings | files | {"seed": seed, "output_dir": str(folder)}
-        (folder / "run.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-        with (folder / "run.log").open("w", encoding="utf-8") as log:
-            subprocess.run(
-                [sys.executable, "-m", "dino_detector.train", "--config", folder / "run.yaml"],
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=True,
-            )
+        stated.write_text(yaml.safe_dump(chosen), encoding="utf-8")
+        trained_by.write_text(f"{revision()}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "dino_detector.train", "--config", stated]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        with log.open("w", encoding="utf-8") as output:
+            if subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode:
+                last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+                raise InputError(f"a run failed; {log} ends with: {last}")
     metrics = json.loads(newest.read_text(encoding="utf-8"))
-    return Result(metrics["AP"], metrics["AP50"], metrics["APs"], 1 / metrics["images_per_second"])
+    pace = 1 / metrics["images_per_second"]
+    return Result(metrics["AP"], metrics["AP50"], metrics["APs"], pace, trained_by.read_text(encoding="utf-8").strip())
+
+
+def describe_runs(seeds: Sequence[int], epochs: int, revisions: Sequence[str]) -> str:
+    """What is to be said of the numbers in the table."""
+    return (
+        f"Seeds {', '.join(map(str, seeds))}; {epochs} epochs; means ± standard deviation (n - 1); "
+        f"{machine.processor_name()}, {datetime.date.today():%d %B %Y}, dinov2-od {', '.join(revisions)}"
+    )
 
 
 def table(results: dict[str, list[Result]]) -> str:
@@ -113,4 +146,4 @@ def _spread(values: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))
