@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,15 @@ from dino_detector.config import Config, LossConfig
 from dino_detector.matching import HungarianMatcher
 from dino_detector.predictions import Matches, Supervised
 from dino_detector.targets import Targets
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of a scalar over the processes of a distributed run; the value itself elsewhere."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    value = value.clone()
+    torch.distributed.all_reduce(value)
+    return value / torch.distributed.get_world_size()
 
 
 class LossTerms(NamedTuple):
@@ -90,7 +99,7 @@ class SetCriterion:
         targets: Targets,
         *,
         weights: LossConfig,
-        num_boxes: Tensor | None = None,
+        average: Callable[[Tensor], Tensor] = mean_over_processes,
     ) -> Losses:
         """Match and measure everything that a step predicts; all processes call it together.
 
@@ -100,35 +109,22 @@ class SetCriterion:
             auxiliary: what else is to be learned from, by name.
             targets: ground truth of the B images.
             weights: of the terms.
-            num_boxes: what sums are divided by, where it is not to be asked of all processes.
+            average: mean of a scalar over the processes.
         """
-        if num_boxes is None:
-            num_boxes = self.num_boxes(targets)
+        num_boxes = average(targets.valid.sum().float()).clamp(min=1)
         matches = self.matcher(logits, boxes_cxcywh, targets)
         terms = self.sums(logits, boxes_cxcywh, targets, matches)
         others = {}
         for name, supervised in auxiliary.items():
-            pairs = supervised.matches or self.matcher(supervised.logits, supervised.boxes_cxcywh, targets)
+            pairs, count = supervised.matches, num_boxes * supervised.copies
+            if pairs is None:
+                pairs = self.matcher(supervised.logits, supervised.boxes_cxcywh, targets)
+            else:  # they may be of some of the boxes only
+                in_a_layer = torch.full((), len(pairs.layer) / len(supervised.logits), device=logits.device)
+                count = average(in_a_layer).clamp(min=1)
             sums = self.sums(supervised.logits, supervised.boxes_cxcywh, targets, pairs, counted=supervised.counted)
-            others[name] = sums.total(weights) / (num_boxes * supervised.copies)
+            others[name] = sums.total(weights) / count
         return Losses(LossTerms(*(term / num_boxes for term in terms)), others, matches)
-
-    def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, matches: Matches) -> LossTerms:
-        """The unweighted losses of a batch, normalised by its number of boxes; all processes call it together.
-
-        Args:
-            logits: ``[L, B, Q, C]``.
-            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-            targets: ground truth of the B images.
-            matches: of ``matcher`` for these predictions and targets.
-        """
-        num_boxes = self.num_boxes(targets)
-        return LossTerms(*(term / num_boxes for term in self.sums(logits, boxes_cxcywh, targets, matches)))
-
-    @staticmethod
-    def num_boxes(targets: Targets) -> Tensor:
-        """Boxes of the batch averaged over all processes, at least 1, a scalar."""
-        return mean_over_processes(targets.valid.sum().float()).clamp(min=1)
 
     def sums(
         self,
@@ -139,9 +135,14 @@ class SetCriterion:
         *,
         counted: Tensor | None = None,
     ) -> LossTerms:
-        """The unweighted losses of a batch, not yet divided by its number of boxes; arguments as in a call.
+        """The unweighted losses of a batch, not yet divided by its number of boxes.
 
-        ``counted`` ``[B, Q]`` bool leaves out the classification of some queries.
+        Args:
+            logits: ``[L, B, Q, C]``.
+            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+            targets: ground truth of the B images.
+            matches: which queries stand for which boxes.
+            counted: ``[B, Q]`` bool, the queries whose classification counts; None counts all.
         """
         logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
         predicted = boxes_cxcywh[matches.layer, matches.image, matches.query]  # [M, 4]
@@ -222,15 +223,6 @@ def classification_losses(
     wanted = torch.zeros_like(logits).index_put(places, wanted)
     weights = others.index_put(places, weights)
     return weights * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a scalar over the processes of a distributed run; the value itself elsewhere."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    value = value.clone()
-    torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()
 
 
 def build_criterion(config: Config) -> SetCriterion:

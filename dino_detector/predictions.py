@@ -32,13 +32,14 @@ class Supervised(NamedTuple):
     Attributes:
         logits: ``[L, B, Q, C]``; L counts layers, or layers of several groups.
         boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-        copies: how often every box of the batch is to be found, over all L; the losses are divided by it.
-        matches: the pairs where they are known, None where they are to be found.
+        copies: how often every box is to be found where matches are to be found, each time in decoder layers of its
+            own; the losses are divided by it.
+        matches: the pairs where they are known, the same in each layer; the losses are divided by their number in one.
         counted: ``[B, Q]`` bool, the queries that have a loss; None counts all.
     """
 
     logits: Tensor
     boxes_cxcywh: Tensor
-    copies: float = 1.0
+    copies: int = 1
     matches: Matches | None = None
     counted: Tensor | None = None

@@ -22,7 +22,7 @@ def criterion() -> SetCriterion:
 
 def losses(criterion: SetCriterion, logits: Tensor, boxes: Tensor, truth: Targets) -> LossTerms:
     """The losses of a batch that the criterion's own matcher matches."""
-    return criterion(logits, boxes, truth, criterion.matcher(logits, boxes, truth))
+    return criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig()).terms
 
 
 def focal(logit: float, wanted: int) -> float:
@@ -102,7 +102,28 @@ def test_no_gradient_goes_from_the_scores_to_the_boxes(kind: str):
     logits.requires_grad_()
     losses(criterion, logits, boxes, truth).classification.sum().backward()
     assert boxes.grad is None or (boxes.grad == 0).all()
-    assert logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "wanted", "negative", "power"),
+    [
+        ("varifocal", 0.6, 0.6, 0.75, 2),
+        ("iou_aware", 1, SCORE**0.25 * 0.6**0.75, 1, 2),
+        ("matchability_aware", 1, 0.6**1.5, 1, 1.5),
+    ],
+)
+def test_weights_and_goals_that_depend_on_scores_have_no_gradient(
+    kind: str, weight: float, wanted: float, negative: float, power: float
+):
+    """The gradient is that of cross entropies alone: a weight times score minus goal."""
+    criterion = build_criterion(Config().replace(classification_loss=kind, set_cost_quality=0.0))
+    logits, boxes, truth = one_pair()
+    logits.requires_grad_()
+    losses(criterion, logits, boxes, truth).classification.sum().backward()
+    scores = logits.detach().sigmoid()
+    expected = negative * scores**power * scores
+    expected[0, 0, 1, 1] = weight * (SCORE - wanted)
+    torch.testing.assert_close(logits.grad, expected)
 
 
 def test_what_else_is_learned_from_is_weighted_and_divided_by_its_copies(criterion: SetCriterion):
@@ -130,9 +151,22 @@ def test_known_matches_are_taken_as_they_are(criterion: SetCriterion):
     found = criterion.of_batch(
         logits, boxes, {"given": Supervised(logits, boxes, matches=worse)}, truth, weights=LossConfig()
     )
-    expected = criterion(logits, boxes, truth, worse).total(LossConfig())
+    expected = criterion.sums(logits, boxes, truth, worse).total(LossConfig())  # of one box
     torch.testing.assert_close(found.auxiliary["given"], expected)
     assert expected > found.terms.total(LossConfig())
+
+
+def test_known_matches_of_some_of_the_boxes_count_by_their_own_number(criterion: SetCriterion):
+    """As where not all boxes of a crowded image get denoising queries."""
+    logits, boxes, truth = random_batch([4], layers=2)
+    some = Matches(
+        torch.tensor([0, 0, 1, 1]), torch.zeros(4).long(), torch.tensor([0, 1, 0, 1]), torch.tensor([2, 3, 2, 3])
+    )
+    found = criterion.of_batch(
+        logits, boxes, {"given": Supervised(logits, boxes, matches=some)}, truth, weights=LossConfig()
+    )
+    expected = criterion.sums(logits, boxes, truth, some).total(LossConfig()) / 2
+    torch.testing.assert_close(found.auxiliary["given"], expected)
 
 
 def no_matches() -> Matches:
@@ -227,11 +261,16 @@ def test_padding_does_not_matter(criterion: SetCriterion):
 
 def test_settings_reach_the_matcher_and_the_focal_loss():
     config = Config().replace(
-        set_cost_class=1.5, set_cost_bbox=2.5, set_cost_giou=3.5, focal_alpha=0.4, focal_gamma=1.0
+        set_cost_class=1.5,
+        set_cost_bbox=2.5,
+        set_cost_giou=3.5,
+        set_cost_quality=0.7,
+        focal_alpha=0.4,
+        focal_gamma=1.0,
     )
     criterion = build_criterion(config)
     matcher = criterion.matcher
-    assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou) == (1.5, 2.5, 3.5)
+    assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou, matcher.quality) == (1.5, 2.5, 3.5, 0.7)
     assert (matcher.focal_alpha, matcher.focal_gamma) == (criterion.focal_alpha, criterion.focal_gamma) == (0.4, 1.0)
     assert {field.name for field in dataclasses.fields(LossConfig)} >= {"focal_alpha", "focal_gamma"}
 
@@ -241,16 +280,27 @@ COUNTS = [3, 1, 0, 5]
 
 
 def gradient_of_shared_weights(images: slice) -> Tensor:
-    """Gradient for weights that all images share, as a network's are, from some of the images."""
+    """Gradient for weights that all images share, as a network's are, from some of the images.
+
+    It comes from the answers, from two more groups of queries, and from queries of which some stand for known boxes.
+    """
     logits, boxes, truth = random_batch(COUNTS, seed=3)
+    more_logits, more_boxes, _ = random_batch(COUNTS, layers=4, seed=4)
     weights = torch.zeros(7, requires_grad=True)
-    terms = losses(
-        build_criterion(Config().replace(classification_loss="focal")),
-        logits[:, images] + weights[:3],
-        boxes[:, images] + weights[3:],
-        rows(truth, images),
+    logits, more_logits = logits + weights[:3], more_logits + weights[:3]
+    boxes, more_boxes = boxes + weights[3:], more_boxes + weights[3:]
+    known = [(layer, image, query) for layer in range(2) for image in (1, 3) for query in range(min(COUNTS[image], 2))]
+    here = [(layer, image - images.start, query, query) for layer, image, query in known if image in range(4)[images]]
+    matches = Matches(*torch.tensor(here).T)
+    auxiliary = {
+        "groups": Supervised(more_logits[:, images], more_boxes[:, images], copies=2),
+        "denoising": Supervised(logits[:, images], boxes[:, images], matches=matches),
+    }
+    criterion = build_criterion(Config().replace(classification_loss="focal"))
+    found = criterion.of_batch(
+        logits[:, images], boxes[:, images], auxiliary, rows(truth, images), weights=LossConfig()
     )
-    terms.total(LossConfig()).backward()
+    found.total(LossConfig()).backward()
     return weights.grad
 
 

@@ -41,8 +41,8 @@ class BackboneConfig:
     lora_layers: int | None = 6
     """adapt the last so many layers; null adapts all. Layers below run without gradient"""
     feature_layers: list[int] | None = None
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null means four or as many as there
-    are, evenly from the last frozen layer to the last of all"""
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null means four, or as many as
+    there are: the last of each of four equal parts of the layers from the last frozen one on"""
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,15 @@ class DenoisingQueries(nn.Module):
         self.num_classes = num_classes
         self.label_embedding = nn.Embedding(num_classes, hidden_dim)
 
+    def num_queries(self, boxes: int) -> int:
+        """Queries of every image of a batch whose fullest image has so many boxes; not always more with more boxes."""
+        copied = min(max(1, boxes), self.limit // 2)
+        return 2 * copied * max(1, self.limit // (2 * copied))
+
     def forward(self, targets: Targets) -> DisturbedQueries:
         """Disturb the boxes and the labels of a batch, at random."""
         chosen = self._choose(targets)  # [B, N]
-        groups = max(1, self.limit // (2 * chosen.shape[1]))
+        groups = self.num_queries(targets.valid.shape[1]) // (2 * chosen.shape[1])
         chosen = chosen.repeat(1, 2 * groups)  # [B, R*P]
         near = torch.arange(chosen.shape[1], device=chosen.device) // (chosen.shape[1] // (2 * groups)) % 2 == 0
         labels, counted = (padded(column).gather(1, chosen) for column in (targets.labels, targets.valid))
@@ -99,12 +104,15 @@ def padded(column: Tensor) -> Tensor:
 def disturbed(boxes_cxcywh: Tensor, near: Tensor) -> Tensor:
     """Move the corners of boxes ``[B, R*P, 4]`` at random; they stay within the image and keep some extent.
 
-    Far corners may pass each other: that is a box of almost no extent, and not one with its corners exchanged, which
-    might be the true box again.
+    Far copies must not be the true box again. So a far corner that would leave the image, where it would be put back to
+    its border, moves into the box instead. And far corners that pass each other are a box of almost no extent, and not
+    one with its corners exchanged. (The authors' code has both cases.)
     """
     sides = boxes_cxcywh[..., 2:].repeat(1, 1, 2) / 2
     parts = torch.rand_like(boxes_cxcywh) + torch.where(near, 0.0, 1.0)[:, None]
     signs = torch.randint_like(boxes_cxcywh, 2) * 2 - 1
-    corners = (cxcywh_to_xyxy(boxes_cxcywh) + signs * parts * sides * BOX_NOISE).clamp(0, 1)
-    moved = xyxy_to_cxcywh(corners)
+    corners, moves = cxcywh_to_xyxy(boxes_cxcywh), signs * parts * sides * BOX_NOISE
+    leaves = (corners + moves < 0) | (corners + moves > 1)
+    moves = torch.where(leaves & ~near[:, None], -moves, moves)
+    moved = xyxy_to_cxcywh((corners + moves).clamp(0, 1))
     return torch.cat([moved[..., :2], moved[..., 2:].clamp(min=1e-3)], dim=-1)

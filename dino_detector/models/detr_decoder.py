@@ -143,7 +143,8 @@ class DetrDecoder(nn.Module):
 
     Queries start at learned boxes, or at those that the levels propose. In training further groups of queries (Chen et
     al., "Group DETR", https://arxiv.org/abs/2207.13085) and disturbed copies of the true boxes go through the same
-    layers beside them, and none of these sees another.
+    layers beside them. None of these sees another, also not copies the queries as in DN-DETR, so that no mask is
+    needed; and all groups start at the same proposals, where LW-DETR has a proposal head for each.
 
     Args:
         config: sizes; the attention follows ``use_deformable``.
@@ -209,7 +210,6 @@ class DetrDecoder(nn.Module):
             auxiliary["denoising"] = Supervised(
                 logits[:, :, count * size :],
                 boxes[:, :, count * size :],
-                copies=disturbed.groups,
                 matches=disturbed.matches(len(logits)),
                 counted=disturbed.counted,
             )

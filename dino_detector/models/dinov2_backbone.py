@@ -46,8 +46,8 @@ class Dinov2Backbone(nn.Module):
         adapters: needed where ``trainable`` is ``lora``.
         lora_layers: adapt the last so many layers, or all where None.
         feature_layers: layers whose outputs are returned, from 0; negative ones count from the end. None chooses up to
-            `FEATURES` of them, evenly from the output of the trunk, or the first layer where nothing of it is frozen or
-            all of it, to the last.
+            `FEATURES`: the last of each of as many equal parts of the layers from the trunk's last one on, or of all
+            where nothing is frozen or everything.
         base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
             holds them too.
     """

@@ -14,9 +14,21 @@ Source: Lin et al., "Focal Loss", https://arxiv.org/abs/1708.02002, section 4.1.
 """
 
 
-def class_head(dim: int, num_classes: int) -> nn.Linear:
+class ClassHead(nn.Linear):
+    """A linear layer that computes in float32 under autocast too.
+
+    Of the logits between -5 and -4, where most lie, bf16 tells 33 apart, and scores are there to be ranked.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """From ``[..., d]`` in any precision to ``[..., C]`` in that of the weights."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            return super().forward(tokens.to(self.weight.dtype))
+
+
+def class_head(dim: int, num_classes: int) -> ClassHead:
     """Logits of the classes from width ``dim``."""
-    head = nn.Linear(dim, num_classes)
+    head = ClassHead(dim, num_classes)
     nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
     return head
 

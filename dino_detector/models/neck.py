@@ -1,7 +1,9 @@
-"""One ViT scale -> the feature maps that the decoder attends to.
+"""Maps of several ViT layers -> the feature levels that the decoder attends to.
 
-Source: the simple feature pyramid of Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
-https://arxiv.org/abs/2203.16527: every level is made from the last ViT map by one resampling.
+Sources: the simple feature pyramid of Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
+https://arxiv.org/abs/2203.16527, where every level is made from one ViT map by strided convolutions; here from the sum
+of projections of several maps (as Chen et al., "LW-DETR", https://arxiv.org/abs/2406.03459, joins layers of the
+encoder), with a norm and a GELU after each step, and blocks at the end.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Neck(nn.Module):
 class Block(nn.Module):
     """Mixes the neighbours of every position: depth-wise 7x7, then across channels, around a residual.
 
-    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545.
+    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545; expanded twice and not four times,
+    without layer scale and drop path.
     """
 
     def __init__(self, channels: int) -> None:

@@ -71,5 +71,6 @@ def anchor_boxes(height: int, width: int, device: torch.device) -> Tensor:
     ys = (torch.arange(height, device=device) + 0.5) / height
     xs = (torch.arange(width, device=device) + 0.5) / width
     centres = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).flatten(0, 1)
-    sizes = torch.tensor([ANCHOR_CELLS / width, ANCHOR_CELLS / height], device=device).clamp(max=0.9)
-    return torch.cat([centres, sizes.expand_as(centres)], dim=1)
+    sizes = [torch.full_like(xs[:1], min(0.9, ANCHOR_CELLS / cells)) for cells in (width, height)]  # filled there, as a
+    # copy from the host would wait for the device
+    return torch.cat([centres, torch.cat(sizes).expand_as(centres)], dim=1)

@@ -2,8 +2,9 @@
 
 Non-maximum suppression of all boxes would keep half an object where it scores higher than the whole, and merge objects
 that stand close. Views tell more than overlap does. Boxes of one view are different objects, or it would not have given
-both, so only boxes of different views are compared. And views that see one object agree about it where both look, even
-if one sees only a part of it, so boxes are compared within what their views share.
+both, so only boxes of different views are compared, and an object has at most one box of each. And views that see one
+object agree about it where both look, even if one sees only a part of it, so boxes that the border of a view cuts off
+are compared within what the views share.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class _Seen(NamedTuple):
 def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
     """Every object once, by falling score.
 
-    The best detection stands for all detections of other views that are the same object, those of its class whose boxes
-    have an IoU of 0.5 with it within what both views see. Where its own box is cut off by a border of its view, the
-    best of the others that is not gives the box, or else the boxes together. Detections of the same view never stand
-    for each other.
+    The best detection stands for those of other views that are the same object: in each view the one of its class whose
+    IoU with it is highest, and at least 0.5; within what both views see, if a border cuts off one of the two boxes.
+    Where its own box is cut off, the best of the others that is not gives the box, or else the boxes together.
+    Detections of the same view never stand for each other.
 
     Args:
         views: the whole image first.
@@ -63,9 +64,14 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
     cut, view = seen.cut.tolist(), seen.view.tolist()
     free = [True] * len(cut)
 
-    def claim(one: int, *, besides: int) -> list[int]:
-        """Free detections that are the same object as ``one``, of any view but that of ``besides``; free no more."""
-        claimed = [twin for twin in sorted(twins[one]) if free[twin] and view[twin] != view[besides]]
+    def claim(one: int, *, besides: list[int]) -> list[int]:
+        """The free detections most like ``one``, of each view that none of ``besides`` is of; free no more."""
+        represented = {view[other] for other in besides}
+        closest: dict[int, tuple[float, int]] = {}
+        for twin, overlap in twins[one]:
+            if free[twin] and view[twin] not in represented:
+                closest[view[twin]] = max((overlap, -twin), closest.get(view[twin], (0.0, 0)))
+        claimed = sorted(-negative for _, negative in closest.values())
         for twin in claimed:
             free[twin] = False
         return claimed
@@ -75,14 +81,13 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
         if not free[best]:
             continue
         free[best] = False
-        same = [best, *claim(best, besides=best)]
+        same = [best, *claim(best, besides=[best])]
         complete = next((one for one in same if not cut[one]), None)
         if complete is None:
-            best_of_view = {view[one]: one for one in reversed(same)}
-            parts = boxes_xyxy[list(best_of_view.values())]
+            parts = boxes_xyxy[same]
             boxes.append(torch.cat([parts[:, :2].amin(0), parts[:, 2:].amax(0)]))
         else:
-            claim(complete, besides=best)
+            claim(complete, besides=same)
             boxes.append(boxes_xyxy[complete])
         kept.append(best)
     return ImageDetections(torch.stack(boxes) if boxes else boxes_xyxy, scores[kept], labels[kept])
@@ -101,27 +106,32 @@ def _in_image(views: Sequence[Window], found: Sequence[ImageDetections]) -> _See
     return _Seen(ImageDetections(boxes_xyxy[order], scores[order], labels[order]), view[order], cut[order])
 
 
-def _twins(views: Sequence[Window], seen: _Seen) -> list[list[int]]:
-    """For each detection those of other views that are the same object."""
+def _twins(views: Sequence[Window], seen: _Seen) -> list[list[tuple[int, float]]]:
+    """For each detection those of other views that are the same object, with their IoU."""
     boxes_xyxy, _, labels = seen.detections
+    members = seen.view.argsort(stable=True).split(seen.view.bincount(minlength=len(views)).tolist())
     corners = _corners(views)
-    members = [(seen.view == number).nonzero().flatten() for number in range(len(views))]
-    twins: list[list[int]] = [[] for _ in labels]
-    for first, second in (box_iou(corners, corners) > 0).triu(diagonal=1).nonzero().tolist():
-        shared_xyxy = torch.cat(
-            [
-                torch.maximum(corners[first, :2], corners[second, :2]),
-                torch.minimum(corners[first, 2:], corners[second, 2:]),
-            ]
-        )
-        ours, theirs = members[first], members[second]
-        ious = box_iou(_clipped(boxes_xyxy[ours], shared_xyxy), _clipped(boxes_xyxy[theirs], shared_xyxy))
-        # two boxes that both miss what is shared have an IoU of 0 / 0, which is no agreement
-        same = (ious >= SAME_OBJECT_IOU) & (labels[ours, None] == labels[theirs])
-        rows, columns = same.nonzero(as_tuple=True)
-        for one, other in zip(ours[rows].tolist(), theirs[columns].tolist(), strict=True):
-            twins[one].append(other)
-            twins[other].append(one)
+    occupied = torch.tensor([number for number, of_view in enumerate(members) if len(of_view)])
+    twins: list[list[tuple[int, float]]] = [[] for _ in labels]
+    for place, first in enumerate(occupied.tolist()):
+        others = occupied[place + 1 :]
+        starts = torch.maximum(corners[first, :2], corners[others, :2])
+        ends = torch.minimum(corners[first, 2:], corners[others, 2:])
+        meets = (starts < ends).all(dim=1)
+        shared = torch.cat([starts, ends], dim=1)[meets]
+        for second, shared_xyxy in zip(others[meets].tolist(), shared, strict=True):
+            ours, theirs = members[first], members[second]
+            # two boxes that both miss what is shared have an IoU of 0 / 0 there, which is no agreement
+            ious = torch.where(
+                seen.cut[ours, None] | seen.cut[theirs],
+                box_iou(_clipped(boxes_xyxy[ours], shared_xyxy), _clipped(boxes_xyxy[theirs], shared_xyxy)),
+                box_iou(boxes_xyxy[ours], boxes_xyxy[theirs]),
+            )
+            rows, columns = ((ious >= SAME_OBJECT_IOU) & (labels[ours, None] == labels[theirs])).nonzero(as_tuple=True)
+            pairs = zip(ours[rows].tolist(), theirs[columns].tolist(), ious[rows, columns].tolist(), strict=True)
+            for one, other, overlap in pairs:
+                twins[one].append((other, overlap))
+                twins[other].append((one, overlap))
     return twins
 
 

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -39,9 +40,10 @@ class Step(NamedTuple):
 class Rehearsal(Callback):
     """Runs forward and backward pass of the largest step on made-up images when training begins.
 
-    Largest are batch, image and number of boxes; memory for the optimizer's state is held meanwhile. Weights,
-    gradients and random numbers are left as they were. What does not fit is tried smaller, so that the error can tell
-    what fits.
+    Largest are batch, image and number of boxes, and where fewer boxes have more denoising queries a second step has
+    those; memory for the optimizer's state is held meanwhile. Weights and gradients are left as they were, and random
+    numbers as the trainer sets them anew for every batch. What does not fit is tried smaller, so that the error can
+    tell what fits.
 
     Args:
         config: settings of the run.
@@ -61,7 +63,11 @@ class Rehearsal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the step; raises `InputError` that says what fits where it does not."""
         starts = trainer.datamodule.sources.train.annotations.training.starts
-        boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(self.config.augmentation)
+        augmentation = self.config.augmentation
+        if trainer.current_epoch >= augmentation.plain_from(self.config.training.epochs):
+            augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
+        self._augmentation = augmentation
+        boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(augmentation)
         chosen = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
         patch = pl_module.detector.backbone.patch_size
         self.largest_step = least = self._largest(chosen, patch)
@@ -70,18 +76,25 @@ class Rehearsal(Callback):
         for smaller in _smaller(chosen, patch):
             least = self._largest(smaller, patch)
             if self._fits(least, trainer, pl_module):
+                less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
                 raise InputError(
                     f"out of memory: a step of {self.largest_step} does not fit; {_flags(smaller, self.config)} fits"
+                    f"{less}"
                 )
         raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
 
     def _largest(self, step: Step, patch: int) -> Step:
         """The largest step of a run with such settings, whose images may be larger than they are on average."""
-        return step._replace(image_size=self.config.augmentation.input_sizes(step.image_size, patch)[-1])
+        return step._replace(image_size=self._augmentation.input_sizes(step.image_size, patch)[-1])
 
     def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
+        denoising = pl_module.detector.decoder.denoising
+        steps = [step]
+        if denoising is not None:
+            most = max(range(1, step.boxes + 1), key=lambda boxes: (denoising.num_queries(boxes), boxes), default=0)
+            steps = [step._replace(boxes=boxes) for boxes in {step.boxes, most}]
         try:
-            used = take(step, trainer, pl_module, measure=measure)
+            used = max(take(each, trainer, pl_module, measure=measure) for each in steps)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -116,9 +129,10 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     with kept.hooks() if measure and not on_gpu else nullcontext():
         with trainer.precision_plugin.train_step_context():
             output = detector(pixel_values, targets)
-            # without the criterion's mean over processes, as one of them may fail here and the others wait for it
-            weights, boxes = detector.config.losses, targets.valid.sum().clamp(min=1)
-            loss = criterion.of_batch(*output, targets, weights=weights, num_boxes=boxes).total(weights)
+            weights = detector.config.losses
+            # without the mean over processes, as one of them may fail here and the others wait for it
+            losses = criterion.of_batch(*output, targets, weights=weights, average=lambda value: value)
+            loss = losses.total(weights)
         loss.backward()
     del held
     if not measure:

@@ -72,6 +72,19 @@ def test_near_copies_move_less_than_half_a_side_and_far_ones_more():
     assert overlaps[2000:].max() <= 0.5
 
 
+@pytest.mark.parametrize(
+    "box", [[0.5, 0.5, 1.0, 1.0], [0.5, 0.55, 1.0, 0.9], [0.3, 0.5, 0.6, 1.0], [0.1, 0.1, 0.2, 0.2]], ids=str
+)
+def test_far_copies_are_not_the_box_again_where_it_touches_the_border_of_the_image(box: list[float]):
+    torch.manual_seed(0)
+    boxes = torch.tensor(box).expand(1, 20_000, 4)
+    moved = disturbed(boxes, torch.zeros(20_000, dtype=torch.bool))
+    overlaps = box_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(moved[0]))[0]
+    assert overlaps.max() <= 0.5 + 1e-5
+    assert cxcywh_to_xyxy(moved).min() > -1e-3
+    assert cxcywh_to_xyxy(moved).max() < 1 + 1e-3
+
+
 def test_disturbed_boxes_stay_in_the_image_and_keep_some_extent():
     torch.manual_seed(0)
     boxes = torch.cat([torch.rand(1, 5000, 2), torch.rand(1, 5000, 2) * 0.5 + 1e-3], dim=-1)

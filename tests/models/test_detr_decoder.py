@@ -305,9 +305,10 @@ def test_dropout_acts_in_training_only(deformable: bool):
 
 
 @both_attentions
-def test_boxes_stay_in_full_precision_under_autocast(deformable: bool):
+def test_boxes_and_logits_stay_in_full_precision_under_autocast(deformable: bool):
     module = decoder(deformable)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = module(levels())
-    assert output.boxes_cxcywh.dtype == torch.float32
+    assert output.boxes_cxcywh.dtype == output.logits.dtype == torch.float32
+    assert not torch.equal(output.logits.bfloat16().float(), output.logits)
     torch.testing.assert_close(output.boxes_cxcywh[-1, 0], spread_boxes(5), rtol=1e-5, atol=1e-5)

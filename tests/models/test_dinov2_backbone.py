@@ -143,7 +143,9 @@ def test_maps_hold_patches_only(dinov2_registers_folder: Path, token: str):
         (1, {"lora_layers": 1}, [0]),
     ],
 )
-def test_features_are_spread_from_the_output_of_the_trunk(depth: int, settings: dict[str, Any], layers: list[int]):
+def test_features_end_equal_parts_of_the_layers_from_the_output_of_the_trunk_on(
+    depth: int, settings: dict[str, Any], layers: list[int]
+):
     """Where adapters are below them, so that no more of a trunk has to be kept than what it hands on."""
     architecture = {"hidden_size": 32, "num_hidden_layers": depth, "num_attention_heads": 4, "image_size": 56}
     config = BackboneConfig(backbone_weights="random", backbone_architecture=architecture, lora_rank=2, **settings)

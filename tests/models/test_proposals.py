@@ -77,8 +77,18 @@ def test_queries_start_at_the_proposals(queries: int):
 
 def test_every_position_learns():
     torch.manual_seed(0)
-    output = DetrDecoder(TINY, num_classes=3)(levels())
-    assert output.auxiliary["proposals"].logits.shape == (1, 2, 120, 3)
+    maps = [level.requires_grad_() for level in levels()]
+    proposals = DetrDecoder(TINY, num_classes=3)(maps).auxiliary["proposals"]
+    assert proposals.logits.shape == (1, 2, 120, 3)
+    proposals.logits.square().sum().backward()
+    assert all((level.grad.abs().sum(1) > 0).all() for level in maps)  # also where no query starts
+
+
+def test_scores_of_proposals_stay_in_full_precision_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        proposals = head()(levels(), 7)
+    assert proposals.logits.dtype == proposals.boxes.dtype == torch.float32
+    assert not torch.equal(proposals.logits.bfloat16().float(), proposals.logits)
 
 
 def test_every_group_starts_at_the_proposals():

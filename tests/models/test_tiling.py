@@ -201,6 +201,34 @@ def test_boxes_of_one_view_are_never_merged():
         assert rows_of(merge_views(THREE, found)) == [(box, 0.9, 0), (box, 0.8, 0)]
 
 
+def test_complete_neighbours_that_two_tiles_see_are_kept():
+    """Each is whole in one tile, and they overlap within the strip that both tiles see: by 20 of 100 and 135 pixels."""
+    views = [Window(0, 0, 360, 200), Window(0, 0, 200, 200), Window(160, 0, 200, 200)]
+    left, right = ([100.0, 50.0, 185.0, 100.0], 0.9, 0), ([165.0, 50.0, 300.0, 100.0], 0.8, 0)
+    cut_right = ([165.0, 50.0, 200.0, 100.0], 0.4, 0)  # in the first tile, which ends at 200
+    second = ([5.0, 50.0, 140.0, 100.0], 0.8, 0)
+    assert rows_of(merge_views(views, [seen(), seen(left, cut_right), seen(second)])) == [left, right]
+
+
+def test_one_box_stands_for_one_of_another_view_at_most():
+    """The whole image finds one box over two neighbours that a tile tells apart: the more alike is the same."""
+    blurred = ([30.0, 20.0, 90.0, 60.0], 0.95, 0)
+    first, second = ([20.0, 20.0, 80.0, 60.0], 0.9, 0), ([38.0, 20.0, 98.0, 60.0], 0.85, 0)
+    assert rows_of(merge_views(THREE, [seen(blurred), seen(first, second), seen()])) == [blurred, first]
+
+
+def test_thousands_of_views_are_merged_in_little_memory():
+    whole, *tiles = views_of(9000, 9000, TilingConfig(ImageSize(100, 100), 0.0))
+    assert len(tiles) == 8100
+    found = [seen() for _ in tiles]
+    found[17] = seen(([10.0, 10.0, 30.0, 30.0], 0.9, 0))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        merged = merge_views([whole, *tiles], [seen(), *found])
+    assert len(merged.scores) == 1
+    largest = max(event.self_cpu_memory_usage for event in profile.key_averages())
+    assert largest < 50 * 2**20  # a matrix of all views with all would have 250 MiB
+
+
 def test_what_is_the_same_as_the_box_that_completes_another_is_not_kept_beside_it():
     """The first tile cuts the object at 200. What the second tile finds agrees with the whole image, less with that."""
     cut, whole = ([140.0, 20.0, 200.0, 60.0], 0.9, 0), ([140.0, 20.0, 250.0, 60.0], 0.8, 0)

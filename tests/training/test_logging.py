@@ -219,8 +219,8 @@ def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Lo
             output = detector(batch.pixel_values)
         matches = criterion.matcher(output.logits, output.boxes_cxcywh, batch.targets)
         count = int(batch.targets.valid.sum())
-        terms = criterion(output.logits, output.boxes_cxcywh, batch.targets, matches)
-        sums += 2 * terms.giou.sum().item() * count
+        terms = criterion.sums(output.logits, output.boxes_cxcywh, batch.targets, matches)
+        sums += 2 * terms.giou.sum().item()
         boxes += count
         for layer, query, target in zip(matches.layer, matches.query, matches.target, strict=True):
             if layer == 1:

@@ -23,10 +23,11 @@ from dino_detector.training.rehearsal import Rehearsal, Step, take
 
 
 class Sizes(Callback):
-    """Keeps how many images and boxes each forward pass in training had, and the weights before the first step."""
+    """Keeps how many images, boxes and denoising queries each forward pass in training had, and the first weights."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
+        self.denoising: list[int] = []
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.before = {name: value.clone() for name, value in pl_module.state_dict().items()}
@@ -40,6 +41,9 @@ class Sizes(Callback):
                 return match(watched, logits, boxes, targets)
 
         matcher.__class__ = Watched
+        pl_module.detector.decoder.denoising.register_forward_hook(
+            lambda module, given, made: self.denoising.append(made.contents.shape[1])
+        )
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0 and trainer.current_epoch == 0:
@@ -60,9 +64,13 @@ def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
     sizes = Sizes()
     data = {"train_images": split.images, "train_annotations": split.annotations}
     fit(settings(tmp_path / "out", batch_size=3, epochs=1, **data), callbacks=[sizes])
-    rehearsed, *steps = sizes.seen
-    assert rehearsed == (3, 11)
-    assert all(images <= 3 and boxes <= 11 for images, boxes in steps)
+    batches = 3
+    *rehearsed, _, _, _ = sizes.seen[::2]  # matched are proposals and queries
+    assert set(rehearsed) == {(3, 11), (3, 10)}
+    assert all(images <= 3 and boxes <= 11 for images, boxes in sizes.seen[2 * len(rehearsed) :])
+    assert sorted(sizes.denoising[:-batches]) == [88, 100]  # of at most 100: 4 times 22, and 5 times 20
+    assert len(sizes.denoising) == 2 + batches
+    assert max(sizes.denoising[-batches:]) == 100  # where two boxes are the most of a batch
     assert sizes.unchanged
     assert sizes.gradients == []
 
@@ -103,7 +111,10 @@ def test_what_fits_is_said_of_the_size_that_others_are_drawn_around(
 ) -> None:
     """Of 224 pixels, or 16 patches, multi_scale makes up to 20; those of 168 become 210, which do fit."""
     monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 215))
-    remedy = "a step of 2 images of 280x280 pixels .*; --batch_size 1 --accumulate_batches 2 --image_size 168 fits"
+    remedy = (
+        "a step of 2 images of 280x280 pixels .*; --batch_size 1 --accumulate_batches 2 --image_size 168 fits, or try "
+        "a smaller --multi_scale"
+    )
     with pytest.raises(InputError, match=remedy):
         fit(settings(tmp_path / "out", image_size=224, epochs=1, augmentation=True, multi_scale=0.25))
 
