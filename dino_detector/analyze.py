@@ -184,7 +184,8 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
     config = Config.from_flat({name: vars(settings)[name] for name in names} | {"checkpoint": settings.model_path})
     evaluation = evaluate(config, dino_model=settings.dino_model)
     _make_room(settings, written)
-    files.write(evaluation.metrics, evaluation.results, checkpoint=str(settings.model_path))
+    facts = {"checkpoint": str(settings.model_path), "precision": evaluation.config.training.precision}
+    files.write(evaluation.metrics, evaluation.results, **facts)
     truth = evaluation.sources.val.annotations
     run = Run(str(files.metrics), evaluation.metrics, evaluation.results, truth)
     return Subject(

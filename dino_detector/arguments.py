@@ -38,10 +38,16 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
     **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
-    "tile_overlap": "tile_size",
+    **{"tile_overlap": "tile_size", "n_points": "use_deformable"},
     **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
 }
 """flags that say how another is meant, and the other; without it they would be ignored"""
+EFFECTIVE_FOR = {
+    **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern", "lora_layers"), ("lora",)),
+    **dict.fromkeys(("lora_targets", "lora_dropout", "use_rslora", "use_dora"), ("lora",)),
+    **dict.fromkeys(("layer_decay", "backbone_learning_rate"), ("lora", "full")),
+}
+"""flags that would be ignored for other kinds of train_backbone than these"""
 
 
 class Settings(NamedTuple):
@@ -113,6 +119,10 @@ def parse_settings(
     for name in sorted(from_flags.keys() & EFFECTIVE_WITH.keys()):
         if not values[EFFECTIVE_WITH[name]]:
             raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
+    for name in sorted(from_flags.keys() & EFFECTIVE_FOR.keys()):
+        if values["train_backbone"] not in EFFECTIVE_FOR[name]:
+            kinds = " or ".join(EFFECTIVE_FOR[name])
+            raise InputError(f"--{name} has an effect with --train_backbone {kinds} only; add that or leave this out")
     return Settings(values, origins)
 
 

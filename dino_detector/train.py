@@ -136,7 +136,8 @@ def _evaluate(settings: RunSettings) -> int:
     found.sources.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
-        files.write(found.metrics, found.results, checkpoint=str(training.checkpoint))
+        precision = found.config.training.precision
+        files.write(found.metrics, found.results, checkpoint=str(training.checkpoint), precision=precision)
         print(metrics_table(found.metrics))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if found.sources.test is not None:

@@ -57,7 +57,7 @@ MISTAKES = [
     ),
     (
         ["train", *DATA, "--scale_range", "2,0.1"],
-        "--scale_range must be two factors above 0, the smaller first, not [2.0, 0.1]",
+        "--scale_range must be two factors above 0 and at most 100, the smaller first, not [2.0, 0.1]",
     ),
     (
         ["train", *DATA, "--early_stopping_min_delta", "0.01"],
@@ -66,6 +66,14 @@ MISTAKES = [
     (
         ["train", *DATA, "--ema_warmup", "100", "--ema_decay", "0"],
         "--ema_warmup has an effect with --ema_decay only; add that or leave this out",
+    ),
+    (
+        ["train", *DATA, "--use_dora", "--train_backbone", "full"],
+        "--use_dora has an effect with --train_backbone lora only; add that or leave this out",
+    ),
+    (
+        ["train", *DATA, "--layer_decay", "0.8", "--train_backbone", "none"],
+        "--layer_decay has an effect with --train_backbone lora or full only; add that or leave this out",
     ),
     (
         ["train", *DATA, "--debug", "--debug_lr", "1", "--learning_rate", "2"],
@@ -238,7 +246,10 @@ def test_evaluation_uses_the_base_of_the_checkpoint_unless_one_is_given(
     config, dino_model = seen["evaluate"]
     assert (config.training.checkpoint, dino_model) == (Path("x.pth"), None)
     data = {"val_images": str(Path("images").resolve()), "val_annotations": str(Path("val.json").resolve())}
-    assert seen["written"] == (numbers, {"checkpoint": "x.pth", "predictions": "val_predictions.json"} | data)
+    assert seen["written"] == (
+        numbers,
+        {"checkpoint": "x.pth", "precision": "auto", "predictions": "val_predictions.json"} | data,
+    )
     assert json.loads(predictions.read_text()) == RESULTS
     assert capsys.readouterr().out == f"TABLE\n\nThe numbers are in {numbers}, the detections in {predictions}\n"
     assert cli.main([*command, *needed, "--dino_model", "base"]) == 0

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,11 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("plain_fraction", 5.0, "between 0 and 1"),
         ("repeat_threshold", -0.001, "between 0 and 1"),
         ("multi_scale", 1.0, "at least 0 and below 1"),
-        ("scale_range", [2.0, 0.5], "two factors above 0, the smaller first"),
-        ("scale_range", [0.0, 0.5], "two factors above 0, the smaller first"),
-        ("scale_range", [0.5], "two factors above 0, the smaller first"),
+        ("scale_range", [2.0, 0.5], "two factors above 0 and at most 100, the smaller first"),
+        ("scale_range", [0.0, 0.5], "two factors above 0 and at most 100, the smaller first"),
+        ("scale_range", [0.5], "two factors above 0 and at most 100, the smaller first"),
+        ("scale_range", [1.0, math.inf], "two factors above 0 and at most 100, the smaller first"),
+        ("seed", 2**32, "at least 0 and below 2 ** 32"),
         ("feature_scales", [], "a list of 0.25, 0.5, 1, 2 or 4"),
         ("feature_scales", [1.0, 3.0], "a list of 0.25, 0.5, 1, 2 or 4"),
         ("num_heads", 7, "a multiple of num_heads (7)"),

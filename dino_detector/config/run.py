@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,6 +19,39 @@ from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.tiling import TilingConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
 from dino_detector.errors import InputError, nearest
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "at least 1": (
+        lambda value: value >= 1,
+        "num_queries query_groups decoder_layers hidden_dim num_heads feedforward_dim n_points box_head_dim lora_rank "
+        "epochs batch_size accumulate_batches val_frequency debug_samples test_mini_size log_frequency "
+        "log_images_frequency",
+    ),
+    "at least 1, or null": (lambda value: value is None or value >= 1, "num_classes world_size lora_layers"),
+    "at least 0": (
+        lambda value: value >= 0,
+        "set_cost_class set_cost_bbox set_cost_giou set_cost_quality focal_gamma loss_weight_class loss_weight_bbox "
+        "loss_weight_giou weight_decay gradient_clip num_workers ema_warmup early_stopping_patience denoising_queries "
+        "neck_blocks",
+    ),
+    "at least 0 and below 1": (
+        lambda value: 0 <= value < 1,
+        "lora_dropout decoder_dropout warmup_fraction ema_decay multi_scale early_stopping_min_delta",
+    ),
+    "between 0 and 1": (
+        lambda value: 0 <= value <= 1,
+        "zoom_out_probability crop_probability flip_probability photometric_probability mosaic_probability "
+        "copy_paste_probability plain_fraction repeat_threshold",
+    ),
+    "at least 0 and below 2 ** 32": (lambda value: 0 <= value < 2**32, "seed coco_mini_seed"),
+    "above 0": (lambda value: value > 0, "learning_rate debug_lr lora_alpha"),
+    "above 0, or null": (lambda value: value is None or value > 0, "backbone_learning_rate"),
+    "above 0 and at most 1": (lambda value: 0 < value <= 1, "layer_decay"),
+}
+"""what is wanted of settings: the test, and their names"""
+
+LARGEST_SCALE = 100
+"""factor of `scale_range`, at which an image shows a ten thousandth of itself"""
 
 
 @dataclass(frozen=True)
@@ -76,46 +110,12 @@ class Config:
             if not holds:
                 raise InputError(f"{name} must be {wanted}, not {settings[name]!r}")
 
-        for name in ("num_queries", "decoder_layers", "hidden_dim", "num_heads", "feedforward_dim", "n_points"):
-            require(settings[name] >= 1, name, "at least 1")
-        for name in (
-            "query_groups",
-            "box_head_dim",
-            "lora_rank",
-            "epochs",
-            "batch_size",
-            "accumulate_batches",
-            "val_frequency",
-        ):
-            require(settings[name] >= 1, name, "at least 1")
-        for name in ("debug_samples", "test_mini_size", "log_frequency", "log_images_frequency"):
-            require(settings[name] >= 1, name, "at least 1")
-        for name in ("num_classes", "world_size"):
-            require(settings[name] is None or settings[name] >= 1, name, "at least 1, or null")
-        for name in ("set_cost_class", "set_cost_bbox", "set_cost_giou", "focal_gamma", "weight_decay"):
-            require(settings[name] >= 0, name, "at least 0")
-        for name in ("loss_weight_class", "loss_weight_bbox", "loss_weight_giou", "gradient_clip", "num_workers"):
-            require(settings[name] >= 0, name, "at least 0")
-        for name in ("ema_warmup", "early_stopping_patience"):
-            require(settings[name] >= 0, name, "at least 0")
-        for name in ("lora_dropout", "decoder_dropout", "warmup_fraction", "ema_decay", "multi_scale"):
-            require(0 <= settings[name] < 1, name, "at least 0 and below 1")
-        require(0 <= settings["early_stopping_min_delta"] < 1, "early_stopping_min_delta", "at least 0 and below 1")
-        for name in ("denoising_queries", "neck_blocks", "set_cost_quality"):
-            require(settings[name] >= 0, name, "at least 0")
+        for wanted, (holds, names) in RANGES.items():
+            for name in names.split():
+                require(holds(settings[name]), name, wanted)
         require(settings["denoising_queries"] != 1, "denoising_queries", "0, or at least 2: they come in pairs")
-        for name in ("zoom_out_probability", "crop_probability", "flip_probability", "photometric_probability"):
-            require(0 <= settings[name] <= 1, name, "between 0 and 1")
-        for name in ("mosaic_probability", "copy_paste_probability", "plain_fraction", "repeat_threshold"):
-            require(0 <= settings[name] <= 1, name, "between 0 and 1")
-        for name in ("seed", "coco_mini_seed"):
-            require(settings[name] >= 0, name, "at least 0")
-        for name in ("learning_rate", "debug_lr"):
-            require(settings[name] > 0, name, "above 0")
-        require(settings["lora_alpha"] > 0, "lora_alpha", "above 0")
         for name, wanted in (("lora_rank_pattern", "ranks of at least 1"), ("lora_alpha_pattern", "values above 0")):
             require(all(value > 0 for value in by_layer(settings[name], setting=name).values()), name, wanted)
-        require(0 < settings["layer_decay"] <= 1, "layer_decay", "above 0 and at most 1")
         cooldown, warmup = settings["cooldown_fraction"], settings["warmup_fraction"]
         if cooldown is not None:
             falls_at_once = settings["schedule"] == "cosine"
@@ -123,18 +123,14 @@ class Config:
             wanted = f"above 0 and at most {1 - warmup:g}, with warmup_fraction {warmup:g}"
             require(cooldown > 0 and warmup + cooldown <= 1, "cooldown_fraction", wanted)
         require(0 < settings["focal_alpha"] < 1, "focal_alpha", "between 0 and 1")
-        require(settings["lora_layers"] is None or settings["lora_layers"] >= 1, "lora_layers", "at least 1, or null")
-        require(
-            settings["backbone_learning_rate"] is None or settings["backbone_learning_rate"] > 0,
-            "backbone_learning_rate",
-            "above 0, or null",
-        )
         require(len(settings["lora_targets"]) > 0, "lora_targets", "at least one projection")
         layers = settings["feature_layers"]
         require(layers is None or len(layers) > 0, "feature_layers", "at least one layer, or null")
         factors = settings["scale_range"]
         require(
-            len(factors) == 2 and 0 < factors[0] <= factors[1], "scale_range", "two factors above 0, the smaller first"
+            len(factors) == 2 and 0 < factors[0] <= factors[1] <= LARGEST_SCALE,
+            "scale_range",
+            f"two factors above 0 and at most {LARGEST_SCALE}, the smaller first",
         )
         scales = settings["feature_scales"]
         require(

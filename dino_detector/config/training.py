@@ -94,7 +94,8 @@ class TrainingConfig:
     seed: int = 42
     """seed of the weights, the order of the images and the augmentation"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """number format of the computation; auto is bf16 on a GPU or a CPU with instructions for it, and 32 elsewhere"""
+    """number format of the computation; auto is bf16 on a CUDA device or an x86 CPU with instructions for it, and 32
+    elsewhere. In an evaluation auto is that of the checkpoint, if it was given there"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
 

@@ -21,7 +21,8 @@ PLACES = 10
 MOST_HIDDEN = 0.3
 """Largest share of a box that pasted objects may hide."""
 SLIVER = 1
-"""Pixels of the input; a stripe between a pasted object and the edge of a box that is no wider does not count."""
+"""Pixels of the input; a stripe between a pasted object and the edge of a box that is no wider does not count, unless
+it is more than a tenth of the box. So what is left of a box of which `MOST_HIDDEN` is hidden has always some extent."""
 ALONG = 0.5
 """Share of another object of the other image that has to be in what is pasted, to come along with its box."""
 
@@ -166,10 +167,11 @@ def visible_parts(boxes_xyxy: np.ndarray, covers_xyxy: list[np.ndarray]) -> np.n
     visible_xyxy = boxes_xyxy.copy()
     covers = np.array(covers_xyxy, np.float32).reshape(-1, 4)
     for number, (near, far) in enumerate(boxes_xyxy.reshape(-1, 2, 2)):
+        sliver = np.minimum(SLIVER, (far - near) / 10)
         above = covers[(covers[:, :2] < far).all(axis=1) & (covers[:, 2:] > near).all(axis=1)]
         if len(above) > 0:
-            start = np.where(above[:, :2] <= near + SLIVER, near, above[:, :2])
-            end = np.where(above[:, 2:] >= far - SLIVER, far, above[:, 2:])
+            start = np.where(above[:, :2] <= near + sliver, near, above[:, :2])
+            end = np.where(above[:, 2:] >= far - sliver, far, above[:, 2:])
             visible_xyxy[number] = visible_part(boxes_xyxy[number], np.concatenate([start, end], axis=1))
     return visible_xyxy
 

@@ -24,7 +24,7 @@ class SampleKey(NamedTuple):
         epoch: from 0 on.
         index: position of the image in the annotation file.
         repeat: how often the epoch has had this image before.
-        image_size: size of the network's input; None is that of evaluation.
+        image_size: size of the network's input, which augmented views need; those of whole images have their own.
     """
 
     epoch: int
@@ -123,7 +123,7 @@ class CocoDetection(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        """The sample of a key; a bare index is epoch 0.
+        """The sample of a key; a bare index is one for views of whole images.
 
         Raises:
             InputError: the image cannot be read and ``on_bad_image`` is "raise", or no image can be read.

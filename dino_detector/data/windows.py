@@ -113,9 +113,11 @@ def random_window(
 ) -> Window:
     """Scale jitter, zoom-out and crop of an image of ``size`` (height, width) with boxes ``[N, 4]``, as one window.
 
-    Scale jitter is that of "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177, section 3.1), zoom-out that of "SSD:
-    Single Shot MultiBox Detector" (https://arxiv.org/abs/1512.02325, section 3.6). The crop is milder than SSD's, which
-    asks for an IoU with a box, and so for a tiny crop where boxes are small.
+    Scale jitter is that of "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177, section 3.1); here an object whose
+    centre is out of sight counts no more, as in a crop, where it is cut there. Zoom-out is that of "SSD: Single Shot
+    MultiBox Detector" (https://arxiv.org/abs/1512.02325, section 3.6) with sides up to twice as long in place of four
+    times; of an image that the jitter has enlarged it first shows what was cut off. The crop is milder than SSD's,
+    which asks for an IoU with a box, and so for a tiny crop where boxes are small.
     """
     window = np.array([0.0, 0.0, size[1], size[0]])  # x, y, width, height
     window = _resized_at_random(rng, window, 1 / rng.uniform(*settings.scale_range))

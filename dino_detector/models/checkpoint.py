@@ -29,6 +29,9 @@ UNSTATED: dict[str, Any] = {
     "neck_blocks": 0,
     "classification_loss": "focal",
     "set_cost_quality": 0.0,
+    "schedule": "cosine",
+    "zoom_out_probability": 0.3,
+    "crop_probability": 0.5,
 }
 """Settings as they were where a checkpoint, being older than they are, does not state them."""
 

@@ -132,6 +132,7 @@ class RunFiles(Checkpoint):
                     step=trainer.global_step,
                     seconds=round(self.seconds, 1),
                     images_seen=self.images_seen,
+                    precision=trainer.precision.partition("-")[0],
                     images_per_second=round(self.images_seen / self.training_seconds, 1),
                     **peak_memory(pl_module.device),
                 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
 from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
+from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.sources import ImageSet
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,12 @@ class EarlyStopping(callbacks.EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting, with the patience of this run and not of the one that it resumes."""
         super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where the run that is resumed did not watch its AP, begin with the best that it had."""
+        (files,) = (callback for callback in trainer.callbacks if isinstance(callback, RunFiles))
+        if self.best_score.isinf() and files.best_epoch:
+            self.best_score = torch.tensor(files.best_ap)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the run has ended before its last epoch."""
@@ -76,6 +85,13 @@ def build_early_stopping(training: TrainingConfig, val: ImageSet | None) -> Earl
         raise InputError(f"{wanted}; give --val_images and --val_annotations, or leave it out")
     if not len(val.annotations.training.labels):
         raise InputError(f"{wanted}, but {val.annotations.path} has no boxes; annotate some, or leave it out")
+    evaluations = math.ceil(training.epochs / training.val_frequency)
+    if training.early_stopping_patience >= evaluations:
+        log.warning(
+            "early_stopping_patience %d stops nothing, as there are %d evaluations in %d epochs; lower it, or "
+            "val_frequency %d",
+            *(training.early_stopping_patience, evaluations, training.epochs, training.val_frequency),
+        )
     return EarlyStopping(patience=training.early_stopping_patience, min_delta=training.early_stopping_min_delta)
 
 

@@ -8,10 +8,11 @@ from dino_detector.config import Config, DataConfig, DistributedConfig, Download
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
-from dino_detector.models.detector import build_from_checkpoint
+from dino_detector.models.detector import build_from_checkpoint, resolve_device
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir
+from dino_detector.training.precision import resolve_precision
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes
@@ -56,7 +57,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images and detect in the test images.
 
     The detector and its preprocessing are those of the checkpoint; of ``config`` the data, the batch size, the device,
-    the processes, the precision and the tiles count. ``output_dir`` is made, for what the caller writes.
+    the processes, the tiles and, unless it is auto, the precision count. ``output_dir`` is made, for what the caller
+    writes.
 
     Args:
         config: settings.
@@ -71,6 +73,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     config = resolve_processes(config)
     header, contents = read_checkpoint(source)
     flat = config.flat()
+    flat["precision"] = _precision(header.config, config)
     config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
     sources = gather(config, training=False, categories=header.categories)
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
@@ -97,3 +100,12 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         module.test_results,
         (*sources.unreadable, *sorted(module.skipped)),
     )
+
+
+def _precision(trained: Config, wanted: Config) -> str:
+    """What is wanted, or that in which the checkpoint was evaluated in training, where this device has it."""
+    device = resolve_device(wanted.training.device)
+    precision = wanted.training.precision
+    if precision == "auto" and not (trained.training.precision == "16" and device.type == "cpu"):
+        precision = trained.training.precision
+    return resolve_precision(precision, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from lightning import Trainer, seed_everything
@@ -25,12 +26,13 @@ from dino_detector.training.logging.scalars import ScalarLog
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
+from dino_detector.training.precision import resolve_precision
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.rehearsal import Rehearsal, explained
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
-from dino_detector.training.trainer import build_trainer, resolve_precision, resolve_processes
+from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.training.weight_averaging import MovingAverage
 from dino_detector.validate import CocoMetrics
 
@@ -61,7 +63,9 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     stopping = build_early_stopping(training, sources.val)
     start = read_start(config, train.categories, annotations=train.path)
-    check_image_size(config.data.image_size, model_config_of(config.backbone).patch_size)
+    patch = model_config_of(config.backbone).patch_size
+    check_image_size(config.data.image_size, patch)
+    _check_multi_scale(config, patch=patch)
     sources.fetch(config.download)
     data = DetectionData(config=config, sources=sources)
     if sources.val is not None and rank_zero_only.rank == 0:
@@ -102,6 +106,17 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     if sources.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
+
+
+def _check_multi_scale(config: Config, *, patch: int) -> None:
+    """Raise `InputError` where the sizes that multi_scale allows are the image size alone."""
+    change, sizes = config.augmentation.multi_scale, config.augmentation.input_sizes(config.data.image_size, patch)
+    if config.augmentation.augmentation and change and len(sizes) == 1:
+        least = patch / max(config.data.image_size)
+        raise InputError(
+            f"multi_scale {change:g} changes image_size {config.data.image_size} by less than a patch of {patch} "
+            f"pixels; give at least {math.ceil(100 * least) / 100:g}, or 0"
+        )
 
 
 def _observers(config: Config) -> list[Callback]:

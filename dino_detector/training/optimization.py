@@ -33,7 +33,9 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
                 part, share = _part_of_backbone(name.removeprefix("backbone."), detector.backbone, layer_decay)
                 peak = backbone_peak * share
             groups.setdefault((part, peak, id(parameter) in decays), []).append(parameter)
-    return AdamW(
+    # One kernel in place of a dozen for each weight; in 16 it would unscale gradients after they are clipped.
+    fused = None if config.training.precision == "16" else True
+    optimizer = AdamW(
         [
             {
                 "name": part if decay else f"{part}_no_decay",
@@ -43,9 +45,12 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
             }
             for (part, peak, decay), parameters in groups.items()
         ],
-        # One kernel in place of a dozen for each weight; in 16 it would unscale gradients after they are clipped.
-        fused=config.training.precision != "16",
+        fused=fused,
     )
+    optimizer.register_load_state_dict_pre_hook(
+        lambda _, state: state | {"param_groups": [group | {"fused": fused} for group in state["param_groups"]]}
+    )  # a run that goes on in another precision would keep the kernel of the former
+    return optimizer
 
 
 def _part_of_backbone(name: str, backbone: Dinov2Backbone, layer_decay: float) -> tuple[str, float]:

@@ -18,6 +18,7 @@ from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.detector import resolve_device
 from dino_detector.training.checkpoints import RunFiles
+from dino_detector.training.precision import resolve_precision
 
 CPU_PROCESSES = 2
 """How many processes ``--distributed`` starts on a CPU that is not told a number."""
@@ -92,27 +93,6 @@ def _leave_the_others() -> None:
     """End the threads of the process group, as Lightning does for NCCL alone; gloo's would abort the exit."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """32, bf16 or 16: the precision of `TrainingConfig.precision`, of which ``auto`` is what the device is fast in.
-
-    A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
-
-    Raises:
-        InputError: the device does not train in it.
-    """
-    if precision == "16" and device.type == "cpu":
-        raise InputError("precision 16 does not train on a CPU; use --precision 32 or bf16")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast_bf16 = device.type == "cpu" and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        )
-    return "bf16" if fast_bf16 else "32"
 
 
 def _require_free(host: str, port: int) -> None:

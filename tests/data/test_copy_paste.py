@@ -84,6 +84,37 @@ def test_a_box_shrinks_to_what_is_visible_by_hand(covers, visible):
     assert seen.tolist() == [visible]
 
 
+@pytest.mark.parametrize(
+    ("box", "cover"), [([10, 10, 11.5, 11.5], [10.7, 10.7, 50, 50]), ([10, 10, 11.4, 40], [11, 0, 50, 50])]
+)
+def test_a_box_of_a_pixel_or_two_keeps_what_is_visible_of_it(box, cover):
+    (seen,) = visible_parts(np.array([box], np.float32), [np.array(cover, np.float32)])
+    assert seen[0] == box[0]
+    assert seen[2] == pytest.approx(box[2] if box[3] == 11.5 else cover[0])
+    assert seen[[1, 3]].tolist() == [box[1], box[3]]
+
+
+def test_some_of_every_box_is_left_whatever_may_be_pasted_over_it():
+    rng = np.random.default_rng(0)
+    hidden_somewhere = 0
+    for _ in range(3000):
+        near = rng.uniform(2, 20, 2)
+        box = np.concatenate([near, near + rng.uniform(0.5, 4, 2)]).astype(np.float32)
+        covers, left = [], MOST_HIDDEN
+        for _ in range(rng.integers(1, 4)):
+            cover = np.sort(rng.uniform(0, 26, (2, 2)), axis=0).ravel().astype(np.float32)
+            share = covered_share(box[None], cover[None]).item()
+            if share <= left:
+                covers.append(cover)
+                left -= share
+        (seen,) = visible_parts(box[None], covers)
+        assert (seen[:2] >= box[:2]).all()
+        assert (seen[2:] <= box[2:]).all()
+        assert (seen[2:] - seen[:2] >= 0.4 * (box[2:] - box[:2])).all()
+        hidden_somewhere += left < MOST_HIDDEN
+    assert hidden_somewhere > 100
+
+
 def test_visible_parts_are_those_of_painted_pixels():
     rng = np.random.default_rng(0)
     shrunk = 0

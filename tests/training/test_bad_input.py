@@ -134,6 +134,10 @@ def test_missing_images_are_named_with_their_id_and_counted(place, refused):
 FLAGS = [
     (["--image_size", "60"], ["image_size 60", "patch of 14", "use 56 or 70"]),
     (["--image_size", "56x99"], ["image_size 56x99", "use 56x98 or 56x112"]),
+    (
+        ["--augmentation", "true", "--multi_scale", "0.2"],
+        ["multi_scale 0.2 changes image_size 56 by less than a patch of 14 pixels", "give at least 0.25, or 0"],
+    ),
     (["--epohcs", "3"], ["unknown flag --epohcs", "did you mean --epochs?"]),
     (["--use_deformable", "maybe"], ["--use_deformable must be true or false"]),
     (["--batch_size", "0"], ["--batch_size must be at least 1"]),

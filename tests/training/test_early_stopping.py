@@ -188,3 +188,19 @@ def test_test_images_are_searched_after_an_early_stop(tmp_path, train, scripted,
     scripted(0.5, 0.4, 0.3)
     train(tmp_path, **PATIENT, testdev_images=val_split.images)
     assert json.loads(Path(tmp_path / "testdev_predictions_final.json").read_text())
+
+
+def test_a_resumed_run_that_begins_to_watch_knows_the_best_ap_before(tmp_path, train, scripted):
+    """The first part has no patience; its best of 0.5 is not forgotten, so that 0.4 is no better one."""
+    scripted(0.2, 0.5)
+    train(tmp_path, epochs=2, logger=[])
+    scripted(0.4, 0.45, 0.6)
+    resumed = {"checkpoint": tmp_path / "dino_detector_last.pth"}
+    run = train(tmp_path, **PATIENT, **resumed)
+    assert epochs_of(run, "best", "final") == [2, 4]
+
+
+def test_patience_that_no_run_of_that_length_can_lose_is_told_of(tmp_path, train, scripted, caplog):
+    scripted(0.5, 0.4, 0.3)
+    train(tmp_path, epochs=6, val_frequency=2, early_stopping_patience=3, logger=[])
+    assert "early_stopping_patience 3 stops nothing, as there are 3 evaluations in 6 epochs" in caplog.text

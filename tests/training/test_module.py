@@ -13,6 +13,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import build_detector
 from dino_detector.training.evaluation import evaluate
+from dino_detector.training.fit import fit
 from dino_detector.training.module import DetectorModule
 from dino_detector.validate import coco_metrics
 
@@ -76,3 +77,22 @@ def test_evaluation_keeps_the_input_size_of_the_checkpoint(finished):
     plain = evaluate(finished)
     other = evaluate(finished.replace(image_size="28x112", resize_mode="letterbox"))
     assert other.results == plain.results
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "used"), [("bf16", "auto", "bf16"), ("32", "auto", "32"), ("bf16", "32", "32")]
+)
+def test_an_evaluation_computes_as_the_run_did_unless_told_otherwise(tmp_path, settings, trained, given, used):
+    """So that it finds the numbers of the run again, and says in which precision they are."""
+    fit(settings(tmp_path / "run", epochs=1, precision=trained, logger=[]))
+    own = json.loads((tmp_path / "run" / "val_metrics_epoch_1.json").read_text())
+    checkpoint = tmp_path / "run" / "dino_detector_final.pth"
+    found = evaluate(settings(tmp_path / "again", checkpoint=checkpoint, precision=given))
+    assert own["precision"] == trained
+    assert found.config.training.precision == used
+    results = json.loads((tmp_path / "run" / "val_predictions_epoch_1.json").read_text())
+    scores, again = (sorted(result["score"] for result in each) for each in (results, found.results))
+    if trained == used == "32":
+        assert again == pytest.approx(scores, abs=1e-6)
+    elif trained != used:
+        assert again != pytest.approx(scores, abs=1e-6)

@@ -129,6 +129,18 @@ def test_matrices_decay_but_no_bias_norm_query_embedding_or_magnitude(detector, 
     assert {0.0, 0.03} == set(decay.values())
 
 
+@pytest.mark.parametrize("resumed", [True, None], ids=["resumed in 16", "resumed in bf16"])
+def test_all_weights_are_updated_by_one_kernel_but_in_16_also_in_a_resumed_run(detector, resumed):
+    """In 16 torch chooses, which on a GPU is a kernel for many weights, and not a loop over them."""
+    model = detector()
+    other, own = ("bf16", "16") if resumed else ("16", "bf16")
+    before = build_optimizer(model, model.config.replace(precision=other))
+    optimizer = build_optimizer(model, model.config.replace(precision=own))
+    for _ in range(2):
+        assert {group["fused"] for group in optimizer.param_groups} == {None if own == "16" else True}
+        optimizer.load_state_dict(before.state_dict())
+
+
 class GradientNorms(Callback):
     """The norm of all gradients, as the optimizer finds them."""
 

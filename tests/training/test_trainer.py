@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import torch
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.training import trainer as trainer_module
-from dino_detector.training.trainer import build_trainer, resolve_precision, resolve_processes
+from dino_detector.training.precision import resolve_precision
+from dino_detector.training.trainer import build_trainer, resolve_processes
 
 
 def resolved(**settings: Any) -> Config:
@@ -45,15 +47,32 @@ def test_one_process_unless_more_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "fast_in_bf16", "expected"),
-    [("cpu", True, "bf16"), ("cpu", False, "32"), ("cuda:1", True, "bf16"), ("cuda", False, "32"), ("mps", True, "32")],
+    ("device", "avx", "amx", "expected"),
+    [
+        ("cpu", True, False, "bf16"),
+        ("cpu", False, True, "bf16"),
+        ("cpu", False, False, "32"),
+        ("cuda:1", False, False, "bf16"),
+        ("cuda:0", True, True, "32"),
+        ("mps", True, True, "32"),
+    ],
 )
 def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
-    device: str, fast_in_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    device: str, avx: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast_in_bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast_in_bf16)
+    """Of two GPUs the second alone is fast in it, and the first is the current one."""
+    current = [0]
+
+    @contextmanager
+    def make_current(chosen: torch.device) -> Iterator[None]:
+        current.append(chosen.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
     assert resolve_precision("auto", torch.device(device)) == expected
     assert resolve_precision("bf16", torch.device(device)) == "bf16", "what is asked for is done"
     assert resolve_precision("32", torch.device(device)) == "32"

@@ -1,0 +1,29 @@
+"""The number format that a run computes in."""
+
+from __future__ import annotations
+
+import torch
+
+from dino_detector.errors import InputError
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """32, bf16 or 16: the precision of `TrainingConfig.precision`, of which ``auto`` is what the device is fast in.
+
+    A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
+
+    Raises:
+        InputError: the device does not train in it.
+    """
+    if precision == "16" and device.type == "cpu":
+        raise InputError("precision 16 does not train on a CPU; use --precision 32 or bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # it is the current one that torch tells of
+            fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast_bf16 = device.type == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return "bf16" if fast_bf16 else "32"
