@@ -1,7 +1,7 @@
 """The outlines of the scenes that the demo backbone is trained on.
 
-None of them is a circle, a triangle, a square or a five-pointed star: those are the classes of the package's sample,
-which the backbone is to meet for the first time in the demo.
+None of them is a circle, a triangle, a square or a five-pointed star, which are the classes of the sample data set;
+some are a circle or a square with a hole.
 """
 
 from __future__ import annotations

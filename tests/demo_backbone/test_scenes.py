@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "demo_backbone"))
 
 from scenes import draw_scene, write_scenes
-from shapes import SHAPES, rectangle
+from shapes import SHAPES, polar, rectangle
 
 from dino_detector.data import sample
 
@@ -31,15 +32,44 @@ def test_a_rectangle_has_its_sides_and_its_middle() -> None:
     assert corners.max(axis=0).tolist() == [1.5, 0.25]
 
 
-def test_the_classes_of_the_sample_are_held_back() -> None:
-    """Triangle, square, five-pointed star and circle of 48 corners have equal sides; a ring's hole makes another."""
-    for name, shape in SHAPES.items():
-        for outline in shape.outlines:
-            radii = np.hypot(*outline.T)
-            sides = np.hypot(*(outline - np.roll(outline, 1, axis=0)).T)
-            regular = np.ptp(sides) < 0.05 and (len(outline) not in (3, 4, 48) or np.ptp(radii) < 0.05)
-            assert not regular or len(outline) not in (3, 4, 10, 48) or shape.holes, name
-    assert not {shape.name for shape in sample.SHAPES} & set(SHAPES)
+def silhouette(outlines: list[np.ndarray], holes: list[np.ndarray], *, turn: float = 0.0) -> np.ndarray:
+    """Which of 160 x 160 pixels a shape covers, turned by an angle and brought to a given area and middle."""
+    side = 160
+    rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
+    scale, middle = side / 3, np.array([0.0, 0.0])
+    for _ in range(3):
+        canvas = Image.new("1", (side, side))
+        for polygons, value in ((outlines, 1), (holes, 0)):
+            for polygon in polygons:
+                points = (polygon - middle) @ rotation * scale + side / 2
+                ImageDraw.Draw(canvas).polygon([tuple(point) for point in points], fill=value)
+        mask = np.asarray(canvas)
+        centre = np.argwhere(mask).mean(axis=0)[::-1] + 0.5 - side / 2
+        middle = middle + centre / scale @ rotation.T
+        scale *= np.sqrt(5000 / mask.sum())
+    return mask
+
+
+def test_a_silhouette_is_the_same_wherever_and_however_large_a_shape_is_drawn() -> None:
+    square = rectangle(1, 1)
+    masks = [silhouette([outline], []) for outline in (square, square * 1.4, square * 0.7 + 0.3)]
+    for mask in masks:
+        assert (mask & masks[0]).sum() / (mask | masks[0]).sum() > 0.95
+    turned = silhouette([square], [], turn=np.pi / 4)
+    assert (turned & masks[0]).sum() / (turned | masks[0]).sum() < 0.9
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_classes_of_the_sample_are_held_back(name: str) -> None:
+    """No shape covers what one of them does, turned in any way; outlines with a hole in them are other shapes."""
+    shape = SHAPES[name]
+    turns = np.deg2rad(np.arange(0, 360, 6))
+    masks = [silhouette(shape.outlines, shape.holes, turn=turn) for turn in turns]
+    for held_back in sample.SHAPES:
+        theirs = silhouette([polar(held_back.radii)], [])
+        overlaps = [(mask & theirs).sum() / (mask | theirs).sum() for mask in masks]
+        assert max(overlaps) < 0.93, held_back.name
+    assert name not in {held_back.name for held_back in sample.SHAPES}
 
 
 def test_equal_seeds_give_equal_scenes(tmp_path: Path) -> None:
