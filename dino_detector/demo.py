@@ -111,8 +111,6 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
             "two_stage": False,
             "denoising_queries": 0,
             "schedule": "cosine",
-            "zoom_out_probability": 0.3,
-            "crop_probability": 0.5,
             "batch_size": 16,
             "learning_rate": 1e-3,
             "ema_decay": 0.99,
