@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import yaml
 from side_by_side import machine
 from side_by_side.machine import revision
+from side_by_side.runs import require_equal
 
 from dino_detector.command import run_command
 from dino_detector.errors import InputError
@@ -96,10 +97,7 @@ def run(settings: dict[str, Any], seed: int, data: Path, folder: Path, threads: 
     stated, trained_by, log = folder / "run.yaml", folder / "revision.txt", folder / "run.log"
     newest = folder / f"val_metrics_epoch_{settings['epochs']}.json"
     if newest.exists():
-        before = yaml.safe_load(stated.read_text(encoding="utf-8"))
-        names = sorted(name for name in before.keys() | chosen.keys() if before.get(name) != chosen.get(name))
-        if names:
-            raise InputError(f"{folder}: this run had another {', '.join(names)}; give another --output, or remove it")
+        require_equal(yaml.safe_load(stated.read_text(encoding="utf-8")), chosen, place=folder, folder=folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         stated.write_text(yaml.safe_dump(chosen), encoding="utf-8")

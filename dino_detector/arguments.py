@@ -40,14 +40,13 @@ EFFECTIVE_WITH = {
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
     **{"tile_overlap": "tile_size", "n_points": "use_deformable"},
     **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
+    **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern"), "train_backbone lora"),
+    **dict.fromkeys(("lora_layers", "lora_targets", "lora_dropout"), "train_backbone lora"),
+    **dict.fromkeys(("use_rslora", "use_dora"), "train_backbone lora"),
+    **dict.fromkeys(("layer_decay", "backbone_learning_rate"), "train_backbone lora or full"),
 }
-"""flags that say how another is meant, and the other; without it they would be ignored"""
-EFFECTIVE_FOR = {
-    **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern", "lora_layers"), ("lora",)),
-    **dict.fromkeys(("lora_targets", "lora_dropout", "use_rslora", "use_dora"), ("lora",)),
-    **dict.fromkeys(("layer_decay", "backbone_learning_rate"), ("lora", "full")),
-}
-"""flags that would be ignored for other kinds of train_backbone than these"""
+"""flags that say how another is meant, and the other, perhaps with the values that it needs; without it they would be
+ignored"""
 
 
 class Settings(NamedTuple):
@@ -117,12 +116,9 @@ def parse_settings(
         chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
     values = {name: chosen[name] for name in hints}
     for name in sorted(from_flags.keys() & EFFECTIVE_WITH.keys()):
-        if not values[EFFECTIVE_WITH[name]]:
+        other, _, needed = EFFECTIVE_WITH[name].partition(" ")
+        if not (values[other] in needed.split(" or ") if needed else values[other]):
             raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
-    for name in sorted(from_flags.keys() & EFFECTIVE_FOR.keys()):
-        if values["train_backbone"] not in EFFECTIVE_FOR[name]:
-            kinds = " or ".join(EFFECTIVE_FOR[name])
-            raise InputError(f"--{name} has an effect with --train_backbone {kinds} only; add that or leave this out")
     return Settings(values, origins)
 
 

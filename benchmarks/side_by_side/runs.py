@@ -36,13 +36,17 @@ def finished(job: Job) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    asked = job.to_json()
-    if result["job"] != asked:
-        different = sorted(name for name in asked if result["job"].get(name) != asked[name])
-        raise InputError(
-            f"{path}: this run had another {', '.join(different)}; give another --output, or remove {job.folder}"
-        )
+    require_equal(result["job"], job.to_json(), place=path, folder=Path(job.folder))
     return result
+
+
+def require_equal(done: dict[str, Any], asked: dict[str, Any], *, place: Path, folder: Path) -> None:
+    """Raise `InputError` where the settings of a finished run in ``folder`` are not those that are asked for."""
+    different = sorted(name for name in done.keys() | asked.keys() if done.get(name) != asked.get(name))
+    if different:
+        raise InputError(
+            f"{place}: this run had another {', '.join(different)}; give another --output, or remove {folder}"
+        )
 
 
 def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:

@@ -67,21 +67,10 @@ class WholeImages:
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
         """The image of a key; raises `InputError` where it can't be read."""
-        size = images.size(key.index)
-        objects = images.objects(key.index)
-        shown = self.transforms(
-            {
-                "image": tv_tensors.Image(images.read(key.index)),
-                "boxes": tv_tensors.BoundingBoxes(torch.tensor(objects.boxes_xyxy), format="XYXY", canvas_size=size),
-            }
-        )
-        return Sample(
-            image=shown["image"].as_subclass(Tensor),
-            boxes_xyxy=shown["boxes"].as_subclass(Tensor),
-            labels=torch.tensor(objects.labels),
-            image_id=images.records[key.index].image_id,
-            original_size=size,
-        )
+        sample = FullSizeImages()(images, key)
+        boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
+        shown = self.transforms({"image": tv_tensors.Image(sample.image), "boxes": boxes})
+        return replace(sample, image=shown["image"].as_subclass(Tensor), boxes_xyxy=shown["boxes"].as_subclass(Tensor))
 
 
 class FullSizeImages:

@@ -67,14 +67,13 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
     def claim(one: int, *, besides: list[int]) -> list[int]:
         """The free detections most like ``one``, of each view that none of ``besides`` is of; free no more."""
         represented = {view[other] for other in besides}
-        closest: dict[int, tuple[float, int]] = {}
-        for twin, overlap in twins[one]:
+        claimed = []
+        for twin, _ in sorted(twins[one], key=lambda pair: (-pair[1], pair[0])):
             if free[twin] and view[twin] not in represented:
-                closest[view[twin]] = max((overlap, -twin), closest.get(view[twin], (0.0, 0)))
-        claimed = sorted(-negative for _, negative in closest.values())
-        for twin in claimed:
-            free[twin] = False
-        return claimed
+                represented.add(view[twin])
+                claimed.append(twin)
+                free[twin] = False
+        return sorted(claimed)
 
     kept, boxes = [], []
     for best in range(len(cut)):

@@ -66,15 +66,14 @@ class Rehearsal(Callback):
         augmentation = self.config.augmentation
         if trainer.current_epoch >= augmentation.plain_from(self.config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
-        self._augmentation = augmentation
         boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(augmentation)
         chosen = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
         patch = pl_module.detector.backbone.patch_size
-        self.largest_step = least = self._largest(chosen, patch)
+        self.largest_step = least = _largest(chosen, augmentation, patch)
         if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
             return
         for smaller in _smaller(chosen, patch):
-            least = self._largest(smaller, patch)
+            least = _largest(smaller, augmentation, patch)
             if self._fits(least, trainer, pl_module):
                 less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
                 raise InputError(
@@ -82,10 +81,6 @@ class Rehearsal(Callback):
                     f"{less}"
                 )
         raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
-
-    def _largest(self, step: Step, patch: int) -> Step:
-        """The largest step of a run with such settings, whose images may be larger than they are on average."""
-        return step._replace(image_size=self._augmentation.input_sizes(step.image_size, patch)[-1])
 
     def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
         denoising = pl_module.detector.decoder.denoising
@@ -159,6 +154,11 @@ class _Kept:
             self.known.add(storage.data_ptr())
             self.bytes += storage.nbytes()
         return tensor.detach()  # the tensor itself would keep its own graph alive
+
+
+def _largest(step: Step, augmentation: AugmentationConfig, patch: int) -> Step:
+    """The largest step of a run with such settings, whose images may be larger than they are on average."""
+    return step._replace(image_size=augmentation.input_sizes(step.image_size, patch)[-1])
 
 
 def _images_in_one(augmentation: AugmentationConfig) -> int:

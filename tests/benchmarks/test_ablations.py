@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ablations import Result, run, table
 from side_by_side.machine import revision
+from tiny_settings import TINY
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
@@ -47,30 +48,22 @@ def test_changes_are_paired_by_seed_and_their_spread_is_that_of_the_pairs() -> N
     assert [cell.strip() for cell in rows["new"]] == ["0.320 ± 0.156", "+0.020 ± 0.014", "0.500", "0.200", "2.00"]
 
 
-TINY = {
-    "backbone_weights": "random",
-    "backbone_architecture": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56},
-    "train_backbone": "full",
-    "image_size": 56,
-    **{"num_queries": 8, "decoder_layers": 1, "hidden_dim": 32, "num_heads": 4, "feedforward_dim": 64},
-    **{"feature_scales": [1.0], "box_head_dim": 32, "batch_size": 2, "num_workers": 0, "logger": []},
-    **{"epochs": 2, "val_frequency": 2},
-}
+SHORT = TINY | {"epochs": 2, "val_frequency": 2}
 
 
 def test_a_finished_run_is_not_repeated_and_one_of_other_settings_not_taken_for_it(
     two_images: Path, tmp_path: Path
 ) -> None:
-    first = run(TINY, 0, two_images, tmp_path / "run", 1)
+    first = run(SHORT, 0, two_images, tmp_path / "run", 1)
     assert first.revision == revision()
     written = (tmp_path / "run" / "run.log").stat().st_mtime_ns
-    assert run(TINY, 0, two_images, tmp_path / "run", 1) == first
+    assert run(SHORT, 0, two_images, tmp_path / "run", 1) == first
     assert (tmp_path / "run" / "run.log").stat().st_mtime_ns == written
     with pytest.raises(InputError, match=r"run: this run had another learning_rate, seed; give another --output"):
-        run(TINY | {"learning_rate": 1e-3}, 1, two_images, tmp_path / "run", 1)
+        run(SHORT | {"learning_rate": 1e-3}, 1, two_images, tmp_path / "run", 1)
 
 
 def test_a_run_that_fails_says_why_and_is_not_taken_for_finished(two_images: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(InputError, match=r"run.log ends with: .*hidden_dim must be a multiple of num_heads"):
-            run(TINY | {"num_heads": 5}, 0, two_images, tmp_path / "run", 1)
+            run(SHORT | {"num_heads": 5}, 0, two_images, tmp_path / "run", 1)
