@@ -7,8 +7,8 @@
 
 Every system starts from the same architecture of backbone with random weights of the same seeds, and trains until the
 same time has passed. Ours, whose schedule has epochs, measures its pace first and plans as many as fit. Preset cpu
-takes about 85 minutes on two cores: 15 runs of 300 seconds and their evaluations. It trains a ViT of width 192 with 6
-layers at 224 pixels (256 tokens); preset gpu trains ViT-S at 448 pixels (1,024 tokens).
+takes just under 90 minutes on two cores: 15 runs of 300 seconds and their evaluations. It trains a ViT of width 192
+with 6 layers at 224 pixels (256 tokens); preset gpu trains ViT-S at 448 pixels (1,024 tokens).
 
 ``--data`` is a folder with ``train/``, ``annotations/instances_train.json``, and ``val/`` and
 ``annotations/instances_val.json``, or another split than val that ``--split`` names: settings that were chosen on one
