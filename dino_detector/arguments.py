@@ -39,6 +39,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
     **{"tile_overlap": "tile_size", "n_points": "use_deformable"},
+    **dict.fromkeys(("log_dir", "experiment_name", "log_layers"), "logger"),
     **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
     **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern"), "train_backbone lora"),
     **dict.fromkeys(("lora_layers", "lora_targets", "lora_dropout"), "train_backbone lora"),

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from dino_detector.errors import InputError, StoppedByUser
+from dino_detector.errors import InputError, SharedInputError, StoppedByUser
 
 INPUT_ERROR = 2
 INTERRUPTED = 130
@@ -21,12 +21,14 @@ def run_command(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code, 0 where it returns None.
 
     An `InputError` is one line on stderr and code 2, Ctrl-C and `StoppedByUser` one line and code 130. Anything else is
-    a bug of ours and keeps its traceback. Of several processes the main one tells of an interruption, and the others
-    end well, since Lightning kills all of them at once where one does not.
+    a bug of ours and keeps its traceback. Of several processes the main one tells of an interruption and of a
+    `SharedInputError`, and the others end well, since Lightning kills all of them at once where one does not.
     """
     try:
         return command() or 0
     except InputError as error:
+        if isinstance(error, SharedInputError) and not is_main_process():
+            return 0
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return INPUT_ERROR
     except BrokenPipeError:

@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class SharedInputError(InputError):
+    """One that all processes of a distributed run raise after the same step, so that the main one alone tells of it."""
+
+
 class StoppedByUser(Exception):
     """The user stopped a run. The message is one line that says where its state is and how to resume it."""
 

@@ -70,9 +70,7 @@ class HungarianMatcher:
         costs_host = packed[: costs.numel()].reshape(costs.shape)
         counts_host = packed[costs.numel() :].astype(np.int64)
         if not np.isfinite(costs_host).all():
-            raise FloatingPointError(
-                "the predictions are not finite: training diverged; lower --learning_rate or use --precision 32"
-            )
+            raise FloatingPointError("the predictions are not finite: training diverged")
         pairs = []
         for layer, image in np.ndindex(costs_host.shape[:2]):
             query, target = linear_sum_assignment(costs_host[layer, image, :, : counts_host[image]])

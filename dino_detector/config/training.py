@@ -60,7 +60,7 @@ class TrainingConfig:
     batch_size: int = 4
     """images in a step, per process"""
     accumulate_batches: int = 1
-    """batches whose gradients are summed before an optimizer step"""
+    """batches whose gradients are averaged before an optimizer step"""
     learning_rate: float = 2e-4
     """peak learning rate of the neck, the decoder and the heads"""
     backbone_learning_rate: float | None = None

@@ -23,6 +23,9 @@ MOST_HIDDEN = 0.3
 SLIVER = 1
 """Pixels of the input; a stripe between a pasted object and the edge of a box that is no wider does not count, unless
 it is more than a tenth of the box. So what is left of a box of which `MOST_HIDDEN` is hidden has always some extent."""
+LARGEST_SCENE = 3
+"""how many times wider or higher than where it is pasted the other image is enlarged at most; objects of more have no
+room in it"""
 ALONG = 0.5
 """Share of another object of the other image that has to be in what is pasted, to come along with its box."""
 
@@ -52,7 +55,7 @@ def paste_objects(
         rng: what is random is drawn from it.
         images: of the data set.
         partner: index of the other image.
-        scale: ``[2]``, height and width in the scene of a pixel of the other image.
+        scale: ``[2]``, height and width in the scene of a pixel of the other image, limited by `LARGEST_SCENE`.
         within: where in the scene to paste.
         flip_probability: chance to mirror the other image.
 
@@ -60,6 +63,7 @@ def paste_objects(
         InputError: the other image can't be read; nothing has been pasted then.
     """
     size = images.size(partner)
+    scale = scale * min(1, (LARGEST_SCENE * within.sides[::-1] / (scale * size)).min())
     height, width = np.maximum((scale * size).round().astype(int), 1).tolist()
     mirrored = rng.random() < flip_probability
     piece = Piece(whole_window(size), Window(0, 0, width, height), mirrored)

@@ -35,6 +35,10 @@ class DetectionData(LightningDataModule):
         self.header: CheckpointHeader | None = None
         """of the detector that reads the batches; to be set before a loader is asked for"""
 
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps, so that a resumed run has the same epochs."""
+        return {"train_images": len(self.sources.train.annotations.images)}
+
     @property
     def images_per_epoch(self) -> int:
         """Training images of all processes in an epoch, those counted again that come again."""

@@ -6,11 +6,11 @@ import logging
 import math
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from dino_detector.config import Config
+from dino_detector.config import Config, TrainingConfig
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
@@ -62,7 +62,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     stopping = build_early_stopping(training, sources.val)
-    start = read_start(config, train.categories, annotations=train.path)
+    start = read_start(config, train.categories, annotations=train.path, images=len(train.images))
     patch = model_config_of(config.backbone).patch_size
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
@@ -79,10 +79,9 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     data.header = detector.header
     epochs_before = None if start is None else start.epochs
     if rank_zero_only.rank == 0:
+        make_output_dir(training.output_dir)
         if config.logging.log_dir is not None:
             make_output_dir(config.logging.log_dir, flag="--log_dir")
-        prepare_output_dir(training, epochs_before=epochs_before)
-        sources.write_subsets(training.output_dir)
     _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
 
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
@@ -90,7 +89,10 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     trainer = build_trainer(
         config,
         loggers=build_loggers(config),
-        callbacks=[*_observers(config), *(callbacks or []), EpochLines(), *([stopping] if stopping else []), files],
+        callbacks=[
+            _FirstFiles(sources, training, epochs_before=epochs_before),
+            *(*_observers(config), *(callbacks or []), EpochLines(), *([stopping] if stopping else []), files),
+        ],
     )
     resumed = None if epochs_before is None else training.checkpoint
     with explained(trainer, config, patch=detector.backbone.patch_size):
@@ -106,6 +108,21 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     if sources.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
+
+
+class _FirstFiles(Callback):
+    """Makes the output folder ready, when all processes have read what they need of an earlier run there."""
+
+    def __init__(self, sources: Sources, training: TrainingConfig, *, epochs_before: int | None) -> None:
+        self.sources = sources
+        self.training = training
+        self.epochs_before = epochs_before
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called where the processes have met, and before anything is written."""
+        if stage == "fit" and trainer.is_global_zero:
+            prepare_output_dir(self.training, epochs_before=self.epochs_before)
+            self.sources.write_subsets(self.training.output_dir)
 
 
 def _check_multi_scale(config: Config, *, patch: int) -> None:
@@ -166,6 +183,7 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in detector.parameters())
     backbone = detector.backbone
+    depth = len(backbone.model.encoder.layer)
     config = detector.config
     processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
@@ -176,14 +194,14 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     if sources.test is not None:
         counts.append(f"{len(sources.test.annotations.images):,} test images")
     log.info(
-        "%s, %d classes; %s of %s parameters train, backbone layers %d to %d of %d; on %s%s, precision %s",
+        "%s, %d classes; %s of %s parameters train, %s; on %s%s, precision %s",
         ", ".join(counts),
         len(detector.categories),
         f"{trained:,}",
         f"{total:,}",
-        backbone.trunk_depth + 1,
-        len(backbone.model.encoder.layer),
-        len(backbone.model.encoder.layer),
+        f"backbone layers {backbone.trunk_depth + 1} to {depth} of {depth}"
+        if backbone.trunk_depth < depth
+        else "none of the backbone",
         device,
         f" in {processes} processes" if processes > 1 else "",
         resolve_precision(config.training.precision, device),

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 
 from dino_detector.config import AugmentationConfig, Config, ImageSize
-from dino_detector.errors import InputError
+from dino_detector.errors import InputError, SharedInputError
 from dino_detector.plain_text import counted
 from dino_detector.targets import Targets
 
@@ -76,11 +76,11 @@ class Rehearsal(Callback):
             least = _largest(smaller, augmentation, patch)
             if self._fits(least, trainer, pl_module):
                 less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
-                raise InputError(
+                raise SharedInputError(
                     f"out of memory: a step of {self.largest_step} does not fit; {_flags(smaller, self.config)} fits"
                     f"{less}"
                 )
-        raise InputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
+        raise SharedInputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
 
     def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
         denoising = pl_module.detector.decoder.denoising
@@ -100,7 +100,7 @@ class Rehearsal(Callback):
         gc.collect()  # outside the handler, whose traceback holds the tensors of the failed pass
         if pl_module.device.type == "cuda":
             torch.cuda.empty_cache()
-        return fits
+        return trainer.strategy.reduce_boolean_decision(fits, all=True)
 
 
 def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
@@ -170,9 +170,15 @@ def _images_in_one(augmentation: AugmentationConfig) -> int:
 
 @contextmanager
 def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
-    """Turn what ends a run in its middle for want of memory into an `InputError` that says what to lower."""
+    """Turn what ends a run in its middle, want of memory or too high a rate, into an `InputError` that helps."""
     try:
         yield
+    except FloatingPointError as error:
+        rate = "debug_lr" if config.subset.debug else "learning_rate"
+        precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
+        raise InputError(
+            f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             smaller = next(_smaller(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
@@ -181,7 +187,7 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
                 f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
                 f"takes memory of this machine; free it, or {remedy}"
             ) from error
-        if "DataLoader worker" in str(error):
+        if "DataLoader worker (pid" in str(error):  # one that has died; others pass on what they raised
             workers = config.data.num_workers
             raise InputError(
                 f"a data worker was killed, most likely for its memory; lower --num_workers {workers} to "

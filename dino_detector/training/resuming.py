@@ -13,6 +13,7 @@ from dino_detector.data.categories import Categories, check_categories
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
 from dino_detector.models.detector import Detector, load_weights
+from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a resumed run may change; with another of the rest it would not be the same run."""
 
-MODEL = frozenset((*BackboneConfig.__dataclass_fields__, *DecoderConfig.__dataclass_fields__))
-"""Settings that weights are bound to."""
+MODEL = frozenset((*BackboneConfig.__dataclass_fields__, *DecoderConfig.__dataclass_fields__)) - {
+    *("lora_dropout", "decoder_dropout")
+}
+"""Settings that weights are bound to; of ``denoising_queries`` it is whether there are any."""
 
 
 class Start(NamedTuple):
@@ -53,13 +56,14 @@ class Start(NamedTuple):
         return self.epochs is not None
 
 
-def read_start(config: Config, categories: Categories, *, annotations: Path) -> Start | None:
+def read_start(config: Config, categories: Categories, *, annotations: Path, images: int) -> Start | None:
     """The checkpoint of ``config``, once it is known to fit; None where there is none or it is to be skipped.
 
     Args:
         config: settings of the run, with its number of processes.
         categories: of the training images.
         annotations: their file, for messages.
+        images: their number.
 
     Raises:
         InputError: the file is missing or no checkpoint, or the run can't go on from it.
@@ -77,6 +81,8 @@ def read_start(config: Config, categories: Categories, *, annotations: Path) -> 
     bound = stored.keys() - MAY_CHANGE if resumes else MODEL
     if header.base_fingerprint:  # a base that is known by its weights may have moved
         bound -= {"dino_model"}
+    if not resumes and stored["denoising_queries"] and wanted["denoising_queries"]:
+        bound -= {"denoising_queries"}
     differing = [name for name in stored if name in bound and stored[name] != wanted[name]]
     if differing and stored["lightweight"] != wanted["lightweight"] and stored["dino_model"] != wanted["dino_model"]:
         differing = list(dict.fromkeys(["dino_model", *differing]))
@@ -87,6 +93,14 @@ def read_start(config: Config, categories: Categories, *, annotations: Path) -> 
     if not resumes:
         log.info("%s holds no training state: its weights are taken, and training starts anew", source)
         return Start(header, contents, None)
+    before = contents.get(DetectionData.__name__, {}).get("train_images")  # not in the first checkpoints of 0.1.0
+    if before not in (None, images):
+        raise InputError(
+            f"{source}: was trained on {before} images, and {annotations} has {images}, so the run can't go on where "
+            "it was; give the former with --train_annotations, or take the weights alone into a new run: "
+            f"python -c \"from dino_detector import Detector; Detector.load('{source}').save('start.pth')\", then "
+            "--checkpoint start.pth"
+        )
     epochs = contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if epochs >= config.training.epochs:
         raise InputError(f"{source}: has been trained to epoch {epochs} already; give more with --epochs")

@@ -43,6 +43,7 @@ class MovingAverage(WeightAveraging):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the model to its device; callbacks are set up before it moves there."""
         self._average_model.to(pl_module.device)
+        self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # read at each step: nothing waits for it
 
     @property
     def averages(self) -> list[Tensor]:
@@ -51,7 +52,7 @@ class MovingAverage(WeightAveraging):
 
     @torch.no_grad()
     def _update(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
+        count = int(self._average_model.n_averaged)  # the argument is a copy on the device
         decay = min(self.decay, (1 + count) / (self.warmup + count))
         pairs = zip(averages, currents, strict=True)
         trained = [(average, current) for average, current in pairs if average.data_ptr() != current.data_ptr()]

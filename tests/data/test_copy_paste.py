@@ -235,6 +235,20 @@ def test_an_image_stays_as_it_is_where_nothing_is_pasted(pictures):
         assert seen.labels.tolist() == [1]
 
 
+def test_however_large_the_scale_the_other_image_is_not_enlarged_without_end(pictures, monkeypatch):
+    images = pictures(picture([], []), picture([[50, 50, 60, 60]], [1]))
+    read, asked = images.read_part, []
+
+    def remember(index, crop, size):
+        asked.append(size)
+        return read(index, crop, size)
+
+    monkeypatch.setattr(images, "read_part", remember)
+    samples(images, count=40, **WHOLE | {"scale_range": [90.0, 90.0]})
+    pasted = [size for size in asked if size != SIZE]
+    assert max(max(size) for size in pasted) <= 3 * 200
+
+
 def test_another_image_that_cannot_be_read_is_replaced_by_the_next_and_reported(pictures):
     objects = [[20, 20, 60, 50]]
     images = pictures(picture([], []), picture(objects, [1]), picture(objects, [2]))

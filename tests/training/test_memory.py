@@ -200,6 +200,33 @@ def test_the_settings_that_are_said_to_fit_do(
     fit(settings(tmp_path / "out", batch_size=3, accumulate_batches=3, image_size=224, epochs=1))
 
 
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"learning_rate": 1e30}, r"--learning_rate 1e\+30$"),
+        ({"learning_rate": 1e30, "precision": "bf16"}, r"--learning_rate 1e\+30, or give --precision 32$"),
+        ({"learning_rate": 1e30, "debug": True, "debug_samples": 7}, r"--debug_lr 1e\+30$"),
+    ],
+)
+def test_a_rate_that_is_too_high_is_said_to_be(
+    changes: dict[str, Any], remedy: str, settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = settings(tmp_path / "out", **{"epochs": 5, "warmup_fraction": 0.0, "gradient_clip": 0.0} | changes)
+    with pytest.raises(InputError, match=rf"training diverged after \d+ steps; lower {remedy}"):
+        fit(config)
+
+
+def test_what_goes_wrong_in_a_data_worker_is_not_taken_for_a_lack_of_memory(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **given: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("dino_detector.data.dataset.WholeImages.__call__", broken)
+    with pytest.raises(RuntimeError, match=r"Caught RuntimeError in DataLoader worker(.|\n)*a mistake of ours"):
+        fit(settings(tmp_path / "out", epochs=1, num_workers=1))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_a_machine_that_really_has_too_little_gets_the_same_advice(
     settings: Callable[..., Config], tmp_path: Path

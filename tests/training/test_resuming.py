@@ -25,11 +25,14 @@ BASE = "sha256 of the base"
 def checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """Writes a checkpoint of a run with some settings, or of a detector alone."""
 
-    def write(*, trained: int | None = 3, waited: int = 0, base: str | None = BASE, **settings: Any) -> Path:
+    def write(
+        *, trained: int | None = 3, waited: int = 0, base: str | None = BASE, images: int | None = 7, **settings: Any
+    ) -> Path:
         header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
         contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
         if trained is not None:
             contents["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": trained}}}}
+            contents |= {} if images is None else {"DetectionData": {"train_images": images}}
             contents["callbacks"] = {"early_stopping": {"wait_count": waited}} if waited else {}
         torch.save(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
@@ -39,7 +42,7 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 def start(checkpoint: Path, categories: Categories = CLASSES, **settings: Any) -> Start | None:
     config = Config.from_flat({"checkpoint": checkpoint} | settings)
-    return read_start(config, categories, annotations=Path("train.json"))
+    return read_start(config, categories, annotations=Path("train.json"), images=7)
 
 
 def refusal(checkpoint: Path, **settings: Any) -> str:
@@ -68,6 +71,24 @@ def test_what_does_not_change_the_run_may_change(checkpoint: Callable[..., Path]
         "test_mini": True,
     }
     assert start(checkpoint(), dino_model="elsewhere/base", coco_url="http://mirror", **moved).resumes
+
+
+def test_a_run_does_not_go_on_with_another_number_of_images(checkpoint: Callable[..., Path]) -> None:
+    """Its epochs would have other lengths, and the schedule, which counts steps, would be elsewhere."""
+    refused = "run.pth: was trained on 14 images, and train.json has 7.*load.'.*run.pth'..save.'start.pth'"
+    with pytest.raises(InputError, match=refused):
+        start(checkpoint(images=14))
+    assert start(checkpoint(images=None)).resumes, "a checkpoint that does not say"
+    assert not start(checkpoint(images=14, trained=None)).resumes, "weights alone start a new run"
+
+
+def test_weights_are_taken_into_a_run_that_differs_in_what_they_do_not_depend_on(
+    checkpoint: Callable[..., Path],
+) -> None:
+    other = {"lora_dropout": 0.1, "decoder_dropout": 0.1, "denoising_queries": 300}
+    assert not start(checkpoint(trained=None), **other).resumes
+    assert flags_in(refusal(checkpoint(trained=3), **other)).count("--") == 3
+    assert flags_in(refusal(checkpoint(trained=None), denoising_queries=0)) == "--denoising_queries 100"
 
 
 def test_every_difference_is_listed_with_its_flag(checkpoint: Callable[..., Path]) -> None:

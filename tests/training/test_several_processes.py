@@ -145,6 +145,46 @@ def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str,
     assert err.startswith("error: ")
 
 
+def test_the_other_processes_read_what_the_run_moves_aside(
+    runs: dict[str, tuple[Path, str, str]], tmp_path: Path
+) -> None:
+    """A run in the folder of an earlier one, with that one's settings and a checkpoint of it."""
+    folder = tmp_path / "again"
+    shutil.copytree(runs["train"][0], folder)
+    checkpoint = folder / "dino_detector_last.pth"
+    flags = ("--distributed", "--output_dir", folder, "--checkpoint", checkpoint, "--skip_checkpoint_load")
+    out, err = finish(start(folder / "config.yaml", *flags))
+    assert err == ""
+    assert out.count("moved the files of an earlier run") == 1
+    (earlier,) = folder.glob("earlier_*")
+    assert (earlier / "config.yaml").exists()
+    assert (earlier / "dino_detector_last.pth").exists()
+    assert checkpoint.exists()
+
+
+def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Callable[..., Config]) -> None:
+    """One of the processes runs out of memory in the rehearsal; the others end with it."""
+    write_config(settings(tmp_path / "out", batch_size=4), tmp_path / "run.yaml")
+    (tmp_path / "command.py").write_text(
+        "import os, sys\n"
+        "import dino_detector.training.rehearsal as rehearsal\n"
+        "from dino_detector.train import main\n"
+        "take = rehearsal.take\n"
+        "def limited(step, *args, **settings):\n"
+        "    if os.environ.get('LOCAL_RANK') == '1' and step.batch_size > 2:\n"
+        "        raise MemoryError\n"
+        "    return take(step, *args, **settings)\n"
+        "rehearsal.take = limited\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
+    run = subprocess.run([str(word) for word in words], env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 2, run.stderr[-3000:]
+    assert re.fullmatch(
+        "error: out of memory: a step of 4 images .*--batch_size 2 --accumulate_batches 2 fits\n", run.stderr
+    )
+
+
 def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., Config]) -> None:
     """At a rate of nothing no AP gets better, and a process that went on alone would wait for the other for ever."""
     config = settings(tmp_path / "out", epochs=9, learning_rate=1e-30, early_stopping_patience=2)

@@ -73,7 +73,7 @@ def test_warmup_is_a_setting(tmp_path, train, warmup, ramp):
 def averages_of_a_climb(steps: int, **settings: Any) -> list[float]:
     """The average after each step of a weight that is the number of the step."""
     callback = MovingAverage(**settings)
-    averaged = AveragedModel(nn.Linear(1, 1), multi_avg_fn=callback._update)
+    averaged = callback._average_model = AveragedModel(nn.Linear(1, 1), multi_avg_fn=callback._update)
     seen = []
     for step in range(1, steps + 1):
         model = nn.Linear(1, 1).double()
