@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig, TilingConfig
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
@@ -88,6 +90,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)
     data.header = header
     trainer = build_trainer(config)
+    if sources.val is not None and config.distributed.processes > 1 and rank_zero_only.rank == 0:
+        data.val_dataset().check_readable()  # a process that finds it later can't end the others well
     if sources.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
     if sources.test is not None:

@@ -131,6 +131,18 @@ def test_pictures_that_no_process_can_read_are_all_counted(
     assert {row["image_id"] for row in rows} == {0, 3, 4}
 
 
+def test_a_validation_image_that_one_process_cannot_read_is_one_line(
+    runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(val_split.images, tmp_path / "val")
+    broken = sorted((tmp_path / "val").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:100])
+    checkpoint = runs["train"][0] / "dino_detector_final.pth"
+    flags = ("--only_evaluate", "--checkpoint", checkpoint, "--val_images", tmp_path / "val", "--distributed")
+    _, err = finish(start(runs["train"][0].parent / "run.yaml", *flags, "--output_dir", tmp_path / "out"), code=2)
+    assert re.fullmatch(rf"error: .*{broken.name}: .*\n", err)
+
+
 def truncated_jpeg() -> bytes:
     """A picture whose header is whole and whose pixels are not."""
     file = io.BytesIO()
