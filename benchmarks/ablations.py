@@ -6,8 +6,7 @@
 
 ``--data`` is a folder with ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``. The variants are a YAML
 file: for each name the settings that differ from ``--config``. All runs have the same number of epochs. A run that is
-finished is not run again, so that variants can be added and an interrupted table be gone on with. The second command
-needs the backbone that ``python demo_backbone/pretrain.py --output outputs/demo_backbone`` trains.
+finished is not run again, so that variants can be added and an interrupted table be gone on with.
 """
 
 from __future__ import annotations

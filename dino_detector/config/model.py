@@ -11,7 +11,8 @@ class BackboneConfig:
     """The DINOv2 backbone and which part of it trains."""
 
     dino_model: str = "facebook/dinov2-base"
-    """Hugging Face name or local folder of a DINOv2 model, with or without registers"""
+    """Hugging Face name or local folder of a DINOv2 model, with or without registers, or dinov2-demo, a tiny one that
+    comes with the package, to try things without a network"""
     backbone_weights: Literal["pretrained", "random"] = "pretrained"
     """random builds the architecture untrained"""
     backbone_architecture: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +40,8 @@ class BackboneConfig:
     )
     """projections of a layer that get adapters; mlp means all its linear layers"""
     lora_layers: int | None = 6
-    """adapt the last so many layers; null adapts all. Layers below run without gradient"""
+    """adapt the last so many layers up to the last of feature_layers; null adapts all. Layers below run without
+    gradient"""
     feature_layers: list[int] | None = None
     """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null means four, or as many as
     there are: the last of each of four equal parts of the layers from the last frozen one on"""

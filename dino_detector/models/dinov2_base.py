@@ -46,9 +46,12 @@ PUBLISHED = {
 }
 """What tells the published sizes apart, so that `--backbone_weights random` needs no network for their names."""
 
+SHIPPED = {"dinov2-demo": Path(__file__).parent / "demo_backbone"}
+"""Where the small models are that come with the package, by name. A folder of that name wins, as over a hub's."""
+
 
 def load_pretrained(name: str) -> PreTrainedModel:
-    """Load a DINOv2 model with its weights, by hub name or from a local folder, in float32.
+    """Load a DINOv2 model with its weights, by name or from a local folder, in float32.
 
     Raises:
         InputError: naming the model, the reason and three remedies.
@@ -150,18 +153,19 @@ UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 
 
 def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
-    """Read from a folder or the hub. What is in the local cache is used without asking the network."""
-    is_folder = Path(name).is_dir()
+    """Read from a folder, the package or the hub. What is in the local cache is used without asking the network."""
+    place = name if Path(name).is_dir() else str(SHIPPED.get(name, name))
+    is_folder = Path(place).is_dir()
     transformers_logging.disable_progress_bar()  # for reading files; a download has one
     try:
-        return reader(name, local_files_only=True, **options)
+        return reader(place, local_files_only=True, **options)
     except UNREADABLE as error:
         if is_folder:
             raise _unavailable(name, error) from error
     finally:
         transformers_logging.enable_progress_bar()
     try:
-        return reader(name, **options)
+        return reader(place, **options)
     except UNREADABLE as error:
         raise _unavailable(name, error) from error
 
