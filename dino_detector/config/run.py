@@ -46,7 +46,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "at least 0 and below 2 ** 32": (lambda value: 0 <= value < 2**32, "seed coco_mini_seed"),
     "above 0": (lambda value: value > 0, "learning_rate debug_lr lora_alpha"),
     "above 0, or null": (lambda value: value is None or value > 0, "backbone_learning_rate"),
-    "above 0 and at most 1": (lambda value: 0 < value <= 1, "layer_decay"),
+    "above 0 and at most 1, or null": (lambda value: value is None or 0 < value <= 1, "layer_decay"),
 }
 """what is wanted of settings: the test, and their names"""
 

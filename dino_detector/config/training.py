@@ -66,9 +66,10 @@ class TrainingConfig:
     backbone_learning_rate: float | None = None
     """peak learning rate of the trained part of the backbone; null means learning_rate, and a tenth of it where
     pretrained weights are trained in full"""
-    layer_decay: float = 1.0
+    layer_decay: float | None = None
     """layer-wise decay of the backbone's learning rate: layer l of d, counted from 0, has layer_decay ** (d - l) of it,
-    and the embeddings layer_decay ** (d + 1); 1 does not decay"""
+    and the embeddings layer_decay ** (d + 1); 1 does not decay. null means 0.8 where the backbone trains in full, and 1
+    for adapters"""
     weight_decay: float = 1e-4
     """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
     warmup_fraction: float = 0.05

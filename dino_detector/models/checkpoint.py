@@ -30,6 +30,7 @@ UNSTATED: dict[str, Any] = {
     "classification_loss": "focal",
     "set_cost_quality": 0.0,
     "schedule": "cosine",
+    "layer_decay": 1.0,
     "zoom_out_probability": 0.3,
     "crop_probability": 0.5,
 }

@@ -16,9 +16,10 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
     Where rates decay by layers, each layer has groups of its own, named by the layer.
     """
     decoder_peak = config.training.learning_rate
-    fine_tunes = config.backbone.train_backbone == "full" and config.backbone.backbone_weights == "pretrained"
+    full = config.backbone.train_backbone == "full"
+    fine_tunes = full and config.backbone.backbone_weights == "pretrained"
     backbone_peak = config.training.backbone_learning_rate or (decoder_peak / 10 if fine_tunes else decoder_peak)
-    layer_decay = config.training.layer_decay
+    layer_decay = config.training.layer_decay or (0.8 if full else 1.0)
     decays = {
         id(parameter)
         for module in detector.modules()

@@ -90,6 +90,7 @@ TINY: dict[str, Any] = {
     "num_workers": 0,
     "backbone_weights": "random",
     "train_backbone": "full",
+    "layer_decay": 1.0,
     "backbone_architecture": {
         "hidden_size": 32,
         "num_hidden_layers": 2,

@@ -77,6 +77,16 @@ def test_rates_decay_by_layers_as_in_vitdet(detector, dinov2_folder, changes):
     assert {id(parameter): group["lr"] for group in groups for parameter in group["params"]} == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(("train_backbone", "decay"), [("full", 0.8), ("lora", 1.0)])
+def test_rates_decay_by_layers_unless_it_is_adapters_that_train(detector, train_backbone, decay):
+    def rates(**changes):
+        model = detector(train_backbone=train_backbone, **changes)
+        return [(group["name"], group["lr"]) for group in build_optimizer(model, model.config).param_groups]
+
+    assert rates(layer_decay=None) == rates(layer_decay=decay)
+    assert rates(layer_decay=None) != rates(layer_decay=0.5)
+
+
 def test_groups_that_decay_by_layers_are_named_by_them(detector, dinov2_folder):
     model = detector(dino_model=str(dinov2_folder), **FOUR_LAYERS, train_backbone="full")
     groups = {group["name"]: group["lr"] for group in build_optimizer(model, model.config).param_groups}
