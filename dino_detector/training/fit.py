@@ -183,7 +183,6 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in detector.parameters())
     backbone = detector.backbone
-    depth = len(backbone.model.encoder.layer)
     config = detector.config
     processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
@@ -199,8 +198,8 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         len(detector.categories),
         f"{trained:,}",
         f"{total:,}",
-        f"backbone layers {backbone.trunk_depth + 1} to {depth} of {depth}"
-        if backbone.trunk_depth < depth
+        f"backbone layers {backbone.trunk_depth + 1} to {backbone.depth} of {backbone.depth}"
+        if backbone.trunk_depth < backbone.depth
         else "none of the backbone",
         device,
         f" in {processes} processes" if processes > 1 else "",

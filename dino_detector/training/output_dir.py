@@ -32,7 +32,7 @@ def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
 
 
 def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
-    """Make the folder of a training run, and move aside what this run would replace or leave beside its own files.
+    """Move aside what a training run would replace in its folder or leave beside its own files.
 
     Args:
         training: settings of the run.
@@ -40,7 +40,6 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
             same folder and went further, its later files are moved.
     """
     folder = training.output_dir
-    make_output_dir(folder)
     files = [file for name in OF_A_RUN for file in folder.glob(name)]
     if epochs_before is not None and training.checkpoint.resolve().parent == folder.resolve():
         later = [file for file in files if _epoch(file) > epochs_before]

@@ -32,7 +32,8 @@ MAY_CHANGE = frozenset(
 """Settings that a resumed run may change; with another of the rest it would not be the same run."""
 
 MODEL = frozenset((*BackboneConfig.__dataclass_fields__, *DecoderConfig.__dataclass_fields__)) - {
-    *("lora_dropout", "decoder_dropout")
+    "lora_dropout",
+    "decoder_dropout",
 }
 """Settings that weights are bound to; of ``denoising_queries`` it is whether there are any."""
 
