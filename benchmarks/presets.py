@@ -3,7 +3,8 @@
     python benchmarks/presets.py
 
 Trains each preset for some steps on the embedded sample, with random weights in the place of the pretrained ones, which
-cost the same, and predicts image by image. Each runs in a process of its own, so that memory is its own.
+cost the same, and predicts image by image. Each runs in a process of its own, so that memory is its own. Takes about
+six minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from side_by_side.machine import processor_name, revision
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from dino_detector.arguments import parse_config
 from dino_detector.command import configure_logging
@@ -66,6 +68,7 @@ def row(preset: str) -> str:
     """Train and predict with a preset; a row of the table."""
     configure_logging()
     logging.getLogger("dino_detector").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = write_sample(folder / "sample")
