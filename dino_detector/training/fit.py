@@ -179,10 +179,17 @@ def _choose_attention(detector: Detector, device: torch.device) -> None:
         detector.backbone.use_plain_attention()
 
 
+def _trained_of_backbone(detector: Detector) -> str:
+    backbone = detector.backbone
+    if backbone.trunk_depth == backbone.depth:
+        return "none of the backbone"
+    layers = f"backbone layers {backbone.trunk_depth + 1} to {backbone.depth} of {backbone.depth}"
+    return f"adapters in {layers}" if detector.config.backbone.train_backbone == "lora" else layers
+
+
 def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) -> None:
     trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in detector.parameters())
-    backbone = detector.backbone
     config = detector.config
     processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
@@ -198,9 +205,7 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         len(detector.categories),
         f"{trained:,}",
         f"{total:,}",
-        f"backbone layers {backbone.trunk_depth + 1} to {backbone.depth} of {backbone.depth}"
-        if backbone.trunk_depth < backbone.depth
-        else "none of the backbone",
+        _trained_of_backbone(detector),
         device,
         f" in {processes} processes" if processes > 1 else "",
         resolve_precision(config.training.precision, device),

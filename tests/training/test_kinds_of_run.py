@@ -225,6 +225,22 @@ def test_a_long_epoch_tells_where_it_is(
     assert re.search(r"epoch 1/1  batch 3/4  loss \d+\.\d{3}  \d+\.\d images/s\n", caplog.text)
 
 
+@pytest.mark.parametrize(
+    ("train_backbone", "said"),
+    [
+        ("lora", "adapters in backbone layers 2 to 2 of 2"),
+        ("full", "backbone layers 1 to 2 of 2"),
+        ("none", "none of the backbone"),
+    ],
+)
+def test_a_run_says_what_trains_of_the_backbone(
+    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture, train_backbone: str, said: str
+) -> None:
+    caplog.set_level("INFO")
+    fit(settings(tmp_path / "out", epochs=1, val_frequency=2, train_backbone=train_backbone))
+    assert f" parameters train, {said}; on cpu" in caplog.text
+
+
 def test_a_number_of_classes_that_contradicts_the_file_is_refused(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
