@@ -87,7 +87,7 @@ def settings_writer(config: Config) -> Callback:
         if trainer.is_global_zero:
             write_config(module.settings, config.training.output_dir / "config.yaml")
 
-    return LambdaCallback(on_fit_start=write)
+    return LambdaCallback(on_train_start=write)
 
 
 def _train(settings: RunSettings) -> int:

@@ -13,7 +13,7 @@ from dino_detector.data.windows import Piece, Window, whole_window
 CHOSEN = 0.5
 """Chance of each object of the other image to be pasted."""
 SMALLEST_SIDE = 4
-"""Pixels of the input; a smaller object is not pasted."""
+"""Pixels of the input; a smaller object is not pasted for its own sake."""
 MARGIN = 0.1
 """Width of the soft edge around a box, as a fraction of the box's side; half of it hides what is below."""
 PLACES = 10
@@ -68,14 +68,15 @@ def paste_objects(
     mirrored = rng.random() < flip_probability
     piece = Piece(whole_window(size), Window(0, 0, width, height), mirrored)
     offered = images.objects(partner)
-    offered = Objects(piece.move(offered.boxes_xyxy), offered.labels).at_least(SMALLEST_SIDE)
-    left = rng.random(len(offered.labels)) < CHOSEN
+    offered = Objects(piece.move(offered.boxes_xyxy), offered.labels).at_least(1)
+    sides = offered.boxes_xyxy[:, 2:] - offered.boxes_xyxy[:, :2]
+    left = (rng.random(len(offered.labels)) < CHOSEN) & (sides >= SMALLEST_SIDE).all(axis=1)
     if not left.any():
         return scene
     source = images.read_part(partner, piece.crop, (height, width))
     source = source.flip(-1) if mirrored else source
 
-    areas = (offered.boxes_xyxy[:, 2:] - offered.boxes_xyxy[:, :2]).prod(axis=1)
+    areas = sides.prod(axis=1)
     layers = [scene.objects]
     covers: list[np.ndarray] = []  # what is pasted later lies over the layers before
     hidden = np.zeros(len(scene.objects.labels))

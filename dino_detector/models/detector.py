@@ -88,7 +88,7 @@ class Detector(nn.Module):
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """At most 100 detections in each image, whatever their score.
+        """At most 100 detections in each image, or as many as there are queries, whatever their score.
 
         Args:
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
@@ -109,7 +109,7 @@ class Detector(nn.Module):
     def detect_each(
         self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
     ) -> Iterator[ImageDetections]:
-        """The detections of each image, whatever their score: at most 100, or 100 from each tile and the whole.
+        """The detections of each image, whatever their score: as many as `detect` gives of the whole and of each tile.
 
         Args:
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; each is taken when its turn comes.

@@ -9,7 +9,7 @@ from dino_detector.data.transforms import boxes_to_original
 from dino_detector.detections import ImageDetections
 
 MAX_DETECTIONS = 100
-"""Detections kept of an image, as in the COCO evaluation."""
+"""Detections kept of an image where there are no more queries, as in the COCO evaluation."""
 
 
 def postprocess(
@@ -25,11 +25,13 @@ def postprocess(
         resize_mode: how the image was made to fit it.
 
     Returns:
-        For each image at most 100 detections, on the CPU, by falling score, clipped to the image.
+        For each image at most 100 detections, or as many as there are queries, on the CPU, by falling score, clipped
+        to the image.
     """
-    num_classes = logits.shape[-1]
+    num_queries, num_classes = logits.shape[1:]
     scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
-    scores, order = scores.topk(min(MAX_DETECTIONS, scores.shape[1]), dim=1)  # [B, K]
+    kept = min(max(MAX_DETECTIONS, num_queries), scores.shape[1])
+    scores, order = scores.topk(kept, dim=1)  # [B, K]
     boxes_xyxy = boxes_to_original(
         boxes_cxcywh.float(), original_sizes.to(boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
     )

@@ -23,15 +23,20 @@ log = logging.getLogger(__name__)
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
 
 
+def finished_epochs(contents: dict[str, Any]) -> int:
+    """How many epochs the run had finished that wrote these contents of a checkpoint with training state."""
+    return contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+
+
 class RunFiles(Checkpoint):
     """Writes checkpoints and metrics.
 
     After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
     ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and
-    ``dino_detector_best.pth`` if no AP was higher; at the end, early or not, ``dino_detector_final.pth``, which is then
-    the last. All hold the full training state. On the first Ctrl-C or SIGTERM the optimizer step is finished, at the
-    end of an epoch its evaluation too, the last checkpoint written, and `StoppedByUser` raised; the second stops at
-    once.
+    ``dino_detector_best.pth`` if there is an AP and none was higher; at the end, early or not,
+    ``dino_detector_final.pth``, which is then the last. All hold the full training state. On the first Ctrl-C or
+    SIGTERM the optimizer step is finished, at the end of an epoch its evaluation too, the last checkpoint written, and
+    `StoppedByUser` raised; the second stops at once.
 
     Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
 
@@ -77,6 +82,9 @@ class RunFiles(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._request_stop)
+        epoch_file = f"dino_detector_epoch_{self.best_epoch}.pth"
+        if trainer.is_global_zero and not (self.output_dir / BEST).exists() and (self.output_dir / epoch_file).exists():
+            self._copy(BEST, of=epoch_file)  # that of a run which had gone further was moved aside
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,7 +120,7 @@ class RunFiles(Checkpoint):
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
         average_precision = float("-inf") if metrics is None else metrics.AP
-        is_best = average_precision > self.best_ap
+        is_best = average_precision >= 0 and average_precision > self.best_ap  # it is -1 where there are no boxes
         if is_best:
             self.best_ap, self.best_epoch = average_precision, epoch
         self._write(trainer, LAST)
@@ -210,12 +218,12 @@ class RunFiles(Checkpoint):
                 (self.output_dir / name).unlink(missing_ok=True)
         self._newest = epoch
 
-    def _copy(self, name: str) -> None:
-        """Give the last checkpoint another name, as a hard link where the file system has them."""
+    def _copy(self, name: str, *, of: str = LAST) -> None:
+        """Give a checkpoint another name, as a hard link where the file system has them."""
         beside = self.output_dir / f".{name}.tmp"
         beside.unlink(missing_ok=True)
         try:
-            os.link(self.output_dir / LAST, beside)
+            os.link(self.output_dir / of, beside)
         except OSError:
-            shutil.copyfile(self.output_dir / LAST, beside)
+            shutil.copyfile(self.output_dir / of, beside)
         beside.replace(self.output_dir / name)

@@ -37,7 +37,10 @@ class DetectionData(LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps, so that a resumed run has the same epochs."""
-        return {"train_images": len(self.sources.train.annotations.images)}
+        return {
+            "train_images": len(self.sources.train.annotations.images),
+            "images_per_epoch": self.images_per_epoch,
+        }
 
     @property
     def images_per_epoch(self) -> int:

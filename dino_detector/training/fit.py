@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
@@ -62,12 +63,12 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     stopping = build_early_stopping(training, sources.val)
-    start = read_start(config, train.categories, annotations=train.path, images=len(train.images))
+    data = DetectionData(config=config, sources=sources)
+    start = read_start(config, train.categories, annotations=train.path, data=data)
     patch = model_config_of(config.backbone).patch_size
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
     sources.fetch(config.download)
-    data = DetectionData(config=config, sources=sources)
     if sources.val is not None and rank_zero_only.rank == 0:
         data.val_dataset().check_readable()  # or the first evaluation would end the run, hours from now
 
@@ -83,15 +84,25 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         if config.logging.log_dir is not None:
             make_output_dir(config.logging.log_dir, flag="--log_dir")
     _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
+    _warn_of_queries(detector, sources)
 
-    module = DetectorModule(detector=detector, criterion=build_criterion(config))
+    planned = None if start is None or not start.resumes else start.planned_epochs
+    module = DetectorModule(detector=detector, criterion=build_criterion(config), planned_epochs=planned)
+    rehearsal = Rehearsal(config, measure=config.logging.memory_monitor)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     trainer = build_trainer(
         config,
         loggers=build_loggers(config),
         callbacks=[
+            rehearsal,
             _FirstFiles(sources, training, epochs_before=epochs_before),
-            *(*_observers(config), *(callbacks or []), EpochLines(), *([stopping] if stopping else []), files),
+            *(
+                *_observers(config, rehearsal),
+                *(callbacks or []),
+                EpochLines(),
+                *([stopping] if stopping else []),
+                files,
+            ),
         ],
     )
     resumed = None if epochs_before is None else training.checkpoint
@@ -111,16 +122,17 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
 
 
 class _FirstFiles(Callback):
-    """Makes the output folder ready, when all processes have read what they need of an earlier run there."""
+    """Makes the output folder ready: when the processes have read what they need of an earlier run there, and the
+    largest step has been found to fit."""
 
     def __init__(self, sources: Sources, training: TrainingConfig, *, epochs_before: int | None) -> None:
         self.sources = sources
         self.training = training
         self.epochs_before = epochs_before
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called where the processes have met, and before anything is written."""
-        if stage == "fit" and trainer.is_global_zero:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Called after the rehearsal, and before anything is written."""
+        if trainer.is_global_zero:
             prepare_output_dir(self.training, epochs_before=self.epochs_before)
             self.sources.write_subsets(self.training.output_dir)
 
@@ -136,11 +148,10 @@ def _check_multi_scale(config: Config, *, patch: int) -> None:
         )
 
 
-def _observers(config: Config) -> list[Callback]:
+def _observers(config: Config, rehearsal: Rehearsal) -> list[Callback]:
     """The callbacks that average and log; what they do takes place in this order."""
     settings = config.logging
-    rehearsal = Rehearsal(config, measure=settings.memory_monitor)
-    observers: list[Callback] = [rehearsal]
+    observers: list[Callback] = []
     if config.training.ema_decay:
         observers.append(MovingAverage(config.training.ema_decay, warmup=config.training.ema_warmup))
     if settings.logger:
@@ -212,3 +223,26 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     )
     if sources.val is None:
         log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")
+    elif not len(sources.val.annotations.training.labels):
+        log.warning("%s has no boxes, so there is no AP and no best checkpoint", sources.val.annotations.path)
+
+
+def _warn_of_queries(detector: Detector, sources: Sources) -> None:
+    """Say where objects can't all be found, as there are fewer queries, or fewer of these than were asked for."""
+    config, patch = detector.config, detector.backbone.patch_size
+    wanted = config.decoder.num_queries
+    most = int(np.diff(sources.train.annotations.training.starts).max())
+    if most > wanted:
+        log.warning(
+            "there are images with up to %d boxes, and --num_queries %d finds no more; give %d or more",
+            *(most, wanted, -(-most // 50) * 50),
+        )
+    height, width = config.augmentation.input_sizes(config.data.image_size, patch)[0]
+    grid = height // patch, width // patch
+    cells = sum(math.ceil(grid[0] * scale) * math.ceil(grid[1] * scale) for scale in config.decoder.feature_scales)
+    if config.decoder.two_stage and cells < wanted:
+        log.warning(
+            "the feature levels of %dx%d pixels have %d cells, where queries start, so of --num_queries %d no more are "
+            "used; a larger --image_size or more --feature_scales have more",
+            *(height, width, cells, wanted),
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dino_detector.data.loading import Batch
@@ -32,6 +32,7 @@ class DetectorModule(LightningModule):
     Args:
         detector: the network.
         criterion: matching and losses.
+        planned_epochs: for how many the run was meant that this one resumes; its warm-up stays as it was.
 
     Attributes:
         metrics: the latest evaluation, on every process; None before the first.
@@ -40,8 +41,9 @@ class DetectorModule(LightningModule):
         skipped: images that could not be read in training or testing, with the reason.
     """
 
-    def __init__(self, *, detector: Detector, criterion: SetCriterion) -> None:
+    def __init__(self, *, detector: Detector, criterion: SetCriterion, planned_epochs: int | None = None) -> None:
         super().__init__()
+        self.planned_epochs = planned_epochs
         self.detector = detector
         self.criterion = criterion
         self.settings = detector.config
@@ -73,6 +75,13 @@ class DetectorModule(LightningModule):
             "matches": losses.matches,
             "logits": output.logits.detach(),
         }
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Of a step whose batches are fewer than ``accumulate_batches``, as an epoch ends, the mean over these."""
+        wanted = self.trainer.accumulate_grad_batches  # by which the trainer has divided the loss
+        first = self.trainer.fit_loop.epoch_loop.batch_idx // wanted * wanted
+        there = min(wanted, int(self.trainer.num_training_batches) - first)
+        super().backward(loss * (wanted / there), *args, **kwargs)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> DecoderOutput:
         """Collect the detections of a batch; returns all predictions, for callbacks."""
@@ -111,7 +120,11 @@ class DetectorModule(LightningModule):
         # The trainer's own estimate would open the loader before the trainer knows where a resumed run goes on.
         steps = math.ceil(self.trainer.datamodule.batches_per_epoch / self.trainer.accumulate_grad_batches)
         optimizer = build_optimizer(self.detector, self.settings)
-        schedule = build_schedule(optimizer, self.settings.training, total_steps=self.trainer.max_epochs * steps)
+        epochs = self.trainer.max_epochs
+        warming = min(epochs, self.planned_epochs or epochs)
+        schedule = build_schedule(
+            optimizer, self.settings.training, total_steps=epochs * steps, warmup_of=warming * steps
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(

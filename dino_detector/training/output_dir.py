@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
-from dino_detector.training.checkpoints import BEST, FINAL, LAST
+from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.training.checkpoints import BEST, FINAL, LAST, finished_epochs
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
     if epochs_before is not None and training.checkpoint.resolve().parent == folder.resolve():
         later = [file for file in files if _epoch(file) > epochs_before]
         newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
+        newest = [file for file in newest if file.name != BEST or _finished(file) > epochs_before]
         files = later + [file for file in newest if file.resolve() != training.checkpoint.resolve()]
     _move_aside(files, folder)
 
@@ -57,6 +59,11 @@ def _epoch(file: Path) -> int:
     """The number in the name of an epoch's file; 0 for other files."""
     match = re.search(r"_epoch_(\d+)\.", file.name)
     return int(match[1]) if match else 0
+
+
+def _finished(checkpoint: Path) -> int:
+    _, contents = read_checkpoint(checkpoint)
+    return finished_epochs(contents)
 
 
 def _move_aside(files: Sequence[Path], output_dir: Path) -> None:

@@ -67,7 +67,8 @@ class Rehearsal(Callback):
         if trainer.current_epoch >= augmentation.plain_from(self.config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
         boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(augmentation)
-        chosen = Step(self.config.training.batch_size, self.config.data.image_size, boxes)
+        images = math.ceil(trainer.datamodule.images_per_epoch / trainer.world_size)
+        chosen = Step(min(self.config.training.batch_size, images), self.config.data.image_size, boxes)
         patch = pl_module.detector.backbone.patch_size
         self.largest_step = least = _largest(chosen, augmentation, patch)
         if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):

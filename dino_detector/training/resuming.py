@@ -13,6 +13,7 @@ from dino_detector.data.categories import Categories, check_categories
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
 from dino_detector.models.detector import Detector, load_weights
+from dino_detector.training.checkpoints import finished_epochs
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
 
@@ -52,19 +53,24 @@ class Start(NamedTuple):
     epochs: int | None
 
     @property
+    def planned_epochs(self) -> int:
+        """For how many the run behind it was meant."""
+        return self.header.config.training.epochs
+
+    @property
     def resumes(self) -> bool:
         """Whether the run goes on."""
         return self.epochs is not None
 
 
-def read_start(config: Config, categories: Categories, *, annotations: Path, images: int) -> Start | None:
+def read_start(config: Config, categories: Categories, *, annotations: Path, data: DetectionData) -> Start | None:
     """The checkpoint of ``config``, once it is known to fit; None where there is none or it is to be skipped.
 
     Args:
         config: settings of the run, with its number of processes.
         categories: of the training images.
         annotations: their file, for messages.
-        images: their number.
+        data: the images of the run.
 
     Raises:
         InputError: the file is missing or no checkpoint, or the run can't go on from it.
@@ -94,15 +100,16 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, ima
     if not resumes:
         log.info("%s holds no training state: its weights are taken, and training starts anew", source)
         return Start(header, contents, None)
-    before = contents.get(DetectionData.__name__, {}).get("train_images")  # not in the first checkpoints of 0.1.0
-    if before not in (None, images):
-        raise InputError(
-            f"{source}: was trained on {before} images, and {annotations} has {images}, so the run can't go on where "
-            "it was; give the former with --train_annotations, or take the weights alone into a new run: "
-            f"python -c \"from dino_detector import Detector; Detector.load('{source}').save('start.pth')\", then "
-            "--checkpoint start.pth"
-        )
-    epochs = contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    before, now = contents.get(DetectionData.__name__, {}), data.state_dict()  # not in the first checkpoints of 0.1.0
+    for name, noun in (("train_images", "images"), ("images_per_epoch", "images an epoch, with repeats")):
+        if before.get(name, now[name]) != now[name]:
+            raise InputError(
+                f"{source}: was trained on {before[name]} {noun}, and {annotations} has {now[name]}, so the run can't "
+                "go on where it was; give the former with --train_annotations, or take the weights alone into a new "
+                f"run: python -c \"from dino_detector import Detector; Detector.load('{source}').save('start.pth')\", "
+                "then --checkpoint start.pth"
+            )
+    epochs = finished_epochs(contents)
     if epochs >= config.training.epochs:
         raise InputError(f"{source}: has been trained to epoch {epochs} already; give more with --epochs")
     waited, patience = evaluations_without_gain(contents), config.training.early_stopping_patience

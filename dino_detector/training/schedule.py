@@ -16,7 +16,9 @@ COOLDOWN_FRACTIONS = {"cosine": 1.0, "flat_cosine": 0.5, "wsd": 0.2}
 """Share of the steps in which the rate falls, where none is given; that of cosine is all that warm-up leaves."""
 
 
-def build_schedule(optimizer: Optimizer, training: TrainingConfig, *, total_steps: int) -> LambdaLR:
+def build_schedule(
+    optimizer: Optimizer, training: TrainingConfig, *, total_steps: int, warmup_of: int | None = None
+) -> LambdaLR:
     """The schedule that a config asks for, to be stepped after each of the ``total_steps`` steps of the run.
 
     The rates of all groups rise linearly in the first steps, stay, and fall to a hundredth of their peaks:
@@ -24,9 +26,15 @@ def build_schedule(optimizer: Optimizer, training: TrainingConfig, *, total_step
     - ``cosine`` falls along half a cosine from the warm-up on (https://arxiv.org/abs/1608.03983);
     - ``flat_cosine`` does so in the last steps only (RTMDet, https://arxiv.org/abs/2212.07784);
     - ``wsd``, warm-up, stable, decay, falls there by 1 - sqrt (https://arxiv.org/abs/2405.18392).
+
+    Args:
+        optimizer: whose rates follow it.
+        training: settings.
+        total_steps: of the run.
+        warmup_of: steps of which ``warmup_fraction`` is meant, where that is not all of them.
     """
     fraction = training.cooldown_fraction or COOLDOWN_FRACTIONS[training.schedule]
-    warmup_steps = max(1, round(total_steps * training.warmup_fraction))
+    warmup_steps = max(1, round((warmup_of or total_steps) * training.warmup_fraction))
     cooldown_steps = min(round(total_steps * fraction), total_steps - warmup_steps)
     falls = _one_minus_sqrt if training.schedule == "wsd" else _half_cosine
 

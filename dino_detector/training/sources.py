@@ -138,7 +138,14 @@ class _Gathering:
             part = self.cut(whole, select(ids(whole), size=size, seed=seed), "train", "debug", str(size), seed)
         elif settings.use_coco_mini:
             part = self.mini(whole, "train")
-        part.require_boxes()
+        whole.require_boxes()
+        if not len(part.training.labels):
+            flag = "--debug_samples" if settings.debug else "--coco_mini_size"
+            seed = "--seed" if settings.debug else "--coco_mini_seed"
+            raise InputError(
+                f"{whole.path}: none of the {len(part.images)} images that were chosen has a box to train on; give a "
+                f"larger {flag}, or another {seed}"
+            )
         return self.checked("train", place, part, is_subset=settings.debug or settings.use_coco_mini)
 
     def val(self) -> ImageSet | None:

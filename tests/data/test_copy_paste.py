@@ -262,3 +262,15 @@ def test_another_image_that_cannot_be_read_is_replaced_by_the_next_and_reported(
         reported += bool(seen.skipped)
     assert labels == {2}
     assert 3 < reported < 37
+
+
+def test_small_objects_that_come_along_keep_their_boxes(pictures):
+    """They are too small to be pasted for their own sake, but they are visible in the large one."""
+    small = [[60, 60, 63, 63], [100, 100, 102, 102]]
+    images = pictures(picture([], []), picture([[40, 40, 140, 140], *small], [0, 1, 1]))
+    together = 0
+    for seen in samples(images, count=40, **WHOLE):
+        labels = seen.labels.tolist()
+        assert labels in ([], [0, 1, 1]), "never alone"
+        together += bool(labels)
+    assert together > 10

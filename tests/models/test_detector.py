@@ -261,6 +261,11 @@ def test_at_most_a_hundred_detections_come_out(dinov2_folder: Path):
     assert len(detector.predict(pictures((60, 90)), threshold=0.0)[0]) == 100
 
 
+def test_of_more_queries_than_a_hundred_as_many_detections_come_out(dinov2_folder: Path):
+    detector = tiny_detector(dino_model=str(dinov2_folder), num_queries=150)
+    assert len(detector.predict(pictures((60, 90)), threshold=0.0)[0]) == 150
+
+
 def fixed_detector(folder: Path, box_cxcywh: list[float], *, label: int = 1, **settings: Any) -> Detector:
     """Always finds one box, a place in the network's input, and is sure of its class whatever it sees."""
     detector = build_detector(

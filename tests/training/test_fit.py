@@ -147,12 +147,14 @@ def test_images_with_crowds_alone_or_nothing_are_trained_on(tmp_path, train, tra
     assert count.boxes == {20: 0, 25: 2, 30: 0, 35: 0, 40: 0, 45: 0, 50: 0}
 
 
-def test_val_file_without_boxes_evaluates_to_minus_one(tmp_path, train, val_split):
+def test_val_file_without_boxes_evaluates_to_minus_one_and_no_epoch_is_the_best(tmp_path, train, val_split, caplog):
     content = json.loads(val_split.annotations.read_text()) | {"annotations": []}
     (tmp_path / "none.json").write_text(json.dumps(content))
-    run = train(tmp_path / "out", epochs=1, val_annotations=tmp_path / "none.json")
+    run = train(tmp_path / "out", epochs=2, val_annotations=tmp_path / "none.json")
     assert run.metrics.AP == -1
-    assert (tmp_path / "out" / "dino_detector_best.pth").exists()
+    assert f"{tmp_path / 'none.json'} has no boxes, so there is no AP and no best checkpoint" in caplog.text
+    kinds = ("epoch_1", "epoch_2", "last", "final")
+    assert {path.name for path in run.folder.glob("*.pth")} == {f"dino_detector_{kind}.pth" for kind in kinds}
 
 
 @pytest.fixture

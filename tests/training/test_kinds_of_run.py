@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,30 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
     }
     fit(config.replace(epochs=3, checkpoint=folder / "dino_detector_last.pth"))
     assert len(list(folder.glob("earlier_*"))) == 1, "going on from the end moves nothing"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("best", [1, 3])
+def test_going_on_from_an_older_epoch_keeps_the_best_of_what_came_before(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int, debug: bool
+) -> None:
+    """Of a debug run the checkpoint of the first epoch is not kept under its own name."""
+    from dino_detector.training import module
+
+    original = module.coco_metrics
+    precisions = iter([0.6 if epoch == best else 0.5 - 0.1 * epoch for epoch in (1, 2, 3)] + [0.1])
+    monkeypatch.setattr(module, "coco_metrics", lambda *a, **k: replace(original(*a, **k), AP=next(precisions)))
+    folder = tmp_path / "out"
+    changes = {"debug": True, "debug_samples": 4} if debug else {}
+    fit(settings(folder, epochs=2, **changes))
+    after_two = folder / "two.pth"
+    after_two.write_bytes((folder / "dino_detector_last.pth").read_bytes())
+    fit(settings(folder, epochs=3, checkpoint=folder / "dino_detector_last.pth", **changes))
+    fit(settings(folder, epochs=3, checkpoint=after_two, **changes))
+    if debug and best == 3:
+        assert not (folder / "dino_detector_best.pth").exists(), "it is that of the epoch that was moved aside"
+    else:
+        assert torch.load(folder / "dino_detector_best.pth", weights_only=True)["epoch"] == 0
 
 
 def test_settings_that_the_checkpoint_decides_are_warned_of(
@@ -247,3 +272,20 @@ def test_a_number_of_classes_that_contradicts_the_file_is_refused(
     with pytest.raises(ValueError, match=r"train\.json: has 2 categories, but --num_classes is 9"):
         fit(settings(tmp_path / "out", num_classes=9))
     fit(settings(tmp_path / "out", num_classes=2, epochs=1))
+
+
+def test_too_few_queries_are_told_before_training(
+    settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two boxes in an image; an input of 56 pixels has 4 x 4 patches, and 2 x 2 cells at half their size."""
+    fit(settings(tmp_path / "few", epochs=1, num_queries=1))
+    assert "there are images with up to 2 boxes, and --num_queries 1 finds no more; give 50 or more" in caplog.text
+    caplog.clear()
+    fit(settings(tmp_path / "cells", epochs=1, num_queries=21, feature_scales=[1.0, 0.5]))
+    assert (
+        "the feature levels of 56x56 pixels have 20 cells, where queries start, so of --num_queries 21" in caplog.text
+    )
+    caplog.clear()
+    for enough in ({"num_queries": 20}, {"num_queries": 21, "two_stage": False}):
+        fit(settings(tmp_path / "enough", epochs=1, feature_scales=[1.0, 0.5], **enough))
+    assert "queries" not in caplog.text

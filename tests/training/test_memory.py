@@ -171,6 +171,26 @@ def test_what_does_not_fit_is_said_with_what_does(
     assert str(raised.value).startswith("out of memory: ")
 
 
+def test_a_step_that_does_not_fit_leaves_the_files_of_an_earlier_run(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(settings(tmp_path / "out", epochs=1))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 56))
+    with pytest.raises(InputError, match="out of memory"):
+        fit(settings(tmp_path / "out", epochs=1))
+    assert not list((tmp_path / "out").glob("earlier_*"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
+
+
+def test_a_batch_larger_than_the_data_is_rehearsed_as_large_as_it_will_be(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven images fit, and there are no more."""
+    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(7, 56))
+    fit(settings(tmp_path / "out", epochs=1, batch_size=50))
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -229,11 +249,13 @@ def test_what_goes_wrong_in_a_data_worker_is_not_taken_for_a_lack_of_memory(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_a_machine_that_really_has_too_little_gets_the_same_advice(
-    settings: Callable[..., Config], tmp_path: Path
+    settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
 ) -> None:
     from dino_detector.arguments import write_config
 
-    write_config(settings(tmp_path / "out", batch_size=256, image_size=448), tmp_path / "run.yaml")
+    many = draw_boxes(tmp_path, "train", 256)
+    data = {"train_images": many.images, "train_annotations": many.annotations}
+    write_config(settings(tmp_path / "out", batch_size=256, image_size=448, **data), tmp_path / "run.yaml")
     code = (
         "import psutil, resource, sys\n"
         "import dino_detector.training.rehearsal as rehearsal\n"

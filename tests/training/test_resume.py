@@ -230,3 +230,26 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
     assert part.batches + rest.batches == whole.batches
     first, second = (run.checkpoint("final") for run in (resumed, unbroken))
     assert all(same(first[name], second[name]) for name in STATE if name in second)
+
+
+def test_the_gradient_of_a_step_is_the_mean_over_its_batches_also_where_they_are_fewer(tmp_path, train):
+    """Seven batches of one image: two steps of three batches, and one of a single batch."""
+
+    class Gradients(Callback):
+        def __init__(self):
+            self.norms = []
+
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            self.norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
+
+    changes = {"batch_size": 1, "epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0, "denoising_queries": 0}
+    alone, together, whole = Gradients(), Gradients(), Gradients()
+    train(tmp_path / "alone", alone, **changes)
+    train(tmp_path / "together", together, accumulate_batches=3, **changes)
+    train(tmp_path / "whole", whole, accumulate_batches=100, **changes)
+    assert len(alone.norms) == 7
+    assert len(together.norms) == 3
+    assert together.norms[2] == pytest.approx(alone.norms[6], rel=1e-3), "a step of one batch"
+    (norm,) = whole.norms
+    assert 0.3 * min(alone.norms) < norm <= max(alone.norms), "not a hundredth"

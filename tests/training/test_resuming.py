@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,13 +27,20 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """Writes a checkpoint of a run with some settings, or of a detector alone."""
 
     def write(
-        *, trained: int | None = 3, waited: int = 0, base: str | None = BASE, images: int | None = 7, **settings: Any
+        *,
+        trained: int | None = 3,
+        waited: int = 0,
+        base: str | None = BASE,
+        images: int | None = 7,
+        an_epoch: int | None = 8,
+        **settings: Any,
     ) -> Path:
         header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
         contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
         if trained is not None:
             contents["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": trained}}}}
-            contents |= {} if images is None else {"DetectionData": {"train_images": images}}
+            data = {"train_images": images, "images_per_epoch": an_epoch}
+            contents["DetectionData"] = {name: count for name, count in data.items() if count is not None}
             contents["callbacks"] = {"early_stopping": {"wait_count": waited}} if waited else {}
         torch.save(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
@@ -42,7 +50,8 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 def start(checkpoint: Path, categories: Categories = CLASSES, **settings: Any) -> Start | None:
     config = Config.from_flat({"checkpoint": checkpoint} | settings)
-    return read_start(config, categories, annotations=Path("train.json"), images=7)
+    data = SimpleNamespace(state_dict=lambda: {"train_images": 7, "images_per_epoch": 8})
+    return read_start(config, categories, annotations=Path("train.json"), data=data)
 
 
 def refusal(checkpoint: Path, **settings: Any) -> str:
@@ -78,8 +87,15 @@ def test_a_run_does_not_go_on_with_another_number_of_images(checkpoint: Callable
     refused = "run.pth: was trained on 14 images, and train.json has 7.*load.'.*run.pth'..save.'start.pth'"
     with pytest.raises(InputError, match=refused):
         start(checkpoint(images=14))
-    assert start(checkpoint(images=None)).resumes, "a checkpoint that does not say"
+    assert start(checkpoint(images=None, an_epoch=None)).resumes, "a checkpoint that does not say"
     assert not start(checkpoint(images=14, trained=None)).resumes, "weights alone start a new run"
+
+
+def test_a_run_does_not_go_on_with_other_repeats(checkpoint: Callable[..., Path]) -> None:
+    """Where labels have changed, other classes are rare."""
+    with pytest.raises(InputError, match=r"was trained on 9 images an epoch, with repeats, and train\.json has 8, so"):
+        start(checkpoint(an_epoch=9))
+    assert start(checkpoint(an_epoch=None)).resumes, "a checkpoint that does not say"
 
 
 def test_weights_are_taken_into_a_run_that_differs_in_what_they_do_not_depend_on(

@@ -142,3 +142,14 @@ def test_a_run_that_is_resumed_in_its_flat_part_for_longer_cools_down_at_its_new
     falls = [[0.01 + 0.99 * (1 - math.sqrt(step / steps)) for step in range(steps)] for steps in (8, 16)]
     assert first.seen == pytest.approx([1e-3 * factor for factor in [1.0] * 12 + falls[0]])
     assert rest.seen == pytest.approx([1e-3 * factor for factor in [1.0] * 12 + falls[1]])
+
+
+def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, train):
+    """Of 5 epochs of four steps the first is warm-up; of 20 it would be four, and the run goes on after two."""
+    rest = Rates()
+    changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.2, "learning_rate": 1e-3}
+    train(tmp_path, epochs=5, **changes)
+    train(tmp_path, rest, epochs=20, **changes, checkpoint=tmp_path / "dino_detector_epoch_2.pth")
+    assert rest.seen[:56] == pytest.approx([1e-3] * 56)
+    assert len(rest.seen) == 72
+    assert rest.seen[-1] < 1e-4

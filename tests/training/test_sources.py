@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from coco_tree import CocoTree
+from PIL import Image
 
 from dino_detector.config import Config, DownloadConfig
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.subsets import Subset
+from dino_detector.data.subsets import Subset, select
 from dino_detector.errors import InputError
 from dino_detector.training import sources as sources_module
 from dino_detector.training.places import find_places
@@ -269,3 +270,21 @@ def test_a_subset_can_be_read_back_with_all_its_names(coco2017: CocoTree, tmp_pa
     run(use_coco_mini=True, **named(coco2017, "train", "val")).write_subsets(tmp_path)
     subset = Subset.read(tmp_path / "coco_mini_1k_seed42_val_indices.json")
     assert (subset.split, subset.size, subset.seed, len(subset.image_ids)) == ("val", "1k", 42, 40)
+
+
+def test_a_subset_without_boxes_is_not_taken_for_a_file_without_boxes(tmp_path: Path) -> None:
+    """One image of twenty has a box, and debug runs of one image choose another."""
+    (tmp_path / "images").mkdir()
+    images = [{"id": number, "file_name": f"{number}.png", "width": 20, "height": 20} for number in range(20)]
+    for record in images:
+        Image.new("RGB", (20, 20)).save(tmp_path / "images" / record["file_name"])
+    box = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [2, 2, 9, 9], "area": 81, "iscrowd": 0}
+    content = {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    where = {"train_images": tmp_path / "images", "train_annotations": tmp_path / "train.json"}
+    seed = next(seed for seed in range(9) if list(select(list(range(20)), size=1, seed=seed)) != [0])
+    wanted = (
+        "none of the 1 images that were chosen has a box to train on; give a larger --debug_samples, or another --seed"
+    )
+    with pytest.raises(InputError, match=wanted):
+        run(debug=True, debug_samples=1, seed=seed, **where)
