@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py --data bccd --split test --output outputs/accuracy
     python benchmarks/accuracy.py --data bccd --split test --preset gpu --output outputs/accuracy_gpu
-    python benchmarks/accuracy.py --output outputs/accuracy_sample --budget 60 --seeds 0
+    python benchmarks/accuracy.py --output outputs/accuracy_sample --budget 100
     python benchmarks/accuracy.py --data bccd --systems ours deformable_detr --output outputs/accuracy
 
 Every system starts from the same architecture of backbone with random weights of the same seeds, and trains until the

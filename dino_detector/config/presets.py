@@ -18,7 +18,8 @@ LIGHTWEIGHT: dict[str, Any] = {
     "num_heads": 6,
     "feedforward_dim": 384,
     "n_points": 2,
-    "feature_scales": [1.0],
+    "feature_layers": [-3, -1],
+    "feature_scales": [2.0, 1.0],
     "box_head_dim": 96,
 }
 """The lightweight preset, by setting name."""
