@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dino_detector.config import Config
     from dino_detector.models.detector import Detector
+    from dino_detector.models.detector_group import DetectorGroup
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Detector", "__version__"]
+__all__ = ["Config", "Detector", "DetectorGroup", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from dino_detector.models.detector import Detector
 
         return Detector
+    if name == "DetectorGroup":
+        from dino_detector.models.detector_group import DetectorGroup
+
+        return DetectorGroup
     if name == "Config":
         from dino_detector.config import Config
 

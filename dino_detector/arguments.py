@@ -38,7 +38,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
     **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
-    **{"tile_overlap": "tile_size", "n_points": "use_deformable"},
+    **{"cache_views": "cache_trunk", "tile_overlap": "tile_size", "n_points": "use_deformable"},
     **dict.fromkeys(("log_dir", "experiment_name", "log_layers"), "logger"),
     **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
     **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern"), "train_backbone lora"),
@@ -96,7 +96,8 @@ def parse_settings(
     parser = _build_parser(groups, prog=prog, description=description, usage=usage, files=files)
     for action in parser._actions:
         _describe(action, hints.get(action.dest), shown)
-    paths, flags = _split(argv, hints | ({"config": Path} if files else {}))
+    positional = sum(action.required and not action.option_strings for action in parser._actions)
+    paths, flags = _split(argv, hints | ({"config": Path} if files else {}), positional=positional)
     with _explained(parser, "--"):
         plain = [flag for flag in flags if not flag.startswith("--print_config")]
         from_flags = parser.parse_args(plain, defaults=False).as_dict()
@@ -215,11 +216,11 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _split(argv: Sequence[str], hints: Mapping[str, Any], *, positional: int) -> tuple[list[str], list[str]]:
     """Files after ``--config``, and the other flags as ``--name=value``; a flag of true or false may stand alone.
 
     A list is ``[2,1]``, ``2,1`` or ``2 1``. Files add up where their flag is repeated, as for ``--config``; of any
-    other flag the last one counts.
+    other flag the last one counts. The last of several files is what needs no flag, where that is not elsewhere.
     """
     files, flags = [], []
     listed: dict[str, list[str]] = {}
@@ -245,6 +246,10 @@ def _split(argv: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], li
             files += words
         else:
             flags.append(f"{flag}={_list_text(words) if is_list else words[0]}")
+    if sum(not flag.startswith("--") for flag in flags) < positional and any(
+        len(paths) > 1 for paths in listed.values()
+    ):
+        flags.append(next(paths for paths in reversed(listed.values()) if len(paths) > 1).pop())
     return files, [*flags, *(f"{flag}={json.dumps(paths)}" for flag, paths in listed.items())]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import tee
+from itertools import count, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +39,14 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
             prog=prog,
             description="Detect objects in a picture or a folder of pictures. Writes each picture with its boxes, and "
             f"{RESULTS} in the COCO results format with the file name of each detection's picture.",
-            usage="IMAGE_OR_FOLDER --checkpoint PATH",
+            usage="IMAGE_OR_FOLDER --checkpoint PATH [PATH ...]",
         )
         tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
-        pictures = _check(settings)
+        folders = _folders(settings)
+        pictures = _check(settings, folders)
         configure_logging()
-        _predict(settings, tiling, pictures)
+        _predict(settings, tiling, pictures, folders)
 
     return run_command(command)
 
@@ -57,39 +58,61 @@ def _tiling(values: dict[str, Any]) -> TilingConfig:
         raise InputError(f"--{error}") from None
 
 
-def _check(settings: PredictSettings) -> list[Path]:
+def _folders(settings: PredictSettings) -> list[Path]:
+    """Where the results of each checkpoint go: of several, to folders named by what tells their paths apart."""
+    checkpoints = [path.resolve() for path in settings.checkpoint]
+    if len(checkpoints) < 2:
+        return [settings.output_dir]
+    for path, times in Counter(checkpoints).items():
+        if times > 1:
+            raise InputError(f"--checkpoint has {settings.checkpoint[checkpoints.index(path)]} twice; give it once")
+    if all(path.suffix == ".pth" for path in checkpoints):
+        checkpoints = [path.with_suffix("") for path in checkpoints]
+    by_length = (["_".join(path.parts[-length:]) for path in checkpoints] for length in count(1))
+    names = next(names for names in by_length if len(set(names)) == len(names))
+    return [settings.output_dir / name for name in names]
+
+
+def _check(settings: PredictSettings, folders: Sequence[Path]) -> list[Path]:
     """The pictures, once all that can be known to be wrong has been looked for."""
     if not 0 <= settings.threshold <= 1:
         raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
     if settings.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
     pictures = find_pictures(settings.image_or_folder)
-    output_dir = settings.output_dir
-    if output_dir.resolve() == pictures[0].parent.resolve():
-        raise InputError(f"{output_dir}: is where the pictures are, and they would be overwritten; change --output_dir")
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output_dir}: cannot be made a folder ({error.strerror}); change --output_dir") from error
+    for folder in folders:
+        if folder.resolve() == pictures[0].parent.resolve():
+            raise InputError(f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made a folder ({error.strerror}); change --output_dir") from error
     return pictures
 
 
-def _predict(settings: PredictSettings, tiling: TilingConfig, pictures: list[Path]) -> None:
-    from dino_detector.models.detector import Detector
-    from dino_detector.validate import write_results
+def _predict(settings: PredictSettings, tiling: TilingConfig, pictures: list[Path], folders: list[Path]) -> None:
+    from dino_detector.models.detector_group import DetectorGroup
+    from dino_detector.validate import MAX_DETECTIONS, coco_results, write_results
 
-    detector = Detector.load(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
+    group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
     print(f"{counted(len(pictures), 'picture')} in {settings.image_or_folder}")
-    results: list[dict[str, Any]] = []
+    results: list[list[dict[str, Any]]] = [[] for _ in folders]
     broken: list[str] = []
-    # The detector takes pictures from the second as it needs them; those that it has not answered wait in the first.
+    # The detectors take pictures from the second as they need them; those that are not answered wait in the first.
     readable, to_detect = tee(_readable(pictures, broken))
     images = (image for _, _, image in to_detect)
-    found = detector.detect_each(images, tiling=tiling, batch_size=settings.batch_size)
-    for detections, (number, path, image) in zip(found, readable, strict=True):
-        rows = _write(number, path, image, detections, detector, settings)
-        results += [{**row, "file_name": path.name} for row in rows]
-    write_results(settings.output_dir / RESULTS, results)
+    found = group.detect_each(images, tiling=tiling, batch_size=settings.batch_size)
+    for of_picture, (number, path, image) in zip(found, readable, strict=True):
+        for detections, detector, folder, rows in zip(of_picture, group.detectors, folders, results, strict=True):
+            shown = detections.above(settings.threshold)
+            _draw(path, image, shown, detector, folder)
+            counts = Counter(shown.labels.tolist())
+            listed = ", ".join(f"{counts[label]} {detector.categories.name(label)}" for label in sorted(counts))
+            print(f"{(folder / path.name).relative_to(settings.output_dir)}: {listed or 'nothing'}")
+            written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
+            rows += [{**row, "file_name": path.name} for row in coco_results(number, written, detector.categories)]
+    for folder, rows in zip(folders, results, strict=True):
+        write_results(folder / RESULTS, rows)
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
     if broken:
         others = f"; {len(broken) - 1} more could not be read" if len(broken) > 1 else ""
@@ -107,16 +130,12 @@ def _readable(pictures: Sequence[Path], broken: list[str]) -> Iterator[tuple[int
             broken.append(str(error))
 
 
-def _write(
-    number: int, path: Path, image: Tensor, detections: ImageDetections, detector: Detector, settings: PredictSettings
-) -> list[dict[str, Any]]:
-    """Write and report a picture; returns its COCO results."""
+def _draw(path: Path, image: Tensor, shown: ImageDetections, detector: Detector, folder: Path) -> None:
+    """Write a picture with its boxes to a folder."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     from dino_detector.analysis.pictures import draw_detections
-    from dino_detector.validate import MAX_DETECTIONS, coco_results
 
-    shown = detections.above(settings.threshold)
     picture = draw_detections(
         to_pil_image(image),
         shown.to_supervision(detector.categories),
@@ -124,9 +143,4 @@ def _write(
         scores=True,
     )
     known = path.suffix.lower() in EXTENSIONS
-    picture.save(settings.output_dir / (path.name if known else f"{path.name}.png"))
-    counts = Counter(shown.labels.tolist())
-    listed = ", ".join(f"{counts[label]} {detector.categories.name(label)}" for label in sorted(counts))
-    print(f"{path.name}: {listed or 'nothing'}")
-    written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
-    return coco_results(number, written, detector.categories)
+    picture.save(folder / (path.name if known else f"{path.name}.png"))

@@ -227,3 +227,67 @@ def test_a_missing_checkpoint_is_one_line(pictures: Path, tmp_path: Path, capsys
 def test_pictures_are_those_directly_in_the_folder_by_name(pictures: Path) -> None:
     assert [file.name for file in find_pictures(pictures)] == ["a.PNG", "b.jpg", "b.png"]
     assert find_pictures(pictures / "notes.txt") == [pictures / "notes.txt"]
+
+
+@pytest.fixture(scope="module")
+def two(dinov2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Detectors of cells and of plates over one base, in files of the same name."""
+    import torch
+
+    from dino_detector.data.categories import Categories
+    from dino_detector.models.detector import build_detector
+
+    paths = []
+    for seed, (name, key) in enumerate({"cell": 3, "plate": 9}.items()):
+        config = Config.from_flat(
+            {"dino_model": str(dinov2_folder), "image_size": 56, "lora_layers": 2, "num_queries": 60}
+            | {"decoder_layers": 1, "hidden_dim": 32, "feature_scales": [1.0]}
+        )
+        torch.manual_seed(seed)
+        paths.append(tmp_path_factory.mktemp(name) / "best.pth")
+        build_detector(config, categories=Categories(ids=(key,), names=(name,))).save(paths[-1])
+    return paths
+
+
+def test_several_detectors_write_to_a_folder_each_what_each_writes_alone(
+    pictures: Path, two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--threshold", "0", "--batch_size", "2", "--output_dir"]
+    for name, path in zip("ab", two, strict=True):
+        assert predict(pictures, "--checkpoint", path, *flags, tmp_path / name) == 0
+    alone = capsys.readouterr().out.splitlines()
+    assert predict(pictures, "--checkpoint", *two, *flags, tmp_path / "out") == 0
+    together = capsys.readouterr().out.splitlines()
+    names = [f"{path.parent.name}_best" for path in two]
+    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == sorted(names)
+    for name, single in zip(names, "ab", strict=True):
+        for file in (tmp_path / single).iterdir():
+            assert (tmp_path / "out" / name / file.name).read_bytes() == file.read_bytes(), (name, file.name)
+    pictures_alone = [line for line in alone if ": " in line]
+    assert len(pictures_alone) == 6
+    assert [line for line in together if ": " in line] == [
+        f"{names[half]}/{pictures_alone[3 * half + number]}" for number in range(3) for half in range(2)
+    ]
+
+
+def test_folders_are_named_by_what_tells_the_checkpoints_apart(
+    pictures: Path, two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [tmp_path / f"{name}.pth" for name in ("cells", "plates")]
+    for path, copy in zip(two, named, strict=True):
+        copy.write_bytes(path.read_bytes())
+    assert predict("--checkpoint", *named, pictures, "--output_dir", tmp_path / "out") == 0, "the picture may come last"
+    assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"cells", "plates"}
+    capsys.readouterr()
+    assert predict(pictures, "--checkpoint", two[0], two[0], "--output_dir", tmp_path / "more") == 2
+    assert capsys.readouterr().err == f"error: --checkpoint has {two[0]} twice; give it once\n"
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_detector_without_the_trunk_of_the_others_is_named(
+    pictures: Path, two: list[Path], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(pictures, "--checkpoint", two[0], checkpoint, "--output_dir", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {checkpoint}: has a backbone of its own")
+    assert error.count("\n") == 1

@@ -17,8 +17,9 @@ class PredictSettings:
     image_or_folder: Path
     """a picture, or a folder whose pictures are read in the order of their names"""
     _: KW_ONLY
-    checkpoint: Path
-    """any checkpoint that training wrote"""
+    checkpoint: list[Path]
+    """any checkpoint that training wrote; several over the same base model and frozen layers run these once for all,
+    and each has its own folder in --output_dir"""
     output_dir: Path = Path("outputs/predictions")
     """folder for the pictures with boxes and predictions.json"""
     threshold: float = 0.5

@@ -20,7 +20,7 @@ from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint
 from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
-from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
+from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
@@ -72,7 +72,11 @@ class Detector(nn.Module):
 
     def forward(self, pixel_values: Tensor, targets: Targets | None = None) -> DecoderOutput:
         """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``; training knows their targets."""
-        return self.decoder(self.neck(self.backbone(pixel_values)), targets)
+        return self.decode(self.backbone.trunk(pixel_values), targets)
+
+    def decode(self, tokens: Tokens, targets: Targets | None = None) -> DecoderOutput:
+        """As `forward`, from what the trunk made of the images."""
+        return self.decoder(self.neck(self.backbone.tail(tokens)), targets)
 
     def train(self, mode: bool = True) -> Detector:
         """Set training mode. Adapters that were merged for inference are taken out of the base weights again."""
@@ -93,15 +97,25 @@ class Detector(nn.Module):
         Args:
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
         """
-        assert not self.training, "call eval() first: dropout would change the result"
+        sizes = torch.tensor([image.shape[1:] for image in images])
+        return self.detect_in_tokens(self.backbone.trunk(self.prepare(images)), sizes)
+
+    def prepare(self, images: Sequence[Tensor]) -> Tensor:
+        """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
         data = self.config.data
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
-        pixel_values = (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
-        output = self(pixel_values)
+        return (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
+
+    @torch.inference_mode()
+    def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
+        """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
+        assert not self.training, "call eval() first: dropout would change the result"
+        data = self.config.data
+        output = self.decode(tokens)
         return postprocess(
             output.logits[-1],
             output.boxes_cxcywh[-1],
-            original_sizes=torch.tensor([image.shape[1:] for image in images]),
+            original_sizes=original_sizes,
             image_size=data.image_size,
             resize_mode=data.resize_mode,
         )
@@ -149,14 +163,10 @@ class Detector(nn.Module):
         Raises:
             InputError: for an image that can't be used, or such a number, size or overlap.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        size = None if tile_size is None else ImageSize.parse(tile_size, "tile_size")
-        single = not isinstance(images, (list, tuple))
-        tensors = (to_rgb_tensor(image) for image in ([images] if single else images))
-        found = self.detect_each(tensors, tiling=TilingConfig(size, tile_overlap), batch_size=batch_size)
+        tiling = tiling_asked(tile_size, tile_overlap, batch_size=batch_size)
+        found = self.detect_each(tensors_of(images), tiling=tiling, batch_size=batch_size)
         results = [detections.above(threshold).to_supervision(self.categories) for detections in found]
-        return results[0] if single else results
+        return results if isinstance(images, (list, tuple)) else results[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""
@@ -184,6 +194,22 @@ class Detector(nn.Module):
         header, contents = read_checkpoint(Path(checkpoint))
         detector = build_from_checkpoint(header, contents, source=Path(checkpoint), dino_model=dino_model)
         return detector.to(resolve_device(device)).merge()
+
+
+def tensors_of(images: Any) -> Iterator[Tensor]:
+    """The pixels of what `Detector.predict` takes, uint8 RGB ``[3, H, W]`` each."""
+    return (to_rgb_tensor(image) for image in (images if isinstance(images, (list, tuple)) else [images]))
+
+
+def tiling_asked(tile_size: int | tuple[int, int] | None, tile_overlap: float, *, batch_size: int) -> TilingConfig:
+    """The settings that arguments of `Detector.predict` mean.
+
+    Raises:
+        InputError: where one of them can't be.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    return TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
 
 
 def build_detector(config: Config, *, categories: Categories) -> Detector:

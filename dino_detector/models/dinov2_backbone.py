@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -25,12 +25,12 @@ class Tokens(NamedTuple):
 
     Attributes:
         hidden: ``[B, 1+R+h*w, D]``, output of the last trunk layer: CLS, R registers, patches row by row.
-        earlier: ``[B, 1+R+h*w, D]`` each, outputs of the feature layers that lie in the trunk, in layer order.
+        earlier: ``[B, 1+R+h*w, D]`` each, outputs of the feature layers that lie in the trunk, by layer.
         grid: ``(h, w)`` patches.
     """
 
     hidden: Tensor
-    earlier: tuple[Tensor, ...]
+    earlier: dict[int, Tensor]
     grid: tuple[int, int]
 
 
@@ -110,22 +110,27 @@ class Dinov2Backbone(nn.Module):
         """Feature maps ``[B, D, h, w]`` of the feature layers, in layer order, from images ``[B, 3, H, W]``."""
         return self.tail(self.trunk(pixel_values))
 
-    def trunk(self, pixel_values: Tensor) -> Tokens:
-        """Run the frozen layers on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch."""
+    def trunk(self, pixel_values: Tensor, *, keep: Iterable[int] | None = None) -> Tokens:
+        """Run the frozen layers on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch.
+
+        ``keep`` are the layers whose outputs are handed on beside the last one's: None means the feature layers.
+        """
+        kept = self.feature_layers if keep is None else keep
         height, width = pixel_values.shape[-2:]
         assert height % self.patch_size == 0 == width % self.patch_size, (height, width)
         grid = (height // self.patch_size, width // self.patch_size)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_embeddings):
             hidden = self._embed(pixel_values, grid)
-            hidden, earlier = self._run(hidden, range(self.trunk_depth))
+            hidden, earlier = self._run(hidden, range(self.trunk_depth), keep=kept)
         return Tokens(hidden, earlier, grid)
 
     def tail(self, tokens: Tokens) -> list[Tensor]:
         """Run the layers above the trunk; feature maps ``[B, D, h, w]``, normalised, without CLS and registers."""
-        _, later = self._run(tokens.hidden, range(self.trunk_depth, self.depth))
+        _, later = self._run(tokens.hidden, range(self.trunk_depth, self.depth), keep=self.feature_layers)
+        outputs = tokens.earlier | later
         maps = []
-        for hidden in (*tokens.earlier, *later):
-            patches = self.model.layernorm(hidden)[:, self.num_prefix_tokens :]  # [B, h*w, D]
+        for layer in self.feature_layers:
+            patches = self.model.layernorm(outputs[layer])[:, self.num_prefix_tokens :]  # [B, h*w, D]
             maps.append(patches.transpose(1, 2).unflatten(2, tokens.grid))  # [B, D, h, w]
         return maps
 
@@ -138,6 +143,13 @@ class Dinov2Backbone(nn.Module):
         else:
             self._positions.clear()
         return self
+
+    def share_trunk(self, other: Dinov2Backbone) -> None:
+        """Take the trunk of another backbone over the same base in place of its own, so that it is in memory once."""
+        assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
+        self.model.embeddings = other.model.embeddings
+        for index in range(self.trunk_depth):
+            self.model.encoder.layer[index] = other.model.encoder.layer[index]
 
     @property
     def adapters_are_merged(self) -> bool:
@@ -165,13 +177,13 @@ class Dinov2Backbone(nn.Module):
             self.merge_adapters()
         return self
 
-    def _run(self, hidden: Tensor, layers: range) -> tuple[Tensor, tuple[Tensor, ...]]:
-        kept = []
+    def _run(self, hidden: Tensor, layers: range, *, keep: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        kept = {}
         for index in layers:
             hidden = self.model.encoder.layer[index](hidden)
-            if index in self.feature_layers:
-                kept.append(hidden)
-        return hidden, tuple(kept)
+            if index in keep:
+                kept[index] = hidden
+        return hidden, kept
 
     def _embed(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
         """What the model's own embeddings do, but the position table of a size is interpolated once and kept."""

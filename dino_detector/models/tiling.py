@@ -10,14 +10,17 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from torch import Tensor
 
 from dino_detector.config import TilingConfig
 from dino_detector.data.windows import Window
-from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.models.view_merging import merge_views
+
+Found = TypeVar("Found")
+"""What is found in an image: the detections of one detector, or those of each of several."""
 
 MOST_TILES = 10_000
 """of an image; who asks for more has probably taken the size of a tile for their number"""
@@ -48,12 +51,13 @@ def views_of(height: int, width: int, tiling: TilingConfig) -> list[Window]:
 
 
 def detect_in_views(
-    detect: Callable[[Sequence[Tensor]], list[ImageDetections]],
+    detect: Callable[[Sequence[Tensor]], list[Found]],
     images: Iterable[Tensor],
     *,
     tiling: TilingConfig,
     batch_size: int,
-) -> Iterator[ImageDetections]:
+    merge: Callable[[Sequence[Window], Sequence[Found]], Found] = merge_views,
+) -> Iterator[Found]:
     """The detections of each image, merged over its views, in the order of the images.
 
     Images are read when their turn comes, and a batch may hold views of several.
@@ -63,6 +67,7 @@ def detect_in_views(
         images: uint8 ``[3, H, W]`` each, of any sizes.
         tiling: how to cut them.
         batch_size: views that run at once.
+        merge: makes what was found in the views of an image, the whole first, one.
     """
     layouts: deque[list[Window]] = deque()
 
@@ -77,7 +82,7 @@ def detect_in_views(
     found = (detections for batch in batches for detections in detect(batch))
     for whole in found:
         views = layouts.popleft()
-        yield merge_views(views, [whole, *islice(found, len(views) - 1)])
+        yield merge(views, [whole, *islice(found, len(views) - 1)])
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
