@@ -5,6 +5,7 @@ checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and no
 """
 
 from dino_detector.config.augmentation import AugmentationConfig
+from dino_detector.config.cache import CacheConfig
 from dino_detector.config.commands import AnalyzeSettings, DemoSettings, DownloadSettings, PredictSettings
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.data_check import DataCheckSettings
@@ -21,6 +22,7 @@ __all__ = [
     "AnalyzeSettings",
     "AugmentationConfig",
     "BackboneConfig",
+    "CacheConfig",
     "Config",
     "DataCheckSettings",
     "DataConfig",

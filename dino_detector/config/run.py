@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal
 
 from dino_detector.config.augmentation import AugmentationConfig
+from dino_detector.config.cache import CacheConfig
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.layer_ranges import by_layer
@@ -25,7 +26,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value >= 1,
         "num_queries query_groups decoder_layers hidden_dim num_heads feedforward_dim n_points box_head_dim lora_rank "
         "epochs batch_size accumulate_batches val_frequency debug_samples test_mini_size log_frequency "
-        "log_images_frequency",
+        "log_images_frequency cache_views",
     ),
     "at least 1, or null": (lambda value: value is None or value >= 1, "num_classes world_size lora_layers"),
     "at least 0": (
@@ -67,6 +68,7 @@ class Config:
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

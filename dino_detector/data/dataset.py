@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
+from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
 from dino_detector.data.coco_images import CocoImages, first_readable
@@ -44,10 +45,39 @@ class Sample:
         image_id: id in the annotation file.
         original_size: ``(height, width)`` of the image before the transforms, in pixels.
         skipped: one line for each image that could not be read and that another stands in for.
+        entry_key: under which the trunk cache is to keep what the trunk makes of the image; empty for none.
     """
 
     image: Tensor
     boxes_xyxy: Tensor
+    labels: Tensor
+    image_id: int
+    original_size: tuple[int, int]
+    skipped: tuple[str, ...] = ()
+    entry_key: str = ""
+
+    @property
+    def boxes_cxcywh(self) -> Tensor:
+        """``[N, 4]``, centre and size as fractions of ``image``."""
+        height, width = self.image.shape[-2:]
+        return box_convert(self.boxes_xyxy, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
+
+
+@dataclass
+class CachedSample:
+    """What the trunk makes of an image, with its boxes: all that training and evaluation need of it.
+
+    Attributes:
+        hidden: ``[M, 1+R+h*w, D]`` half precision, the outputs of M layers of the trunk, the last one's last.
+        boxes_cxcywh: ``[N, 4]`` float32, centre and size as fractions of the network's input.
+        labels: ``[N]`` int64 contiguous labels.
+        image_id: id in the annotation file.
+        original_size: ``(height, width)`` of the image before the transforms, in pixels.
+        skipped: lines of images that this one stands in for.
+    """
+
+    hidden: Tensor
+    boxes_cxcywh: Tensor
     labels: Tensor
     image_id: int
     original_size: tuple[int, int]
@@ -88,7 +118,7 @@ class FullSizeImages:
         )
 
 
-class CocoDetection(Dataset[Sample]):
+class CocoDetection(Dataset[Sample | CachedSample]):
     """Samples by key.
 
     Args:
@@ -101,7 +131,7 @@ class CocoDetection(Dataset[Sample]):
         self,
         images: CocoImages,
         *,
-        view: Callable[[CocoImages, SampleKey], Sample],
+        view: Callable[[CocoImages, SampleKey], Sample | CachedSample],
         on_bad_image: Literal["skip", "raise"],
     ) -> None:
         self.images = images
@@ -111,7 +141,7 @@ class CocoDetection(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: SampleKey | int) -> Sample:
+    def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
         """The sample of a key; a bare index is one for views of whole images.
 
         Raises:

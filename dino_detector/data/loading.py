@@ -11,23 +11,40 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.ops import box_convert
 
-from dino_detector.data.dataset import CocoDetection, Sample
+from dino_detector.data.dataset import CachedSample, CocoDetection, Sample
 from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
 from dino_detector.errors import InputError
 from dino_detector.targets import Targets
+
+
+class CachedPart(NamedTuple):
+    """The images of a batch that the trunk cache has, and those that it lacks.
+
+    Attributes:
+        hidden: ``[B - N, M, 1+R+h*w, D]`` half precision, of those that it has, in their order.
+        having: their positions in the batch.
+        lacking: positions of the N others, whose pixels the batch has.
+        entry_keys: of these, under which the cache is to keep them; empty for one that it is not.
+    """
+
+    hidden: Tensor
+    having: list[int]
+    lacking: list[int]
+    entry_keys: list[str]
 
 
 class Batch(NamedTuple):
     """Images and ground truth of one step, as plain tensors.
 
     Attributes:
-        pixel_values: ``[B, 3, H, W]`` float32, normalised with the backbone's mean and standard deviation.
+        pixel_values: ``[B, 3, H, W]`` float32, normalised with the backbone's mean and standard deviation; with a trunk
+            cache only those of the images that it lacks.
         targets: boxes as fractions of the network's input, and labels.
         image_ids: ``B`` ids of the annotation file.
         original_sizes: ``[B, 2]`` int64, height and width of the images as they were read.
         skipped: one line for each image that could not be read and was replaced.
+        cached: what the trunk cache has of the batch, and what it is to keep; None without a cache.
     """
 
     pixel_values: Tensor
@@ -35,6 +52,12 @@ class Batch(NamedTuple):
     image_ids: list[int]
     original_sizes: Tensor
     skipped: list[str]
+    cached: CachedPart | None = None
+
+    @property
+    def shown(self) -> list[int]:
+        """Positions in the batch of the images that ``pixel_values`` shows."""
+        return list(range(len(self.image_ids))) if self.cached is None else self.cached.lacking
 
 
 class Collate:
@@ -49,21 +72,31 @@ class Collate:
         self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
         self.std = 255 * torch.tensor(std).view(3, 1, 1)
 
-    def __call__(self, samples: list[Sample]) -> Batch:
+    def __call__(self, samples: list[Sample | CachedSample]) -> Batch:
         """Stack and normalise images of one size, and pad their boxes."""
-        images = torch.stack([sample.image for sample in samples])  # [B, 3, H, W] uint8
-        height, width = images.shape[-2:]
-        sides = torch.tensor([width, height, width, height])
+        images = [sample.image for sample in samples if isinstance(sample, Sample)]
+        pixels = torch.stack(images) if images else torch.empty(0, 3, 0, 0)  # [B, 3, H, W] uint8
         return Batch(
-            pixel_values=images.float().sub_(self.mean).div_(self.std),
+            pixel_values=pixels.float().sub_(self.mean).div_(self.std),
             targets=Targets.pad(
-                [box_convert(sample.boxes_xyxy, "xyxy", "cxcywh") / sides for sample in samples],
+                [sample.boxes_cxcywh for sample in samples],
                 [sample.labels for sample in samples],
             ),
             image_ids=[sample.image_id for sample in samples],
             original_sizes=torch.tensor([sample.original_size for sample in samples]),
             skipped=[line for sample in samples for line in sample.skipped],
+            cached=_cached_part(samples),
         )
+
+
+def _cached_part(samples: list[Sample | CachedSample]) -> CachedPart | None:
+    having = [position for position, sample in enumerate(samples) if isinstance(sample, CachedSample)]
+    lacking = [position for position, sample in enumerate(samples) if isinstance(sample, Sample)]
+    entry_keys = [samples[position].entry_key for position in lacking]
+    if not having and not any(entry_keys):
+        return None
+    hidden = torch.stack([samples[position].hidden for position in having]) if having else torch.empty(0)
+    return CachedPart(hidden, having, lacking, entry_keys)
 
 
 class FullSizeBatch(NamedTuple):

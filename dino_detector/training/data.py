@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from lightning import LightningDataModule
@@ -17,6 +16,7 @@ from dino_detector.data.dataset import CocoDetection, FullSizeImages, WholeImage
 from dino_detector.data.loading import build_evaluation_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
+from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.sources import ImageSet, Sources
 
 
@@ -34,6 +34,8 @@ class DetectionData(LightningDataModule):
         self.sources = sources
         self.header: CheckpointHeader | None = None
         """of the detector that reads the batches; to be set before a loader is asked for"""
+        self.caching: TrunkCaching | None = None
+        """the trunk cache, where the run has one; likewise"""
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps, so that a resumed run has the same epochs."""
@@ -57,12 +59,9 @@ class DetectionData(LightningDataModule):
         """Shuffled, augmented batches of this process; unreadable images are replaced and reported."""
         data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
         plain_from = augmentation.plain_from(self.config.training.epochs)
-        view = self._evaluation_view()
-        if augmentation.augmentation:
-            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
         sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
         return build_training_loader(
-            dataset=_dataset(self.sources.train, view, on_bad_image="skip"),
+            dataset=self.train_dataset(),
             factors=self._repeat_factors,
             sizes=BatchSizes(sizes, plain=data.image_size, plain_from=plain_from, seed=seed),
             seed=seed,
@@ -77,12 +76,27 @@ class DetectionData(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        dataset = _dataset(self.sources.test, self._evaluation_view(), on_bad_image="skip")
-        return self._evaluation_loader(dataset)
+        test = CocoDetection(_images(self.sources.test), view=self._evaluation_view(), on_bad_image="skip")
+        return self._evaluation_loader(test)
+
+    def train_dataset(self) -> CocoDetection:
+        """All training images, augmented; one that can't be read is replaced."""
+        data, augmentation = self.config.data, self.config.augmentation
+        images, view = _images(self.sources.train), self._evaluation_view()
+        if augmentation.augmentation:
+            plain_from = augmentation.plain_from(self.config.training.epochs)
+            seed = self.config.training.seed
+            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
+        if self.caching is not None:
+            view = self.caching.training_view(view, images)
+        return CocoDetection(images, view=view, on_bad_image="skip")
 
     def val_dataset(self) -> CocoDetection:
         """All validation images; one that can't be read raises."""
-        return _dataset(self.sources.val, self._evaluation_view(), on_bad_image="raise")
+        view = self._evaluation_view()
+        if self.caching is not None:
+            view = self.caching.whole_view(view)
+        return CocoDetection(_images(self.sources.val), view=view, on_bad_image="raise")
 
     @cached_property
     def _repeat_factors(self) -> np.ndarray:
@@ -108,7 +122,5 @@ class DetectionData(LightningDataModule):
         }
 
 
-def _dataset(
-    images: ImageSet, view: Augmentation | WholeImages | FullSizeImages, *, on_bad_image: Literal["skip", "raise"]
-) -> CocoDetection:
-    return CocoDetection(CocoImages(images.folder, images.annotations), view=view, on_bad_image=on_bad_image)
+def _images(images: ImageSet) -> CocoImages:
+    return CocoImages(images.folder, images.annotations)

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from dino_detector.config import Config, DataConfig, DistributedConfig, DownloadConfig, SubsetConfig, TilingConfig
+from dino_detector.config import (
+    CacheConfig,
+    Config,
+    DataConfig,
+    DistributedConfig,
+    DownloadConfig,
+    SubsetConfig,
+    TilingConfig,
+)
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
@@ -24,7 +32,7 @@ DECIDED_HERE = frozenset(
     (
         *(
             name
-            for group in (DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig)
+            for group in (CacheConfig, DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig)
             for name in group.__dataclass_fields__
         ),
         *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode")),

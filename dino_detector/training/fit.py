@@ -16,6 +16,7 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
+from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
@@ -78,6 +79,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
         begin(detector, start, source=training.checkpoint)
     _choose_attention(detector, resolve_device(training.device))
     data.header = detector.header
+    data.caching = build_caching(config, detector)
     epochs_before = None if start is None else start.epochs
     if rank_zero_only.rank == 0:
         make_output_dir(training.output_dir)
@@ -86,8 +88,15 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
     _warn_of_queries(detector, sources)
 
-    planned = None if start is None or not start.resumes else start.planned_epochs
-    module = DetectorModule(detector=detector, criterion=build_criterion(config), planned_epochs=planned)
+    if data.caching is not None:
+        data.caching.log_plan(data.train_dataset(), None if sources.val is None else data.val_dataset())
+
+    module = DetectorModule(
+        detector=detector,
+        criterion=build_criterion(config),
+        planned_epochs=None if start is None or not start.resumes else start.planned_epochs,
+        caching=data.caching,
+    )
     rehearsal = Rehearsal(config, measure=config.logging.memory_monitor)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     trainer = build_trainer(

@@ -17,6 +17,8 @@ from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.detector import Detector
 from dino_detector.models.detr_decoder import DecoderOutput
 from dino_detector.models.postprocess import postprocess
+from dino_detector.targets import Targets
+from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.optimization import build_optimizer
 from dino_detector.training.schedule import build_schedule
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
@@ -33,6 +35,7 @@ class DetectorModule(LightningModule):
         detector: the network.
         criterion: matching and losses.
         planned_epochs: for how many the run was meant that this one resumes; its warm-up stays as it was.
+        caching: the trunk cache, where the run has one.
 
     Attributes:
         metrics: the latest evaluation, on every process; None before the first.
@@ -41,11 +44,19 @@ class DetectorModule(LightningModule):
         skipped: images that could not be read in training or testing, with the reason.
     """
 
-    def __init__(self, *, detector: Detector, criterion: SetCriterion, planned_epochs: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        criterion: SetCriterion,
+        planned_epochs: int | None = None,
+        caching: TrunkCaching | None = None,
+    ) -> None:
         super().__init__()
         self.planned_epochs = planned_epochs
         self.detector = detector
         self.criterion = criterion
+        self.caching = caching
         self.settings = detector.config
         self.metrics: CocoMetrics | None = None
         self.results: list[dict[str, Any]] = []
@@ -64,7 +75,7 @@ class DetectorModule(LightningModule):
             if reason not in self.skipped:
                 log.warning("skipped: %s", reason)
         self.skipped.update(batch.skipped)
-        output = self.detector(batch.pixel_values, batch.targets)
+        output = self._predict(batch, batch.targets)
         losses = self.criterion.of_batch(*output, batch.targets, weights=self.settings.losses)
         loss = losses.total(self.settings.losses)
         self.log("train/loss", loss, prog_bar=True, logger=False)
@@ -139,7 +150,7 @@ class DetectorModule(LightningModule):
         checkpoint[HEADER] = self.detector.header.to_dict()
 
     def _detect(self, batch: Batch) -> DecoderOutput:
-        output = self.detector(batch.pixel_values)
+        output = self._predict(batch)
         found = postprocess(
             output.logits[-1],
             output.boxes_cxcywh[-1],
@@ -150,6 +161,11 @@ class DetectorModule(LightningModule):
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
         return output
+
+    def _predict(self, batch: Batch, targets: Targets | None = None) -> DecoderOutput:
+        if self.caching is None:
+            return self.detector(batch.pixel_values, targets)
+        return self.detector.decode(self.caching.tokens(batch), targets)
 
     def _gather(self) -> dict[int, list[dict[str, Any]]]:
         """Detections by image of all processes, and an empty table for the next pass."""

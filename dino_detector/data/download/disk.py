@@ -13,13 +13,13 @@ from dino_detector.errors import InputError
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def require_space(folder: Path, needed: int, purpose: str) -> None:
+def require_space(folder: Path, needed: int, purpose: str, *, remedy: str = "choose another --data_dir") -> None:
     """Raise `InputError` unless the disk of a folder has ``needed`` bytes free."""
     free = _free(folder)
     if needed > free:
         raise InputError(
             f"{folder}: {purpose} needs {as_size(needed)} ({needed:,} bytes) on this disk, which has {as_size(free)} "
-            f"({free:,} bytes) free; make room or choose another --data_dir"
+            f"({free:,} bytes) free; make room or {remedy}"
         )
 
 

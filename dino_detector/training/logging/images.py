@@ -39,7 +39,7 @@ class ImageLog(Callback):
         if step % self.frequency or step == self._logged or not trainer.is_global_zero:
             return
         self._logged = step
-        for position in range(min(MOST_IMAGES, len(batch.image_ids))):
+        for position in range(min(MOST_IMAGES, len(batch.pixel_values))):
             picture = training_picture(batch, position, pl_module.detector)
             log_image(trainer.loggers, f"train/images/{position}", np.asarray(picture), step)
 
@@ -57,14 +57,15 @@ class ImageLog(Callback):
 
 
 def training_picture(batch: Batch, position: int, detector: Any) -> Image.Image:
-    """An image of a batch with its boxes, in the size of the network's input."""
+    """An image of those whose pixels a batch has, with its boxes, in the size of the network's input."""
     pixels = batch.pixel_values[position] * detector.std + detector.mean  # [3, H, W]
     height, width = pixels.shape[1:]
-    valid = batch.targets.valid[position]
-    boxes_xyxy = cxcywh_to_xyxy(batch.targets.boxes_cxcywh[position][valid])
+    row = batch.shown[position]
+    valid = batch.targets.valid[row]
+    boxes_xyxy = cxcywh_to_xyxy(batch.targets.boxes_cxcywh[row][valid])
     truth = supervision_detections(
         boxes_xyxy * boxes_xyxy.new_tensor([width, height, width, height]),
-        batch.targets.labels[position][valid],
+        batch.targets.labels[row][valid],
         detector.categories,
     )
     image = pixels.round().clamp(0, 255).byte().cpu()

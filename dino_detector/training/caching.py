@@ -1,0 +1,179 @@
+"""The trunk cache in a run: what its entries depend on, what it needs and brings, and how it is filled."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dino_detector.config import Config
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
+from dino_detector.data.download.disk import as_size, require_space
+from dino_detector.data.loading import Batch
+from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of
+from dino_detector.errors import InputError
+from dino_detector.models.detector import Detector, resolve_device
+from dino_detector.models.dinov2_backbone import Tokens
+from dino_detector.plain_text import counted
+from dino_detector.training.precision import resolve_precision
+
+log = logging.getLogger(__name__)
+
+View = Callable[[CocoImages, SampleKey], Sample]
+
+
+class TrunkCaching:
+    """Reads and fills the cache of a run.
+
+    Args:
+        config: settings; ``cache_trunk`` is given.
+        detector: whose trunk is frozen.
+
+    Raises:
+        InputError: where nothing is frozen, or no image is seen twice.
+    """
+
+    def __init__(self, config: Config, detector: Detector) -> None:
+        backbone = detector.backbone
+        self.config = config
+        self.folder: Path = config.cache.cache_trunk
+        if detector.header.base_fingerprint is None or not backbone.trunk_depth:
+            raise InputError(
+                "cache_trunk keeps what frozen layers of a pretrained backbone make of images, and this run has none; "
+                "leave it out, or give --train_backbone lora or none and a number of --lora_layers"
+            )
+        if config.augmentation.augmentation and config.augmentation.multi_scale:
+            raise InputError(
+                "multi_scale shows no image twice in the same size, as cache_trunk needs it; give one of them"
+            )
+        self.backbone = backbone
+        last = backbone.trunk_depth - 1
+        self.layers = sorted({layer for layer in backbone.feature_layers if layer < last} | {last})
+        height, width = config.data.image_size
+        self.grid = (height // backbone.patch_size, width // backbone.patch_size)
+        self.cache = TrunkCache(
+            self.folder,
+            made_by={
+                "base": detector.header.base_fingerprint,
+                "layers": self.layers,
+                "precision": resolve_precision(config.training.precision, resolve_device(config.training.device)),
+                "image_size": list(config.data.image_size),
+                "normalisation": [detector.header.mean, detector.header.std],
+            },
+        )
+        self._full = False
+
+    @property
+    def bytes_per_entry(self) -> int:
+        """Of one view of an image, without its boxes."""
+        tokens = self.backbone.num_prefix_tokens + self.grid[0] * self.grid[1]
+        return 2 * len(self.layers) * tokens * self.backbone.hidden_size
+
+    def training_view(self, view: View, images: CocoImages) -> CachedView:
+        """The views of training images, which augmentation draws."""
+        settings = self.config.augmentation
+        if not settings.augmentation:
+            return self.whole_view(view)
+        shown: dict[str, Any] = {
+            name: value
+            for name, value in dataclasses.asdict(settings).items()
+            if name not in ("multi_scale", "plain_fraction", "repeat_threshold")
+        }
+        shown |= {"resize_mode": self.config.data.resize_mode, "seed": self.config.training.seed}
+        if settings.mosaic_probability or settings.copy_paste_probability:
+            shown["data"] = digest_of(images)
+        return CachedView(
+            view,
+            cache=self.cache,
+            shown=shown,
+            views=self.config.cache.cache_views,
+            plain_from=settings.plain_from(self.config.training.epochs),
+        )
+
+    def whole_view(self, view: View) -> CachedView:
+        """The one view of images that are shown as they are."""
+        shown = {"resize_mode": self.config.data.resize_mode}
+        return CachedView(view, cache=self.cache, shown=shown, views=1, plain_from=0)
+
+    def tokens(self, batch: Batch) -> Tokens:
+        """What the trunk makes of a batch: computed where the cache lacks it, and kept there."""
+        part = batch.cached
+        if part is None:
+            return self.backbone.trunk(batch.pixel_values)
+        hidden = [(part.having, part.hidden.float())] if part.having else []
+        if part.lacking:
+            made = self._stacked(self.backbone.trunk(batch.pixel_values))  # [N, M, 1+R+h*w, D]
+            self._keep(batch, made)
+            hidden.append((part.lacking, made))
+        positions = torch.tensor([position for rows, _ in hidden for position in rows])
+        ordered = torch.cat([of_rows for _, of_rows in hidden])[positions.argsort().to(hidden[0][1].device)]
+        layers = dict(zip(self.layers, ordered.unbind(1), strict=True))
+        earlier = {layer: layers[layer] for layer in self.layers if layer in self.backbone.feature_layers}
+        return Tokens(layers[self.layers[-1]], earlier, self.grid)
+
+    def log_plan(self, train: CocoDetection, val: CocoDetection | None) -> None:
+        """Say what the cache needs and when it pays.
+
+        Raises:
+            InputError: the disk has not enough room.
+        """
+        epochs = self.config.training.epochs
+        shown = train.view.views_shown(epochs)
+        views = len(set(shown))
+        lacking = train.view.missing(train.images, epochs=epochs)
+        entries = len(train) * views
+        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}"
+        if val is not None:
+            entries += len(val)
+            lacking += val.view.missing(val.images, epochs=1)
+            of_images += f" and {counted(len(val), 'validation image')}"
+        needed, still = entries * self.bytes_per_entry, lacking * self.bytes_per_entry
+        remedy = "choose another --cache_trunk, or lower --cache_views"
+        require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
+        there = "none of it is there yet" if lacking == entries else f"{as_size(needed - still)} of it is there"
+        when = ""
+        if lacking and views < epochs:
+            first = next(epoch for epoch in range(epochs) if shown[epoch] in shown[:epoch])
+            when = f"; training fills it, and it pays from epoch {first + 1} on"
+        elif lacking:
+            when = f"; this run shows no view twice, so it pays in later ones: give less than {epochs} --cache_views"
+        log.info(
+            "trunk cache %s: %s, %s each, take %s, %s%s",
+            self.folder,
+            of_images,
+            as_size(self.bytes_per_entry),
+            as_size(needed),
+            there,
+            when,
+        )
+
+    def _stacked(self, tokens: Tokens) -> Tensor:
+        outputs = tokens.earlier | {self.layers[-1]: tokens.hidden}
+        return torch.stack([outputs[layer].float() for layer in self.layers], dim=1)
+
+    def _keep(self, batch: Batch, made: Tensor) -> None:
+        """Write what has been computed. A full disk ends that, and not the run."""
+        targets = batch.targets
+        for row, position, key in zip(made, batch.cached.lacking, batch.cached.entry_keys, strict=True):
+            if not key or self._full:
+                continue
+            valid = targets.valid[position]
+            boxes_cxcywh, labels = targets.boxes_cxcywh[position][valid], targets.labels[position][valid]
+            try:
+                self.cache.write(key, hidden=row, boxes_cxcywh=boxes_cxcywh, labels=labels)
+            except OSError as error:
+                self._full = True
+                log.warning(
+                    "%s: cannot be written to (%s); training goes on without filling it", self.folder, error.strerror
+                )
+
+
+def build_caching(config: Config, detector: Detector) -> TrunkCaching | None:
+    """The cache that a config asks for, None where it asks for none; raises as `TrunkCaching`."""
+    return None if config.cache.cache_trunk is None else TrunkCaching(config, detector)

@@ -1,0 +1,172 @@
+"""Records that are complete are found, by all and always; what is not complete is as if it had never been there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dino_detector.data.record_store import RecordStore
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def contents(number: int) -> bytes:
+    """Of every length, none among them; not two the same."""
+    return bytes((number * 7 + position) % 251 for position in range(number * 13 % 97)) + number.to_bytes(4, "big") * (
+        number % 3
+    )
+
+
+def filled(folder: Path, numbers: range) -> RecordStore:
+    store = RecordStore(folder)
+    for number in numbers:
+        store.append(key(number), contents(number))
+    return store
+
+
+def read(store: RecordStore, number: int) -> bytes | None:
+    found = store.get(key(number))
+    return None if found is None else bytes(found)
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_what_is_written_is_read_by_the_writer_and_by_others(tmp_path: Path):
+    early = RecordStore(tmp_path / "store")
+    assert len(early) == 0
+    assert read(early, 1) is None
+    assert not (tmp_path / "store").exists(), "nothing was written"
+    writer = filled(tmp_path / "store", range(20))
+    late = RecordStore(tmp_path / "store")
+    for store in (writer, early, late, pickle.loads(pickle.dumps(writer))):
+        assert [read(store, number) for number in range(21)] == [*map(contents, range(20)), None]
+    assert len(late) == 20
+    assert late.num_bytes == only_file(tmp_path / "store").stat().st_size
+
+
+def test_of_several_records_with_one_key_the_newest_counts(tmp_path: Path):
+    writer = filled(tmp_path, range(3))
+    writer.append(key(1), b"new")
+    assert read(writer, 1) == b"new"
+    assert read(RecordStore(tmp_path), 1) == b"new"
+
+
+@pytest.mark.parametrize("tail", ["cut", "zeros", "noise"])
+def test_a_file_that_ends_anywhere_has_the_records_before(tmp_path: Path, tail: str):
+    """A process may be killed, or a machine lose its power, at any byte."""
+    filled(tmp_path / "whole", range(6))
+    whole = only_file(tmp_path / "whole").read_bytes()
+    ends = [0]
+    for number in range(6):
+        alone = tmp_path / f"first_{number}"
+        filled(alone, range(number + 1))
+        ends.append(only_file(alone).stat().st_size)
+    assert ends[-1] == len(whole)
+    for cut in range(len(whole)):
+        folder = tmp_path / tail / str(cut)
+        folder.mkdir(parents=True)
+        rest = {"cut": b"", "zeros": bytes(len(whole) - cut), "noise": b"\xa5" * (len(whole) - cut)}[tail]
+        (folder / "a.records").write_bytes(whole[:cut] + rest)
+        complete = sum(end <= cut for end in ends[1:])
+        store = RecordStore(folder)
+        found = [read(store, number) for number in range(6)]
+        assert found[:complete] == [contents(number) for number in range(complete)]
+        assert all(one in (None, contents(number)) for number, one in enumerate(found)), "never something wrong"
+        if complete < 6 and whole[cut:] != rest:
+            assert None in found
+        for number in range(6):
+            if found[number] is None:
+                store.append(key(number), contents(number))
+        assert [read(RecordStore(folder), number) for number in range(6)] == list(map(contents, range(6)))
+
+
+@pytest.mark.parametrize("name", ["0.records", "~.records"], ids=["before", "after"])
+def test_a_damaged_record_is_absent_until_it_is_written_again(tmp_path: Path, name: str):
+    """Whatever the order in which the files are read."""
+    filled(tmp_path, range(5))
+    damaged = tmp_path / name
+    only_file(tmp_path).rename(damaged)
+    whole = bytearray(damaged.read_bytes())
+    place = whole.index(contents(4))
+    whole[place + 2] ^= 1
+    damaged.write_bytes(whole)
+    store = RecordStore(tmp_path)
+    assert [read(store, number) for number in range(5)] == [*map(contents, range(4)), None]
+    store.append(key(4), contents(4))
+    assert read(store, 4) == contents(4)
+    assert read(RecordStore(tmp_path), 4) == contents(4)
+
+
+def _write_until_killed(folder: Path) -> None:
+    store = RecordStore(folder)
+    number = 0
+    while True:
+        store.append(key(number), contents(number) * 500)
+        number += 1
+
+
+def test_a_writer_that_is_killed_leaves_complete_records_only(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=_write_until_killed, args=(tmp_path,))
+    writer.start()
+    reader = RecordStore(tmp_path)
+    deadline = time.monotonic() + 60
+    while len(reader) < 200 and time.monotonic() < deadline:
+        reader.refresh()
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    for store in (reader, RecordStore(tmp_path)):
+        store.refresh()
+        assert len(store) >= 200
+        assert all(read(store, number) == contents(number) * 500 for number in range(len(store)))
+
+
+def _write(folder: Path, first: int) -> None:
+    filled(folder, range(first, 60, 3))
+
+
+def test_several_processes_fill_one_store(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(tmp_path, first)) for first in range(3)]
+    reader = RecordStore(tmp_path)
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert [read(reader, number) for number in range(60)] == list(map(contents, range(60)))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 4,000 bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_records_before(tmp_path: Path, small_files: None):
+    store = RecordStore(tmp_path)
+    store.append(key(1), bytes(3000))
+    for _ in range(2):
+        with pytest.raises(OSError, match="File too large"):
+            store.append(key(2), bytes(3000))
+    assert only_file(tmp_path).stat().st_size < 3100
+    store.append(key(3), bytes(500))
+    for one in (store, RecordStore(tmp_path)):
+        assert [read(one, number) for number in (1, 2, 3)] == [bytes(3000), None, bytes(500)]

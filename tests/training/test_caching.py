@@ -1,0 +1,324 @@
+"""With a trunk cache a run learns the same, reads each view once, and never uses what belongs to something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dino_detector.config import AugmentationConfig, Config
+from dino_detector.data import coco_images
+from dino_detector.data.augmentation import Augmentation
+from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.dataset import CachedSample, Sample, SampleKey, WholeImages
+from dino_detector.data.trunk_cache import CachedView, TrunkCache, halved
+from dino_detector.errors import InputError
+from dino_detector.models.detector import build_detector
+from dino_detector.training.caching import TrunkCaching
+from dino_detector.training.fit import fit
+
+FROZEN: dict[str, Any] = {
+    "backbone_weights": "pretrained",
+    "backbone_architecture": {},
+    "train_backbone": "lora",
+    "lora_layers": 2,
+    "augmentation": True,
+    "epochs": 4,
+    "denoising_queries": 10,
+}
+
+
+@pytest.fixture
+def frozen(settings: Callable[..., Config], dinov2_folder: Path) -> Callable[..., Config]:
+    """Settings of a run whose backbone is pretrained and frozen below its last two of four layers."""
+    return lambda out, **changes: settings(out, **FROZEN | {"dino_model": str(dinov2_folder)} | changes)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are read from now on, once for each time."""
+    names: list[str] = []
+    for reader in ("read_image", "read_part"):
+        original = getattr(coco_images, reader)
+
+        def counted(path: Path, *args: Any, original: Callable[..., Any] = original, **how: Any) -> Any:
+            names.append(Path(path).name)
+            return original(path, *args, **how)
+
+        monkeypatch.setattr(coco_images, reader, counted)
+    return names
+
+
+def weights(folder: Path, kind: str = "final") -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"dino_detector_{kind}.pth", weights_only=True)["state_dict"]
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Of all weights together; Adam enlarges rounding in those that have hardly a gradient."""
+    assert one.keys() == other.keys()
+    return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
+
+
+def records(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.records"))
+
+
+# --- a run with a cache -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"feature_layers": [0, 1, 3], "train_backbone": "none"}], ids=["lora", "none"])
+def test_a_run_learns_what_it_learns_without_a_cache(
+    frozen: Callable[..., Config], tmp_path: Path, changes: dict[str, Any]
+):
+    """With as many views as epochs nothing is read from the cache; read, it differs by rounding to half precision."""
+    plain = fit(frozen(tmp_path / "plain", **changes))
+    cache = {"cache_trunk": tmp_path / "cache", "cache_views": 4}
+    filling = fit(frozen(tmp_path / "filling", **cache, **changes))
+    assert distance(weights(tmp_path / "plain", "epoch_1"), weights(tmp_path / "filling", "epoch_1")) < 1e-6
+    reading = fit(frozen(tmp_path / "reading", **cache, **changes))
+    start, end = weights(tmp_path / "plain", "epoch_1"), weights(tmp_path / "plain")
+    moved = distance(start, end)
+    assert moved > 0.1
+    for run in ("filling", "reading"):
+        assert distance(weights(tmp_path / run), end) < 0.1 * moved, run
+    assert plain.AP == pytest.approx(reading.AP, abs=0.05)
+    assert plain.AP == pytest.approx(filling.AP, abs=0.05)
+
+
+def test_from_when_all_views_are_there_no_image_is_read(
+    frozen: Callable[..., Config], tmp_path: Path, reads: list[str]
+):
+    settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2}
+    fit(frozen(tmp_path / "first", **settings))
+    looked_at = 5  # validation images, which are looked at before a run
+    assert len(reads) == looked_at + 2 * 7 + 5, "two views of 7 training images, and the validation images"
+    reads.clear()
+    fit(frozen(tmp_path / "second", **settings))
+    assert len(reads) == looked_at
+
+
+def test_workers_find_what_the_main_process_keeps(frozen: Callable[..., Config], tmp_path: Path):
+    """What is not found is computed and kept, again."""
+    settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2, "num_workers": 1}
+    for run in range(2):
+        fit(frozen(tmp_path / str(run), **settings))
+        assert len(TrunkCache(tmp_path / "cache", made_by={}).store) == 2 * 7 + 5
+    assert len(records(tmp_path / "cache")) == 1
+
+
+def test_the_plan_says_what_the_cache_takes_and_when_it_pays(
+    frozen: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """7 training images in 2 views and 5 validation images; 1 + 4 x 4 tokens of width 32, in half precision and of one
+    layer, are 1,088 bytes."""
+    caplog.set_level("INFO")
+    fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=2))
+    (line,) = re.findall(r"trunk cache .*", caplog.text)
+    assert line == (
+        f"trunk cache {tmp_path / 'cache'}: 7 training images in 2 views and 5 validation images, 1.1 kB each, "
+        "take 20.7 kB, none of it is there yet; training fills it, and it pays from epoch 3 on"
+    )
+    taken = sum(path.stat().st_size for path in records(tmp_path / "cache"))
+    assert 19 * 1088 < taken < 19 * (1088 + 700)
+    caplog.clear()
+    fit(
+        frozen(tmp_path / "again", cache_trunk=tmp_path / "cache", cache_views=3, val_images=None, val_annotations=None)
+    )
+    (line,) = re.findall(r"trunk cache .*", caplog.text)
+    assert "7 training images in 3 views, 1.1 kB each, take 22.8 kB, 15.2 kB of it is there; " in line
+    assert line.endswith("training fills it, and it pays from epoch 4 on")
+
+
+def test_a_run_that_shows_no_view_twice_is_told(
+    frozen: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=4, epochs=2))
+    assert "this run shows no view twice, so it pays in later ones: give less than 2 --cache_views" in caplog.text
+
+
+def test_a_torn_cache_is_mended_by_the_next_run(frozen: Callable[..., Config], tmp_path: Path, reads: list[str]):
+    settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2}
+    fit(frozen(tmp_path / "whole", **settings))
+    expected = fit(frozen(tmp_path / "expected", **settings))
+    (path,) = records(tmp_path / "cache")
+    os.truncate(path, path.stat().st_size // 2)
+    reads.clear()
+    found = fit(frozen(tmp_path / "mended", **settings))
+    assert 5 < len(reads) < 5 + 19
+    assert found.AP == pytest.approx(expected.AP, abs=0.05)
+    reads.clear()
+    fit(frozen(tmp_path / "after", **settings))
+    assert len(reads) == 5
+
+
+def test_a_disk_that_is_full_ends_the_filling_and_not_the_run(
+    frozen: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrunkCache, "write", full)
+    assert fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=2)) is not None
+    assert caplog.text.count("cannot be written to (No space left on device)") == 1
+
+
+def test_more_than_the_disk_has_is_refused_before_the_first_step(
+    frozen: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(
+        InputError, match=r"cache.* 2 views .*needs 20\.7 kB.*1\.0 kB.*--cache_trunk, or lower --cache_v"
+    ):
+        fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"train_backbone": "full"}, "keeps what frozen layers"),
+        ({"lora_layers": None}, "keeps what frozen layers"),
+        ({"multi_scale": 0.5}, "multi_scale shows no image twice"),
+    ],
+)
+def test_runs_that_have_nothing_to_keep_are_refused(
+    frozen: Callable[..., Config], tmp_path: Path, changes: dict[str, Any], reason: str
+):
+    with pytest.raises(InputError, match=reason):
+        fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", **changes))
+    assert not (tmp_path / "cache").exists()
+
+
+# --- which entry is whose -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(train_split: Any, tmp_path: Path) -> CocoImages:
+    """A copy that may be changed."""
+    shutil.copytree(train_split.images, tmp_path / "train")
+    shutil.copy(train_split.annotations, tmp_path / "train.json")
+    return CocoImages(tmp_path / "train", CocoAnnotations.read(tmp_path / "train.json"))
+
+
+def keys(config: Config, images: CocoImages) -> list[str]:
+    """Of all views of all images that a run shows."""
+    detector = build_detector(config, categories=CocoAnnotations.read(images.annotations_path).categories)
+    caching = TrunkCaching(config, detector)
+    view = caching.training_view(lambda images, key: None, images)
+    return [
+        view.entry_key(images, view.fixed(SampleKey(epoch, index)))
+        for epoch in range(config.training.epochs)
+        for index in range(len(images))
+    ]
+
+
+def test_every_view_of_every_image_has_an_entry_of_its_own(frozen: Callable[..., Config], images: CocoImages):
+    config = frozen("out", cache_trunk=Path("cache"), cache_views=3, epochs=8, plain_fraction=0.25)
+    found = keys(config, images)
+    assert len(set(found)) == 7 * (3 + 2), "the last two epochs are plain"
+    assert found[:7] == found[21:28], "the first epoch comes again in the fourth"
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"learning_rate": 5e-4, "batch_size": 4, "num_queries": 9, "ema_decay": 0.0, "repeat_threshold": 0.5}, True),
+        ({"feature_layers": [1, 3]}, True),  # the last frozen layer, which is kept in any case
+        ({"feature_layers": [0, 3]}, False),
+        ({"lora_layers": 1}, False),
+        ({"image_size": 84}, False),
+        ({"resize_mode": "letterbox"}, False),
+        ({"seed": 1}, False),
+        ({"scale_range": [0.5, 1.5]}, False),
+        ({"mosaic_probability": 0.5}, False),
+        ({"augmentation": False}, False),
+        ({"precision": "bf16"}, False),
+    ],
+)
+def test_an_entry_is_found_where_all_that_it_depends_on_is_the_same(
+    frozen: Callable[..., Config], images: CocoImages, changes: dict[str, Any], same: bool
+):
+    before = keys(frozen("out", cache_trunk=Path("cache"), cache_views=2), images)
+    after = keys(frozen("out", cache_trunk=Path("cache"), cache_views=2, **changes), images)
+    assert (before == after) if same else not set(before) & set(after)
+
+
+def test_another_base_has_other_entries(
+    frozen: Callable[..., Config], images: CocoImages, write_dinov2: Callable[..., Path], tmp_path: Path
+):
+    other = write_dinov2(tmp_path / "other", seed=3)
+    one, two = (keys(frozen("out", cache_trunk=Path("c"), **base), images) for base in ({}, {"dino_model": str(other)}))
+    assert not set(one) & set(two)
+
+
+@pytest.mark.parametrize("others", [{}, {"mosaic_probability": 0.5}], ids=["alone", "mosaic"])
+@pytest.mark.parametrize("changed", ["picture", "boxes"])
+def test_an_image_that_has_changed_is_computed_anew(
+    frozen: Callable[..., Config], images: CocoImages, changed: str, others: dict[str, Any]
+):
+    """And all others where views show parts of several."""
+    config = frozen("out", cache_trunk=Path("cache"), cache_views=1, epochs=1, **others)
+    before = keys(config, images)
+    if changed == "picture":
+        path = images.folder / images.records[2].file_name
+        Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8)).save(path)
+    else:
+        contents = json.loads(images.annotations_path.read_text())
+        next(row for row in contents["annotations"] if row["image_id"] == images.records[2].image_id)["bbox"][2] -= 1
+        images.annotations_path.write_text(json.dumps(contents))
+        images = CocoImages(images.folder, CocoAnnotations.read(images.annotations_path))
+    same = [one == other for one, other in zip(before, keys(config, images), strict=True)]
+    assert same == ([False] * 7 if others else [index != 2 for index in range(7)])
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: Path):
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=6)
+    cache = TrunkCache(tmp_path / "cache", made_by={})
+    cached = CachedView(view, cache=cache, shown={}, views=3, plain_from=6)
+    size = Config.from_flat({"image_size": 56}).data.image_size
+    for epoch, repeat, shown in ((0, 0, 0), (2, 0, 2), (4, 0, 1), (5, 1, 0), (6, 0, 6), (8, 0, 8), (10, 0, 7)):
+        found, expected = cached(images, SampleKey(epoch, 3, repeat, size)), view(images, SampleKey(shown, 3, 0, size))
+        assert torch.equal(found.image, expected.image)
+        assert torch.equal(found.boxes_xyxy, expected.boxes_xyxy)
+        assert found.entry_key
+
+
+def test_an_entry_brings_back_what_was_kept(images: CocoImages, tmp_path: Path):
+    view = WholeImages(image_size=Config.from_flat({"image_size": 56}).data.image_size, resize_mode="stretch")
+    cache = TrunkCache(tmp_path / "cache", made_by={"base": "x"})
+    cached = CachedView(view, cache=cache, shown={}, views=1, plain_from=0)
+    sample = cached(images, SampleKey(0, 1))
+    assert isinstance(sample, Sample)
+    hidden = torch.randn(2, 17, 32)
+    cache.write(sample.entry_key, hidden=hidden, boxes_cxcywh=sample.boxes_cxcywh, labels=sample.labels)
+    again = CachedView(
+        view, cache=TrunkCache(tmp_path / "cache", made_by={"base": "x"}), shown={}, views=1, plain_from=0
+    )
+    for one in (cached, again):
+        found = one(images, SampleKey(5, 1))
+        assert isinstance(found, CachedSample)
+        assert torch.equal(found.hidden, hidden.half())
+        assert torch.equal(found.boxes_cxcywh, sample.boxes_cxcywh)
+        assert torch.equal(found.labels, sample.labels)
+        assert (found.image_id, found.original_size) == (sample.image_id, sample.original_size)
+        assert isinstance(one(images, SampleKey(0, 2)), Sample)
+
+
+def test_values_beyond_half_precision_stay_finite():
+    small, large = torch.tensor([1.0, 1e-3, 60000.0]), torch.tensor([1.0, 1e-3, 1e6])
+    assert halved(small).dtype == torch.float16
+    assert halved(large).dtype == torch.bfloat16
+    torch.testing.assert_close(halved(large).float(), large, rtol=2**-8, atol=0)
