@@ -8,7 +8,6 @@ import pickle
 import resource
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -151,22 +150,22 @@ def test_several_processes_fill_one_store(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow beyond 4,000 bytes, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_leaves_the_records_before(tmp_path: Path, small_files: None):
-    store = RecordStore(tmp_path)
+def _write_where_files_are_small(folder: Path) -> None:
+    """No file of this process may grow beyond 4,000 bytes, as on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    store = RecordStore(folder)
     store.append(key(1), bytes(3000))
     for _ in range(2):
         with pytest.raises(OSError, match="File too large"):
             store.append(key(2), bytes(3000))
-    assert only_file(tmp_path).stat().st_size < 3100
+    assert only_file(folder).stat().st_size < 3100
     store.append(key(3), bytes(500))
-    for one in (store, RecordStore(tmp_path)):
-        assert [read(one, number) for number in (1, 2, 3)] == [bytes(3000), None, bytes(500)]
+    assert [read(store, number) for number in (1, 2, 3)] == [bytes(3000), None, bytes(500)]
+
+
+def test_a_full_disk_leaves_the_records_before(tmp_path: Path):
+    writer = multiprocessing.get_context("spawn").Process(target=_write_where_files_are_small, args=(tmp_path,))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == 0
+    assert [read(RecordStore(tmp_path), number) for number in (1, 2, 3)] == [bytes(3000), None, bytes(500)]
