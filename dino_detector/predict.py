@@ -39,7 +39,7 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
             prog=prog,
             description="Detect objects in a picture or a folder of pictures. Writes each picture with its boxes, and "
             f"{RESULTS} in the COCO results format with the file name of each detection's picture.",
-            usage="IMAGE_OR_FOLDER --checkpoint PATH [PATH ...]",
+            usage="IMAGE_OR_FOLDER --checkpoint PATH",
         )
         tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
