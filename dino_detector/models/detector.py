@@ -97,8 +97,14 @@ class Detector(nn.Module):
         Args:
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
         """
-        sizes = torch.tensor([image.shape[1:] for image in images])
-        return self.detect_in_tokens(self.backbone.trunk(self.prepare(images)), sizes)
+        assert not self.training, "call eval() first: dropout would change the result"
+        return self._found(self(self.prepare(images)), torch.tensor([image.shape[1:] for image in images]))
+
+    @torch.inference_mode()
+    def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
+        """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
+        assert not self.training, "call eval() first: dropout would change the result"
+        return self._found(self.decode(tokens), original_sizes)
 
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
@@ -106,12 +112,8 @@ class Detector(nn.Module):
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
         return (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
 
-    @torch.inference_mode()
-    def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
-        """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
-        assert not self.training, "call eval() first: dropout would change the result"
+    def _found(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
         data = self.config.data
-        output = self.decode(tokens)
         return postprocess(
             output.logits[-1],
             output.boxes_cxcywh[-1],

@@ -111,11 +111,12 @@ def test_any_run_says_which_epoch_was_the_best(tmp_path, train, scripted, caplog
 
 
 def test_a_resumed_run_names_the_best_that_is_there(tmp_path, train, scripted, caplog):
-    """In the same folder the best of the later epochs is moved away; in another one there is none."""
+    """In the same folder the best of the later epochs is moved away, and the first is the best again; in another one
+    there is none."""
     scripted(0.5, 0.4, 0.6)
     train(tmp_path / "here", epochs=3)
     second = tmp_path / "here" / "dino_detector_epoch_2.pth"
-    for folder, best in (("there", "in the folder of the run that was resumed"), ("here", "dino_detector_epoch_1.pth")):
+    for folder, best in (("there", "in the folder of the run that was resumed"), ("here", "dino_detector_best.pth")):
         caplog.clear()
         scripted(0.3)
         with caplog.at_level(logging.INFO, logger="dino_detector"):

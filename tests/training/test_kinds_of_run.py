@@ -288,4 +288,4 @@ def test_too_few_queries_are_told_before_training(
     caplog.clear()
     for enough in ({"num_queries": 20}, {"num_queries": 21, "two_stage": False}):
         fit(settings(tmp_path / "enough", epochs=1, feature_scales=[1.0, 0.5], **enough))
-    assert "queries" not in caplog.text
+    assert "--num_queries" not in caplog.text
