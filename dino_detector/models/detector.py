@@ -98,13 +98,13 @@ class Detector(nn.Module):
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
         """
         assert not self.training, "call eval() first: dropout would change the result"
-        return self._found(self(self.prepare(images)), torch.tensor([image.shape[1:] for image in images]))
+        return self.detections(self(self.prepare(images)), torch.tensor([image.shape[1:] for image in images]))
 
     @torch.inference_mode()
     def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
         """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
         assert not self.training, "call eval() first: dropout would change the result"
-        return self._found(self.decode(tokens), original_sizes)
+        return self.detections(self.decode(tokens), original_sizes)
 
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
@@ -112,7 +112,8 @@ class Detector(nn.Module):
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
         return (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
 
-    def _found(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
+    def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
+        """What predictions mean in pixels of the images, which have sizes ``[B, 2]``, height first."""
         data = self.config.data
         return postprocess(
             output.logits[-1],

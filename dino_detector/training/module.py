@@ -16,7 +16,6 @@ from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.detector import Detector
 from dino_detector.models.detr_decoder import DecoderOutput
-from dino_detector.models.postprocess import postprocess
 from dino_detector.targets import Targets
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.optimization import build_optimizer
@@ -151,13 +150,7 @@ class DetectorModule(LightningModule):
 
     def _detect(self, batch: Batch) -> DecoderOutput:
         output = self._predict(batch)
-        found = postprocess(
-            output.logits[-1],
-            output.boxes_cxcywh[-1],
-            original_sizes=batch.original_sizes,
-            image_size=self.settings.data.image_size,
-            resize_mode=self.settings.data.resize_mode,
-        )
+        found = self.detector.detections(output, batch.original_sizes)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
         return output
