@@ -246,10 +246,9 @@ def _split(argv: Sequence[str], hints: Mapping[str, Any], *, positional: int) ->
             files += words
         else:
             flags.append(f"{flag}={_list_text(words) if is_list else words[0]}")
-    if sum(not flag.startswith("--") for flag in flags) < positional and any(
-        len(paths) > 1 for paths in listed.values()
-    ):
-        flags.append(next(paths for paths in reversed(listed.values()) if len(paths) > 1).pop())
+    several = [paths for paths in listed.values() if len(paths) > 1]
+    if several and sum(not flag.startswith("--") for flag in flags) < positional:
+        flags.append(several[-1].pop())
     return files, [*flags, *(f"{flag}={json.dumps(paths)}" for flag, paths in listed.items())]
 
 
