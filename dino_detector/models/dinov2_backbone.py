@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
+from dino_detector.models.attention import ATTENTION
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
 FEATURES = 4
@@ -74,6 +75,7 @@ class Dinov2Backbone(nn.Module):
         self.hidden_size: int = model.config.hidden_size
         self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
         self.base_is_named = base_is_named
+        model.set_attn_implementation(ATTENTION)
         self._positions: dict[tuple, Tensor] = {}
         self.register_state_dict_post_hook(_drop_base_weights)
         self.register_load_state_dict_post_hook(_expect_no_base_weights)
@@ -83,10 +85,6 @@ class Dinov2Backbone(nn.Module):
         if trainable == "lora":
             adapters.inject(model, layers=range(self.trunk_depth, depth))
         self.train(self.training)
-
-    def use_plain_attention(self) -> None:
-        """Attend without the fused kernel: on a CPU faster to train, but larger in memory."""
-        self.model.set_attn_implementation("eager")
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter that `named_parameters` names, counted from 0; -1 for the embeddings, below all

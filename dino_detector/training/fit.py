@@ -6,7 +6,6 @@ import logging
 import math
 
 import numpy as np
-import torch
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
@@ -77,7 +76,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     detector = build_detector(config, categories=train.categories)
     if start is not None:
         begin(detector, start, source=training.checkpoint)
-    _choose_attention(detector, resolve_device(training.device))
+    if resolve_device(training.device).type == "cpu":
+        detector.decoder.use_plain_attention()
     data.header = detector.header
     data.caching = build_caching(config, detector)
     epochs_before = None if start is None else start.epochs
@@ -183,20 +183,6 @@ def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: Detec
     log.info("detections in %d test images are in %s", len(test.images) - len(module.skipped), path)
     for reason in unreadable:
         log.warning("no detections in %s", reason)
-
-
-PLAIN_ATTENTION_PATCHES = 600
-"""On CPUs the backward pass of fused attention is slow; with so few patches the plain one needs little memory."""
-
-
-def _choose_attention(detector: Detector, device: torch.device) -> None:
-    config, patch = detector.config, detector.backbone.patch_size
-    height, width = config.augmentation.input_sizes(config.data.image_size, patch)[-1]
-    patches = height * width // patch**2
-    if device.type == "cpu":
-        detector.decoder.use_plain_attention()
-    if device.type == "cpu" and patches <= PLAIN_ATTENTION_PATCHES:
-        detector.backbone.use_plain_attention()
 
 
 def _trained_of_backbone(detector: Detector) -> str:
