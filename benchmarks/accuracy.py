@@ -40,7 +40,7 @@ from dino_detector.command import run_command
 from dino_detector.data.sample import SampleFiles, write_sample
 from dino_detector.errors import InputError
 from dino_detector.files import write_whole
-from dino_detector.training.precision import resolve_precision
+from dino_detector.models.precision import resolve_precision
 
 PATCH = 14
 

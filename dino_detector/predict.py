@@ -95,7 +95,12 @@ def _predict(settings: PredictSettings, tiling: TilingConfig, pictures: list[Pat
     from dino_detector.validate import MAX_DETECTIONS, coco_results, write_results
 
     group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
-    print(f"{counted(len(pictures), 'picture')} in {settings.image_or_folder}")
+    group.optimize(precision=settings.precision)
+    first = group.detectors[0]
+    print(
+        f"{counted(len(pictures), 'picture')} in {settings.image_or_folder}; on {first.device}, precision "
+        f"{first.inference_precision}"
+    )
     results: list[list[dict[str, Any]]] = [[] for _ in folders]
     broken: list[str] = []
     # The detectors take pictures from the second as they need them; those that are not answered wait in the first.

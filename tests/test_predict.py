@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def predict(*argv: str | Path) -> int:
-    return cli.main(["predict", *map(str, argv), "--device", "cpu"])
+    return cli.main(["predict", "--precision", "32", *map(str, argv), "--device", "cpu"])
 
 
 def test_each_picture_gets_its_own_file_and_all_detections_go_to_the_json(
@@ -74,9 +74,30 @@ def test_each_picture_gets_its_own_file_and_all_detections_go_to_the_json(
     }
     assert {result["category_id"] for result in results} == {3, 9}
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"3 pictures in {pictures}"
+    assert lines[0] == f"3 pictures in {pictures}; on cpu, precision 32"
     assert lines[1:4] == ["a.PNG: nothing", "b.jpg: nothing", "b.png: nothing"]
     assert str(out) in lines[-1]
+
+
+def test_the_precision_is_the_machines_unless_it_is_given(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from dino_detector.models.precision import resolve_precision
+
+    given = (pictures / "b.jpg", "--checkpoint", checkpoint, "--output_dir", tmp_path / "out", "--precision")
+    of_machine = resolve_precision("auto", torch.device("cpu"))
+    scores = {}
+    for precision, shown in (("auto", of_machine), ("bf16", "bf16"), ("32", "32")):
+        assert predict(*given, precision) == 0
+        assert capsys.readouterr().out.splitlines()[0].endswith(f"on cpu, precision {shown}")
+        scores[precision] = [row["score"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())]
+    assert scores["auto"] == scores[of_machine]
+    assert scores["bf16"] != scores["32"]
+    np.testing.assert_allclose(scores["bf16"], scores["32"], rtol=0.05)
+    assert predict(*given, "16") == 2
+    assert "precision 16 is not for a CPU" in capsys.readouterr().err
 
 
 def test_counts_and_boxes_are_of_what_reaches_the_threshold(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class PredictSettings:
     """pictures, or tiles of them, that run at once"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
     dino_model: str | None = None
     """name or folder of the base model, where it is not the one the checkpoint names"""
 

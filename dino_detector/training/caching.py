@@ -20,8 +20,8 @@ from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of
 from dino_detector.errors import InputError
 from dino_detector.models.detector import Detector, resolve_device
 from dino_detector.models.dinov2_backbone import Tokens
+from dino_detector.models.precision import resolve_precision
 from dino_detector.plain_text import counted
-from dino_detector.training.precision import resolve_precision
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.models.detector import build_from_checkpoint, resolve_device
+from dino_detector.models.precision import resolve_precision
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir
-from dino_detector.training.precision import resolve_precision
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes

@@ -15,6 +15,7 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
+from dino_detector.models.precision import resolve_precision
 from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
@@ -27,7 +28,6 @@ from dino_detector.training.logging.scalars import ScalarLog
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
-from dino_detector.training.precision import resolve_precision
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.rehearsal import Rehearsal, explained
 from dino_detector.training.resuming import begin, read_start

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.detector import resolve_device
+from dino_detector.models.precision import resolve_precision
 from dino_detector.training.checkpoints import RunFiles
-from dino_detector.training.precision import resolve_precision
 
 CPU_PROCESSES = 2
 """How many processes ``--distributed`` starts on a CPU that is not told a number."""

@@ -209,6 +209,35 @@ def test_merged_and_plain_detectors_detect_the_same(dinov2_folder: Path, adapter
     assert_same_detections(detector.merge().predict(pictures(), threshold=0.0), plain)
 
 
+def test_an_optimized_detector_detects_the_same_up_to_its_precision(dinov2_folder: Path):
+    detector = tiny_detector(dino_model=str(dinov2_folder), two_stage=False)
+    plain = detector.predict(pictures(), threshold=0.0)
+    assert_same_detections(detector.optimize(precision="32").predict(pictures(), threshold=0.0), plain)
+    lower = detector.optimize(precision="bf16").predict(pictures(), threshold=0.0)
+    for one, other in zip(lower, plain, strict=True):
+        assert not np.array_equal(one.confidence, other.confidence)
+        np.testing.assert_allclose(one.confidence, other.confidence, atol=0.02)
+        assert one.confidence.dtype == other.confidence.dtype == np.float32
+
+
+def test_what_an_optimized_detector_saves_has_lost_nothing(dinov2_folder: Path, tmp_path: Path):
+    detector = tiny_detector(dino_model=str(dinov2_folder))
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    detector.optimize(precision="bf16").save(tmp_path / "detector.pth")
+    saved = torch.load(tmp_path / "detector.pth", weights_only=True)["state_dict"]
+    assert saved.keys() == {f"detector.{name}" for name in before}
+    for name, value in before.items():
+        torch.testing.assert_close(saved[f"detector.{name}"], value)
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"), [("64", "is not one of auto, 32, bf16, 16"), ("16", "not for a CPU")]
+)
+def test_a_precision_that_can_not_be_is_refused(dinov2_folder: Path, precision: str, message: str):
+    with pytest.raises(InputError, match=message):
+        tiny_detector(dino_model=str(dinov2_folder)).optimize(precision=precision)
+
+
 # --- prediction ---------------------------------------------------------------------------------------------------
 
 

@@ -76,13 +76,14 @@ def assert_equal(found: Any, expected: Any) -> None:
     assert found.data["class_name"].tolist() == expected.data["class_name"].tolist()
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("tile_size", [None, 70])
-def test_each_finds_what_it_finds_alone(three: list[Path], tile_size: int | None):
+def test_each_finds_what_it_finds_alone(three: list[Path], tile_size: int | None, precision: str):
+    asked = {"threshold": 0.0, "batch_size": 2, "tile_size": tile_size}
     alone = [
-        Detector.load(path, device="cpu").predict(images(), threshold=0.0, batch_size=2, tile_size=tile_size)
-        for path in three
+        Detector.load(path, device="cpu").optimize(precision=precision).predict(images(), **asked) for path in three
     ]
-    found = DetectorGroup(three, device="cpu").predict(images(), threshold=0.0, batch_size=2, tile_size=tile_size)
+    found = DetectorGroup(three, device="cpu").optimize(precision=precision).predict(images(), **asked)
     assert [len(of_image) for of_image in found] == [3, 3, 3]
     for of_image, *expected in zip(found, *alone, strict=True):
         for one, other in zip(of_image, expected, strict=True):

@@ -13,8 +13,8 @@ import torch
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
+from dino_detector.models.precision import resolve_precision
 from dino_detector.training import trainer as trainer_module
-from dino_detector.training.precision import resolve_precision
 from dino_detector.training.trainer import build_trainer, resolve_processes
 
 

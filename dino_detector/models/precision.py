@@ -1,10 +1,12 @@
-"""The number format that a run computes in."""
+"""The number format that a detector computes in."""
 
 from __future__ import annotations
 
 import torch
 
 from dino_detector.errors import InputError
+
+PRECISIONS = ("auto", "32", "bf16", "16")
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -13,10 +15,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
 
     Raises:
-        InputError: the device does not train in it.
+        InputError: the device does not compute in it.
     """
     if precision == "16" and device.type == "cpu":
-        raise InputError("precision 16 does not train on a CPU; use --precision 32 or bf16")
+        raise InputError("precision 16 is not for a CPU; use --precision 32 or bf16")
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -27,3 +29,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
     return "bf16" if fast_bf16 else "32"
+
+
+def autocast_to(precision: str, device: torch.device) -> torch.autocast:
+    """A context in which a device computes in the precision ``32``, ``bf16`` or ``16``; weights stay in float32."""
+    lower = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision)
+    return torch.autocast(device.type, lower, enabled=lower is not None)
