@@ -111,8 +111,10 @@ class SetCriterion:
             weights: of the terms.
             average: mean of a scalar over the processes.
         """
-        num_boxes = average(targets.valid.sum().float()).clamp(min=1)
-        matches = self.matcher(logits, boxes_cxcywh, targets)
+        # Not finite on every process where a prediction of any is not, so that all of them end, also without boxes.
+        finite = 0 * (logits.detach().float().sum() + boxes_cxcywh.detach().float().sum())
+        num_boxes = average(targets.valid.sum() + finite).clamp(min=1)
+        matches = self.matcher(logits, boxes_cxcywh, targets, checked=num_boxes)
         terms = self.sums(logits, boxes_cxcywh, targets, matches)
         others = {}
         for name, supervised in auxiliary.items():

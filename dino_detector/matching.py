@@ -52,25 +52,29 @@ class HungarianMatcher:
         self.focal_gamma = focal_gamma
 
     @torch.no_grad()
-    def __call__(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Matches:
+    def __call__(
+        self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, *, checked: Tensor | None = None
+    ) -> Matches:
         """Match all layers and images at once: one cost tensor, one copy from device to host.
 
         Args:
             logits: ``[L, B, Q, C]``.
             boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
             targets: ground truth of the B images.
+            checked: a scalar that has to be finite too; it comes with the copy.
 
         Raises:
-            FloatingPointError: where predictions are not finite, as after a diverged step.
+            FloatingPointError: where it or the costs are not finite, as after a diverged step.
         """
         device = logits.device
         costs = self.pair_costs(logits, boxes_cxcywh, targets)  # [L, B, Q, T]
         counts = targets.valid.sum(1)  # [B]
-        packed = torch.cat([costs.flatten(), counts.to(costs.dtype)]).cpu().numpy()
+        beside = [] if checked is None else [checked.to(costs.dtype)[None]]
+        packed = torch.cat([costs.flatten(), counts.to(costs.dtype), *beside]).cpu().numpy()
         costs_host = packed[: costs.numel()].reshape(costs.shape)
-        counts_host = packed[costs.numel() :].astype(np.int64)
-        if not np.isfinite(costs_host).all():
+        if not np.isfinite(packed).all():
             raise FloatingPointError("the predictions are not finite: training diverged")
+        counts_host = packed[costs.numel() :][: len(counts)].astype(np.int64)
         pairs = []
         for layer, image in np.ndindex(costs_host.shape[:2]):
             query, target = linear_sum_assignment(costs_host[layer, image, :, : counts_host[image]])

@@ -165,6 +165,7 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("set_cost_giou", -0.5, "at least 0"),
         ("gradient_clip", -1.0, "at least 0"),
         ("decoder_dropout", 1.0, "at least 0 and below 1"),
+        ("focal_gamma", 0.5, "0, or at least 1"),
         ("ema_decay", -0.1, "at least 0 and below 1"),
         ("learning_rate", 0.0, "above 0"),
         ("learning_rate", float("nan"), "above 0"),

@@ -230,6 +230,25 @@ def test_images_without_boxes_give_finite_losses_and_gradients(criterion: SetCri
     assert (boxes.grad != 0).any() == (sum(counts) > 0)
 
 
+@pytest.mark.parametrize("where", ["logits", "boxes"])
+@pytest.mark.parametrize("counts", [[0, 0], [2, 1]], ids=["no boxes", "boxes"])
+def test_predictions_that_are_not_finite_are_reported(criterion: SetCriterion, counts: list[int], where: str):
+    logits, boxes, truth = random_batch(counts)
+    {"logits": logits, "boxes": boxes}[where][0, 0, 1, 0] = math.nan
+    with pytest.raises(FloatingPointError, match="training diverged"):
+        criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig())
+
+
+def test_what_diverges_on_one_process_is_reported_on_all(criterion: SetCriterion):
+    logits, boxes, truth = random_batch([2, 0])
+
+    def with_another_that_diverged(value: torch.Tensor) -> torch.Tensor:
+        return (value + math.nan) / 2
+
+    with pytest.raises(FloatingPointError, match="training diverged"):
+        criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig(), average=with_another_that_diverged)
+
+
 def test_a_batch_without_boxes_is_normalised_by_one(criterion: SetCriterion):
     _, boxes, truth = random_batch([0], layers=1, queries=2)
     terms = losses(criterion, torch.full((1, 1, 2, 3), 0.5), boxes, truth)

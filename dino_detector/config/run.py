@@ -31,10 +31,11 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "at least 1, or null": (lambda value: value is None or value >= 1, "num_classes world_size lora_layers"),
     "at least 0": (
         lambda value: value >= 0,
-        "set_cost_class set_cost_bbox set_cost_giou set_cost_quality focal_gamma loss_weight_class loss_weight_bbox "
+        "set_cost_class set_cost_bbox set_cost_giou set_cost_quality loss_weight_class loss_weight_bbox "
         "loss_weight_giou weight_decay gradient_clip num_workers ema_warmup early_stopping_patience denoising_queries "
         "neck_blocks",
     ),
+    "0, or at least 1": (lambda value: value == 0 or value >= 1, "focal_gamma"),  # between, its gradient is unbounded
     "at least 0 and below 1": (
         lambda value: 0 <= value < 1,
         "lora_dropout decoder_dropout warmup_fraction ema_decay multi_scale early_stopping_min_delta",

@@ -37,7 +37,7 @@ class LossConfig:
     focal_alpha: float = 0.25
     """weight of positives in the focal loss, and in the cost of matching"""
     focal_gamma: float = 2.0
-    """focusing exponent of the focal loss, and of the cost of matching"""
+    """focusing exponent of the focal loss, and of the cost of matching, 0 or at least 1"""
 
 
 @dataclass(frozen=True)

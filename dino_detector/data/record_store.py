@@ -13,7 +13,7 @@ import socket
 import struct
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,13 +61,12 @@ class RecordStore:
 
     def get(self, key: bytes) -> memoryview | None:
         """The contents of a record, or None where there is none that is complete. Those of other processes too."""
-        if key not in self._places:
+        known = self._places.get(key, ())
+        contents = self._intact(known)
+        if contents is None:
             self.refresh()
-        for place in reversed(self._places.get(key, ())):
-            contents = self._map(place)[place.offset : place.offset + place.length]
-            if zlib.crc32(contents) == place.checksum:
-                return contents
-        return None
+            contents = self._intact(self._places.get(key, ())[len(known) :])
+        return contents
 
     def append(self, key: bytes, contents: bytes) -> None:
         """Add a record. It replaces none: `get` prefers the newest.
@@ -119,6 +118,17 @@ class RecordStore:
                 self._places[key] = (*self._places.get(key, ()), place)
                 offset += HEADER.size + length
         return offset - start
+
+    def _intact(self, places: Sequence[Place]) -> memoryview | None:
+        """The newest contents that have not been damaged since, or removed."""
+        for place in reversed(places):
+            try:
+                contents = self._map(place)[place.offset : place.offset + place.length]
+            except (OSError, ValueError):  # mmap refuses an empty file
+                continue
+            if zlib.crc32(contents) == place.checksum:
+                return contents
+        return None
 
     def _map(self, place: Place) -> memoryview:
         mapped = self._maps.get(place.file)

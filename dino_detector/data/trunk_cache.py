@@ -100,25 +100,33 @@ class CachedView:
 
     def fixed(self, key: SampleKey) -> SampleKey:
         """The key whose view an epoch shows; an image that comes again in an epoch shows the next."""
-        first = self.plain_from if key.epoch >= self.plain_from else 0
-        return key._replace(epoch=first + (key.epoch - first + key.repeat) % self.views, repeat=0)
+        plain = key.epoch >= self.plain_from
+        first, views = (self.plain_from, self.views) if plain else (0, min(self.views, self.plain_from))
+        return key._replace(epoch=first + (key.epoch - first + key.repeat) % views, repeat=0)
 
     def entry_key(self, images: CocoImages, key: SampleKey) -> str:
         """Of the entry of a fixed key."""
         plain = key.epoch >= self.plain_from
         return self.cache.key(images, key.index, f"{self.shown} epoch {key.epoch} plain {plain}")
 
-    def views_shown(self, epochs: int) -> list[int]:
-        """Of each epoch of a run the view that it shows, as a number: the first epoch that shows it."""
-        return [self.fixed(SampleKey(epoch, 0)).epoch for epoch in range(epochs)]
+    def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
+        """Of each epoch of a run the view that it shows, as a number: the first epoch that shows it.
 
-    def missing(self, images: CocoImages, *, epochs: int) -> int:
-        """How many entries of a run of so many epochs are not there yet."""
-        return sum(
-            self.entry_key(images, SampleKey(view, index)) not in self.cache
-            for view in set(self.views_shown(epochs))
-            for index in range(len(images))
-        )
+        ``repeat`` counts how often an image has come in the epoch before.
+        """
+        return [self.fixed(SampleKey(epoch, 0, repeat)).epoch for epoch in range(epochs)]
+
+    def entries(self, images: CocoImages, *, epochs: int, times: np.ndarray) -> list[str]:
+        """The keys of all entries of a run in which images come at most so many ``times`` ``[I]`` an epoch."""
+        shown = {
+            most: {view for repeat in range(most) for view in self.views_shown(epochs, repeat=repeat)}
+            for most in np.unique(times).tolist()
+        }
+        return [
+            self.entry_key(images, SampleKey(view, index))
+            for index, most in enumerate(times.tolist())
+            for view in shown[most]
+        ]
 
 
 def halved(hidden: Tensor) -> Tensor:

@@ -43,4 +43,5 @@ def box_head(dim: int, width: int) -> nn.Sequential:
 
 def inverse_sigmoid(values: Tensor) -> Tensor:
     """Logits of values in 0..1, which are kept 1e-5 away from both ends."""
-    return torch.logit(values, eps=1e-5)
+    inside = values.clamp(1e-5, 1 - 1e-5)
+    return (inside / (1 - inside)).log()  # OpenVINO does not know torch.logit

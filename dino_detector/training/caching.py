@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,8 +118,8 @@ class TrunkCaching:
         earlier = {layer: layers[layer] for layer in self.layers if layer in self.backbone.feature_layers}
         return Tokens(layers[self.layers[-1]], earlier, self.grid)
 
-    def log_plan(self, train: CocoDetection, val: CocoDetection | None) -> None:
-        """Say what the cache needs and when it pays.
+    def log_plan(self, train: CocoDetection, val: CocoDetection | None, *, times: np.ndarray) -> None:
+        """Say what the cache needs and when it pays, where training images come at most ``times`` ``[I]`` an epoch.
 
         Raises:
             InputError: the disk has not enough room.
@@ -126,17 +127,16 @@ class TrunkCaching:
         epochs = self.config.training.epochs
         shown = train.view.views_shown(epochs)
         views = len(set(shown))
-        lacking = train.view.missing(train.images, epochs=epochs)
-        entries = len(train) * views
+        entries = train.view.entries(train.images, epochs=epochs, times=times)
         of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}"
         if val is not None:
-            entries += len(val)
-            lacking += val.view.missing(val.images, epochs=1)
+            entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
             of_images += f" and {counted(len(val), 'validation image')}"
-        needed, still = entries * self.bytes_per_entry, lacking * self.bytes_per_entry
+        lacking = sum(entry not in self.cache for entry in entries)
+        needed, still = len(entries) * self.bytes_per_entry, lacking * self.bytes_per_entry
         remedy = "choose another --cache_trunk, or lower --cache_views"
         require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
-        there = "none of it is there yet" if lacking == entries else f"{as_size(needed - still)} of it is there"
+        there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
         when = ""
         if lacking and views < epochs:
             first = next(epoch for epoch in range(epochs) if shown[epoch] in shown[:epoch])

@@ -50,6 +50,11 @@ class DetectionData(LightningDataModule):
         return epoch_length(self._repeat_factors)
 
     @property
+    def most_per_epoch(self) -> np.ndarray:
+        """How often each training image comes in an epoch at most, ``[I]`` int64."""
+        return np.ceil(self._repeat_factors).astype(np.int64)
+
+    @property
     def batches_per_epoch(self) -> int:
         """Training batches of each process in an epoch."""
         images = math.ceil(self.images_per_epoch / self.trainer.world_size)

@@ -89,7 +89,8 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     _warn_of_queries(detector, sources)
 
     if data.caching is not None:
-        data.caching.log_plan(data.train_dataset(), None if sources.val is None else data.val_dataset())
+        val = None if sources.val is None else data.val_dataset()
+        data.caching.log_plan(data.train_dataset(), val, times=data.most_per_epoch)
 
     module = DetectorModule(
         detector=detector,

@@ -24,6 +24,9 @@ from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
 
 log = logging.getLogger(__name__)
 
+PLANNED_EPOCHS = "planned_epochs"
+"""entry of a checkpoint"""
+
 
 class DetectorModule(LightningModule):
     """One step of training and of evaluation.
@@ -33,7 +36,7 @@ class DetectorModule(LightningModule):
     Args:
         detector: the network.
         criterion: matching and losses.
-        planned_epochs: for how many the run was meant that this one resumes; its warm-up stays as it was.
+        planned_epochs: for how many the first of the runs was meant that this one resumes; its warm-up stays as it was.
         caching: the trunk cache, where the run has one.
 
     Attributes:
@@ -62,6 +65,14 @@ class DetectorModule(LightningModule):
         self.test_results: list[dict[str, Any]] = []
         self.skipped: set[str] = set()
         self._by_image: dict[int, list[dict[str, Any]]] = {}
+
+    def on_train_start(self) -> None:
+        """Begin with the rates of this run's schedule; those that the optimizer brings back may be of a shorter one."""
+        schedule = self.lr_schedulers()
+        for group, peak, factor in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = peak * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the batch's number, so that a resumed run draws what an uninterrupted one would."""
@@ -145,8 +156,9 @@ class DetectorModule(LightningModule):
             nn.utils.clip_grad_norm_(self.detector.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the header that tells what the weights are."""
+        """Add the header that tells what the weights are, and for how many epochs the warm-up was meant."""
         checkpoint[HEADER] = self.detector.header.to_dict()
+        checkpoint[PLANNED_EPOCHS] = self.planned_epochs or self.trainer.max_epochs
 
     def _detect(self, batch: Batch) -> DecoderOutput:
         output = self._predict(batch)

@@ -16,6 +16,7 @@ from dino_detector.models.detector import Detector, load_weights
 from dino_detector.training.checkpoints import finished_epochs
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
+from dino_detector.training.module import PLANNED_EPOCHS
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class Start(NamedTuple):
 
     @property
     def planned_epochs(self) -> int:
-        """For how many the run behind it was meant."""
-        return self.header.config.training.epochs
+        """For how many the first of the runs behind it was meant, whose warm-up it goes on with."""
+        return self.contents.get(PLANNED_EPOCHS, self.header.config.training.epochs)  # not in those of 0.1.0
 
     @property
     def resumes(self) -> bool:

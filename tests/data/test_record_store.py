@@ -109,6 +109,29 @@ def test_a_damaged_record_is_absent_until_it_is_written_again(tmp_path: Path, na
     assert read(RecordStore(tmp_path), 4) == contents(4)
 
 
+def test_the_good_copy_of_a_damaged_record_is_found_by_who_knows_the_damaged_one(tmp_path: Path):
+    filled(tmp_path, range(2))
+    (damaged,) = tmp_path.iterdir()
+    whole = bytearray(damaged.read_bytes())
+    whole[whole.index(contents(1)) + 2] ^= 1
+    damaged.write_bytes(whole)
+    reader, writer = RecordStore(tmp_path), RecordStore(tmp_path)
+    assert read(reader, 1) is None
+    writer.append(key(1), contents(1))
+    assert read(reader, 1) == contents(1)
+
+
+def test_records_whose_file_has_gone_are_absent(tmp_path: Path):
+    filled(tmp_path, range(3))
+    reader, other = RecordStore(tmp_path), RecordStore(tmp_path)
+    assert read(reader, 0) == contents(0)
+    (removed,) = tmp_path.iterdir()
+    removed.unlink()
+    assert [read(other, number) for number in range(3)] == [None] * 3
+    filled(tmp_path, [2])
+    assert [read(other, number) for number in range(3)] == [None, None, contents(2)]
+
+
 def _write_until_killed(folder: Path) -> None:
     store = RecordStore(folder)
     number = 0

@@ -296,6 +296,31 @@ def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: P
         assert found.entry_key
 
 
+def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoImages, tmp_path: Path):
+    """Before these there are as many views as epochs, however many are asked for."""
+    cache = TrunkCache(tmp_path / "cache", made_by={})
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=2)
+    cached = CachedView(view, cache=cache, shown={}, views=4, plain_from=2)
+    shown = [[cached.fixed(SampleKey(epoch, 0, repeat)).epoch for repeat in range(3)] for epoch in range(4)]
+    assert shown == [[0, 1, 0], [1, 0, 1], [2, 3, 4], [3, 4, 5]]
+
+
+def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(images: CocoImages, tmp_path: Path):
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=9)
+    cache = TrunkCache(tmp_path / "cache", made_by={})
+    cached = CachedView(view, cache=cache, shown={}, views=4, plain_from=9)
+    times = np.array([1, 2, 1, 3, 1, 1, 1])
+    entries = cached.entries(images, epochs=2, times=times)
+    assert len(entries) == len(set(entries)) == 5 * 2 + 3 + 4
+    seen = {
+        cached.entry_key(images, cached.fixed(SampleKey(epoch, index, repeat)))
+        for epoch in range(2)
+        for index, most in enumerate(times)
+        for repeat in range(most)
+    }
+    assert set(entries) == seen
+
+
 def test_an_entry_brings_back_what_was_kept(images: CocoImages, tmp_path: Path):
     view = WholeImages(image_size=Config.from_flat({"image_size": 56}).data.image_size, resize_mode="stretch")
     cache = TrunkCache(tmp_path / "cache", made_by={"base": "x"})

@@ -153,3 +153,22 @@ def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, 
     assert rest.seen[:56] == pytest.approx([1e-3] * 56)
     assert len(rest.seen) == 72
     assert rest.seen[-1] < 1e-4
+
+
+def test_a_run_that_is_resumed_for_longer_twice_does_not_warm_up_again(tmp_path, train):
+    """Of 2 epochs of four steps the first is warm-up; of 20 it would be ten, and the third run goes on after 3."""
+    second, third = Rates(), Rates()
+    changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.5, "learning_rate": 1e-3}
+    train(tmp_path, epochs=2, **changes)
+    train(tmp_path, second, epochs=3, **changes, checkpoint=tmp_path / "dino_detector_last.pth")
+    train(tmp_path, third, epochs=20, **changes, checkpoint=tmp_path / "dino_detector_last.pth")
+    assert third.seen[:48] == pytest.approx([1e-3] * 48)
+
+
+def test_the_first_step_after_a_resume_has_the_rate_of_the_new_schedule(tmp_path, train):
+    """The last step of the first run was of a hundredth of the peak."""
+    rest = Rates()
+    changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.0, "learning_rate": 1e-3}
+    train(tmp_path, epochs=2, **changes)
+    train(tmp_path, rest, epochs=10, **changes, checkpoint=tmp_path / "dino_detector_last.pth")
+    assert rest.seen[0] == pytest.approx(1e-3)
