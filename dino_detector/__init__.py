@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from dino_detector.config import Config
     from dino_detector.models.detector import Detector
     from dino_detector.models.detector_group import DetectorGroup
+    from dino_detector.models.export import ExportedDetector
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Detector", "DetectorGroup", "__version__"]
+__all__ = ["Config", "Detector", "DetectorGroup", "ExportedDetector", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from dino_detector.models.detector_group import DetectorGroup
 
         return DetectorGroup
+    if name == "ExportedDetector":
+        from dino_detector.models.export import ExportedDetector
+
+        return ExportedDetector
     if name == "Config":
         from dino_detector.config import Config
 

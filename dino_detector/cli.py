@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a detector on images with COCO annotations",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",
+    "export": "write a detector for ONNX Runtime or OpenVINO",
     "analyze": "report, tables, charts and pictures of metrics and detections",
     "download": "fetch COCO 2017",
     "demo": "generate a small data set, train on it, and show what comes out",

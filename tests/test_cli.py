@@ -23,7 +23,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 PREDICT = "dino-detector predict IMAGE_OR_FOLDER --checkpoint PATH [--SETTING VALUE ...]"
 MISTAKES = [
-    ([], "give a command: data, train, evaluate, predict, analyze, download, demo; see dino-detector --help"),
+    ([], "give a command: data, train, evaluate, predict, export, analyze, download, demo; see dino-detector --help"),
     (["trian"], "unknown command trian; did you mean train?"),
     (["--hlp"], "unknown flag --hlp; did you mean --help?"),
     (["train", "--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
@@ -107,6 +107,7 @@ MISTAKES = [
         "--threshold must be between 0 and 1, not 2.0",
     ),
     (["predict", "none", "--checkpoint", "x", "--batch_size", "0"], "--batch_size must be at least 1, not 0"),
+    (["export"], "missing: checkpoint; usage: dino-detector export --checkpoint PATH [--SETTING VALUE ...]"),
     (["demo", "--output_dri", "x"], "unknown flag --output_dri; did you mean --output_dir?"),
     (["demo", "x"], "unexpected 'x'; settings are given as --name value"),
 ]
@@ -138,7 +139,7 @@ def test_mistakes_and_help_import_no_torch() -> None:
         f"for argv in {commands!r}:\n"
         "    with contextlib.redirect_stderr(io.StringIO()):\n"
         "        assert cli.main(argv) == 2, argv\n"
-        "for argv in ([], ['train'], ['evaluate'], ['predict'], ['analyze'], ['download'], ['demo']):\n"
+        "for argv in ([], ['train'], ['evaluate'], ['predict'], ['export'], ['analyze'], ['download'], ['demo']):\n"
         "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "        cli.main([*argv, '--help'])\n"
         "heavy = {'torch', 'torchvision', 'lightning', 'transformers', 'supervision', 'faster_coco_eval'}\n"
@@ -159,12 +160,12 @@ def test_each_entry_point_gives_the_same_error() -> None:
 def test_help_names_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name in ("train", "evaluate", "predict", "analyze", "download", "demo"):
+    for name in ("train", "evaluate", "predict", "export", "analyze", "download", "demo"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)
 
 
 def test_help_of_a_command_names_it_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("train", "evaluate", "predict", "analyze", "download", "demo"):
+    for name in ("train", "evaluate", "predict", "export", "analyze", "download", "demo"):
         with pytest.raises(SystemExit) as stop:
             cli.main([name, "--help"])
         assert stop.value.code == 0

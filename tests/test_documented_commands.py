@@ -21,7 +21,7 @@ from coco_tree import CATEGORIES, CocoTree, write_coco_tree
 from hub_cache import fill_hub_cache, serve_hub_cache
 from PIL import Image
 
-from dino_detector import analyze, cli, download, train
+from dino_detector import ExportedDetector, analyze, cli, download, train
 from dino_detector.data.download import is_complete
 from dino_detector.models.detector import Detector
 
@@ -278,6 +278,8 @@ def check_command(name: str, folder: Path) -> None:
     elif name == "predict":
         drawn = Image.open(folder / "outputs" / "predictions" / "photo.jpg")
         assert drawn.size == Image.open(folder / "photo.jpg").size
+    elif name == "export":
+        assert ExportedDetector.load(folder / "detector.onnx").predict(folder / "photo.jpg", threshold=0.0)
     else:
         assert name == "data"  # it leaves no file; what it prints has tests of its own
 
@@ -308,7 +310,7 @@ def test_the_pages_hold_commands_and_nothing_that_is_not_tested() -> None:
         "python3 -m dino_detector.train",
         "python3 download_coco.py",
         "python3 analyze_results.py",
-        *(f"dino-detector {name}" for name in ("data", "train", "evaluate", "predict")),
+        *(f"dino-detector {name}" for name in ("data", "train", "evaluate", "predict", "export")),
         "tensorboard --logdir",
     }
     for page in PAGES:

@@ -6,7 +6,13 @@ checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and no
 
 from dino_detector.config.augmentation import AugmentationConfig
 from dino_detector.config.cache import CacheConfig
-from dino_detector.config.commands import AnalyzeSettings, DemoSettings, DownloadSettings, PredictSettings
+from dino_detector.config.commands import (
+    AnalyzeSettings,
+    DemoSettings,
+    DownloadSettings,
+    ExportSettings,
+    PredictSettings,
+)
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.data_check import DataCheckSettings
 from dino_detector.config.image_size import ImageSize
@@ -31,6 +37,7 @@ __all__ = [
     "DistributedConfig",
     "DownloadConfig",
     "DownloadSettings",
+    "ExportSettings",
     "ImageSize",
     "LoggingConfig",
     "LossConfig",

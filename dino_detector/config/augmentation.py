@@ -23,7 +23,7 @@ class AugmentationConfig:
     """chance to crop the image, with an object in the crop"""
     flip_probability: float = 0.5
     """chance to mirror the image"""
-    photometric_probability: float = 0.5
+    photometric_probability: float = 0.0
     """chance to distort brightness, contrast, saturation and hue"""
     mosaic_probability: float = 0.0
     """chance to show the image in one quadrant and three others beside it, at about half their size; a mosaic is not

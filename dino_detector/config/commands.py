@@ -37,6 +37,21 @@ class PredictSettings:
 
 
 @dataclass(frozen=True)
+class ExportSettings:
+    """What to export, and where to."""
+
+    _: KW_ONLY
+    checkpoint: Path
+    """any checkpoint that training wrote"""
+    output: Path = Path("outputs/detector.onnx")
+    """file to write: .onnx for ONNX Runtime, .xml for OpenVINO"""
+    batch_size: int = 1
+    """pictures that run at once, always as many"""
+    dino_model: str | None = None
+    """name or folder of the base model, where it is not the one the checkpoint names"""
+
+
+@dataclass(frozen=True)
 class DemoSettings:
     """Where the results go."""
 

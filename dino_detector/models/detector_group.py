@@ -14,7 +14,8 @@ from dino_detector.config import TilingConfig
 from dino_detector.data.windows import Window
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.models.detector import Detector, tensors_of, tiling_asked
+from dino_detector.models.detector import Detector
+from dino_detector.models.image_detector import tensors_of, tiling_asked
 from dino_detector.models.precision import autocast_to
 from dino_detector.models.tiling import detect_in_views
 from dino_detector.models.view_merging import merge_views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from dino_detector.config import ImageSize
@@ -10,6 +12,30 @@ from dino_detector.detections import ImageDetections
 
 MAX_DETECTIONS = 100
 """Detections kept of an image where there are no more queries, as in the COCO evaluation."""
+
+
+class BestPairs(NamedTuple):
+    """The best pairs of query and class of each image, by falling score.
+
+    Attributes:
+        boxes_cxcywh: ``[B, K, 4]`` float32 in 0..1 of the network's input.
+        scores: ``[B, K]`` float32 in 0..1.
+        labels: ``[B, K]`` int64.
+    """
+
+    boxes_cxcywh: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
+    """The best 100 pairs, or as many as there are queries, from ``[B, Q, C]`` and ``[B, Q, 4]``."""
+    num_queries, num_classes = logits.shape[1:]
+    scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
+    kept = min(max(MAX_DETECTIONS, num_queries), scores.shape[1])
+    scores, order = scores.topk(kept, dim=1)  # [B, K]
+    chosen = (order // num_classes)[..., None].expand(-1, -1, 4)
+    return BestPairs(boxes_cxcywh.float().gather(1, chosen), scores, order % num_classes)
 
 
 def postprocess(
@@ -28,14 +54,9 @@ def postprocess(
         For each image at most 100 detections, or as many as there are queries, on the CPU, by falling score, clipped
         to the image.
     """
-    num_queries, num_classes = logits.shape[1:]
-    scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
-    kept = min(max(MAX_DETECTIONS, num_queries), scores.shape[1])
-    scores, order = scores.topk(kept, dim=1)  # [B, K]
+    best = best_pairs(logits, boxes_cxcywh)
     boxes_xyxy = boxes_to_original(
-        boxes_cxcywh.float(), original_sizes.to(boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
+        best.boxes_cxcywh, original_sizes.to(boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
     )
-    chosen = (order // num_classes)[..., None].expand(-1, -1, 4)
-    boxes_xyxy = boxes_xyxy.gather(1, chosen)  # [B, K, 4]
-    columns = (boxes_xyxy.cpu(), scores.cpu(), (order % num_classes).cpu())
+    columns = (boxes_xyxy.cpu(), best.scores.cpu(), best.labels.cpu())
     return [ImageDetections(*rows) for rows in zip(*columns, strict=True)]

@@ -1,0 +1,260 @@
+"""Detectors as files that ONNX Runtime and OpenVINO run, without PyTorch's network and without the base model.
+
+The graph takes ``images``, uint8 RGB ``[B, 3, h, w]`` of the network's input size, and gives ``boxes_cxcywh``
+``[B, K, 4]`` float in 0..1 of it, ``scores`` ``[B, K]`` float and ``labels`` ``[B, K]`` int64, by falling score.
+Normalisation and the choice of the best are in it, adapters are merged. Categories, input size and the way that images
+are resized to it are in the file's metadata, as JSON under the name `METADATA`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dino_detector.config import ImageSize
+from dino_detector.data.categories import Categories
+from dino_detector.data.transforms import boxes_to_original, evaluation_transforms
+from dino_detector.detections import ImageDetections
+from dino_detector.errors import InputError
+from dino_detector.models.image_detector import ImageDetector
+from dino_detector.models.postprocess import best_pairs
+
+if TYPE_CHECKING:
+    from dino_detector.models.detector import Detector
+
+METADATA = "dinov2_od"
+OUTPUTS = ("boxes_cxcywh", "scores", "labels")
+PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
+"""by the suffix of a file, what writes and runs it"""
+MOST_DIFFERENT = 1e-3
+"""by which the scores of an exported detector may differ from those of the detector"""
+
+
+class Description(NamedTuple):
+    """What has to be known of an exported detector."""
+
+    categories: Categories
+    image_size: ImageSize
+    resize_mode: str
+    batch_size: int
+
+    def to_json(self) -> str:
+        """As the metadata of a file."""
+        categories = {"ids": self.categories.ids, "names": self.categories.names}
+        return json.dumps(self._asdict() | {"categories": categories})
+
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        categories = Categories(*(tuple(values["categories"][name]) for name in ("ids", "names")))
+        return cls(categories, ImageSize(*values["image_size"]), values["resize_mode"], values["batch_size"])
+
+
+class Exportable(nn.Module):
+    """The graph that is written: pixels in, the best detections out."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """From uint8 ``[B, 3, h, w]`` to boxes ``[B, K, 4]``, scores ``[B, K]`` and labels ``[B, K]``."""
+        output = self.detector((images.float() - self.detector.mean) / self.detector.std)
+        return tuple(best_pairs(output.logits[-1], output.boxes_cxcywh[-1]))
+
+
+def export(detector: Detector, path: Path, *, batch_size: int = 1) -> None:
+    """Write a detector as the kind of file that the suffix names, and check that it detects the same.
+
+    Args:
+        detector: on any device; it is merged.
+        path: ends with ``.onnx``, or with ``.xml``, beside which OpenVINO has a ``.bin``.
+        batch_size: images that run at once, always as many.
+
+    Raises:
+        InputError: for another suffix or batch size, where a package is missing, or where the file detects something
+            else.
+    """
+    require_exportable(path, batch_size=batch_size)
+    config, device = detector.config.data, detector.device
+    description = Description(detector.categories, config.image_size, config.resize_mode, batch_size)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(
+        256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator
+    )  # noise, in which no two scores are equal
+    network = Exportable(detector.merge().cpu())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        written = Path(folder, path.name)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = dict(zip(OUTPUTS, network(images), strict=True))
+            write = _write_onnx if path.suffix == ".onnx" else _write_openvino
+            write(network, images, written, description.to_json())
+        detector.to(device)
+        found = dict(zip(OUTPUTS, ExportedDetector.load(written).run(images.numpy()), strict=True))
+        difference = float(np.abs(found["scores"] - expected["scores"].numpy()).max())
+        if not difference <= MOST_DIFFERENT:
+            raise InputError(
+                f"{path}: scores of the exported detector differ by {difference:.2g}, so nothing is written; "
+                f"try {' or '.join(suffix for suffix in PACKAGES if suffix != path.suffix)}"
+            )
+        for file in Path(folder).iterdir():
+            file.replace(path.parent / file.name)
+
+
+def require_exportable(path: Path, *, batch_size: int) -> None:
+    """Raise `InputError` where `export` could not write such a file."""
+    _require_packages(path)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+
+
+class Runtime(Protocol):
+    """Runs the graph of a file."""
+
+    def __call__(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        """The outputs in the order of `OUTPUTS`."""
+
+
+class ExportedDetector(ImageDetector):
+    """A detector from a file that `Detector.export` wrote, run by ONNX Runtime or OpenVINO.
+
+    Example:
+        >>> from dino_detector import ExportedDetector
+        >>> detector = ExportedDetector.load("detector.onnx")  # doctest: +SKIP
+        >>> detections = detector.predict("street.jpg")  # doctest: +SKIP
+
+    Args:
+        runtime: runs the graph.
+        description: what the file says of it.
+    """
+
+    def __init__(self, runtime: Runtime, description: Description) -> None:
+        self.run = runtime
+        self.description = description
+
+    @property
+    def categories(self) -> Categories:
+        """As `ImageDetector.categories`."""
+        return self.description.categories
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedDetector:
+        """Read a file, to be run on the CPU.
+
+        Args:
+            path: with the suffix ``.onnx`` or ``.xml``.
+            threads: of the processor; None leaves it to the library.
+
+        Raises:
+            InputError: where a package is missing, or the file is none of ours.
+        """
+        path = Path(path)
+        _require_packages(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        try:
+            runtime, text = (_read_onnx if path.suffix == ".onnx" else _read_openvino)(path, threads)
+        except RuntimeError as error:
+            raise InputError(f"{path}: can't be read ({' '.join(str(error).split())[:200]})") from error
+        if text is None:
+            raise InputError(f"{path}: has not been written by `dino-detector export`; give a file that has")
+        return cls(runtime, Description.from_json(text))
+
+    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
+        """As `ImageDetector.detect`; batches that are smaller than the file's are filled up with their last image."""
+        wanted = self.description
+        resize = evaluation_transforms(image_size=wanted.image_size, resize_mode=wanted.resize_mode)
+        found = []
+        for start in range(0, len(images), wanted.batch_size):
+            batch = images[start : start + wanted.batch_size]
+            filled = [*batch, *[batch[-1]] * (wanted.batch_size - len(batch))]
+            columns = self.run(torch.stack([resize(image) for image in filled]).numpy())
+            boxes_cxcywh, scores, labels = (torch.from_numpy(column[: len(batch)]) for column in columns)
+            boxes_xyxy = boxes_to_original(
+                boxes_cxcywh,
+                torch.tensor([image.shape[1:] for image in batch]),
+                image_size=wanted.image_size,
+                resize_mode=wanted.resize_mode,
+            )
+            found += [ImageDetections(*rows) for rows in zip(boxes_xyxy, scores, labels, strict=True)]
+        return found
+
+
+def _require_packages(path: Path) -> None:
+    """Raise `InputError` where the suffix of a path is none that is known, or what it needs is not installed."""
+    if path.suffix not in PACKAGES:
+        raise InputError(f"{path}: is neither .onnx, for ONNX Runtime, nor .xml, for OpenVINO; give it such a name")
+    for package in PACKAGES[path.suffix]:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{path}: needs the package {package}; pip install {' '.join(PACKAGES[path.suffix])}")
+
+
+def _write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: str) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        network,
+        (images,),
+        input_names=["images"],
+        output_names=OUTPUTS,
+        opset_version=20,  # the first that samples between pixels
+        dynamo=True,
+        verbose=False,
+    )
+    program.model.metadata_props[METADATA] = metadata
+    program.save(path)
+
+
+def _read_onnx(path: Path, threads: int | None) -> tuple[Runtime, str | None]:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+        raise RuntimeError(str(error)) from error
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    return lambda images: session.run(OUTPUTS, {"images": images}), text
+
+
+def _write_openvino(network: nn.Module, images: Tensor, path: Path, metadata: str) -> None:
+    import openvino
+
+    model = openvino.convert_model(network, example_input=images, input=list(images.shape))
+    for output, name in zip(model.outputs, OUTPUTS, strict=True):
+        output.tensor.set_names({name})
+    model.inputs[0].tensor.set_names({"images"})
+    model.set_rt_info(metadata, METADATA)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _read_openvino(path: Path, threads: int | None) -> tuple[Runtime, str | None]:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    text = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else None
+    # Left to itself it computes boxes in bf16 too, where there are instructions for it.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        results = compiled(images)
+        return [results[name] for name in OUTPUTS]
+
+    return run, text
