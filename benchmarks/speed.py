@@ -1,0 +1,258 @@
+"""Speed and memory beside RF-DETR nano, at the same number of image tokens, on this machine.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --only latency matching --rounds 5
+
+Ours is a detector of dinov2-small at 336 pixels (576 tokens) of RF-DETR nano's decoder size: 300 queries and two layers
+of width 256, adapters on the last two layers of the backbone; and the lightweight preset at the same input. Both have
+random weights, which cost the same. Every measurement runs in a process of its own, ours and the peer's in turn, so
+many rounds; a ratio is the median of those of the rounds. RF-DETR runs in an environment of its own, which is made once
+in the user's cache (about 6 GB), or is given by ``--rfdetr_python``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from side_by_side import machine
+from side_by_side.environment import rf_detr_python
+from stopwatch.clock import MARK
+from stopwatch.scenes import write_scenes
+
+from dino_detector.command import run_command
+from dino_detector.config.presets import LIGHTWEIGHT
+from dino_detector.errors import InputError
+from dino_detector.models.precision import resolve_precision
+
+BENCHMARKS = Path(__file__).parent
+BATCH = 4
+SIZES: dict[str, Any] = {"num_queries": 300, "decoder_layers": 2, "lora_layers": 2}
+INPUT: dict[str, Any] = {"dino_model": "facebook/dinov2-small", "image_size": 336}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A process that measures one number."""
+
+    title: str
+    module: str
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is compared, and with what aim.
+
+    Attributes:
+        title: what.
+        number: of what the measurements report.
+        target: of the ratio of ours to the peer's: ``>= 4`` or ``<= 0.25``; of the number itself without a peer.
+        ours: the measurement of this repository.
+        peer: the other one.
+    """
+
+    title: str
+    number: str
+    target: str
+    ours: Measurement
+    peer: Measurement | None = None
+
+
+def rows_of(data: dict[str, str], *, best: str) -> dict[str, list[Row]]:
+    """All rows, by the name that ``--only`` takes."""
+    picture = str(Path(data["train_images"], "000001.jpg"))
+    steps = {"warm_up": 3, "steps": 12}
+
+    def trains(title: str, *, precision: str, filled: bool = False, lightweight: bool = False) -> Measurement:
+        sizes = INPUT | (LIGHTWEIGHT if lightweight else SIZES) | {"dino_model": INPUT["dino_model"]}
+        run = data | {"val_images": None, "val_annotations": None, "batch_size": BATCH, "num_workers": 0, "logger": []}
+        settings = sizes | run | {"precision": precision}
+        return Measurement(title, "ours", "training", {"settings": settings, "filled": filled} | steps)
+
+    def peer_trains(title: str, **model: Any) -> Measurement:
+        return Measurement(
+            title, "rf_detr", "training", {"data": data, "batch": BATCH, "model": model, "trainer": {}} | steps
+        )
+
+    def detects(title: str, *, lightweight: bool = False, **asked: Any) -> Measurement:
+        sizes = INPUT | (LIGHTWEIGHT if lightweight else SIZES) | {"dino_model": INPUT["dino_model"]}
+        return Measurement(title, "ours", "latency", {"settings": sizes, "picture": picture, **asked})
+
+    whole, one_group = peer_trains("RF-DETR, LoRA", backbone_lora=True), peer_trains("RF-DETR, 1 group", group_detr=1)
+    ours, ours_32 = trains(f"ours, {best}", precision=best), trains("ours, 32", precision="32")
+    cached, light = (
+        trains("ours, cached", precision=best, filled=True),
+        trains("light", precision=best, lightweight=True),
+    )
+    dtypes = {"bf16": "bfloat16", "32": "float32"}
+    peer_detects, peer_detects_32 = (
+        Measurement(f"RF-DETR, {name}", "rf_detr", "latency", {"picture": picture, "dtype": dtypes[name]})
+        for name in (best, "32")
+    )
+    layer = {"batch": 16, "queries": 300, "boxes": 100}
+    return {
+        "training": [
+            Row("training, images/s", "images_per_second", ">= 9", ours, whole),
+            Row("training, images/s, against 1 group", "images_per_second", ">= 4", ours, one_group),
+            Row("training in float32, images/s", "images_per_second", ">= 5", ours_32, whole),
+            Row(
+                "training of the lightweight preset, images/s, against 1 group",
+                "images_per_second",
+                "",
+                light,
+                one_group,
+            ),
+            Row("peak memory in training", "peak_memory_bytes", "<= 0.25", ours, whole),
+            Row("peak memory in training, against 1 group", "peak_memory_bytes", "<= 0.5", ours, one_group),
+        ],
+        "cache": [
+            Row("training from the trunk cache, images/s", "images_per_second", ">= 30", cached, whole),
+            Row(
+                "training from the trunk cache, images/s, against 1 group",
+                "images_per_second",
+                ">= 13",
+                cached,
+                one_group,
+            ),
+        ],
+        "latency": [
+            Row("a picture", "seconds", "<= 0.4", detects(f"ours, {best}", precision=best), peer_detects),
+            Row("a picture in float32", "seconds", "<= 0.8", detects("ours, 32", precision="32"), peer_detects_32),
+            Row(
+                *("a picture, lightweight preset", "seconds", ""),
+                *(detects("light", precision=best, lightweight=True), peer_detects),
+            ),
+        ],
+        "export": [
+            Row(
+                *(f"a picture, exported to {suffix}", "seconds", "<= 0.25"),
+                *(detects(suffix, precision="32", suffix=suffix), peer_detects),
+            )
+            for suffix in (".onnx", ".xml")
+        ],
+        "group": [
+            Row(
+                *("one more detector on a trunk, share of one alone", "share", "<= 0.2"),
+                Measurement(
+                    *("group", "ours", "group"),
+                    {"settings": INPUT | SIZES, "picture": picture, "precision": best, "detectors": 4},
+                ),
+            )
+        ],
+        "matching": [
+            Row(
+                *("matching, a layer of 16 images of 100 boxes", "seconds", "<= 1"),
+                *(Measurement("ours", "ours", "matching", layer), Measurement("peer", "rf_detr", "matching", layer)),
+            )
+        ],
+        "backbone": [
+            Row(
+                *("share of the matrix rate in the backbone", "share", ">= 0.6"),
+                Measurement(
+                    *("backbone", "ours", "backbone_share"),
+                    {"settings": INPUT | SIZES, "precision": best, "batch": BATCH},
+                ),
+            )
+        ],
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    names = list(rows_of({"train_images": ""}, best="32"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="these rows only")
+    parser.add_argument("--rounds", type=int, default=3, help="of every measurement")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="that a process computes with")
+    parser.add_argument("--rfdetr_python", type=Path, help="interpreter of an environment that has rfdetr[train]")
+    options = parser.parse_args()
+    python = rf_detr_python(options.rfdetr_python)
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_scenes(Path(folder, "scenes"), images=96, boxes=10)
+        by_name = rows_of(data, best=resolve_precision("auto", torch.device("cpu")))
+        rows = [row for name in options.only for row in by_name[name]]
+        interpreters = {"ours": Path(sys.executable), "rf_detr": python}
+
+        def measure(measurement: Measurement) -> dict[str, float]:
+            return _run(measurement, python=interpreters[measurement.module], threads=options.threads)
+
+        print(table(rows, measure, rounds=options.rounds))
+    facts = machine.describe("cpu", rf_detr_python=python)
+    print(f"\n{options.threads} threads, {options.rounds} rounds, {datetime.date.today():%d %B %Y}")
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def table(rows: list[Row], measure: Callable[[Measurement], dict[str, float]], *, rounds: int) -> str:
+    """Medians in Markdown; what several rows ask for is measured once a round."""
+    found: list[dict[str, dict[str, float]]] = []
+    for number in range(rounds):
+        of_round: dict[str, dict[str, float]] = {}
+        for measurement in (one for row in rows for one in (row.ours, row.peer) if one is not None):
+            key = repr(measurement)
+            if key not in of_round:
+                print(
+                    f"round {number + 1}: {measurement.module}, {measurement.name}, {measurement.title}",
+                    file=sys.stderr,
+                )
+                of_round[key] = measure(measurement)
+        found.append(of_round)
+    lines = ["| | ours | RF-DETR | ratio | target | |", "|---|---:|---:|---:|---:|---|"]
+    for row in rows:
+        ours = [of_round[repr(row.ours)][row.number] for of_round in found]
+        peers = [] if row.peer is None else [of_round[repr(row.peer)][row.number] for of_round in found]
+        ratios = [one / other for one, other in zip(ours, peers, strict=True)] if peers else ours
+        reached = "" if not row.target else "reached" if is_reached(median(ratios), row.target) else "missed"
+        peer = _text(median(peers), row.number) if peers else ""
+        cells = [row.title, _text(median(ours), row.number), peer, f"{median(ratios):.2f}", row.target, reached]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def is_reached(value: float, target: str) -> bool:
+    """Whether a number is where a target such as ``>= 4`` wants it."""
+    relation, limit = target.split()
+    return value >= float(limit) if relation == ">=" else value <= float(limit)
+
+
+def _text(value: float, number: str) -> str:
+    if number == "seconds":
+        return f"{1000 * value:.0f} ms"
+    return f"{value / 2**30:.2f} GiB" if number == "peak_memory_bytes" else f"{value:.2f}"
+
+
+def _run(measurement: Measurement, *, python: Path, threads: int) -> dict[str, float]:
+    """What a process measures; raises `InputError` with the end of its output where it fails."""
+    places = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [python, "-m", f"stopwatch.{measurement.module}", measurement.name, json.dumps(measurement.settings)],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(place for place in places if place),
+            "OMP_NUM_THREADS": str(threads),
+            "HF_HUB_OFFLINE": "1",
+        },
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode or not lines:
+        end = " | ".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise InputError(f"{measurement.module}, {measurement.name} failed: {end}")
+    return json.loads(lines[-1].removeprefix(MARK))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,143 @@
+"""This repository's detector: ``python -m stopwatch.ours MEASUREMENT SETTINGS``."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dino_detector import Detector, DetectorGroup, ExportedDetector
+from dino_detector.command import configure_logging
+from dino_detector.config import Config
+from dino_detector.data.categories import Categories
+from dino_detector.losses import build_criterion
+from dino_detector.models.detector import build_detector
+from dino_detector.models.dinov2_base import random_architecture, untrained
+from dino_detector.models.precision import autocast_to
+from dino_detector.targets import Targets
+from dino_detector.training.fit import fit
+from stopwatch import clock
+from stopwatch.clock import Clock, report, seconds_of
+
+MATRIX = 2048
+"""side of the matrices whose product tells how fast the machine multiplies"""
+
+
+class StepClock(Callback):
+    """Ends the training after enough steps."""
+
+    def __init__(self, steps: Clock) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """After the step."""
+        trainer.should_stop = self.steps.tick()
+
+
+def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool = False) -> None:
+    """Images a second in training, of ``filled`` with a trunk cache that an epoch before has filled."""
+    configure_logging()
+    logging.getLogger("dino_detector").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as temporary:
+        config = Config.from_flat(settings | _places(Path(temporary), settings["dino_model"]))
+        if filled:
+            config = config.replace(cache_trunk=Path(temporary) / "cache", cache_views=1)
+            fit(config.replace(epochs=1))
+        steps_of = Clock(warm_up=warm_up, steps=steps)
+        fit(config.replace(epochs=10_000), callbacks=[StepClock(steps_of)])
+    report(images_per_second=config.training.batch_size / steps_of.seconds)
+
+
+def latency(*, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None) -> None:
+    """Seconds for a picture, from its pixels to its detections; of ``suffix`` exported to such a file."""
+    image = Image.open(picture).convert("RGB")
+    with tempfile.TemporaryDirectory() as temporary:
+        detector: Any = _detector(settings).optimize(precision=precision)
+        if suffix is not None:
+            path = Path(temporary) / f"detector{suffix}"
+            detector.export(path)
+            detector = ExportedDetector.load(path, threads=torch.get_num_threads())
+        report(seconds=seconds_of(lambda: detector.predict(image)))
+
+
+def group(*, settings: dict[str, Any], picture: str, precision: str, detectors: int) -> None:
+    """What one more detector on a shared trunk takes, as a share of one alone, and in seconds."""
+    image = Image.open(picture).convert("RGB")
+    with tempfile.TemporaryDirectory() as temporary:
+        places = _places(Path(temporary), settings["dino_model"])
+        paths = [Path(temporary) / f"{number}.pth" for number in range(detectors)]
+        for number, path in enumerate(paths):
+            torch.manual_seed(number)
+            _detector(settings | places).save(path)
+        alone, together = (DetectorGroup(chosen).optimize(precision=precision) for chosen in (paths[:1], paths))
+        of_one, of_all = (seconds_of(lambda one=one: one.predict(image)) for one in (alone, together))
+    one_more = (of_all - of_one) / (detectors - 1)
+    report(share=one_more / of_one, seconds=one_more, seconds_alone=of_one)
+
+
+def matching(*, batch: int, queries: int, boxes: int) -> None:
+    """Seconds to match one layer."""
+    torch.manual_seed(0)
+    matcher = build_criterion(Config()).matcher
+    truth = Targets(
+        boxes_cxcywh=_boxes(batch, boxes),
+        labels=torch.randint(80, (batch, boxes)),
+        valid=torch.ones(batch, boxes, dtype=torch.bool),
+    )
+    logits, predicted = torch.randn(1, batch, queries, 80), _boxes(1, batch, queries)
+    report(seconds=seconds_of(lambda: matcher(logits, predicted, truth)))
+
+
+def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> None:
+    """Operations a second of the backbone's forward pass, as a share of those of a product of large matrices."""
+    device = torch.device("cpu")
+    backbone = _detector(settings).backbone
+    pixels = torch.randn(batch, 3, *Config.from_flat(settings).data.image_size)
+    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
+    with torch.inference_mode(), autocast_to(precision, device):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            backbone(pixels)
+        operations = counter.get_total_flops()
+        rate = operations / seconds_of(lambda: backbone(pixels))
+        if precision == "bf16":
+            left, right = left.bfloat16(), right.bfloat16()
+        of_matrices = 2 * MATRIX**3 / seconds_of(lambda: left @ right)
+    report(share=rate / of_matrices, operations_per_second=rate, operations_per_second_of_matrices=of_matrices)
+
+
+def _detector(settings: dict[str, Any]) -> Detector:
+    known = Categories(tuple(range(1, 81)), tuple(f"class {number}" for number in range(1, 81)))
+    random = {"backbone_weights": "random"} if not Path(settings["dino_model"]).is_dir() else {}
+    return build_detector(Config.from_flat(settings | random), categories=known).merge()
+
+
+def _places(folder: Path, dino_model: str) -> dict[str, Any]:
+    """A base of a published architecture with random weights, and where a run goes."""
+    base = folder / "base"
+    untrained(random_architecture(dino_model, {}).to_dict()).save_pretrained(base)
+    return {"dino_model": str(base), "output_dir": str(folder / "run")}
+
+
+def _boxes(*shape: int) -> torch.Tensor:
+    """Of objects of usual sizes, cxcywh."""
+    return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)
+
+
+if __name__ == "__main__":
+    clock.main(
+        {
+            "training": training,
+            "latency": latency,
+            "group": group,
+            "matching": matching,
+            "backbone_share": backbone_share,
+        }
+    )

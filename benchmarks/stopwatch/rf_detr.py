@@ -1,0 +1,81 @@
+"""RF-DETR nano, untrained: ``python -m stopwatch.rf_detr MEASUREMENT SETTINGS``, in an environment that has it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from rfdetr import RFDETRNano
+from rfdetr.models.matcher import HungarianMatcher
+from side_by_side.job import Job
+from side_by_side.rf_detr import fit, link_dataset
+
+from stopwatch import clock
+from stopwatch.clock import Clock, report, seconds_of
+
+NANO: dict[str, Any] = {
+    "patch_size": 16,
+    "resolution": 384,
+    "positional_encoding_size": 24,
+    "out_feature_indexes": [3, 6, 9, 12],
+}
+"""as the package has it; the comparison of accuracy has patches of 14 pixels"""
+
+
+class StepClock(pl.Callback):
+    """Ends the training after enough steps."""
+
+    def __init__(self, steps: Clock) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """After the optimizer's step and the moving average's."""
+        trainer.should_stop = self.steps.tick()
+
+
+def training(
+    *, data: dict[str, str], batch: int, model: dict[str, Any], trainer: dict[str, Any], warm_up: int, steps: int
+) -> None:
+    """Images a second in training, at the nominal input size."""
+    one_size = {"batch_size": batch, "multi_scale": False, "expanded_scales": False}
+    with tempfile.TemporaryDirectory() as temporary:
+        job = Job(
+            **{"system": "rf_detr", "seed": 0, "backbone": {"num_hidden_layers": 12}, "image_size": 384},
+            **{"budget": 0.0, "calibration": 0.0, "evaluations": 1, "device": "cpu", "workers": 0, "folder": temporary},
+            **data,
+            settings={"model": NANO | model, "train": one_size, "trainer": trainer},
+        )
+        link_dataset(job, Path(temporary, "data"))
+        steps_of = Clock(warm_up=warm_up, steps=steps)
+        fit(job, StepClock(steps_of))
+    report(images_per_second=batch / steps_of.seconds)
+
+
+def latency(*, picture: str, dtype: str) -> None:
+    """Seconds for a picture, from its pixels to its detections, after the package's own optimization."""
+    image = Image.open(picture).convert("RGB")
+    detector = RFDETRNano(pretrain_weights=None, num_classes=80, device="cpu")
+    detector.inference(dtype=dtype)
+    report(seconds=seconds_of(lambda: detector.predict(image)))
+
+
+def matching(*, batch: int, queries: int, boxes: int) -> None:
+    """Seconds to match one layer."""
+    torch.manual_seed(0)
+    matcher = HungarianMatcher(cost_class=2, cost_bbox=5, cost_giou=2)
+    outputs = {"pred_logits": torch.randn(batch, queries, 80), "pred_boxes": _boxes(batch, queries)}
+    targets = [{"labels": torch.randint(80, (boxes,)), "boxes": _boxes(boxes)} for _ in range(batch)]
+    report(seconds=seconds_of(lambda: matcher(outputs, targets)))
+
+
+def _boxes(*shape: int) -> torch.Tensor:
+    """Of objects of usual sizes, cxcywh."""
+    return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)
+
+
+if __name__ == "__main__":
+    clock.main({"training": training, "latency": latency, "matching": matching})

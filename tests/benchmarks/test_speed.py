@@ -1,0 +1,75 @@
+"""The table of speeds; what is measured runs for minutes and is not run here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import speed
+from PIL import Image
+from speed import Measurement, Row
+from stopwatch import clock
+from stopwatch.scenes import write_scenes
+
+from dino_detector.data.coco import CocoAnnotations
+
+
+def test_a_ratio_is_the_median_of_those_of_the_rounds():
+    """Ours 10, 20, 90 beside 5, 40, 30: medians 20 and 30, ratios 2, 0.5 and 3."""
+    ours, peer = Measurement("ours", "ours", "training"), Measurement("peer", "rf_detr", "training")
+    numbers = {"ours": iter([10.0, 20.0, 90.0]), "rf_detr": iter([5.0, 40.0, 30.0])}
+    asked = []
+
+    def measure(measurement: Measurement) -> dict[str, float]:
+        asked.append(measurement.module)
+        return {"images_per_second": next(numbers[measurement.module]), "peak_memory_bytes": 2**30}
+
+    rows = [
+        Row("training", "images_per_second", ">= 2", ours, peer),
+        Row("memory", "peak_memory_bytes", "<= 0.5", ours, peer),
+        Row("alone", "images_per_second", "", ours),
+    ]
+    lines = speed.table(rows, measure, rounds=3).splitlines()
+    assert asked == ["ours", "rf_detr"] * 3  # what several rows ask for is measured once a round
+    assert lines[2] == "| training | 20.00 | 30.00 | 2.00 | >= 2 | reached |"
+    assert lines[3] == "| memory | 1.00 GiB | 1.00 GiB | 1.00 | <= 0.5 | missed |"
+    assert lines[4] == "| alone | 20.00 |  | 20.00 |  |  |"
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "reached"),
+    [(4, ">= 4", True), (3.99, ">= 4", False), (0.4, "<= 0.4", True), (1, "<= 0.4", False)],
+)
+def test_targets_hold_their_own_limit(value: float, target: str, reached: bool):
+    assert speed.is_reached(value, target) == reached
+
+
+def test_all_rows_name_measurements_that_there_are():
+    from stopwatch import ours
+
+    data = {"train_images": "pictures", "train_annotations": "listing"}
+    rows = [row for of_name in speed.rows_of(data, best="bf16").values() for row in of_name]
+    assert len({row.title for row in rows}) == len(rows) > 10
+    for measurement in (one for row in rows for one in (row.ours, row.peer) if one is not None):
+        json.dumps(measurement.settings)
+        if measurement.module == "ours":
+            assert callable(getattr(ours, measurement.name))
+
+
+def test_a_clock_counts_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch):
+    """Steps of 10 and 9 seconds warm up, those of 1, 2 and 6 count."""
+    ends = iter([0.0, 10.0, 19.0, 20.0, 22.0, 28.0])
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(ends))
+    steps = clock.Clock(warm_up=2, steps=3)
+    assert [steps.tick() for _ in range(6)] == [False] * 5 + [True]
+    assert steps.seconds == 2.0
+
+
+def test_scenes_are_a_data_set(tmp_path: Path):
+    places = write_scenes(tmp_path / "scenes", images=3, boxes=10)
+    annotations = CocoAnnotations.read(Path(places["train_annotations"]))
+    assert [len(of_image) for of_image in (annotations.images, annotations.categories)] == [3, 80]
+    assert annotations.training.starts.tolist() == [0, 10, 20, 30]
+    for image in Path(places["train_images"]).iterdir():
+        assert Image.open(image).size == (640, 480)
