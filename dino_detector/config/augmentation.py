@@ -28,12 +28,12 @@ class AugmentationConfig:
     mosaic_probability: float = 0.0
     """chance to show the image in one quadrant and three others beside it, at about half their size; a mosaic is not
     scaled, zoomed out or cropped otherwise, and nothing is pasted into it"""
-    copy_paste_probability: float = 0.0
+    copy_paste_probability: float = 0.5
     """chance to paste some objects of another image into the image, each as the rectangle of its box"""
     multi_scale: float = 0.0
     """largest change of the input size, as a fraction of image_size: 0.25 draws a size between 0.75 and 1.25 times it,
     in whole patches, for each batch. It is evaluated at image_size"""
-    plain_fraction: float = 0.0
+    plain_fraction: float = 0.25
     """share of the epochs, the last ones, in which images are shown whole and at image_size: only mirrored and with
     distorted colours"""
     repeat_threshold: float = 0.0

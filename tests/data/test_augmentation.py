@@ -11,8 +11,8 @@ from dino_detector.data.augmentation import Augmentation
 from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
 from dino_detector.data.transforms import FILL
 
-STILL = {"photometric_probability": 0.0, "flip_probability": 0.0}
-WINDOWS = {"zoom_out_probability": 0.3, "crop_probability": 0.5}
+STILL = {"photometric_probability": 0.0, "flip_probability": 0.0, "copy_paste_probability": 0.0}
+WINDOWS = {"zoom_out_probability": 0.3, "crop_probability": 0.5, "copy_paste_probability": 0.0}
 WHOLE = STILL | {"scale_range": [1.0, 1.0], "zoom_out_probability": 0.0, "crop_probability": 0.0}
 
 

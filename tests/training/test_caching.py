@@ -33,6 +33,8 @@ FROZEN: dict[str, Any] = {
     "train_backbone": "lora",
     "lora_layers": 2,
     "augmentation": True,
+    "copy_paste_probability": 0.0,
+    "plain_fraction": 0.0,
     "epochs": 4,
     "denoising_queries": 10,
 }
