@@ -94,16 +94,21 @@ def export(detector: Detector, path: Path, *, batch_size: int = 1) -> None:
     images = torch.randint(
         256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator
     )  # noise, in which no two scores are equal
-    network = Exportable(detector.merge().cpu())
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: its folder can't be made ({error.strerror}); write it elsewhere") from error
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         written = Path(folder, path.name)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            expected = dict(zip(OUTPUTS, network(images), strict=True))
-            write = _write_onnx if path.suffix == ".onnx" else _write_openvino
-            write(network, images, written, description.to_json())
-        detector.to(device)
+        try:
+            network = Exportable(detector.merge().cpu())
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                expected = dict(zip(OUTPUTS, network(images), strict=True))
+                write = _write_onnx if path.suffix == ".onnx" else _write_openvino
+                write(network, images, written, description.to_json())
+        finally:
+            detector.to(device)
         found = dict(zip(OUTPUTS, ExportedDetector.load(written).run(images.numpy()), strict=True))
         difference = float(np.abs(found["scores"] - expected["scores"].numpy()).max())
         if not difference <= MOST_DIFFERENT:
@@ -204,7 +209,8 @@ def _require_packages(path: Path) -> None:
 
 
 def _write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: str) -> None:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for library in ("torch.onnx", "onnxscript"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     program = torch.onnx.export(
         network,
         (images,),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from dino_detector.errors import InputError
@@ -31,7 +34,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if fast_bf16 else "32"
 
 
-def autocast_to(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which a device computes in the precision ``32``, ``bf16`` or ``16``; weights stay in float32."""
+def autocast_to(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which a device computes in the precision ``bf16`` or ``16``, while weights stay in float32.
+
+    ``32`` changes nothing, also where the caller has chosen another.
+    """
     lower = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision)
-    return torch.autocast(device.type, lower, enabled=lower is not None)
+    return nullcontext() if lower is None else torch.autocast(device.type, lower)

@@ -220,6 +220,17 @@ def test_an_optimized_detector_detects_the_same_up_to_its_precision(dinov2_folde
         assert one.confidence.dtype == other.confidence.dtype == np.float32
 
 
+def test_who_computes_in_another_precision_detects_in_it(dinov2_folder: Path):
+    """As an evaluation does."""
+    detector = tiny_detector(dino_model=str(dinov2_folder), two_stage=False)
+    (image,) = pictures((60, 90))
+    (plain,) = detector.detect([image])
+    with torch.autocast("cpu", torch.bfloat16):
+        (lower,) = detector.detect([image])
+    assert not torch.equal(lower.scores, plain.scores)
+    torch.testing.assert_close(lower.scores, plain.scores, atol=0.02, rtol=0)
+
+
 def test_what_an_optimized_detector_saves_has_lost_nothing(dinov2_folder: Path, tmp_path: Path):
     detector = tiny_detector(dino_model=str(dinov2_folder))
     before = {name: value.clone() for name, value in detector.state_dict().items()}
