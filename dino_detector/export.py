@@ -36,14 +36,16 @@ def _export(settings: ExportSettings) -> None:
     from dino_detector.models.detector import Detector
     from dino_detector.models.export import OUTPUTS, require_exportable
 
-    require_exportable(settings.output, batch_size=settings.batch_size)
+    asked = {"batch_size": settings.batch_size, "precision": settings.precision}
+    require_exportable(settings.output, **asked)
     detector = Detector.load(settings.checkpoint, device="cpu", dino_model=settings.dino_model)
-    detector.export(settings.output, batch_size=settings.batch_size)
+    detector.export(settings.output, **asked)
     height, width = detector.config.data.image_size
     weights = settings.output.with_suffix(".bin")  # OpenVINO has them in a file of their own
     files = [settings.output, *([weights] if settings.output.suffix == ".xml" else [])]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
+    rounded = ", up to the rounding to int8" if settings.precision == "int8" else ""
     print(
-        f"{settings.output}: {megabytes:.0f} MB, detects what {settings.checkpoint} detects. Takes images, uint8 "
-        f"RGB {[settings.batch_size, 3, height, width]}, and gives {', '.join(OUTPUTS[:-1])} and {OUTPUTS[-1]}"
+        f"{settings.output}: {megabytes:.0f} MB, detects what {settings.checkpoint} detects{rounded}. Takes images, "
+        f"uint8 RGB {[settings.batch_size, 3, height, width]}, and gives {', '.join(OUTPUTS[:-1])} and {OUTPUTS[-1]}"
     )

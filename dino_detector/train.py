@@ -100,7 +100,7 @@ def _train(settings: RunSettings) -> int:
     _tell_of_presets(config)
     metrics = fit(config, callbacks=[settings_writer(config)])
     if is_main_process() and metrics is not None:
-        print(metrics_table(metrics))
+        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
         if config.subset.debug:
             print(f"\n{overfitting_verdict(metrics)}")
     return 0
@@ -158,8 +158,9 @@ def _tell_of_presets(config: Config) -> None:
     values = config.flat()
     kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
     if kept:
-        names = " and ".join(name for name in ("lightweight", "debug") if values[name])
-        log.info("the %s preset holds except for what you gave: %s", names, ", ".join(kept))
+        names = [name for name in ("lightweight", "debug") if values[name]]
+        holds = "preset holds" if len(names) == 1 else "presets hold"
+        log.info("the %s %s except for what you gave: %s", " and ".join(names), holds, ", ".join(kept))
 
 
 def _tell_of_the_checkpoint(settings: RunSettings, used: Config) -> None:

@@ -35,14 +35,15 @@ class AugmentationConfig:
     in whole patches, for each batch. It is evaluated at image_size"""
     plain_fraction: float = 0.25
     """share of the epochs, the last ones, in which images are shown whole and at image_size: only mirrored and with
-    distorted colours"""
+    distorted colours; at least one of several"""
     repeat_threshold: float = 0.0
     """images of a class that less than this share of the images has come more than once in an epoch: sqrt(threshold /
     share) times, on average. An epoch becomes longer by that. 0 turns it off"""
 
     def plain_from(self, epochs: int) -> int:
-        """The first of the plain epochs, counted from 0; at least one of ``epochs`` is plain unless the share is 0."""
-        return epochs - math.ceil(round(self.plain_fraction * epochs, 6))  # 0.07 * 100 is a little above 7
+        """The first of the plain epochs, counted from 0: of the nearest number, at least one of several ``epochs``."""
+        plain = math.floor(self.plain_fraction * epochs + 0.5)
+        return epochs - max(plain, int(self.plain_fraction > 0 and epochs > 1))
 
     def input_sizes(self, image_size: ImageSize, patch_size: int) -> list[ImageSize]:
         """Sizes that training batches may have, smallest first: of the aspect of ``image_size``, in whole patches."""

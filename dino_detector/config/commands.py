@@ -47,6 +47,8 @@ class ExportSettings:
     """file to write: .onnx for ONNX Runtime, .xml for OpenVINO"""
     batch_size: int = 1
     """pictures that run at once, always as many"""
+    precision: Literal["32", "int8"] = "32"
+    """int8 makes an .onnx file smaller and faster, and a little less accurate"""
     dino_model: str | None = None
     """name or folder of the base model, where it is not the one the checkpoint names"""
 

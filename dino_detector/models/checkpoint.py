@@ -91,6 +91,8 @@ class CheckpointHeader:
 
 def require_checkpoint(path: Path) -> None:
     """Raise `InputError` where there is no such file."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a checkpoint in it, such as {path / 'dino_detector_best.pth'}")
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; check --checkpoint")
 

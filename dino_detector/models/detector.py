@@ -140,11 +140,11 @@ class Detector(nn.Module, ImageDetector):
             resize_mode=data.resize_mode,
         )
 
-    def export(self, path: str | os.PathLike[str], *, batch_size: int = 1) -> None:
+    def export(self, path: str | os.PathLike[str], *, batch_size: int = 1, precision: str = "32") -> None:
         """Write the network for ONNX Runtime (``.onnx``) or OpenVINO (``.xml``), see `models.export`."""
         from dino_detector.models.export import export
 
-        export(self, Path(path), batch_size=batch_size)
+        export(self, Path(path), batch_size=batch_size, precision=precision)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""

@@ -75,19 +75,21 @@ class Exportable(nn.Module):
         return tuple(best_pairs(output.logits[-1], output.boxes_cxcywh[-1]))
 
 
-def export(detector: Detector, path: Path, *, batch_size: int = 1) -> None:
+def export(detector: Detector, path: Path, *, batch_size: int = 1, precision: str = "32") -> None:
     """Write a detector as the kind of file that the suffix names, and check that it detects the same.
 
     Args:
         detector: on any device; it is merged.
         path: ends with ``.onnx``, or with ``.xml``, beside which OpenVINO has a ``.bin``.
         batch_size: images that run at once, always as many.
+        precision: ``32``, or with ``.onnx`` ``int8``: weights of the linear layers are stored so, and what they take is
+            brought to 8 bits when it comes; the comparison is before that.
 
     Raises:
-        InputError: for another suffix or batch size, where a package is missing, or where the file detects something
-            else.
+        InputError: for another suffix, batch size or precision, where a package is missing, or where the file detects
+            something else.
     """
-    require_exportable(path, batch_size=batch_size)
+    require_exportable(path, batch_size=batch_size, precision=precision)
     config, device = detector.config.data, detector.device
     description = Description(detector.categories, config.image_size, config.resize_mode, batch_size)
     generator = torch.Generator().manual_seed(0)
@@ -116,13 +118,19 @@ def export(detector: Detector, path: Path, *, batch_size: int = 1) -> None:
                 f"{path}: scores of the exported detector differ by {difference:.2g}, so nothing is written; "
                 f"try {' or '.join(suffix for suffix in PACKAGES if suffix != path.suffix)}"
             )
+        if precision == "int8":
+            _quantize(written)
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
 
 
-def require_exportable(path: Path, *, batch_size: int) -> None:
+def require_exportable(path: Path, *, batch_size: int, precision: str) -> None:
     """Raise `InputError` where `export` could not write such a file."""
     _require_packages(path)
+    if precision not in ("32", "int8"):
+        raise InputError(f"precision {precision!r} is neither 32 nor int8")
+    if precision == "int8" and path.suffix != ".onnx":
+        raise InputError(f"{path}: int8 is there for .onnx alone; give such a name, or leave the precision at 32")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
 
@@ -222,6 +230,25 @@ def _write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: str) -
     )
     program.model.metadata_props[METADATA] = metadata
     program.save(path)
+
+
+def _quantize(path: Path) -> None:
+    """Bring the linear layers of a file to int8, channel by channel, with scales of what comes in made on the way."""
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+
+    whole = path.with_suffix(".whole")
+    path.replace(whole)
+    logging.getLogger().addFilter(_no_hints := lambda record: "pre-processing" not in record.getMessage())
+    try:
+        quantize_dynamic(whole, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    finally:
+        logging.getLogger().removeFilter(_no_hints)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    model.metadata_props.extend(onnx.load(whole).metadata_props)
+    onnx.save(model, path)
+    whole.unlink()
 
 
 def _read_onnx(path: Path, threads: int | None) -> tuple[Runtime, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from dino_detector.data.coco_images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
 from dino_detector.data.download.disk import as_size, require_space
 from dino_detector.data.loading import Batch
-from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of
+from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of, halved
 from dino_detector.errors import InputError
 from dino_detector.models.detector import Detector, resolve_device
 from dino_detector.models.dinov2_backbone import Tokens
 from dino_detector.models.precision import resolve_precision
 from dino_detector.plain_text import counted
+from dino_detector.training.output_dir import make_output_dir
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class TrunkCaching:
         detector: whose trunk is frozen.
 
     Raises:
-        InputError: where nothing is frozen, or no image is seen twice.
+        InputError: where nothing is frozen, no image is seen twice, or its folder can't be written to.
     """
 
     def __init__(self, config: Config, detector: Detector) -> None:
@@ -53,6 +54,7 @@ class TrunkCaching:
             raise InputError(
                 "multi_scale shows no image twice in the same size, as cache_trunk needs it; give one of them"
             )
+        make_output_dir(self.folder, flag="--cache_trunk")
         self.backbone = backbone
         last = backbone.trunk_depth - 1
         self.layers = sorted({layer for layer in backbone.feature_layers if layer < last} | {last})
@@ -109,9 +111,9 @@ class TrunkCaching:
             return self.backbone.trunk(batch.pixel_values)
         hidden = [(part.having, part.hidden.float())] if part.having else []
         if part.lacking:
-            made = self._stacked(self.backbone.trunk(batch.pixel_values))  # [N, M, 1+R+h*w, D]
+            made = [halved(row) for row in self._stacked(self.backbone.trunk(batch.pixel_values))]  # as if read again
             self._keep(batch, made)
-            hidden.append((part.lacking, made))
+            hidden.append((part.lacking, torch.stack([row.float() for row in made])))  # [N, M, 1+R+h*w, D]
         positions = torch.tensor([position for rows, _ in hidden for position in rows])
         ordered = torch.cat([of_rows for _, of_rows in hidden])[positions.argsort().to(hidden[0][1].device)]
         layers = dict(zip(self.layers, ordered.unbind(1), strict=True))
@@ -142,7 +144,10 @@ class TrunkCaching:
             first = next(epoch for epoch in range(epochs) if shown[epoch] in shown[:epoch])
             when = f"; training fills it, and it pays from epoch {first + 1} on"
         elif lacking:
-            when = f"; this run shows no view twice, so it pays in later ones: give less than {epochs} --cache_views"
+            when = "; this run shows no view twice, so it pays in later ones"
+            several = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
+            if several > 1:
+                when += f", or with less than {several} --cache_views"
         log.info(
             "trunk cache %s: %s, %s each, take %s, %s%s",
             self.folder,
@@ -157,7 +162,7 @@ class TrunkCaching:
         outputs = tokens.earlier | {self.layers[-1]: tokens.hidden}
         return torch.stack([outputs[layer].float() for layer in self.layers], dim=1)
 
-    def _keep(self, batch: Batch, made: Tensor) -> None:
+    def _keep(self, batch: Batch, made: Sequence[Tensor]) -> None:
         """Write what has been computed. A full disk ends that, and not the run."""
         targets = batch.targets
         for row, position, key in zip(made, batch.cached.lacking, batch.cached.entry_keys, strict=True):

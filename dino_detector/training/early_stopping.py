@@ -12,6 +12,7 @@ from lightning.pytorch import callbacks
 
 from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.sources import ImageSet
 
@@ -88,9 +89,9 @@ def build_early_stopping(training: TrainingConfig, val: ImageSet | None) -> Earl
     evaluations = math.ceil(training.epochs / training.val_frequency)
     if training.early_stopping_patience >= evaluations:
         log.warning(
-            "early_stopping_patience %d stops nothing, as there are %d evaluations in %d epochs; lower it, or "
-            "val_frequency %d",
-            *(training.early_stopping_patience, evaluations, training.epochs, training.val_frequency),
+            "--early_stopping_patience %d stops nothing, as there will be %s in %s; lower it, or --val_frequency %d",
+            *(training.early_stopping_patience, counted(evaluations, "evaluation")),
+            *(counted(training.epochs, "epoch"), training.val_frequency),
         )
     return EarlyStopping(patience=training.early_stopping_patience, min_delta=training.early_stopping_min_delta)
 

@@ -16,6 +16,7 @@ from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
 from dino_detector.models.precision import resolve_precision
+from dino_detector.plain_text import counted
 from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
@@ -190,7 +191,7 @@ def _trained_of_backbone(detector: Detector) -> str:
     backbone = detector.backbone
     if backbone.trunk_depth == backbone.depth:
         return "none of the backbone"
-    layers = f"backbone layers {backbone.trunk_depth + 1} to {backbone.depth} of {backbone.depth}"
+    layers = f"backbone layers {backbone.trunk_depth} to {backbone.depth - 1} of {backbone.depth}, counted from 0"
     return f"adapters in {layers}" if detector.config.backbone.train_backbone == "lora" else layers
 
 
@@ -200,7 +201,7 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     config = detector.config
     processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
-    if config.augmentation.repeat_threshold > 0:
+    if images_per_epoch > len(sources.train.annotations.images):
         counts[0] += f" ({images_per_epoch:,} an epoch, as those of rare classes are repeated)"
     if sources.val is not None:
         counts.append(f"{len(sources.val.annotations.images):,} validation images")
@@ -217,6 +218,17 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         f" in {processes} processes" if processes > 1 else "",
         resolve_precision(config.training.precision, device),
     )
+    if config.backbone.backbone_weights == "random" and config.backbone.train_backbone != "full":
+        log.warning(
+            "the backbone has random weights, which --train_backbone %s leaves as they are; give --train_backbone full",
+            config.backbone.train_backbone,
+        )
+    epochs, plain_from = config.training.epochs, config.augmentation.plain_from(config.training.epochs)
+    if config.augmentation.augmentation and plain_from < epochs:
+        log.info(
+            "the last %s of %d show images whole and without others' objects (--plain_fraction %g)",
+            *(counted(epochs - plain_from, "epoch"), epochs, config.augmentation.plain_fraction),
+        )
     if sources.val is None:
         log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")
     elif not len(sources.val.annotations.training.labels):
@@ -227,11 +239,13 @@ def _warn_of_queries(detector: Detector, sources: Sources) -> None:
     """Say where objects can't all be found, as there are fewer queries, or fewer of these than were asked for."""
     config, patch = detector.config, detector.backbone.patch_size
     wanted = config.decoder.num_queries
-    most = int(np.diff(sources.train.annotations.training.starts).max())
+    of_images = np.sort(np.diff(sources.train.annotations.training.starts))
+    mosaics = config.augmentation.augmentation and config.augmentation.mosaic_probability > 0
+    most = int(of_images[-4:].sum() if mosaics else of_images[-1])
     if most > wanted:
         log.warning(
-            "there are images with up to %d boxes, and --num_queries %d finds no more; give %d or more",
-            *(most, wanted, -(-most // 50) * 50),
+            "there are %s with up to %d boxes, and --num_queries %d can't find more than %d; give %d or more",
+            *("mosaics" if mosaics else "images", most, wanted, wanted, most),
         )
     height, width = config.augmentation.input_sizes(config.data.image_size, patch)[0]
     grid = height // patch, width // patch

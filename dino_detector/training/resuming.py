@@ -17,6 +17,7 @@ from dino_detector.training.checkpoints import finished_epochs
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
 from dino_detector.training.module import PLANNED_EPOCHS
+from dino_detector.training.schedule import cooldown_share
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,13 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, dat
             "--early_stopping_patience, or 0 to train all epochs"
         )
     log.info("resuming %s after epoch %d", source, epochs)
+    before, wanted_epochs = header.config.training, config.training.epochs
+    if wanted_epochs > before.epochs and epochs > before.epochs * (1 - cooldown_share(before)):
+        log.warning(
+            "its learning rate has fallen towards an end at epoch %d, and goes up again for %d; a new run with "
+            "--epochs %d has no such break",
+            *(before.epochs, wanted_epochs, wanted_epochs),
+        )
     return Start(header, contents, epochs)
 
 

@@ -33,7 +33,7 @@ def build_schedule(
         total_steps: of the run.
         warmup_of: steps of which ``warmup_fraction`` is meant, where that is not all of them.
     """
-    fraction = training.cooldown_fraction or COOLDOWN_FRACTIONS[training.schedule]
+    fraction = cooldown_share(training)
     warmup_steps = max(1, round((warmup_of or total_steps) * training.warmup_fraction))
     cooldown_steps = min(round(total_steps * fraction), total_steps - warmup_steps)
     falls = _one_minus_sqrt if training.schedule == "wsd" else _half_cosine
@@ -46,6 +46,11 @@ def build_schedule(
         return FINAL_RATE + (1 - FINAL_RATE) * falls(progress)
 
     return LambdaLR(optimizer, factor)
+
+
+def cooldown_share(training: TrainingConfig) -> float:
+    """Share of the steps in which the rate falls; that of cosine also has what the warm-up takes."""
+    return training.cooldown_fraction or COOLDOWN_FRACTIONS[training.schedule]
 
 
 def _half_cosine(progress: float) -> float:

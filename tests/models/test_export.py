@@ -112,6 +112,18 @@ def test_an_exported_detector_detects_images_of_all_sizes(onnx: tuple[Detector, 
         assert_same(one, other)
 
 
+def test_int8_detects_nearly_the_same_from_a_smaller_file(onnx: tuple[Detector, Path], tmp_path: Path):
+    detector, path = onnx
+    detector.export(tmp_path / "small.onnx", precision="int8")
+    assert (tmp_path / "small.onnx").stat().st_size < path.stat().st_size
+    assert len(list(tmp_path.iterdir())) == 1
+    small = ExportedDetector.load(tmp_path / "small.onnx", threads=1)
+    assert small.categories == detector.categories
+    for one, other in zip(small.detect(images()), detector.detect(images()), strict=True):
+        assert not torch.equal(one.scores, other.scores)
+        torch.testing.assert_close(one.scores, other.scores, atol=0.05, rtol=0)
+
+
 def test_the_graph_needs_nothing_of_this_package(onnx: tuple[Detector, Path]):
     """As the documentation shows it: pixels in, boxes, scores and labels out, categories in the metadata."""
     import onnxruntime
@@ -154,6 +166,10 @@ def test_what_can_not_be_exported_is_refused_before_the_work(tmp_path: Path, mon
         detector.export(tmp_path / "detector.engine")
     with pytest.raises(InputError, match="batch_size must be at least 1, not 0"):
         detector.export(tmp_path / "detector.onnx", batch_size=0)
+    with pytest.raises(InputError, match=r"int8 is there for \.onnx alone"):
+        detector.export(tmp_path / "detector.xml", precision="int8")
+    with pytest.raises(InputError, match="precision '4' is neither 32 nor int8"):
+        detector.export(tmp_path / "detector.onnx", precision="4")
     monkeypatch.setitem(export.PACKAGES, ".onnx", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match="needs the package no_such_package; pip install onnx no_such_package"):
         detector.export(tmp_path / "detector.onnx")

@@ -204,4 +204,7 @@ def test_a_resumed_run_that_begins_to_watch_knows_the_best_ap_before(tmp_path, t
 def test_patience_that_no_run_of_that_length_can_lose_is_told_of(tmp_path, train, scripted, caplog):
     scripted(0.5, 0.4, 0.3)
     train(tmp_path, epochs=6, val_frequency=2, early_stopping_patience=3, logger=[])
-    assert "early_stopping_patience 3 stops nothing, as there are 3 evaluations in 6 epochs" in caplog.text
+    assert (
+        "--early_stopping_patience 3 stops nothing, as there will be 3 evaluations in 6 epochs; lower it, or --val_f"
+        in caplog.text
+    )

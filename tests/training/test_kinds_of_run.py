@@ -253,8 +253,8 @@ def test_a_long_epoch_tells_where_it_is(
 @pytest.mark.parametrize(
     ("train_backbone", "said"),
     [
-        ("lora", "adapters in backbone layers 2 to 2 of 2"),
-        ("full", "backbone layers 1 to 2 of 2"),
+        ("lora", "adapters in backbone layers 1 to 1 of 2, counted from 0"),
+        ("full", "backbone layers 0 to 1 of 2, counted from 0"),
         ("none", "none of the backbone"),
     ],
 )
@@ -279,7 +279,9 @@ def test_too_few_queries_are_told_before_training(
 ) -> None:
     """Two boxes in an image; an input of 56 pixels has 4 x 4 patches, and 2 x 2 cells at half their size."""
     fit(settings(tmp_path / "few", epochs=1, num_queries=1))
-    assert "there are images with up to 2 boxes, and --num_queries 1 finds no more; give 50 or more" in caplog.text
+    assert (
+        "there are images with up to 2 boxes, and --num_queries 1 can't find more than 1; give 2 or more" in caplog.text
+    )
     caplog.clear()
     fit(settings(tmp_path / "cells", epochs=1, num_queries=21, feature_scales=[1.0, 0.5]))
     assert (
