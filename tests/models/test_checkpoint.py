@@ -66,6 +66,11 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_checkpoint(path)
 
 
+def test_a_folder_is_told_from_a_missing_file(tmp_path: Path):
+    with pytest.raises(InputError, match=r"is a folder; give a checkpoint in it, such as .*dino_detector_best.pth"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_truncated_file_is_named(checkpoint: Path, share: float):
     whole = checkpoint.read_bytes()
