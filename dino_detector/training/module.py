@@ -68,11 +68,10 @@ class DetectorModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Begin with the rates of this run's schedule; those that the optimizer brings back may be of a shorter one."""
-        schedule = self.lr_schedulers()
-        for group, peak, factor in zip(
-            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
-        ):
-            group["lr"] = peak * factor(schedule.last_epoch)
+        for schedule in (config.scheduler for config in self.trainer.lr_scheduler_configs):
+            groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, peak, factor in groups:
+                group["lr"] = peak * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the batch's number, so that a resumed run draws what an uninterrupted one would."""

@@ -35,10 +35,10 @@ class Sizes(Callback):
         match = type(matcher).__call__
 
         class Watched(type(matcher)):
-            def __call__(watched, logits: Tensor, boxes: Tensor, targets: Any) -> Any:
+            def __call__(watched, logits: Tensor, boxes: Tensor, targets: Any, **given: Any) -> Any:
                 if pl_module.training:
                     self.seen.append((logits.shape[1], targets.labels.shape[1]))
-                return match(watched, logits, boxes, targets)
+                return match(watched, logits, boxes, targets, **given)
 
         matcher.__class__ = Watched
         pl_module.detector.decoder.denoising.register_forward_hook(
@@ -78,10 +78,10 @@ def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
 @pytest.mark.parametrize(
     ("changes", "side", "boxes"),
     [
-        ({}, 56, 2),
-        ({"multi_scale": 0.5}, 84, 2),
+        ({"copy_paste_probability": 0.0}, 56, 2),
+        ({"copy_paste_probability": 0.0, "multi_scale": 0.5}, 84, 2),
         ({"mosaic_probability": 0.5, "copy_paste_probability": 0.5}, 56, 8),
-        ({"copy_paste_probability": 0.5}, 56, 4),
+        ({}, 56, 4),
         ({"multi_scale": 0.5, "mosaic_probability": 0.5, "augmentation": False}, 56, 2),
     ],
 )
