@@ -234,7 +234,7 @@ def test_training_gets_the_settings_and_prints_the_metrics(
     config = seen.pop("fit")
     assert not seen
     assert (config.training.epochs, config.data.val_annotations) == (3, Path("d"))
-    assert capsys.readouterr().out == "TABLE\n"
+    assert capsys.readouterr().out == "\nthe last evaluation:\nTABLE\n"
 
 
 @pytest.mark.parametrize("command", [["train", "--only_evaluate"], ["evaluate"]])
