@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from side_by_side import machine
 from side_by_side.environment import rf_detr_python
+from side_by_side.runs import environment
 from stopwatch.clock import MARK
 from stopwatch.scenes import write_scenes
 
@@ -36,7 +37,6 @@ from dino_detector.config.presets import LIGHTWEIGHT
 from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision
 
-BENCHMARKS = Path(__file__).parent
 BATCH = 4
 SIZES: dict[str, Any] = {"num_queries": 300, "decoder_layers": 2, "lora_layers": 2}
 INPUT: dict[str, Any] = {"dino_model": "facebook/dinov2-small", "image_size": 336}
@@ -77,19 +77,17 @@ def rows_of(data: dict[str, str], *, best: str) -> dict[str, list[Row]]:
     steps = {"warm_up": 3, "steps": 12}
 
     def trains(title: str, *, precision: str, filled: bool = False, lightweight: bool = False) -> Measurement:
-        sizes = INPUT | (LIGHTWEIGHT if lightweight else SIZES) | {"dino_model": INPUT["dino_model"]}
         run = data | {"val_images": None, "val_annotations": None, "batch_size": BATCH, "num_workers": 0, "logger": []}
-        settings = sizes | run | {"precision": precision}
+        settings = _sizes(lightweight=lightweight) | run | {"precision": precision}
         return Measurement(title, "ours", "training", {"settings": settings, "filled": filled} | steps)
 
     def peer_trains(title: str, **model: Any) -> Measurement:
-        return Measurement(
-            title, "rf_detr", "training", {"data": data, "batch": BATCH, "model": model, "trainer": {}} | steps
-        )
+        return Measurement(title, "rf_detr", "training", {"data": data, "batch": BATCH, "model": model} | steps)
 
     def detects(title: str, *, lightweight: bool = False, **asked: Any) -> Measurement:
-        sizes = INPUT | (LIGHTWEIGHT if lightweight else SIZES) | {"dino_model": INPUT["dino_model"]}
-        return Measurement(title, "ours", "latency", {"settings": sizes, "picture": picture, **asked})
+        return Measurement(
+            title, "ours", "latency", {"settings": _sizes(lightweight=lightweight), "picture": picture, **asked}
+        )
 
     whole, one_group = peer_trains("RF-DETR, LoRA", backbone_lora=True), peer_trains("RF-DETR, 1 group", group_detr=1)
     ours, ours_32 = trains(f"ours, {best}", precision=best), trains("ours, 32", precision="32")
@@ -148,7 +146,7 @@ def rows_of(data: dict[str, str], *, best: str) -> dict[str, list[Row]]:
                 *("one more detector on a trunk, share of one alone", "share", "<= 0.2"),
                 Measurement(
                     *("group", "ours", "group"),
-                    {"settings": INPUT | SIZES, "picture": picture, "precision": best, "detectors": 4},
+                    {"settings": _sizes(lightweight=False), "picture": picture, "precision": best, "detectors": 4},
                 ),
             )
         ],
@@ -163,11 +161,15 @@ def rows_of(data: dict[str, str], *, best: str) -> dict[str, list[Row]]:
                 *("share of the matrix rate in the backbone", "share", ">= 0.6"),
                 Measurement(
                     *("backbone", "ours", "backbone_share"),
-                    {"settings": INPUT | SIZES, "precision": best, "batch": BATCH},
+                    {"settings": _sizes(lightweight=False), "precision": best, "batch": BATCH},
                 ),
             )
         ],
     }
+
+
+def _sizes(*, lightweight: bool) -> dict[str, Any]:
+    return (LIGHTWEIGHT if lightweight else SIZES) | INPUT
 
 
 def main() -> None:
@@ -235,17 +237,11 @@ def _text(value: float, number: str) -> str:
 
 def _run(measurement: Measurement, *, python: Path, threads: int) -> dict[str, float]:
     """What a process measures; raises `InputError` with the end of its output where it fails."""
-    places = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [python, "-m", f"stopwatch.{measurement.module}", measurement.name, json.dumps(measurement.settings)],
         capture_output=True,
         text=True,
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join(place for place in places if place),
-            "OMP_NUM_THREADS": str(threads),
-            "HF_HUB_OFFLINE": "1",
-        },
+        env=environment(threads),
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or not lines:

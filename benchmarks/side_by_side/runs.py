@@ -73,7 +73,7 @@ def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(threads),
+            env=environment(threads),
         )
         try:
             peak = watch_memory(process)
@@ -136,7 +136,8 @@ def memory_of_tree(pid: int) -> int:
     return total
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
+    """Variables of a process that finds the modules here, computes with so many threads and asks no hub."""
     places = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(place for place in places if place),

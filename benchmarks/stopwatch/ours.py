@@ -26,6 +26,7 @@ from dino_detector.targets import Targets
 from dino_detector.training.fit import fit
 from stopwatch import clock
 from stopwatch.clock import Clock, report, seconds_of
+from stopwatch.scenes import random_boxes
 
 MATRIX = 2048
 """side of the matrices whose product tells how fast the machine multiplies"""
@@ -88,11 +89,11 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
     torch.manual_seed(0)
     matcher = build_criterion(Config()).matcher
     truth = Targets(
-        boxes_cxcywh=_boxes(batch, boxes),
+        boxes_cxcywh=random_boxes(batch, boxes),
         labels=torch.randint(80, (batch, boxes)),
         valid=torch.ones(batch, boxes, dtype=torch.bool),
     )
-    logits, predicted = torch.randn(1, batch, queries, 80), _boxes(1, batch, queries)
+    logits, predicted = torch.randn(1, batch, queries, 80), random_boxes(1, batch, queries)
     report(seconds=seconds_of(lambda: matcher(logits, predicted, truth)))
 
 
@@ -124,11 +125,6 @@ def _places(folder: Path, dino_model: str) -> dict[str, Any]:
     base = folder / "base"
     untrained(random_architecture(dino_model, {}).to_dict()).save_pretrained(base)
     return {"dino_model": str(base), "output_dir": str(folder / "run")}
-
-
-def _boxes(*shape: int) -> torch.Tensor:
-    """Of objects of usual sizes, cxcywh."""
-    return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from side_by_side.rf_detr import fit, link_dataset
 
 from stopwatch import clock
 from stopwatch.clock import Clock, report, seconds_of
+from stopwatch.scenes import random_boxes
 
 NANO: dict[str, Any] = {
     "patch_size": 16,
@@ -37,9 +38,7 @@ class StepClock(pl.Callback):
         trainer.should_stop = self.steps.tick()
 
 
-def training(
-    *, data: dict[str, str], batch: int, model: dict[str, Any], trainer: dict[str, Any], warm_up: int, steps: int
-) -> None:
+def training(*, data: dict[str, str], batch: int, model: dict[str, Any], warm_up: int, steps: int) -> None:
     """Images a second in training, at the nominal input size."""
     one_size = {"batch_size": batch, "multi_scale": False, "expanded_scales": False}
     with tempfile.TemporaryDirectory() as temporary:
@@ -47,7 +46,7 @@ def training(
             **{"system": "rf_detr", "seed": 0, "backbone": {"num_hidden_layers": 12}, "image_size": 384},
             **{"budget": 0.0, "calibration": 0.0, "evaluations": 1, "device": "cpu", "workers": 0, "folder": temporary},
             **data,
-            settings={"model": NANO | model, "train": one_size, "trainer": trainer},
+            settings={"model": NANO | model, "train": one_size, "trainer": {}},
         )
         link_dataset(job, Path(temporary, "data"))
         steps_of = Clock(warm_up=warm_up, steps=steps)
@@ -67,14 +66,9 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
     """Seconds to match one layer."""
     torch.manual_seed(0)
     matcher = HungarianMatcher(cost_class=2, cost_bbox=5, cost_giou=2)
-    outputs = {"pred_logits": torch.randn(batch, queries, 80), "pred_boxes": _boxes(batch, queries)}
-    targets = [{"labels": torch.randint(80, (boxes,)), "boxes": _boxes(boxes)} for _ in range(batch)]
+    outputs = {"pred_logits": torch.randn(batch, queries, 80), "pred_boxes": random_boxes(batch, queries)}
+    targets = [{"labels": torch.randint(80, (boxes,)), "boxes": random_boxes(boxes)} for _ in range(batch)]
     report(seconds=seconds_of(lambda: matcher(outputs, targets)))
-
-
-def _boxes(*shape: int) -> torch.Tensor:
-    """Of objects of usual sizes, cxcywh."""
-    return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)
 
 
 if __name__ == "__main__":

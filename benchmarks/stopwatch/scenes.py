@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 640, 480
@@ -52,3 +53,8 @@ def write_scenes(folder: Path, *, images: int, boxes: int, seed: int = 0) -> dic
         for split in ("train", "val")
         for kind, place in (("images", pictures), ("annotations", listing))
     }
+
+
+def random_boxes(*shape: int) -> torch.Tensor:
+    """Boxes ``[*shape, 4]``, cxcywh, of objects of usual sizes."""
+    return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)

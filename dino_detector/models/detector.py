@@ -24,7 +24,7 @@ from dino_detector.models.dinov2_base import check_image_size, fingerprint, imag
 from dino_detector.models.image_detector import ImageDetector
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
-from dino_detector.models.precision import PRECISIONS, autocast_to, resolve_precision
+from dino_detector.models.precision import autocast_to, resolve_precision
 from dino_detector.targets import Targets
 
 
@@ -102,8 +102,6 @@ class Detector(nn.Module, ImageDetector):
         Raises:
             InputError: for a precision that does not exist, or not on this device.
         """
-        if precision not in PRECISIONS:
-            raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.inference_precision = resolve_precision(precision, self.device)
         return self.merge()
 
@@ -127,7 +125,11 @@ class Detector(nn.Module, ImageDetector):
         """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
         data = self.config.data
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
-        return (torch.stack([resize(image) for image in images]).to(self.device).float() - self.mean) / self.std
+        return self.normalise(torch.stack([resize(image) for image in images]).to(self.device))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Uint8 RGB ``[B, 3, H, W]`` with the mean and the deviation that the backbone was trained with."""
+        return (pixels.float() - self.mean) / self.std
 
     def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
         """What predictions mean in pixels of the images, which have sizes ``[B, 2]``, height first."""

@@ -15,7 +15,7 @@ from dino_detector.data.windows import Window
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.models.detector import Detector
-from dino_detector.models.image_detector import tensors_of, tiling_asked
+from dino_detector.models.image_detector import predict_images
 from dino_detector.models.precision import autocast_to
 from dino_detector.models.tiling import detect_in_views
 from dino_detector.models.view_merging import merge_views
@@ -111,15 +111,17 @@ class DetectorGroup:
         Raises:
             InputError: for an image that can't be used, or such a number, size or overlap.
         """
-        tiling = tiling_asked(tile_size, tile_overlap, batch_size=batch_size)
-        results = [
-            [
+        return predict_images(
+            images,
+            detect_each=self.detect_each,
+            show=lambda of_image: [
                 detections.above(threshold).to_supervision(detector.categories)
                 for detections, detector in zip(of_image, self.detectors, strict=True)
-            ]
-            for of_image in self.detect_each(tensors_of(images), tiling=tiling, batch_size=batch_size)
-        ]
-        return results if isinstance(images, (list, tuple)) else results[0]
+            ],
+            batch_size=batch_size,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+        )
 
 
 def _merge_each(views: Sequence[Window], found: Sequence[list[ImageDetections]]) -> list[ImageDetections]:

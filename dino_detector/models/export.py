@@ -8,13 +8,13 @@ are resized to it are in the file's metadata, as JSON under the name `METADATA`.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
 import tempfile
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,17 +24,17 @@ from torch import Tensor, nn
 
 from dino_detector.config import ImageSize
 from dino_detector.data.categories import Categories
-from dino_detector.data.transforms import boxes_to_original, evaluation_transforms
+from dino_detector.data.transforms import evaluation_transforms
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.models.image_detector import ImageDetector
-from dino_detector.models.postprocess import best_pairs
+from dino_detector.models.postprocess import BestPairs, best_pairs, in_original_pixels
 
 if TYPE_CHECKING:
     from dino_detector.models.detector import Detector
 
 METADATA = "dinov2_od"
-OUTPUTS = ("boxes_cxcywh", "scores", "labels")
+OUTPUTS = BestPairs._fields
 PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
 """by the suffix of a file, what writes and runs it"""
 MOST_DIFFERENT = 1e-3
@@ -70,8 +70,8 @@ class Exportable(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """From uint8 ``[B, 3, h, w]`` to boxes ``[B, K, 4]``, scores ``[B, K]`` and labels ``[B, K]``."""
-        output = self.detector((images.float() - self.detector.mean) / self.detector.std)
+        """The `BestPairs` of uint8 images ``[B, 3, h, w]``, as a plain tuple."""
+        output = self.detector(self.detector.normalise(images))
         return tuple(best_pairs(output.logits[-1], output.boxes_cxcywh[-1]))
 
 
@@ -106,13 +106,13 @@ def export(detector: Detector, path: Path, *, batch_size: int = 1, precision: st
             network = Exportable(detector.merge().cpu())
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                expected = dict(zip(OUTPUTS, network(images), strict=True))
+                expected = BestPairs(*network(images))
                 write = _write_onnx if path.suffix == ".onnx" else _write_openvino
                 write(network, images, written, description.to_json())
         finally:
             detector.to(device)
-        found = dict(zip(OUTPUTS, ExportedDetector.load(written).run(images.numpy()), strict=True))
-        difference = float(np.abs(found["scores"] - expected["scores"].numpy()).max())
+        found = BestPairs(*ExportedDetector.load(written).run(images.numpy()))
+        difference = float(np.abs(found.scores - expected.scores.numpy()).max())
         if not difference <= MOST_DIFFERENT:
             raise InputError(
                 f"{path}: scores of the exported detector differ by {difference:.2g}, so nothing is written; "
@@ -196,14 +196,12 @@ class ExportedDetector(ImageDetector):
             batch = images[start : start + wanted.batch_size]
             filled = [*batch, *[batch[-1]] * (wanted.batch_size - len(batch))]
             columns = self.run(torch.stack([resize(image) for image in filled]).numpy())
-            boxes_cxcywh, scores, labels = (torch.from_numpy(column[: len(batch)]) for column in columns)
-            boxes_xyxy = boxes_to_original(
-                boxes_cxcywh,
-                torch.tensor([image.shape[1:] for image in batch]),
+            found += in_original_pixels(
+                BestPairs(*(torch.from_numpy(column[: len(batch)]) for column in columns)),
+                original_sizes=torch.tensor([image.shape[1:] for image in batch]),
                 image_size=wanted.image_size,
                 resize_mode=wanted.resize_mode,
             )
-            found += [ImageDetections(*rows) for rows in zip(boxes_xyxy, scores, labels, strict=True)]
         return found
 
 
@@ -212,7 +210,7 @@ def _require_packages(path: Path) -> None:
     if path.suffix not in PACKAGES:
         raise InputError(f"{path}: is neither .onnx, for ONNX Runtime, nor .xml, for OpenVINO; give it such a name")
     for package in PACKAGES[path.suffix]:
-        if importlib.util.find_spec(package) is None:
+        if find_spec(package) is None:
             raise InputError(f"{path}: needs the package {package}; pip install {' '.join(PACKAGES[path.suffix])}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.data.images import to_rgb_tensor
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.models.tiling import detect_in_views
+from dino_detector.models.tiling import Found, detect_in_views
 
 if TYPE_CHECKING:
     import supervision
@@ -78,23 +78,42 @@ class ImageDetector(ABC):
         Raises:
             InputError: for an image that can't be used, or such a number, size or overlap.
         """
-        tiling = tiling_asked(tile_size, tile_overlap, batch_size=batch_size)
-        found = self.detect_each(tensors_of(images), tiling=tiling, batch_size=batch_size)
-        results = [detections.above(threshold).to_supervision(self.categories) for detections in found]
-        return results if isinstance(images, (list, tuple)) else results[0]
+        return predict_images(
+            images,
+            detect_each=self.detect_each,
+            show=lambda detections: detections.above(threshold).to_supervision(self.categories),
+            batch_size=batch_size,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+        )
 
 
-def tensors_of(images: Any) -> Iterator[Tensor]:
-    """The pixels of what `ImageDetector.predict` takes, uint8 RGB ``[3, H, W]`` each."""
-    return (to_rgb_tensor(image) for image in (images if isinstance(images, (list, tuple)) else [images]))
+def predict_images(
+    images: Any,
+    *,
+    detect_each: Callable[..., Iterator[Found]],
+    show: Callable[[Found], Any],
+    batch_size: int,
+    tile_size: int | tuple[int, int] | None,
+    tile_overlap: float,
+) -> Any:
+    """What `ImageDetector.predict` does with its arguments: a result for an image, a list for a list.
 
-
-def tiling_asked(tile_size: int | tuple[int, int] | None, tile_overlap: float, *, batch_size: int) -> TilingConfig:
-    """The settings that arguments of `ImageDetector.predict` mean.
+    Args:
+        images: see there, as the numbers.
+        detect_each: the method of that name.
+        show: makes the result of what was found in an image.
+        batch_size: see there.
+        tile_size: see there.
+        tile_overlap: see there.
 
     Raises:
-        InputError: where one of them can't be.
+        InputError: where an image can't be used, or a number can't be.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    return TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
+    tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
+    several = isinstance(images, (list, tuple))
+    pixels = (to_rgb_tensor(image) for image in (images if several else [images]))
+    results = [show(found) for found in detect_each(pixels, tiling=tiling, batch_size=batch_size)]
+    return results if several else results[0]

@@ -55,8 +55,15 @@ def postprocess(
         to the image.
     """
     best = best_pairs(logits, boxes_cxcywh)
+    return in_original_pixels(best, original_sizes=original_sizes, image_size=image_size, resize_mode=resize_mode)
+
+
+def in_original_pixels(
+    best: BestPairs, *, original_sizes: Tensor, image_size: ImageSize, resize_mode: str
+) -> list[ImageDetections]:
+    """The detections of each image, on the CPU, from the best pairs; arguments as for `postprocess`."""
     boxes_xyxy = boxes_to_original(
-        best.boxes_cxcywh, original_sizes.to(boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
+        best.boxes_cxcywh, original_sizes.to(best.boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
     )
     columns = (boxes_xyxy.cpu(), best.scores.cpu(), best.labels.cpu())
     return [ImageDetections(*rows) for rows in zip(*columns, strict=True)]

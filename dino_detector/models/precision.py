@@ -18,8 +18,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
 
     Raises:
-        InputError: the device does not compute in it.
+        InputError: there is no such precision, or the device does not compute in it.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     if precision == "16" and device.type == "cpu":
         raise InputError("precision 16 is not for a CPU; use --precision 32 or bf16")
     if precision != "auto":
