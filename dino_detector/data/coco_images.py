@@ -58,7 +58,8 @@ class CocoImages:
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, in pixels."""
-        return self.records[index].height, self.records[index].width
+        height, width = self.records.sizes[index].tolist()
+        return height, width
 
     def objects(self, index: int) -> Objects:
         """The objects in an image."""

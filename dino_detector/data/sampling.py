@@ -28,10 +28,12 @@ def repeat_factors(boxes: BoxTable, *, threshold: float) -> np.ndarray:
     """
     images = len(boxes.starts) - 1
     image_of = np.repeat(np.arange(images), np.diff(boxes.starts))
-    present = np.unique(np.stack([image_of, boxes.labels]), axis=1)  # each class of an image once
-    shares = np.bincount(present[1]) / images
+    classes = int(boxes.labels.max(initial=0)) + 1
+    present = np.sort(image_of * classes + boxes.labels)
+    image_of, labels = np.divmod(present[np.diff(present, prepend=-1) > 0], classes)  # each class of an image once
+    shares = np.bincount(labels) / images
     factors = np.ones(images)
-    np.maximum.at(factors, present[0], np.sqrt(threshold / shares[present[1]]))
+    np.maximum.at(factors, image_of, np.sqrt(threshold / shares[labels]))
     return factors
 
 

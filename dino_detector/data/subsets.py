@@ -38,16 +38,17 @@ class Source:
     @classmethod
     def of(cls, annotations: CocoAnnotations) -> Source:
         """Of checked annotations."""
-        entries = annotations.ground_truth["annotations"]
-        ids = np.array([(entry["image_id"], entry["category_id"]) for entry in entries], "<i8").reshape(-1, 2)
-        boxes = np.array([entry["bbox"] for entry in entries], "<f8").reshape(-1, 4)
+        images, entries = annotations.images, annotations.entries
+        category_ids = np.array(annotations.categories.ids, "<i8")
+        ids = np.stack([images.ids[entries.image_indices], category_ids[entries.labels]], axis=1).astype("<i8")
+        boxes = entries.boxes_xywh.astype("<f8")
         order = np.lexsort((*boxes.T[::-1], *ids.T[::-1]))
-        names = sorted((record.image_id, record.file_name) for record in annotations.images)
+        names = sorted(zip(images.ids.tolist(), images.file_names, strict=True))
         classes = list(zip(annotations.categories.ids, annotations.categories.names, strict=True))
         digest = hashlib.sha256(json.dumps([names, classes]).encode())
         digest.update(ids[order].tobytes())
         digest.update(boxes[order].tobytes())
-        return cls(annotations.path.name, len(annotations.images), len(entries), digest.hexdigest())
+        return cls(annotations.path.name, len(images), len(entries), digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Subset:
         cls, part: CocoAnnotations, whole: CocoAnnotations, *, name: str, split: str, size: str, seed: int
     ) -> Subset:
         """The images of ``part``, which have been selected from ``whole``."""
-        chosen = tuple(sorted(record.image_id for record in part.images))
+        chosen = tuple(sorted(part.images.ids.tolist()))
         boxes = dict(zip(part.categories.distinct_names, class_counts(part).tolist(), strict=True))
         return cls(name, split, size, seed, chosen, Source.of(whole), boxes)
 
@@ -148,7 +149,7 @@ class Subset:
             mismatch = f"of {self.source.images:,} images, but here are {found.images:,}"
         elif self.source.annotations != found.annotations:
             mismatch = f"with {self.source.annotations:,} annotations, but here are {found.annotations:,}"
-        elif absent := set(self.image_ids) - {record.image_id for record in annotations.images}:
+        elif absent := set(self.image_ids) - set(annotations.images.ids.tolist()):
             mismatch = f"with an image {min(absent)}, which is not here"
         elif self.source.sha256 != found.sha256:
             mismatch = "of as many images and annotations, but images, categories or boxes differ"

@@ -68,8 +68,7 @@ class Sources(NamedTuple):
                 if images.fetch == "all":
                     download_split(images.split, config)
                 else:
-                    names = [record.file_name for record in images.annotations.images]
-                    download_images(images.split, names, config)
+                    download_images(images.split, images.annotations.images.file_names, config)
                 images.annotations.check_files(images.folder)
 
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
@@ -238,7 +237,7 @@ class _Gathering:
 
 def ids(annotations: CocoAnnotations) -> list[int]:
     """Ids of the images, in the order of the file."""
-    return [record.image_id for record in annotations.images]
+    return annotations.images.ids.tolist()
 
 
 def require_size(size: int, whole: CocoAnnotations, *, flag: str) -> None:
