@@ -1,7 +1,7 @@
 """COCO metrics and result files.
 
 The metrics are those of the COCO detection challenge (https://cocodataset.org/#detection-eval), computed by
-faster-coco-eval; the tests hold them equal to pycocotools. Formats: https://cocodataset.org/#format-results.
+hotcoco; the tests hold them equal to pycocotools. Formats: https://cocodataset.org/#format-results.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.files import read_json, write_whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dino_detector.data.categories import Categories
 
 MAX_DETECTIONS = 100
@@ -157,60 +157,75 @@ def coco_evaluation(
     ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
 ) -> CocoEvaluation:
     """As :func:`coco_metrics`, with the precision and recall behind the numbers."""
-    from faster_coco_eval import COCO, COCOeval_faster
+    from hotcoco import COCO, COCOeval
 
     known = {image["id"] for image in ground_truth["images"]}
     wanted = known if image_ids is None else set(image_ids)
     _check_ids(ground_truth, known=known, wanted=wanted, results=results)
 
-    # Copied, because the evaluation writes into its records. It marks a match by the id of the annotation and
-    # "no match" by 0, and keeps one annotation for each id, so they are numbered afresh from 1.
-    annotations = [
-        {
-            "id": number,
-            "image_id": annotation["image_id"],
-            "category_id": annotation["category_id"],
-            "bbox": annotation["bbox"],
-            "area": _area(annotation),
-            "iscrowd": annotation.get("iscrowd", 0),
-        }
-        for number, annotation in enumerate(ground_truth["annotations"], start=1)
-        if annotation["image_id"] in wanted
-    ]
-    detections = [
-        {key: result[key] for key in ("image_id", "category_id", "bbox", "score")}
-        for result in results
-        if result["image_id"] in wanted
-    ]
+    # Images, annotations and categories are numbered afresh from 1: ids of any size and sign may come in.
+    images = {image_id: number for number, image_id in enumerate(sorted(wanted), start=1)}
+    categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
+    classes = {category["id"]: number for number, category in enumerate(categories, start=1)}
+    kept = [annotation for annotation in ground_truth["annotations"] if annotation["image_id"] in images]
     truth = COCO(
         {
-            "images": [{"id": image_id} for image_id in sorted(wanted)],
-            "annotations": annotations,
-            "categories": [dict(category) for category in ground_truth["categories"]],
+            "images": [{"id": number} for number in images.values()],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": images[annotation["image_id"]],
+                    "category_id": classes[annotation["category_id"]],
+                    "bbox": annotation["bbox"],
+                    "area": _area(annotation),
+                    "iscrowd": annotation.get("iscrowd", 0),
+                }
+                for number, annotation in enumerate(kept, start=1)
+            ],
+            "categories": [{"id": number, "name": str(number)} for number in classes.values()],
         }
     )
-    evaluation = COCOeval_faster(truth, truth.loadRes(detections), iouType="bbox", print_function=_discard)
-    evaluation.run()
+    rows = [
+        (images[result["image_id"]], *result["bbox"], result["score"], classes[result["category_id"]])
+        for result in results
+        if result["image_id"] in images
+    ]
+    evaluation = COCOeval(truth, truth.load_res(np.array(rows, np.float64) if rows else []), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
 
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
     best_100 = precision[:, :, :, 0, -1]  # [T, R, C], of all areas
-    boxes = Counter(annotation["category_id"] for annotation in annotations if not annotation["iscrowd"])
+    boxes = Counter(annotation["category_id"] for annotation in kept if not annotation.get("iscrowd", 0))
     metrics = CocoMetrics(
-        *(float(number) for number in evaluation.stats[:12]),
+        *_summary(precision, recall),
         per_class=tuple(
             ClassMetrics(
-                category_id=category_id,
-                name=truth.cats[category_id]["name"],
+                category_id=category["id"],
+                name=category["name"],
                 AP=float(best_100[:, :, index].mean()),  # all -1 without ground truth
                 AP50=float(best_100[0, :, index].mean()),
-                boxes=boxes[category_id],
+                boxes=boxes[category["id"]],
             )
-            for index, category_id in enumerate(int(number) for number in evaluation.params.catIds)
+            for index, category in enumerate(categories)
         ),
         num_images=len(wanted),
-        num_detections=len(detections),
+        num_detections=len(rows),
     )
     return CocoEvaluation(metrics, precision, recall)
+
+
+def _summary(precision: np.ndarray, recall: np.ndarray) -> list[float]:
+    """The twelve numbers, in the order of the fields of `CocoMetrics`."""
+    everywhere, most = 0, -1
+    chosen = [
+        *(precision[thresholds, ..., everywhere, most] for thresholds in (slice(None), 0, 5)),
+        *(precision[..., area, most] for area in (1, 2, 3)),
+        *(recall[..., everywhere, limit] for limit in (0, 1, 2)),
+        *(recall[..., area, most] for area in (1, 2, 3)),
+    ]
+    known = [values[values > -1] for values in chosen]
+    return [float(values.mean()) if values.size else -1.0 for values in known]
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
@@ -298,7 +313,3 @@ def _area(annotation: dict[str, Any]) -> float:
     """That of the object where the data set knows it, else of its box, in square pixels."""
     area = annotation.get("area")
     return annotation["bbox"][2] * annotation["bbox"][3] if area is None else area
-
-
-def _discard(message: str) -> None:
-    """Take the library's progress messages."""

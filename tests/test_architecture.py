@@ -34,11 +34,11 @@ HEAVY = {
     "peft",
     "lightning",
     "supervision",
-    "faster_coco_eval",
+    "hotcoco",
     "scipy",
     "numpy",
 }
-LATE = {"supervision", "lightning", "faster_coco_eval", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
+LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_PACKAGE = 19_600
 LINES_OF_FILE = 400

@@ -142,7 +142,7 @@ def test_mistakes_and_help_import_no_torch() -> None:
         "for argv in ([], ['train'], ['evaluate'], ['predict'], ['export'], ['analyze'], ['download'], ['demo']):\n"
         "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "        cli.main([*argv, '--help'])\n"
-        "heavy = {'torch', 'torchvision', 'lightning', 'transformers', 'supervision', 'faster_coco_eval'}\n"
+        "heavy = {'torch', 'torchvision', 'lightning', 'transformers', 'supervision', 'hotcoco'}\n"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
     )
     run_python(code)

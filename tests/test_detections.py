@@ -68,7 +68,7 @@ def assert_rows(found: ImageDetections, of: ImageDetections, rows: list[int]) ->
 
 
 def test_metrics_and_detections_load_no_drawing_library():
-    heavy = ["supervision", "matplotlib", "faster_coco_eval", "cv2"]
+    heavy = ["supervision", "matplotlib", "hotcoco", "cv2"]
     code = "import sys, dino_detector.validate, dino_detector.detections, dino_detector.analysis.tables as t\n"
     code += f"sys.exit(' '.join(name for name in {heavy} if name in sys.modules) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)

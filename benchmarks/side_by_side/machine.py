@@ -26,7 +26,7 @@ def describe(device: str, *, rf_detr_python: Path | None) -> dict[str, str]:
     if torch.device(device).type == "cuda":
         gpu = torch.cuda.get_device_properties(torch.device(device))
         facts["GPU"] = f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-    names = ("torch", "torchvision", "transformers", "lightning", "faster-coco-eval")
+    names = ("torch", "torchvision", "transformers", "lightning", "hotcoco")
     facts["versions"] = ", ".join([f"dinov2-od {revision()}", *(f"{name} {version(name)}" for name in names)])
     if rf_detr_python is not None:
         facts["versions of RF-DETR's environment"] = subprocess.run(
