@@ -44,18 +44,19 @@ def generalized_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
     """
     intersection = _intersection(boxes_xyxy, others_xyxy)
     union = _area(boxes_xyxy) + _area(others_xyxy) - intersection
-    hull_top_left = torch.minimum(boxes_xyxy[..., :2], others_xyxy[..., :2])
-    hull_bottom_right = torch.maximum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
-    hull = (hull_bottom_right - hull_top_left).prod(-1)
+    (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = boxes_xyxy.unbind(-1), others_xyxy.unbind(-1)
+    hull_width = torch.maximum(right, right_2) - torch.minimum(left, left_2)
+    hull = hull_width * (torch.maximum(bottom, bottom_2) - torch.minimum(top, top_2))
     smallest = torch.finfo(hull.dtype).tiny
     return intersection / union.clamp(min=smallest) - (hull - union) / hull.clamp(min=smallest)
 
 
 def _intersection(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
-    top_left = torch.maximum(boxes_xyxy[..., :2], others_xyxy[..., :2])
-    bottom_right = torch.minimum(boxes_xyxy[..., 2:], others_xyxy[..., 2:])
-    return (bottom_right - top_left).clamp(min=0).prod(-1)
+    (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = boxes_xyxy.unbind(-1), others_xyxy.unbind(-1)
+    width = (torch.minimum(right, right_2) - torch.maximum(left, left_2)).clamp(min=0)
+    return width * (torch.minimum(bottom, bottom_2) - torch.maximum(top, top_2)).clamp(min=0)
 
 
 def _area(boxes_xyxy: Tensor) -> Tensor:
-    return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).prod(-1)
+    left, top, right, bottom = boxes_xyxy.unbind(-1)
+    return (right - left) * (bottom - top)

@@ -84,10 +84,12 @@ class HungarianMatcher:
     def pair_costs(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Tensor:
         """Cost of every query with every target of its image, ``[L, B, Q, T]``; padding costs are meaningless."""
         layers, _, queries, _ = logits.shape
-        predicted = boxes_cxcywh.float()[:, :, :, None]  # [L, B, Q, 1, 4]
-        wanted = targets.boxes_cxcywh.float()[None, :, None]  # [1, B, 1, T, 4]
-        cost_bbox = (predicted - wanted).abs().sum(-1)
-        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))  # [L, B, Q, T]
+        predicted = boxes_cxcywh.float()  # [L, B, Q, 4]
+        wanted = targets.boxes_cxcywh.float()[None].expand(layers, -1, -1, -1)  # [L, B, T, 4]
+        cost_bbox = torch.cdist(predicted, wanted, p=1)
+        overlap = generalized_iou(
+            cxcywh_to_xyxy(predicted)[:, :, :, None], cxcywh_to_xyxy(wanted)[:, :, None]
+        )  # [L, B, Q, T]
         labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)  # [L, B, Q, T]
         if self.quality:
             scores = logits.float().sigmoid().gather(-1, labels) * ((1 + overlap) / 2) ** self.quality
