@@ -91,14 +91,18 @@ def settings_writer(config: Config) -> Callback:
 
 
 def _train(settings: RunSettings) -> int:
-    find_places(settings.config, training=True)
+    places = find_places(settings.config, training=True)
     configure_logging()
-    from dino_detector.analysis.tables import metrics_table, overfitting_verdict
-    from dino_detector.training.fit import fit
+    from dino_detector.data.read_ahead import ReadAhead
 
-    config = _with_indices_file(settings)
-    _tell_of_presets(config)
-    metrics = fit(config, callbacks=[settings_writer(config)])
+    with ReadAhead() as annotations:
+        annotations.begin(places.train.annotations)
+        from dino_detector.analysis.tables import metrics_table, overfitting_verdict
+        from dino_detector.training.fit import fit
+
+        config = _with_indices_file(settings)
+        _tell_of_presets(config)
+        metrics = fit(config, callbacks=[settings_writer(config)], read=annotations.read)
     if is_main_process() and metrics is not None:
         print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
         if config.subset.debug:

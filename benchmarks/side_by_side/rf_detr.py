@@ -104,8 +104,8 @@ def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any
     return results
 
 
-def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
-    """Train until the callback stops it."""
+def configs_of(job: Job) -> tuple[RFDETRNanoConfig, TrainConfig]:
+    """The settings of model and training in the package's own words."""
     folder = Path(job.folder)
     training_set = json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))
     model_config = RFDETRNanoConfig(
@@ -133,6 +133,12 @@ def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
         }
         | job.settings["train"]
     )
+    return model_config, train_config
+
+
+def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
+    """Train until the callback stops it."""
+    model_config, train_config = configs_of(job)
     pl.seed_everything(job.seed, workers=True)
     module = RFDETRModelModule(model_config, train_config)
     data = RFDETRDataModule(model_config, train_config)

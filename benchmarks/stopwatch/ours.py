@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -23,10 +25,12 @@ from dino_detector.models.detector import build_detector
 from dino_detector.models.dinov2_base import random_architecture, untrained
 from dino_detector.models.precision import autocast_to
 from dino_detector.targets import Targets
+from dino_detector.training.data import DetectionData
 from dino_detector.training.fit import fit
+from dino_detector.training.sources import gather
 from stopwatch import clock
 from stopwatch.clock import Clock, report, seconds_of
-from stopwatch.scenes import random_boxes
+from stopwatch.scenes import CLASSES, random_boxes
 
 MATRIX = 2048
 """side of the matrices whose product tells how fast the machine multiplies"""
@@ -88,13 +92,48 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
     """Seconds to match one layer."""
     torch.manual_seed(0)
     matcher = build_criterion(Config()).matcher
-    truth = Targets(
-        boxes_cxcywh=random_boxes(batch, boxes),
-        labels=torch.randint(80, (batch, boxes)),
-        valid=torch.ones(batch, boxes, dtype=torch.bool),
-    )
+    truth = _truth(batch, boxes)
     logits, predicted = torch.randn(1, batch, queries, 80), random_boxes(1, batch, queries)
     report(seconds=seconds_of(lambda: matcher(logits, predicted, truth)))
+
+
+def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
+    """Matching and losses as a share of a training step, forward and backward pass and optimizer."""
+    config = Config.from_flat(settings)
+    detector = _detector(settings).train()
+    detector.decoder.use_plain_attention()
+    criterion = build_criterion(config)
+    optimizer = torch.optim.AdamW(parameter for parameter in detector.parameters() if parameter.requires_grad)
+    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+    shares = []
+    for _ in range(4):
+        began = time.perf_counter()
+        with autocast_to(config.training.precision, torch.device("cpu")):
+            output = detector(pixels, truth)
+        predicted = time.perf_counter()
+        loss = criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+        measured = time.perf_counter()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        shares.append((measured - predicted) / (time.perf_counter() - began))
+    report(share=median(shares[1:]))
+
+
+def pipeline(*, settings: dict[str, Any], images: int) -> None:
+    """Images a second from files to normalised batches, in this process, with the training's augmentation."""
+    torch.set_num_threads(1)
+    config = Config.from_flat(settings)
+    data = DetectionData(config=config, sources=gather(config, training=True))
+    data.header = _detector(settings).header
+    data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    began = time.perf_counter()
+    seen = 0
+    for batch in data.train_dataloader():
+        seen += len(batch.image_ids)
+        if seen >= images:
+            break
+    report(images_per_second=seen / (time.perf_counter() - began))
 
 
 def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> None:
@@ -114,8 +153,16 @@ def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> N
     report(share=rate / of_matrices, operations_per_second=rate, operations_per_second_of_matrices=of_matrices)
 
 
+def _truth(batch: int, boxes: int) -> Targets:
+    return Targets(
+        boxes_cxcywh=random_boxes(batch, boxes),
+        labels=torch.randint(CLASSES, (batch, boxes)),
+        valid=torch.ones(batch, boxes, dtype=torch.bool),
+    )
+
+
 def _detector(settings: dict[str, Any]) -> Detector:
-    known = Categories(tuple(range(1, 81)), tuple(f"class {number}" for number in range(1, 81)))
+    known = Categories(tuple(range(1, CLASSES + 1)), tuple(f"class {number}" for number in range(1, CLASSES + 1)))
     random = {"backbone_weights": "random"} if not Path(settings["dino_model"]).is_dir() else {}
     return build_detector(Config.from_flat(settings | random), categories=known).merge()
 
@@ -134,6 +181,8 @@ if __name__ == "__main__":
             "latency": latency,
             "group": group,
             "matching": matching,
+            "losses_share": losses_share,
+            "pipeline": pipeline,
             "backbone_share": backbone_share,
         }
     )

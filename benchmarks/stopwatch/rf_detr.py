@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 from rfdetr import RFDETRNano
 from rfdetr.models.matcher import HungarianMatcher
+from rfdetr.training import RFDETRDataModule
 from side_by_side.job import Job
-from side_by_side.rf_detr import fit, link_dataset
+from side_by_side.rf_detr import configs_of, fit, link_dataset
 
 from stopwatch import clock
 from stopwatch.clock import Clock, report, seconds_of
@@ -40,18 +42,28 @@ class StepClock(pl.Callback):
 
 def training(*, data: dict[str, str], batch: int, model: dict[str, Any], warm_up: int, steps: int) -> None:
     """Images a second in training, at the nominal input size."""
-    one_size = {"batch_size": batch, "multi_scale": False, "expanded_scales": False}
     with tempfile.TemporaryDirectory() as temporary:
-        job = Job(
-            **{"system": "rf_detr", "seed": 0, "backbone": {"num_hidden_layers": 12}, "image_size": 384},
-            **{"budget": 0.0, "calibration": 0.0, "evaluations": 1, "device": "cpu", "workers": 0, "folder": temporary},
-            **data,
-            settings={"model": NANO | model, "train": one_size, "trainer": {}},
-        )
-        link_dataset(job, Path(temporary, "data"))
+        job = _job(temporary, data, batch=batch, model=model)
         steps_of = Clock(warm_up=warm_up, steps=steps)
         fit(job, StepClock(steps_of))
     report(images_per_second=batch / steps_of.seconds)
+
+
+def pipeline(*, data: dict[str, str], batch: int, images: int) -> None:
+    """Images a second from files to normalised batches, in this process, with the training's augmentation."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        module = RFDETRDataModule(*configs_of(_job(temporary, data, batch=batch, model={})))
+        module.setup("fit")
+        loader = module.train_dataloader()
+        began = time.perf_counter()
+        seen = 0
+        for _, targets in loader:
+            seen += len(targets)
+            if seen >= images:
+                break
+        seconds = time.perf_counter() - began
+    report(images_per_second=seen / seconds)
 
 
 def latency(*, picture: str, dtype: str) -> None:
@@ -71,5 +83,18 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
     report(seconds=seconds_of(lambda: matcher(outputs, targets)))
 
 
+def _job(folder: str, data: dict[str, str], *, batch: int, model: dict[str, Any]) -> Job:
+    """Training at the nominal input size, with the data set laid out in ``folder``."""
+    one_size = {"batch_size": batch, "multi_scale": False, "expanded_scales": False}
+    job = Job(
+        **{"system": "rf_detr", "seed": 0, "backbone": {"num_hidden_layers": 12}, "image_size": 384},
+        **{"budget": 0.0, "calibration": 0.0, "evaluations": 1, "device": "cpu", "workers": 0, "folder": folder},
+        **data,
+        settings={"model": NANO | model, "train": one_size, "trainer": {}},
+    )
+    link_dataset(job, Path(folder, "data"))
+    return job
+
+
 if __name__ == "__main__":
-    clock.main({"training": training, "latency": latency, "matching": matching})
+    clock.main({"training": training, "latency": latency, "matching": matching, "pipeline": pipeline})

@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
-import torch
 from msgspec import UNSET
-from torch import Tensor
 
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco_file import AnnotationEntry, CategoryEntry, CocoFile, ImageEntry, coco_file, read_coco_file
@@ -26,6 +24,9 @@ from dino_detector.data.image_table import ImageTable
 from dino_detector.data.known_sets import COCO_2017
 from dino_detector.errors import InputError
 from dino_detector.files import paused_collection
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class BoxTable(NamedTuple):
 
     def of(self, index: int) -> tuple[Tensor, Tensor]:
         """Boxes ``[N, 4]`` float32 and labels ``[N]`` int64 of the image at ``index``."""
+        import torch  # late, as reading a file does without it
+
         rows = slice(self.starts[index], self.starts[index + 1])
         return torch.tensor(self.boxes_xyxy[rows]), torch.tensor(self.labels[rows])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from lightning import LightningModule, Trainer, seed_everything
@@ -11,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config, TrainingConfig
+from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
@@ -41,12 +44,22 @@ from dino_detector.validate import CocoMetrics
 log = logging.getLogger(__name__)
 
 
-def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetrics | None:
+def fit(
+    config: Config,
+    *,
+    callbacks: list[Callback] | None = None,
+    read: Callable[[Path], CocoAnnotations] = CocoAnnotations.read,
+) -> CocoMetrics | None:
     """Train a detector, from the start or from a checkpoint, and leave its files in ``output_dir``.
 
     Everything that can be known to be wrong is found before the first step, and leaves no trace in ``output_dir``.
     Files of an earlier run there are moved aside, unless this run resumes it. With ``distributed`` the other processes
     run the command line of this one again, from its beginning.
+
+    Args:
+        config: settings.
+        callbacks: of Lightning, beside those that the settings ask for.
+        read: reads an annotation file.
 
     Returns:
         The metrics after the last epoch; None where there are no validation images.
@@ -60,7 +73,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     config = resolve_processes(config)
     require_loggers(config)
     training = config.training
-    sources = gather(config, training=True)
+    sources = gather(config, training=True, read=read)
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     stopping = build_early_stopping(training, sources.val)

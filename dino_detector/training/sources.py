@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -91,25 +91,39 @@ class Sources(NamedTuple):
             log.info("the images of %s are listed in %s", subset.name, path)
 
 
-def gather(config: Config, *, training: bool, categories: Categories | None = None) -> Sources:
+def gather(
+    config: Config,
+    *,
+    training: bool,
+    categories: Categories | None = None,
+    read: Callable[[Path], CocoAnnotations] = CocoAnnotations.read,
+) -> Sources:
     """What a run needs, read and checked. Images that are to be fetched are not yet, their annotations are.
 
     Args:
         config: settings.
         training: whether images to train on are needed.
         categories: of the detector that is evaluated; None takes those of the training images.
+        read: reads an annotation file.
 
     Raises:
         InputError: for anything wrong with the data that can be known before an image is decoded or fetched.
     """
-    return _Gathering(config, find_places(config, training=training), categories).gather()
+    return _Gathering(config, find_places(config, training=training), categories, read).gather()
 
 
 class _Gathering:
-    def __init__(self, config: Config, places: Places, categories: Categories | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        places: Places,
+        categories: Categories | None,
+        read_file: Callable[[Path], CocoAnnotations],
+    ) -> None:
         self.config = config
         self.places = places
         self.categories = categories
+        self.read_file = read_file
         self.subsets: list[Subset] = []
         self.unreadable: tuple[str, ...] = ()
 
@@ -176,7 +190,7 @@ class _Gathering:
     def read(self, split: Split, place: Place) -> CocoAnnotations:
         if place.fetch:
             download_annotations(split, self.config.download)
-        return CocoAnnotations.read(place.annotations)
+        return self.read_file(place.annotations)
 
     def mini(self, whole: CocoAnnotations, split: Split) -> CocoAnnotations:
         """The COCO mini of a split; an indices file is of the training images where there are any."""
