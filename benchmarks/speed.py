@@ -223,7 +223,7 @@ def main() -> None:
 
         def measure(measurement: Measurement) -> dict[str, float]:
             interpreter = python if measurement.module == "rf_detr" else Path(sys.executable)
-            return _run(measurement, python=interpreter, threads=options.threads)
+            return measure_in_process(measurement, python=interpreter, threads=options.threads)
 
         print(table(rows, measure, rounds=options.rounds))
     facts = machine.describe("cpu", rf_detr_python=python)
@@ -270,7 +270,7 @@ def _text(value: float, number: str) -> str:
     return f"{value / 2**30:.2f} GiB" if number.endswith("_bytes") else f"{value:.2f}"
 
 
-def _run(measurement: Measurement, *, python: Path, threads: int) -> dict[str, float]:
+def measure_in_process(measurement: Measurement, *, python: Path, threads: int) -> dict[str, float]:
     """What a process measures; raises `InputError` with the end of its output where it fails."""
     done = subprocess.run(
         [python, "-m", f"stopwatch.{measurement.module}", measurement.name, json.dumps(measurement.settings)],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -120,6 +124,58 @@ def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     report(share=median(shares[1:]))
 
 
+def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
+    """A training step without loader and optimizer's schedule: its seconds, memory and operations.
+
+    Reports ``seconds``, the median of a few; ``memory_bytes``, by which the peak of the resident memory grew from
+    before the detector was built; ``operations`` of the matrix products and convolutions, forward and backward; and
+    ``kept_bytes`` of weights, their gradients, the optimizer's state and what the graph keeps for the backward pass.
+    """
+    config, device = Config.from_flat(settings), torch.device("cpu")
+    before = psutil.Process().memory_info().rss
+    detector = _detector(settings).train()
+    detector.decoder.use_plain_attention()
+    criterion = build_criterion(config)
+    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+
+    def forward() -> torch.Tensor:
+        with autocast_to(config.training.precision, device):
+            output = detector(pixels, truth)
+        return criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+
+    def whole() -> None:
+        optimizer.zero_grad()
+        forward().backward()
+        optimizer.step()
+
+    seconds = seconds_of(whole, warm_up=1, steps=4)
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    kept = {parameter.data_ptr(): parameter.nbytes for parameter in detector.parameters()}
+    kept |= {-1: 3 * sum(parameter.nbytes for parameter in trained)}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = forward()
+    kept_bytes = sum(kept.values())
+    del loss
+    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # the fused kernel is not counted
+        forward().backward()
+    report(seconds=seconds, memory_bytes=memory, operations=counter.get_total_flops(), kept_bytes=kept_bytes)
+
+
+def matrix_rate(*, precision: str) -> None:
+    """Operations a second of a product of large matrices."""
+    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
+    if precision == "bf16":
+        left, right = left.bfloat16(), right.bfloat16()
+    report(operations_per_second=2 * MATRIX**3 / seconds_of(lambda: left @ right))
+
+
 def pipeline(*, settings: dict[str, Any], images: int) -> None:
     """Images a second from files to normalised batches, in this process, with the training's augmentation."""
     torch.set_num_threads(1)
@@ -143,7 +199,7 @@ def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> N
     pixels = torch.randn(batch, 3, *Config.from_flat(settings).data.image_size)
     left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
     with torch.inference_mode(), autocast_to(precision, device):
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), _operations() as counter:
             backbone(pixels)
         operations = counter.get_total_flops()
         rate = operations / seconds_of(lambda: backbone(pixels))
@@ -151,6 +207,19 @@ def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> N
             left, right = left.bfloat16(), right.bfloat16()
         of_matrices = 2 * MATRIX**3 / seconds_of(lambda: left @ right)
     report(share=rate / of_matrices, operations_per_second=rate, operations_per_second_of_matrices=of_matrices)
+
+
+def _operations() -> FlopCounterMode:
+    """Counts as PyTorch does, but for the gradient of convolutions in groups, which it takes for dense ones."""
+
+    def of_gradient(
+        grad_output: Sequence[int], inputs: Sequence[int], weight: Sequence[int], *others: Any, out_shape: Any = None
+    ) -> int:
+        transposed, wanted = others[4], others[-1]
+        places = math.prod((inputs if transposed else grad_output)[2:])
+        return sum(wanted[:2]) * 2 * inputs[0] * places * math.prod(weight)
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: of_gradient})
 
 
 def _truth(batch: int, boxes: int) -> Targets:
@@ -182,6 +251,8 @@ if __name__ == "__main__":
             "group": group,
             "matching": matching,
             "losses_share": losses_share,
+            "step": step,
+            "matrix_rate": matrix_rate,
             "pipeline": pipeline,
             "backbone_share": backbone_share,
         }

@@ -63,4 +63,4 @@ def test_workers_share_the_tables_of_a_data_set(tmp_path):
         **{"mean": [0.5] * 3, "std": [0.5] * 3, "num_replicas": 1, "rank": 0},
     )
     for batch in loader:
-        assert batch.image_ids[0] < size / 3
+        assert batch.image_ids[0] < 18e6  # 7 MB; with a tuple of records 29 MB
