@@ -103,6 +103,7 @@ class Detector(nn.Module, ImageDetector):
             InputError: for a precision that does not exist, or not on this device.
         """
         self.inference_precision = resolve_precision(precision, self.device)
+        self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
         return self.merge()
 
     @torch.inference_mode()

@@ -7,11 +7,16 @@ https://arxiv.org/abs/2201.12329, whose temperature of 20 suits coordinates in 0
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
 
 TEMPERATURE = 20.0
+
+Arguments = ParamSpec("Arguments")
 
 
 def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
@@ -30,6 +35,24 @@ def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
     return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
 
 
+def computed_once(table: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
+    """Keep what a function of sizes and a device returns, which has no gradient and nobody changes.
+
+    A program that is being traced or compiled gets a constant of its own.
+    """
+    kept = lru_cache(maxsize=64)(table)
+
+    @wraps(table)
+    def look_up(*arguments: Arguments.args, **named: Arguments.kwargs) -> Tensor:
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return table(*arguments, **named)
+        with torch.inference_mode(False):  # what is made in inference could not be used in training later
+            return kept(*arguments, **named)
+
+    return look_up
+
+
+@computed_once
 def grid_encoding(height: int, width: int, dim: int, device: torch.device) -> Tensor:
     """Encoding of the pixel centres of a map, row by row, ``[height * width, dim]``: half for x, half for y."""
     ys = (torch.arange(height, device=device) + 0.5) / height

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
+from dino_detector.models.position_encoding import computed_once
 
 ANCHOR_CELLS = 3.0
 """Side of the box that a position starts from, in cells of its level."""
@@ -60,10 +61,16 @@ class ProposalHead(nn.Module):
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         tokens = self.projection(tokens)
         logits = self.class_head(tokens)
-        anchors = torch.cat([anchor_boxes(*level.shape[2:], level.device) for level in levels])  # [S, 4]
-        boxes = inverse_sigmoid(anchors) + self.box_head(tokens).float()
+        anchors = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)  # [S, 4]
+        boxes = anchors + self.box_head(tokens).float()
         best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices
         return Proposals(logits, boxes, best)
+
+
+@computed_once
+def anchors_before_sigmoid(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """The anchors of levels of several sizes, height first, ``[S, 4]`` cxcywh before the sigmoid."""
+    return inverse_sigmoid(torch.cat([anchor_boxes(*size, device) for size in sizes]))
 
 
 def anchor_boxes(height: int, width: int, device: torch.device) -> Tensor:

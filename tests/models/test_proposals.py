@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dino_detector.config import DecoderConfig
 from dino_detector.models.detr_decoder import DetrDecoder
-from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes
+from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes, anchors_before_sigmoid
 
 TINY = DecoderConfig(
     num_queries=5,
@@ -117,3 +117,13 @@ def test_images_of_a_batch_do_not_touch_each_other():
     for image in range(3):
         alone = module([level[image : image + 1] for level in levels(3)])
         torch.testing.assert_close(together.logits[:, image : image + 1], alone.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_anchors_are_made_once_and_serve_training_after_inference():
+    sizes, device = ((5, 7), (3, 4)), torch.device("cpu")
+    with torch.inference_mode():
+        first = anchors_before_sigmoid(sizes, device)
+    assert anchors_before_sigmoid(sizes, device) is first
+    expected = torch.cat([anchor_boxes(5, 7, device), anchor_boxes(3, 4, device)])
+    torch.testing.assert_close(first.sigmoid(), expected)
+    (first * torch.ones(4, requires_grad=True)).sum().backward()  # a tensor of inference mode could not
