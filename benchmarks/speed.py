@@ -141,10 +141,10 @@ def rows_of(data: dict[str, str], large: dict[str, str], *, best: str) -> dict[s
         ],
         "export": [
             Row(
-                *(f"a picture, exported to {suffix}", "seconds", "<= 0.25"),
-                *(detects(suffix, precision="32", suffix=suffix), peer_detects),
+                *(f"a picture, exported to {suffix} in {exported}", "seconds", "<= 0.25"),
+                *(detects(f"{suffix}, {exported}", precision="32", suffix=suffix, exported=exported), peer_detects),
             )
-            for suffix in (".onnx", ".xml")
+            for suffix, exported in ((".onnx", "32"), (".onnx", "int8"), (".xml", "32"))
         ],
         "group": [
             Row(

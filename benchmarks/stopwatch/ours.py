@@ -65,14 +65,16 @@ def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool
     report(images_per_second=config.training.batch_size / steps_of.seconds)
 
 
-def latency(*, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None) -> None:
+def latency(
+    *, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None, exported: str = "32"
+) -> None:
     """Seconds for a picture, from its pixels to its detections; of ``suffix`` exported to such a file."""
     image = Image.open(picture).convert("RGB")
     with tempfile.TemporaryDirectory() as temporary:
         detector: Any = _detector(settings).optimize(precision=precision)
         if suffix is not None:
             path = Path(temporary) / f"detector{suffix}"
-            detector.export(path)
+            detector.export(path, precision=exported)
             detector = ExportedDetector.load(path, threads=torch.get_num_threads())
         report(seconds=seconds_of(lambda: detector.predict(image)))
 

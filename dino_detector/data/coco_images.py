@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import read_image, read_part
+from dino_detector.data.images import check_image, read_image, read_part
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 
@@ -82,7 +82,11 @@ class CocoImages:
         """A part of an image, resized to ``[3, *size]`` uint8; raises as `read`."""
         return self._read(read_part, index, crop=crop, size=size)
 
-    def _read(self, reader: Callable[..., Tensor], index: int, **how: object) -> Tensor:
+    def check(self, index: int) -> None:
+        """Raise where `read` would."""
+        self._read(check_image, index)
+
+    def _read(self, reader: Callable[..., Found], index: int, **how: object) -> Found:
         record = self.records[index]
         try:
             return reader(self.folder / record.file_name, expected_size=self.size(index), **how)

@@ -159,5 +159,5 @@ class CocoDetection(Dataset[Sample | CachedSample]):
     def check_readable(self) -> None:
         """Raise `InputError` for the first image that cannot be read. Decodes every one, on all cores."""
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(self.images.read, range(len(self))):
+            for _ in pool.map(self.images.check, range(len(self))):
                 pass

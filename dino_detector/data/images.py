@@ -64,6 +64,16 @@ def read_part(
     return F.resize(F.crop(F.pil_to_tensor(rgb), top, left, height, width), list(size), antialias=True)
 
 
+def check_image(path: Path | str, *, expected_size: tuple[int, int]) -> None:
+    """Raise as `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
+
+    Args:
+        path: an image in any format that Pillow reads.
+        expected_size: ``(height, width)`` in pixels that the annotation file states.
+    """
+    _decoded(path, expected_size, most_reduced=min(8, *expected_size))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels of an image file as it is displayed, from its header alone.
 

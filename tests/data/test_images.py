@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.images import read_image, read_part, to_rgb_tensor
+from dino_detector.data.images import check_image, read_image, read_part, to_rgb_tensor
 from dino_detector.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -272,3 +272,38 @@ def test_a_part_of_a_bad_file_is_refused_as_the_whole_is(size, tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(InputError, match=r"a\.jpg: cannot be read as an image"):
         read_part(path, expected_size=(480, 640), crop=(0, 0, 640, 480), size=size)
+
+
+def bad_files(folder):
+    """Files by what is wrong with them; the size that annotations state is 24 x 32."""
+    rng = np.random.default_rng(0)
+    whole = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    whole.save(folder / "other size.jpg", quality=90)
+    content = (folder / "other size.jpg").read_bytes()
+    (folder / "cut short.jpg").write_bytes(content[: len(content) * 2 // 3])
+    (folder / "no image.jpg").write_bytes(b"hello")
+    Image.new("F", (32, 24)).save(folder / "floats.tiff")
+    turned = Image.Exif()
+    turned[274] = 6
+    whole.save(folder / "turned.jpg", exif=turned)
+    return dict.fromkeys(sorted(folder.iterdir()), (24, 32)) | {folder / "other size.jpg": (24, 31)}
+
+
+def test_a_check_finds_what_reading_finds(tmp_path):
+    for path, size in {**bad_files(tmp_path), tmp_path / "absent.jpg": (24, 32)}.items():
+        if path.name == "turned.jpg":  # the annotations are of the stored pixels
+            assert read_image(path, expected_size=size).shape == (3, *size)
+            check_image(path, expected_size=size)
+            continue
+        with pytest.raises(InputError) as of_reading:
+            read_image(path, expected_size=size)
+        with pytest.raises(InputError) as of_check:
+            check_image(path, expected_size=size)
+        assert str(of_check.value) == str(of_reading.value)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 640), (7, 9), (8, 8), (480, 640)], ids=str)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_good_file_of_any_size_passes_the_check(name, size, tmp_path):
+    Image.new("RGB", size[::-1], "red").save(tmp_path / name)
+    check_image(tmp_path / name, expected_size=size)
