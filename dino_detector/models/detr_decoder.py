@@ -194,9 +194,8 @@ class DetrDecoder(nn.Module):
             proposals = self.proposal_head(levels, self.num_queries)
             if self.training:
                 auxiliary["proposals"] = Supervised(proposals.logits[None], proposals.boxes.sigmoid()[None])
-            best = proposals.boxes.detach().gather(1, proposals.best[..., None].expand(-1, -1, 4))  # [B, K, 4]
-            places = best.repeat(1, count, 1)  # [B, G*K, 4], before sigmoid
-            contents = contents.unflatten(1, (count, -1))[:, :, : best.shape[1]].flatten(1, 2)
+            places = proposals.places.repeat(1, count, 1)  # [B, G*K, 4], before sigmoid
+            contents = contents.unflatten(1, (count, -1))[:, :, : proposals.best.shape[1]].flatten(1, 2)
         size = places.shape[1] // count
         groups = [QueryGroups(count, size)]
         disturbed: DisturbedQueries | None = None

@@ -27,13 +27,15 @@ class Proposals(NamedTuple):
 
     Attributes:
         logits: ``[B, S, C]``.
-        boxes: ``[B, S, 4]``, cxcywh before the sigmoid.
+        boxes: ``[B, S, 4]``, cxcywh before the sigmoid; None in inference, which needs those of the best alone.
         best: ``[B, K]`` int64, positions by falling score.
+        places: ``[B, K, 4]``, the boxes of these, without gradient.
     """
 
     logits: Tensor
-    boxes: Tensor
+    boxes: Tensor | None
     best: Tensor
+    places: Tensor
 
 
 class ProposalHead(nn.Module):
@@ -62,9 +64,12 @@ class ProposalHead(nn.Module):
         tokens = self.projection(tokens)
         logits = self.class_head(tokens)
         anchors = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)  # [S, 4]
-        boxes = anchors + self.box_head(tokens).float()
-        best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices
-        return Proposals(logits, boxes, best)
+        best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices  # [B, K]
+        if self.training:
+            boxes = anchors + self.box_head(tokens).float()
+            return Proposals(logits, boxes, best, boxes.detach().gather(1, best[..., None].expand(-1, -1, 4)))
+        chosen = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))  # [B, K, d]
+        return Proposals(logits, None, best, (anchors[best] + self.box_head(chosen).float()).detach())
 
 
 @computed_once

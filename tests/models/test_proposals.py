@@ -59,6 +59,17 @@ def test_the_positions_of_highest_score_are_proposed_in_their_order():
         torch.testing.assert_close(proposals.boxes[image].sigmoid(), anchors)  # the box head is new
 
 
+def test_inference_makes_the_boxes_of_the_best_alone_and_they_are_the_same():
+    module = head()
+    torch.nn.init.normal_(module.box_head[-1].weight)
+    every = module(levels(), 7)
+    best = module.eval()(levels(), 7)
+    assert best.boxes is None
+    assert torch.equal(best.best, every.best)
+    torch.testing.assert_close(best.places, every.places)
+    torch.testing.assert_close(every.places, every.boxes.take_along_dim(every.best[..., None], dim=1))
+
+
 def test_there_are_no_more_proposals_than_positions():
     assert head()(levels(), 500).best.shape == (2, 96 + 24)
 
