@@ -13,6 +13,6 @@ class CacheConfig:
     cache_trunk: Path | None = None
     """folder to keep it in, for this run and later ones with the same base model, frozen layers, image size and
     augmentation; how much disk it takes is said before training. From when an image is there, it is not read again"""
-    cache_views: int = 4
+    cache_views: int = 8
     """augmented views of each training image that are kept: epochs show them in turn, so that the first so many epochs
     fill the cache and the others read it"""

@@ -37,7 +37,7 @@ class Augmentation:
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
         """The sample of a key, with boxes of a pixel at least; raises `InputError` where its image can't be read."""
         image_id = images.records[key.index].image_id
-        rng = np.random.default_rng(augmentation_seed(self.seed, key.epoch, image_id, key.repeat))
+        rng = self._generator(images, key)
         skipped: list[str] = []
         scene = self._scene(rng, images, key, skipped)
         pixels = scene.pixels
@@ -52,6 +52,21 @@ class Augmentation:
             skipped=tuple(skipped),
         )
 
+    def told_apart(self, images: CocoImages, key: SampleKey) -> str:
+        """A text that keys of an image have in common only where they show the same of it."""
+        if key.epoch < self.plain_from or self.settings.photometric_probability:
+            return f"epoch {key.epoch} repeat {key.repeat} plain {key.epoch >= self.plain_from}"
+        return f"whole, mirrored {self._is_mirrored(self._generator(images, key))}"
+
+    def _generator(self, images: CocoImages, key: SampleKey) -> np.random.Generator:
+        """Of all that is drawn for a key."""
+        image_id = images.records[key.index].image_id
+        return np.random.default_rng(augmentation_seed(self.seed, key.epoch, image_id, key.repeat))
+
+    def _is_mirrored(self, rng: np.random.Generator) -> bool:
+        """In plain epochs the first that is drawn, and but for colours all."""
+        return rng.random() < self.settings.flip_probability
+
     def _scene(self, rng: np.random.Generator, images: CocoImages, key: SampleKey, skipped: list[str]) -> Scene:
         settings, image_size, mode = self.settings, key.image_size, self.resize_mode
         flip_probability = settings.flip_probability
@@ -64,7 +79,7 @@ class Augmentation:
         window = whole_window(size)
         if not plain:
             window = random_window(rng, size, images.objects(key.index).boxes_xyxy, settings)
-        mirrored = rng.random() < flip_probability
+        mirrored = self._is_mirrored(rng)
         piece = fit(window, size, place=whole_window(image_size), resize_mode=mode, mirrored=mirrored)
         canvas = blank(image_size)
         scene = Scene(canvas, draw_piece(images, key.index, window=window, piece=piece, canvas=canvas))

@@ -21,7 +21,7 @@ from dino_detector.data.coco_images import CocoImages
 from dino_detector.data.dataset import CachedSample, Sample, SampleKey
 from dino_detector.data.record_store import RecordStore
 
-VERSION = 1
+VERSION = 2
 """of the format, and of what augmentation draws from a seed; entries of another version are not found"""
 
 
@@ -68,6 +68,7 @@ class CachedView:
         view: makes the sample of a key from the image.
         cache: of what the trunk made of them.
         shown: all that the view of an image depends on beside the image and the key.
+        told_apart: a text for each key of an image, the same for those that show the same.
         views: of each image.
         plain_from: the epoch from which on images are shown in another way, in as many views again.
     """
@@ -78,12 +79,14 @@ class CachedView:
         *,
         cache: TrunkCache,
         shown: Mapping[str, Any],
+        told_apart: Callable[[CocoImages, SampleKey], str],
         views: int,
         plain_from: int,
     ) -> None:
         self.view = view
         self.cache = cache
         self.shown = json.dumps(dict(shown), sort_keys=True)
+        self.told_apart = told_apart
         self.views = views
         self.plain_from = plain_from
 
@@ -106,8 +109,7 @@ class CachedView:
 
     def entry_key(self, images: CocoImages, key: SampleKey) -> str:
         """Of the entry of a fixed key."""
-        plain = key.epoch >= self.plain_from
-        return self.cache.key(images, key.index, f"{self.shown} epoch {key.epoch} plain {plain}")
+        return self.cache.key(images, key.index, f"{self.shown} {self.told_apart(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
         """Of each epoch of a run the view that it shows, as a number: the first epoch that shows it.
@@ -117,16 +119,17 @@ class CachedView:
         return [self.fixed(SampleKey(epoch, 0, repeat)).epoch for epoch in range(epochs)]
 
     def entries(self, images: CocoImages, *, epochs: int, times: np.ndarray) -> list[str]:
-        """The keys of all entries of a run in which images come at most so many ``times`` ``[I]`` an epoch."""
+        """The keys of all entries of a run, each once, whose images come at most so many ``times`` ``[I]`` an epoch."""
         shown = {
             most: {view for repeat in range(most) for view in self.views_shown(epochs, repeat=repeat)}
             for most in np.unique(times).tolist()
         }
-        return [
+        keys = (
             self.entry_key(images, SampleKey(view, index))
             for index, most in enumerate(times.tolist())
             for view in shown[most]
-        ]
+        )
+        return list(dict.fromkeys(keys))
 
 
 def halved(hidden: Tensor) -> Tensor:

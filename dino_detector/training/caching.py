@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import Config
+from dino_detector.data.augmentation import Augmentation
 from dino_detector.data.coco_images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
 from dino_detector.data.download.disk import as_size, require_space
@@ -79,9 +80,9 @@ class TrunkCaching:
         return 2 * len(self.layers) * tokens * self.backbone.hidden_size
 
     def training_view(self, view: View, images: CocoImages) -> CachedView:
-        """The views of training images, which augmentation draws."""
+        """The views of training images; of an `Augmentation` those that it draws."""
         settings = self.config.augmentation
-        if not settings.augmentation:
+        if not isinstance(view, Augmentation):
             return self.whole_view(view)
         shown: dict[str, Any] = {
             name: value
@@ -95,6 +96,7 @@ class TrunkCaching:
             view,
             cache=self.cache,
             shown=shown,
+            told_apart=view.told_apart,
             views=self.config.cache.cache_views,
             plain_from=settings.plain_from(self.config.training.epochs),
         )
@@ -102,7 +104,7 @@ class TrunkCaching:
     def whole_view(self, view: View) -> CachedView:
         """The one view of images that are shown as they are."""
         shown = {"resize_mode": self.config.data.resize_mode}
-        return CachedView(view, cache=self.cache, shown=shown, views=1, plain_from=0)
+        return CachedView(view, cache=self.cache, shown=shown, told_apart=_whole, views=1, plain_from=0)
 
     def tokens(self, batch: Batch) -> Tokens:
         """What the trunk makes of a batch: computed where the cache lacks it, and kept there."""
@@ -128,9 +130,11 @@ class TrunkCaching:
         """
         epochs = self.config.training.epochs
         shown = train.view.views_shown(epochs)
-        views = len(set(shown))
+        plain_from = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
+        views = len({view for view in shown if view < plain_from or not plain_from})
         entries = train.view.entries(train.images, epochs=epochs, times=times)
-        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}"
+        plain = ", plain ones beside them," if 0 < plain_from < epochs else ""
+        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{plain}"
         if val is not None:
             entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
             of_images += f" and {counted(len(val), 'validation image')}"
@@ -140,18 +144,17 @@ class TrunkCaching:
         require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
         there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
         when = ""
-        if lacking and views < epochs:
+        if lacking and len(set(shown)) < epochs:
             first = next(epoch for epoch in range(epochs) if shown[epoch] in shown[:epoch])
             when = f"; training fills it, and it pays from epoch {first + 1} on"
         elif lacking:
             when = "; this run shows no view twice, so it pays in later ones"
-            several = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
-            if several > 1:
-                when += f", or with less than {several} --cache_views"
+            if plain_from > 1:
+                when += f", or with less than {plain_from} --cache_views"
         log.info(
             "trunk cache %s: %s, %s each, take %s, %s%s",
             self.folder,
-            of_images,
+            of_images.removesuffix(","),
             as_size(self.bytes_per_entry),
             as_size(needed),
             there,
@@ -177,6 +180,10 @@ class TrunkCaching:
                 log.warning(
                     "%s: cannot be written to (%s); training goes on without filling it", self.folder, error.strerror
                 )
+
+
+def _whole(images: CocoImages, key: SampleKey) -> str:
+    return "whole"
 
 
 def build_caching(config: Config, detector: Detector) -> TrunkCaching | None:

@@ -50,7 +50,7 @@ def frozen(settings: Callable[..., Config], dinov2_folder: Path) -> Callable[...
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are read from now on, once for each time."""
     names: list[str] = []
-    for reader in ("read_image", "read_part"):
+    for reader in ("read_image", "read_part", "check_image"):
         original = getattr(coco_images, reader)
 
         def counted(path: Path, *args: Any, original: Callable[..., Any] = original, **how: Any) -> Any:
@@ -234,7 +234,12 @@ def keys(config: Config, images: CocoImages) -> list[str]:
     """Of all views of all images that a run shows."""
     detector = build_detector(config, categories=CocoAnnotations.read(images.annotations_path).categories)
     caching = TrunkCaching(config, detector)
-    view = caching.training_view(lambda images, key: None, images)
+    settings, epochs = config.augmentation, config.training.epochs
+    view = WholeImages(image_size=config.data.image_size, resize_mode=config.data.resize_mode)
+    if settings.augmentation:
+        plain_from, seed = settings.plain_from(epochs), config.training.seed
+        view = Augmentation(settings, resize_mode=config.data.resize_mode, seed=seed, plain_from=plain_from)
+    view = caching.training_view(view, images)
     return [
         view.entry_key(images, view.fixed(SampleKey(epoch, index)))
         for epoch in range(config.training.epochs)
@@ -245,7 +250,9 @@ def keys(config: Config, images: CocoImages) -> list[str]:
 def test_every_view_of_every_image_has_an_entry_of_its_own(frozen: Callable[..., Config], images: CocoImages):
     config = frozen("out", cache_trunk=Path("cache"), cache_views=3, epochs=8, plain_fraction=0.25)
     found = keys(config, images)
-    assert len(set(found)) == 7 * (3 + 2), "the last two epochs are plain"
+    plain = [set(found[first::7][6:]) for first in range(7)]
+    assert len(set(found)) == 7 * 3 + sum(map(len, plain)), "the last two epochs are plain"
+    assert {len(one) for one in plain} == {1, 2}, "mirrored in both or none, or in one of them"
     assert found[:7] == found[21:28], "the first epoch comes again in the fourth"
 
 
@@ -307,7 +314,7 @@ def test_an_image_that_has_changed_is_computed_anew(
 def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: Path):
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=6)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, views=3, plain_from=6)
+    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=3, plain_from=6)
     size = Config.from_flat({"image_size": 56}).data.image_size
     for epoch, repeat, shown in ((0, 0, 0), (2, 0, 2), (4, 0, 1), (5, 1, 0), (6, 0, 6), (8, 0, 8), (10, 0, 7)):
         found, expected = cached(images, SampleKey(epoch, 3, repeat, size)), view(images, SampleKey(shown, 3, 0, size))
@@ -316,11 +323,30 @@ def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: P
         assert found.entry_key
 
 
+def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
+    """It is mirrored or not; and with colours every view is another."""
+    size = Config.from_flat({"image_size": 56}).data.image_size
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=4)
+    shown: dict[str, list[torch.Tensor]] = {}
+    for epoch in range(4, 16):
+        key = SampleKey(epoch, 3, 0, size)
+        shown.setdefault(view.told_apart(images, key), []).append(view(images, key).image)
+    assert len(shown) == 2
+    for alike in shown.values():
+        assert len(alike) > 1
+        assert all(torch.equal(one, alike[0]) for one in alike)
+    one, other = (alike[0] for alike in shown.values())
+    assert torch.equal(one, other.flip(-1))
+    colours = AugmentationConfig(photometric_probability=0.5)
+    coloured = Augmentation(colours, resize_mode="stretch", seed=0, plain_from=4)
+    assert len({coloured.told_apart(images, SampleKey(epoch, 3, 0, size)) for epoch in range(16)}) == 16
+
+
 def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoImages, tmp_path: Path):
     """Before these there are as many views as epochs, however many are asked for."""
     cache = TrunkCache(tmp_path / "cache", made_by={})
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=2)
-    cached = CachedView(view, cache=cache, shown={}, views=4, plain_from=2)
+    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=4, plain_from=2)
     shown = [[cached.fixed(SampleKey(epoch, 0, repeat)).epoch for repeat in range(3)] for epoch in range(4)]
     assert shown == [[0, 1, 0], [1, 0, 1], [2, 3, 4], [3, 4, 5]]
 
@@ -328,7 +354,7 @@ def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoIma
 def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(images: CocoImages, tmp_path: Path):
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=9)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, views=4, plain_from=9)
+    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=4, plain_from=9)
     times = np.array([1, 2, 1, 3, 1, 1, 1])
     entries = cached.entries(images, epochs=2, times=times)
     assert len(entries) == len(set(entries)) == 5 * 2 + 3 + 4
@@ -344,14 +370,13 @@ def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(imag
 def test_an_entry_brings_back_what_was_kept(images: CocoImages, tmp_path: Path):
     view = WholeImages(image_size=Config.from_flat({"image_size": 56}).data.image_size, resize_mode="stretch")
     cache = TrunkCache(tmp_path / "cache", made_by={"base": "x"})
-    cached = CachedView(view, cache=cache, shown={}, views=1, plain_from=0)
+    shown = {"shown": {}, "told_apart": lambda images, key: "whole", "views": 1, "plain_from": 0}
+    cached = CachedView(view, cache=cache, **shown)
     sample = cached(images, SampleKey(0, 1))
     assert isinstance(sample, Sample)
     hidden = torch.randn(2, 17, 32)
     cache.write(sample.entry_key, hidden=hidden, boxes_cxcywh=sample.boxes_cxcywh, labels=sample.labels)
-    again = CachedView(
-        view, cache=TrunkCache(tmp_path / "cache", made_by={"base": "x"}), shown={}, views=1, plain_from=0
-    )
+    again = CachedView(view, cache=TrunkCache(tmp_path / "cache", made_by={"base": "x"}), **shown)
     for one in (cached, again):
         found = one(images, SampleKey(5, 1))
         assert isinstance(found, CachedSample)
