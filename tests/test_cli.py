@@ -211,7 +211,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def write(self, path: Path, **extra: Any) -> None:
             calls["written"] = path, extra
 
-    def fit(config: Any, *, callbacks: list[Any]) -> Numbers:
+    def fit(config: Any, *, callbacks: list[Any], read: Any) -> Numbers:
         calls["fit"] = config
         return Numbers()
 
