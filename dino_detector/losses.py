@@ -124,7 +124,14 @@ class SetCriterion:
             else:  # they may be of some of the boxes only
                 in_a_layer = torch.full((), len(pairs.layer) / len(supervised.logits), device=logits.device)
                 count = average(in_a_layer).clamp(min=1)
-            sums = self.sums(supervised.logits, supervised.boxes_cxcywh, targets, pairs, counted=supervised.counted)
+            sums = self.sums(
+                supervised.logits,
+                supervised.boxes_cxcywh,
+                targets,
+                pairs,
+                counted=supervised.counted,
+                boxes_of=supervised.boxes_of,
+            )
             others[name] = sums.total(weights) / count
         return Losses(LossTerms(*(term / num_boxes for term in terms)), others, matches)
 
@@ -136,6 +143,7 @@ class SetCriterion:
         matches: Matches,
         *,
         counted: Tensor | None = None,
+        boxes_of: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> LossTerms:
         """The unweighted losses of a batch, not yet divided by its number of boxes.
 
@@ -145,9 +153,13 @@ class SetCriterion:
             targets: ground truth of the B images.
             matches: which queries stand for which boxes.
             counted: ``[B, Q]`` bool, the queries whose classification counts; None counts all.
+            boxes_of: where ``boxes_cxcywh`` has no gradient, makes boxes that have, see `Supervised`.
         """
-        logits, boxes_cxcywh = logits.float(), boxes_cxcywh.float()
-        predicted = boxes_cxcywh[matches.layer, matches.image, matches.query]  # [M, 4]
+        logits = logits.float()
+        if boxes_of is None:
+            predicted = boxes_cxcywh[matches.layer, matches.image, matches.query].float()  # [M, 4]
+        else:
+            predicted = boxes_of(matches.image, matches.query).float()
         wanted = targets.boxes_cxcywh[matches.image, matches.target].float()  # [M, 4]
         distances = F.l1_loss(predicted, wanted, reduction="none").sum(1)
         predicted, wanted = cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)

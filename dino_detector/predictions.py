@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,6 +33,8 @@ class Supervised(NamedTuple):
     Attributes:
         logits: ``[L, B, Q, C]``; L counts layers, or layers of several groups.
         boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+        boxes_of: makes the boxes of M queries ``[M, 4]`` again, with gradient, from their images and their numbers,
+            ``[M]`` int64 each, where ``boxes_cxcywh`` has none; None where it has.
         copies: how often every box is to be found where matches are to be found, each time in decoder layers of its
             own; the losses are divided by it.
         matches: the pairs where they are known, the same in each layer; the losses are divided by their number in one.
@@ -40,6 +43,7 @@ class Supervised(NamedTuple):
 
     logits: Tensor
     boxes_cxcywh: Tensor
+    boxes_of: Callable[[Tensor, Tensor], Tensor] | None = None
     copies: int = 1
     matches: Matches | None = None
     counted: Tensor | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -193,7 +194,11 @@ class DetrDecoder(nn.Module):
         else:
             proposals = self.proposal_head(levels, self.num_queries)
             if self.training:
-                auxiliary["proposals"] = Supervised(proposals.logits[None], proposals.boxes.sigmoid()[None])
+                auxiliary["proposals"] = Supervised(
+                    proposals.logits[None],
+                    proposals.boxes.sigmoid()[None],
+                    boxes_of=partial(self.proposal_head.boxes_of, proposals),
+                )
             places = proposals.places.repeat(1, count, 1)  # [B, G*K, 4], before sigmoid
             contents = contents.unflatten(1, (count, -1))[:, :, : proposals.best.shape[1]].flatten(1, 2)
         size = places.shape[1] // count

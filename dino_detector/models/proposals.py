@@ -27,12 +27,17 @@ class Proposals(NamedTuple):
 
     Attributes:
         logits: ``[B, S, C]``.
-        boxes: ``[B, S, 4]``, cxcywh before the sigmoid; None in inference, which needs those of the best alone.
+        tokens: ``[B, S, d]``, of which logits and boxes are made.
+        anchors: ``[S, 4]``, what the boxes are a change of, before the sigmoid.
+        boxes: ``[B, S, 4]``, cxcywh before the sigmoid, without gradient; None in inference, which needs those of the
+            best alone.
         best: ``[B, K]`` int64, positions by falling score.
         places: ``[B, K, 4]``, the boxes of these, without gradient.
     """
 
     logits: Tensor
+    tokens: Tensor
+    anchors: Tensor
     boxes: Tensor | None
     best: Tensor
     places: Tensor
@@ -63,13 +68,27 @@ class ProposalHead(nn.Module):
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         tokens = self.projection(tokens)
         logits = self.class_head(tokens)
-        anchors = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)  # [S, 4]
         best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices  # [B, K]
-        if self.training:
-            boxes = anchors + self.box_head(tokens).float()
-            return Proposals(logits, boxes, best, boxes.detach().gather(1, best[..., None].expand(-1, -1, 4)))
-        chosen = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))  # [B, K, d]
-        return Proposals(logits, None, best, (anchors[best] + self.box_head(chosen).float()).detach())
+        anchors = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)  # [S, 4]
+        with torch.no_grad():
+            if self.training:
+                boxes = anchors + self.box_head(tokens).float()
+                places = boxes.gather(1, best[..., None].expand(-1, -1, 4))
+            else:
+                boxes = None
+                chosen = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))  # [B, K, d]
+                places = anchors[best] + self.box_head(chosen).float()
+        return Proposals(logits, tokens, anchors, boxes, best, places)
+
+    def boxes_of(self, proposals: Proposals, images: Tensor, positions: Tensor) -> Tensor:
+        """Boxes of M positions with gradient, ``[M, 4]`` cxcywh in 0..1, from images and positions ``[M]`` int64.
+
+        A loss has gradients for the boxes of the few positions that stand for an object; those of all, thousands, are
+        made without.
+        """
+        with torch.autocast(images.device.type, enabled=False):  # wherever the loss is computed, and it is little work
+            chosen = proposals.tokens[images, positions].to(self.box_head[0].weight.dtype)  # [M, d]
+            return (proposals.anchors[positions] + self.box_head(chosen)).sigmoid()
 
 
 @computed_once

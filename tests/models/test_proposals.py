@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dino_detector.config import DecoderConfig
+from dino_detector.config import Config, DecoderConfig, LossConfig
+from dino_detector.losses import build_criterion
 from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes, anchors_before_sigmoid
+from dino_detector.predictions import Supervised
+from dino_detector.targets import Targets
 
 TINY = DecoderConfig(
     num_queries=5,
@@ -110,15 +113,65 @@ def test_every_group_starts_at_the_proposals():
         torch.testing.assert_close(group, output.boxes_cxcywh[0])
 
 
+def truth(*counts: int) -> Targets:
+    generator = torch.Generator().manual_seed(2)
+    size = max(counts)
+    return Targets(
+        boxes_cxcywh=0.1 + 0.4 * torch.rand(len(counts), size, 4, generator=generator),
+        labels=torch.randint(3, (len(counts), size), generator=generator),
+        valid=torch.arange(size) < torch.tensor(counts)[:, None],
+    )
+
+
+def losses_of_proposals(module: DetrDecoder, supervised: Supervised, targets: Targets) -> list[Tensor]:
+    """Gradients of the proposal head's weights."""
+    criterion = build_criterion(Config())
+    losses = criterion.of_batch(
+        torch.zeros(1, 2, 5, 3), torch.full((1, 2, 5, 4), 0.5), {"it": supervised}, targets, weights=LossConfig()
+    )
+    return torch.autograd.grad(losses.auxiliary["it"], list(module.proposal_head.parameters()))
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (4, 0), (0, 0)])
+def test_proposals_learn_as_if_the_boxes_of_all_positions_had_gradients(counts: tuple[int, int]):
+    torch.manual_seed(0)
+    module = DetrDecoder(TINY, num_classes=3)
+    head = module.proposal_head
+    torch.nn.init.normal_(head.box_head[-1].weight, std=0.3)
+    found = module(levels()).auxiliary["proposals"]
+    tokens = head.projection(torch.cat([level.flatten(2).transpose(1, 2) for level in levels()], dim=1))
+    anchors = torch.cat([anchor_boxes(8, 12, torch.device("cpu")), anchor_boxes(4, 6, torch.device("cpu"))])
+    boxes = (anchors.logit() + head.box_head(tokens)).sigmoid()
+    torch.testing.assert_close(found.boxes_cxcywh[0], boxes)
+    expected = losses_of_proposals(module, Supervised(head.class_head(tokens)[None], boxes[None]), truth(*counts))
+    for gradient, wanted in zip(losses_of_proposals(module, found, truth(*counts)), expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
+    assert all(gradient.any() for gradient in expected) == (sum(counts) > 0)
+
+
+def test_under_autocast_the_boxes_that_learn_are_of_full_precision():
+    torch.manual_seed(0)
+    module = head()
+    torch.nn.init.normal_(module.box_head[-1].weight, std=0.3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        proposals = module(levels(), 7)
+    places = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 119])
+    boxes = module.boxes_of(proposals, *places)  # also where the loss is computed outside of autocast
+    assert boxes.dtype == torch.float32
+    torch.testing.assert_close(boxes, proposals.boxes.sigmoid()[places], rtol=0.02, atol=0.02)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(module.boxes_of(proposals, *places), boxes)
+
+
 def test_proposals_learn_from_their_own_loss_alone():
     torch.manual_seed(0)
     module = DetrDecoder(TINY, num_classes=3)
     output = module(levels())
     output.boxes_cxcywh.sum().backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in module.proposal_head.parameters())
-    proposals = output.auxiliary["proposals"]
-    (proposals.logits.square().sum() + proposals.boxes_cxcywh.square().sum()).backward()
-    assert all(parameter.grad is not None for parameter in module.proposal_head.parameters())
+    assert all(
+        gradient is not None for gradient in losses_of_proposals(module, output.auxiliary["proposals"], truth(2, 1))
+    )
 
 
 def test_images_of_a_batch_do_not_touch_each_other():
