@@ -87,8 +87,9 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
         ``[B, Q, d]``.
     """
     heads = locations.shape[2]
-    grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # [B*heads, levels, Q, points, 2]
-    weights = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)[:, :, None]  # [B*heads, levels, 1, Q, points]
+    # Points before queries, so that weights and sums go along many queries and not along a few points.
+    grids = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # [B*heads, levels, points, Q, 2]
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, :, None].contiguous()  # [B*heads, levels, 1, points, Q]
     # Level by level, products in the order of the samples: one product over all levels would copy them several times.
     read = 0.0
     for level, value in enumerate(values):
@@ -98,6 +99,6 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
             mode="bilinear",
             padding_mode="zeros",
             align_corners=False,
-        )  # [B*heads, d/heads, Q, points]
-        read = read + (sampled * weights[:, level]).sum(-1)
+        )  # [B*heads, d/heads, points, Q]
+        read = read + (sampled * weights[:, level]).sum(2)
     return read.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)
