@@ -1,0 +1,25 @@
+"""The heap of a process that trains on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""numbers of the parameters in ``mallopt(3)``"""
+LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory that a step frees for the next one, which needs as much; glibc alone can.
+
+    By default it gives memory of many MB back at once, and the next step waits for the kernel to make it anew, page by
+    page: 20,000 pages a step, 6 % of its time, for a detector of dinov2-small at 336 pixels in batches of 4. The peak
+    is the same.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(TRIM_THRESHOLD, LARGEST)
+        mallopt(MMAP_THRESHOLD, LARGEST)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import resource
+import torch
+from dino_detector.training.heap import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        kept = [torch.ones(12_000_000) for _ in range(3)]  # 48 MB each, as activations of a large batch are
+        del kept
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+by_default = faults()
+keep_freed_memory()
+for _ in range(3):
+    faults()  # until the heap has grown around what else lies there
+print(by_default, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
+def test_a_step_takes_the_memory_that_the_one_before_has_freed():
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    by_default, kept = (int(count) for count in done.stdout.split())
+    assert by_default > 1000
+    assert kept < by_default / 20
