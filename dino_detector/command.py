@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser
+from dino_detector.files import paused_collection
 
 INPUT_ERROR = 2
 INTERRUPTED = 130
@@ -56,6 +58,14 @@ def _report_interruption(message: str = "interrupted") -> int:
         return 0
     print(message, file=sys.stderr)
     return INTERRUPTED
+
+
+@contextlib.contextmanager
+def importing_libraries() -> Iterator[None]:
+    """Import without garbage collection, a seventh of the time, and let no later one look at what stays anyway."""
+    with paused_collection():
+        yield
+    gc.freeze()
 
 
 class ProgressSafeHandler(logging.Handler):

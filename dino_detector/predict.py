@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import parse_settings
-from dino_detector.command import configure_logging, run_command
+from dino_detector.command import configure_logging, importing_libraries, run_command
 from dino_detector.config import PredictSettings, TilingConfig
 from dino_detector.data.picture_files import EXTENSIONS, find_pictures
 from dino_detector.errors import InputError
@@ -91,8 +91,9 @@ def _check(settings: PredictSettings, folders: Sequence[Path]) -> list[Path]:
 
 
 def _predict(settings: PredictSettings, tiling: TilingConfig, pictures: list[Path], folders: list[Path]) -> None:
-    from dino_detector.models.detector_group import DetectorGroup
-    from dino_detector.validate import MAX_DETECTIONS, coco_results, write_results
+    with importing_libraries():
+        from dino_detector.models.detector_group import DetectorGroup
+        from dino_detector.validate import MAX_DETECTIONS, coco_results, write_results
 
     group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
     group.optimize(precision=settings.precision)

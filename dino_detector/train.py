@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
-from dino_detector.command import configure_logging, is_main_process, run_command
+from dino_detector.command import configure_logging, importing_libraries, is_main_process, run_command
 from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
 from dino_detector.training.places import find_places
@@ -97,8 +97,9 @@ def _train(settings: RunSettings) -> int:
 
     with ReadAhead() as annotations:
         annotations.begin(places.train.annotations)
-        from dino_detector.analysis.tables import metrics_table, overfitting_verdict
-        from dino_detector.training.fit import fit
+        with importing_libraries():
+            from dino_detector.analysis.tables import metrics_table, overfitting_verdict
+            from dino_detector.training.fit import fit
 
         config = _with_indices_file(settings)
         _tell_of_presets(config)
@@ -117,11 +118,12 @@ def _evaluate(settings: RunSettings) -> int:
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
     find_places(settings.config, training=False)
     configure_logging()
-    from dino_detector.analysis.tables import metrics_table
-    from dino_detector.training.evaluation import evaluate
-    from dino_detector.training.output_dir import make_room
-    from dino_detector.training.testdev import write_testdev
-    from dino_detector.validate import EvaluationFiles
+    with importing_libraries():
+        from dino_detector.analysis.tables import metrics_table
+        from dino_detector.training.evaluation import evaluate
+        from dino_detector.training.output_dir import make_room
+        from dino_detector.training.testdev import write_testdev
+        from dino_detector.validate import EvaluationFiles
 
     config = _with_indices_file(settings)
     dino_model = config.backbone.dino_model if "dino_model" in settings.given else None

@@ -172,11 +172,11 @@ class CocoAnnotations:
         if not images_dir.is_dir():
             raise InputError(f"{images_dir}: no such folder of images; correct the path")
         names = self.images.file_names
-        places = [os.path.split(name) for name in names]  # many times as fast as Path, for as many
-        there = {folder: _listed(images_dir / folder) for folder in {folder for folder, _ in places}}
+        places = [name.rpartition("/") for name in names]  # many times as fast as Path, for as many
+        there = {folder: _listed(images_dir / folder) for folder in {folder for folder, _, _ in places}}
         missing = [
             index
-            for index, (folder, name) in enumerate(places)
+            for index, (folder, _, name) in enumerate(places)
             if name not in there[folder] and not (images_dir / names[index]).is_file()
         ]
         if missing:

@@ -74,4 +74,5 @@ class ImageTable(Sequence[ImageRecord]):
     @property
     def file_names(self) -> list[str]:
         """Of all images."""
-        return [self.file_name(index) for index in range(len(self))]
+        names, ends = self._names.tobytes(), self._ends.tolist()
+        return [names[start:end].decode("utf-8", "surrogatepass") for start, end in zip([0, *ends], ends, strict=False)]

@@ -86,11 +86,12 @@ class TrainingSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[SampleKey]:
         epoch = self.epoch
-        repeats = draw_repeats(self.factors, seed=self.seed, epoch=epoch)
-        keys = [
-            SampleKey(epoch, index, repeat) for index, times in enumerate(repeats.tolist()) for repeat in range(times)
-        ]
-        return iter([keys[position] for position in super().__iter__()])
+        repeats = draw_repeats(self.factors, seed=self.seed, epoch=epoch)  # [I]
+        images = np.repeat(np.arange(len(repeats)), repeats)
+        first = np.cumsum(repeats) - repeats  # [I], places of the first of each image
+        for place in super().__iter__():
+            image = int(images[place])
+            yield SampleKey(epoch, image, place - int(first[image]))
 
 
 class EvaluationSampler(Sampler[int]):
