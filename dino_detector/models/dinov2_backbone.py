@@ -16,6 +16,7 @@ from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
 from dino_detector.models.attention import ATTENTION
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
+from dino_detector.models.precision import lowered
 
 FEATURES = 4
 """of how many layers the outputs are returned, unless they are chosen or the backbone has fewer"""
@@ -77,6 +78,8 @@ class Dinov2Backbone(nn.Module):
         self.base_is_named = base_is_named
         model.set_attn_implementation(ATTENTION)
         self._positions: dict[tuple, Tensor] = {}
+        self._lowered_to: torch.dtype | None = None
+        self._lowered: dict[int, nn.Module] = {}
         self.register_state_dict_post_hook(_drop_base_weights)
         self.register_load_state_dict_post_hook(_expect_no_base_weights)
         model.embeddings.mask_token = None  # only DINOv2's own pretraining uses it
@@ -135,6 +138,7 @@ class Dinov2Backbone(nn.Module):
     def train(self, mode: bool = True) -> Dinov2Backbone:
         """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
         super().train(mode)
+        self._lowered.clear()
         if self.frozen_embeddings:
             self.model.embeddings.eval()
             self.model.encoder.layer[: self.trunk_depth].eval()
@@ -145,6 +149,7 @@ class Dinov2Backbone(nn.Module):
     def share_trunk(self, other: Dinov2Backbone) -> None:
         """Take the trunk of another backbone over the same base in place of its own, so that it is in memory once."""
         assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
+        self._lowered.clear()
         self.model.embeddings = other.model.embeddings
         for index in range(self.trunk_depth):
             self.model.encoder.layer[index] = other.model.encoder.layer[index]
@@ -156,12 +161,14 @@ class Dinov2Backbone(nn.Module):
 
     def merge_adapters(self) -> None:
         """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
+        self._lowered.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and not module.merged:
                 module.merge()
 
     def unmerge_adapters(self) -> None:
         """Undo `merge_adapters`."""
+        self._lowered.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and module.merged:
                 module.unmerge()
@@ -175,10 +182,28 @@ class Dinov2Backbone(nn.Module):
             self.merge_adapters()
         return self
 
+    def compute_in(self, dtype: torch.dtype | None) -> None:
+        """Keep copies of the layers in a lower precision for inference under autocast to it, see `lowered`.
+
+        They are made of the layers that run, when these run first, and again where weights may have changed. None keeps
+        none.
+        """
+        self._lowered_to = dtype
+        self._lowered.clear()
+
+    def _layer(self, index: int, device: torch.device) -> nn.Module:
+        layer = self.model.encoder.layer[index]
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        if dtype is None or dtype != self._lowered_to or torch.is_grad_enabled():
+            return layer
+        if index not in self._lowered:
+            self._lowered[index] = lowered(layer, dtype)
+        return self._lowered[index]
+
     def _run(self, hidden: Tensor, layers: range, *, keep: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         kept = {}
         for index in layers:
-            hidden = self.model.encoder.layer[index](hidden)
+            hidden = self._layer(index, hidden.device)(hidden)
             if index in keep:
                 kept[index] = hidden
         return hidden, kept
@@ -235,6 +260,7 @@ def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix:
 def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
     """After ``load_state_dict()``: base weights are not missing, and trained position embeddings have changed."""
     module._positions.clear()
+    module._lowered.clear()
     if module.base_is_named:
         frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
         keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.categories import Categories
@@ -218,6 +219,81 @@ def test_an_optimized_detector_detects_the_same_up_to_its_precision(dinov2_folde
         assert not np.array_equal(one.confidence, other.confidence)
         np.testing.assert_allclose(one.confidence, other.confidence, atol=0.02)
         assert one.confidence.dtype == other.confidence.dtype == np.float32
+
+
+def in_bf16(detector: Detector) -> list[Any]:
+    """Detections under autocast, which converts weights itself; `tiny_detector` has not been optimized."""
+    assert detector.inference_precision == "32"
+    detector.merge()
+    images = pictures()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        output = detector(detector.prepare(images))
+    return detector.detections(output, torch.tensor([image.shape[1:] for image in images]))
+
+
+def assert_the_same_numbers(found: list[Any], expected: list[Any]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.scores, other.scores)
+        assert torch.equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+@pytest.mark.parametrize("adapters", [*ADAPTERS, pytest.param({"train_backbone": "none"}, id="none")])
+def test_weights_in_a_lower_precision_give_the_numbers_of_autocast(dinov2_folder: Path, adapters: dict[str, Any]):
+    settings = {"dino_model": str(dinov2_folder)} | adapters
+    detector = tiny_detector(**settings).optimize(precision="bf16")
+    assert_the_same_numbers(detector.detect(pictures()), in_bf16(tiny_detector(**settings)))
+
+
+class Conversions(TorchDispatchMode):
+    """Shapes of the matrices that are converted from float32 to a lower precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        converts = func in (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype)
+        if converts and args[0].dtype == torch.float32 and result.dtype == torch.bfloat16 and result.ndim == 2:
+            self.shapes.append(result.shape)
+        return result
+
+
+def test_an_optimized_backbone_converts_no_weights_in_a_pass(dinov2_folder: Path):
+    detector = tiny_detector(dino_model=str(dinov2_folder))
+    pixels = detector.prepare(pictures())
+
+    def converted() -> list[torch.Size]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Conversions() as conversions:
+            detector.backbone(pixels)
+        return conversions.shapes
+
+    assert converted()
+    detector.optimize(precision="bf16")
+    converted()
+    assert not converted()
+
+
+def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2_folder: Path):
+    settings = {"dino_model": str(dinov2_folder)}
+    detector = tiny_detector(**settings).optimize(precision="bf16")
+    detector.detect(pictures())
+    detector.train()
+    changed = tiny_detector(**settings)
+    with torch.no_grad():
+        for one in (detector, changed):
+            for name, parameter in one.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(0.5)
+    detector.merge()
+    found = detector.detect(pictures())
+    assert_the_same_numbers(found, in_bf16(changed))
+
+    detector.optimize(precision="32")
+    plain = detector.detect(pictures())
+    for one, other in zip(plain, changed.detect(pictures()), strict=True):
+        torch.testing.assert_close(one.scores, other.scores)
+    assert not torch.equal(plain[0].scores, found[0].scores)
 
 
 def test_who_computes_in_another_precision_detects_in_it(dinov2_folder: Path):
