@@ -16,6 +16,9 @@ from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou
 from dino_detector.predictions import Matches
 from dino_detector.targets import Targets
 
+PAIRS_AT_ONCE = 2**20
+"""whose costs a CPU computes together: what comes between fits into its cache"""
+
 
 class HungarianMatcher:
     """Assigns each ground truth box the query that is cheapest over the whole image.
@@ -55,7 +58,7 @@ class HungarianMatcher:
     def __call__(
         self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets, *, checked: Tensor | None = None
     ) -> Matches:
-        """Match all layers and images at once: one cost tensor, one copy from device to host.
+        """Match all layers and images: one cost tensor ``[L, B, Q, T]``, one copy from device to host.
 
         Args:
             logits: ``[L, B, Q, C]``.
@@ -67,7 +70,14 @@ class HungarianMatcher:
             FloatingPointError: where it or the costs are not finite, as after a diverged step.
         """
         device = logits.device
-        costs = self.pair_costs(logits, boxes_cxcywh, targets)  # [L, B, Q, T]
+        pairs = len(logits) * logits.shape[2] * targets.valid.shape[1]
+        costs = torch.cat(
+            [
+                self.pair_costs(logits[:, part], boxes_cxcywh[:, part], Targets(*(values[part] for values in targets)))
+                for part in _parts(len(targets.valid), pairs=pairs, device=device)
+            ],
+            dim=1,
+        )
         counts = targets.valid.sum(1)  # [B]
         beside = [] if checked is None else [checked.to(costs.dtype)[None]]
         packed = torch.cat([costs.flatten(), counts.to(costs.dtype), *beside]).cpu().numpy()
@@ -101,5 +111,13 @@ class HungarianMatcher:
     def _saved(self, logits: Tensor) -> Tensor:
         """Focal loss of a query that is a positive minus that of one that is not, in the shape of the logits."""
         probability = logits.sigmoid()
-        positive = self.focal_alpha * (1 - probability) ** self.focal_gamma * -F.logsigmoid(logits)
-        return positive - (1 - self.focal_alpha) * probability**self.focal_gamma * -F.logsigmoid(-logits)
+        log_probability = F.logsigmoid(logits)
+        positive = self.focal_alpha * (1 - probability) ** self.focal_gamma * -log_probability
+        negative = (1 - self.focal_alpha) * probability**self.focal_gamma * (logits - log_probability)
+        return positive - negative
+
+
+def _parts(images: int, *, pairs: int, device: torch.device) -> list[slice]:
+    """Images whose costs are computed together, where one has so many pairs."""
+    at_once = max(1, PAIRS_AT_ONCE // max(1, pairs)) if device.type == "cpu" else images
+    return [slice(first, first + at_once) for first in range(0, images, at_once)]

@@ -127,6 +127,25 @@ def test_a_batch_is_matched_as_each_image_alone(matcher: HungarianMatcher):
             assert pairs(matches, layer, image) == pairs(own, layer, 0)
 
 
+@pytest.mark.parametrize("pairs_at_once", [1, 2 * 2 * 7 * 3, 10**9], ids=["one image", "two images", "all"])
+def test_it_does_not_matter_how_many_images_are_matched_together(
+    matcher: HungarianMatcher, monkeypatch: pytest.MonkeyPatch, pairs_at_once: int
+):
+    torch.manual_seed(0)
+    logits, boxes = random_predictions(2, 5, 7)
+    targets = random_targets([2, 0, 3, 1, 3])
+    calls = []
+    pair_costs = HungarianMatcher.pair_costs
+    monkeypatch.setattr(HungarianMatcher, "pair_costs", lambda *of: calls.append(1) or pair_costs(*of))
+    monkeypatch.setattr("dino_detector.matching.PAIRS_AT_ONCE", pairs_at_once)
+    found = matcher(logits, boxes, targets)
+    assert len(calls) == {1: 5, 84: 3, 10**9: 1}[pairs_at_once]
+    costs = pair_costs(matcher, logits, boxes, targets)
+    for layer, image in itertools.product(range(2), range(5)):
+        count = int(targets.valid[image].sum())
+        assert pairs(found, layer, image) == cheapest_pairs(costs[layer, image, :, :count])
+
+
 def test_no_boxes_at_all_give_no_pairs(matcher: HungarianMatcher):
     matches = matcher(*random_predictions(2, 3, 4), random_targets([0, 0, 0]))
     assert [len(column) for column in matches] == [0, 0, 0, 0]

@@ -65,6 +65,16 @@ def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool
     report(images_per_second=config.training.batch_size / steps_of.seconds)
 
 
+def whole_run(*, settings: dict[str, Any]) -> None:
+    """Seconds of a training run from its settings to its last checkpoint, with a trunk cache that is empty at first."""
+    configure_logging()
+    with tempfile.TemporaryDirectory() as temporary:
+        config = Config.from_flat(settings | _places(Path(temporary), settings["dino_model"]))
+        began = time.perf_counter()
+        fit(config.replace(cache_trunk=Path(temporary) / "cache"))
+        report(seconds=time.perf_counter() - began)
+
+
 def latency(
     *, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None, exported: str = "32"
 ) -> None:
@@ -249,6 +259,7 @@ if __name__ == "__main__":
     clock.main(
         {
             "training": training,
+            "whole_run": whole_run,
             "latency": latency,
             "group": group,
             "matching": matching,

@@ -52,7 +52,7 @@ def test_all_rows_name_measurements_that_there_are():
 
     modules = {"ours": ours, "evaluation": evaluation, "start": start}
     data = {"train_images": "pictures", "train_annotations": "listing"}
-    rows = [row for of_name in speed.rows_of(data, data, best="bf16").values() for row in of_name]
+    rows = [row for of_name in speed.rows_of(data, data, data, best="bf16").values() for row in of_name]
     assert len({row.title for row in rows}) == len(rows) > 10
     for measurement in (one for row in rows for one in (row.ours, row.peer) if one is not None):
         json.dumps(measurement.settings)
