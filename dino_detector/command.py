@@ -63,9 +63,11 @@ def _report_interruption(message: str = "interrupted") -> int:
 @contextlib.contextmanager
 def importing_libraries() -> Iterator[None]:
     """Import without garbage collection, a seventh of the time, and let no later one look at what stays anyway."""
+    are_there = "torch" in sys.modules  # in a process that has run something, what is garbage would stay too
     with paused_collection():
         yield
-    gc.freeze()
+    if not are_there:
+        gc.freeze()
 
 
 class ProgressSafeHandler(logging.Handler):

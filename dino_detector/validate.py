@@ -296,6 +296,12 @@ def _check_ids(
     if missing := wanted - known:
         raise InputError(f'image {min(missing)} is to be evaluated, but is not in the annotations\' "images"')
     category_ids = {category["id"] for category in ground_truth["categories"]}
+    for annotation in ground_truth["annotations"]:
+        if annotation["category_id"] not in category_ids:
+            raise InputError(
+                f"an annotation of image {annotation['image_id']} has category {annotation['category_id']}, which is "
+                'not in the annotations\' "categories"; add the category or remove the annotation'
+            )
     for result in results:
         if result["image_id"] not in known:
             raise InputError(

@@ -316,3 +316,24 @@ def test_other_errors_and_exits_pass() -> None:
     with pytest.raises(SystemExit) as stop:
         run_command(raising(SystemExit(3)))
     assert stop.value.code == 3
+
+
+FREEZES = """
+import gc, sys
+from dino_detector.command import importing_libraries
+{before}
+frozen = gc.get_freeze_count()
+with importing_libraries():
+    assert not gc.isenabled()
+    import torch
+assert gc.isenabled()
+print(gc.get_freeze_count() > frozen)
+"""
+
+
+@pytest.mark.parametrize(("before", "frozen"), [("", True), ("import torch", False)])
+def test_imports_are_left_out_of_garbage_collection_where_nothing_has_run(before: str, frozen: bool):
+    done = subprocess.run(
+        [sys.executable, "-c", FREEZES.format(before=before)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(frozen)]

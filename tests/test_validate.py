@@ -316,3 +316,13 @@ def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
     write_results(path, [result(score=0.9)])
     assert json.loads(path.read_text()) == [result(score=0.9)]
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_box_of_a_class_that_is_not_listed_is_refused():
+    truth = {
+        "images": [{"id": 1, "height": 10, "width": 10}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [1, 1, 2, 2], "area": 4, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    with pytest.raises(InputError, match="an annotation of image 1 has category 9, which is not in the annotations'"):
+        coco_metrics(truth, [])

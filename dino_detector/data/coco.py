@@ -19,7 +19,15 @@ import numpy as np
 from msgspec import UNSET
 
 from dino_detector.data.categories import Categories
-from dino_detector.data.coco_file import AnnotationEntry, CategoryEntry, CocoFile, ImageEntry, coco_file, read_coco_file
+from dino_detector.data.coco_file import (
+    WHOLE_NUMBERS,
+    AnnotationEntry,
+    CategoryEntry,
+    CocoFile,
+    ImageEntry,
+    coco_file,
+    read_coco_file,
+)
 from dino_detector.data.image_table import ImageTable
 from dino_detector.data.known_sets import COCO_2017
 from dino_detector.errors import InputError
@@ -142,7 +150,9 @@ class CocoAnnotations:
 
     def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
         """These images alone with all that belongs to them, in the order of the images; categories stay."""
-        kept = np.flatnonzero(np.isin(self.images.ids, np.fromiter(image_ids, np.int64)))
+        wanted = set(image_ids)
+        kept = np.flatnonzero(np.isin(self.images.ids, np.fromiter(wanted, np.int64, len(wanted))))
+        assert len(kept) == len(wanted), f"{self.path}: {len(wanted) - len(kept)} of these images are not listed"
         position = np.full(len(self.images), -1)
         position[kept] = np.arange(len(kept))
         rows, starts = self._rows_by_image
@@ -172,11 +182,12 @@ class CocoAnnotations:
         if not images_dir.is_dir():
             raise InputError(f"{images_dir}: no such folder of images; correct the path")
         names = self.images.file_names
-        places = [name.rpartition("/") for name in names]  # many times as fast as Path, for as many
-        there = {folder: _listed(images_dir / folder) for folder in {folder for folder, _, _ in places}}
+        parts = (name.rpartition("/") for name in names)  # many times as fast as Path, for as many
+        places = [(folder or slash, name) for folder, slash, name in parts]
+        there = {folder: _listed(images_dir / folder) for folder in {folder for folder, _ in places}}
         missing = [
             index
-            for index, (folder, _, name) in enumerate(places)
+            for index, (folder, name) in enumerate(places)
             if name not in there[folder] and not (images_dir / names[index]).is_file()
         ]
         if missing:
@@ -293,12 +304,18 @@ class _Check:
         )
 
     def annotation_ids(self, entries: list[AnnotationEntry]) -> np.ndarray:
-        """Ids above 0: all of them moved where one is not, and new ones for entries without one."""
+        """Ids above 0: all of them moved where one is not, and new ones for entries without one.
+
+        Where those would not be of 64 bits, all are new.
+        """
         ids = [entry.id for entry in entries]
         given = [one for one in ids if one is not UNSET]
         self.check_unique("annotation", given)
         shift = max(0, 1 - min(given, default=1))
-        free = itertools.count(max(given, default=0) + shift + 1)
+        first_new = max(given, default=0) + shift + 1
+        if first_new + len(ids) - len(given) > WHOLE_NUMBERS.stop:
+            return np.arange(1, len(ids) + 1)
+        free = itertools.count(first_new)
         return np.array([next(free) if one is UNSET else one + shift for one in ids], np.int64)
 
     def clipped_boxes(

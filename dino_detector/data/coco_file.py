@@ -8,6 +8,7 @@ wrong with it, or to accept what Python's JSON allows beyond the standard, such 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -86,7 +87,7 @@ def read_coco_file(path: Path) -> CocoFile:
     with paused_collection():
         try:
             return msgspec.json.decode(contents, type=CocoFile)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             try:
                 content = json.loads(contents)
             except ValueError as error:
@@ -163,7 +164,7 @@ class _Reader:
     def check_ids(self, entry: dict[str, Any], keys: tuple[str, ...], name: str) -> None:
         for key in keys:
             if not is_whole(entry.get(key)):
-                self.fail(f'{name} has "{key}" {entry.get(key)!r}; give a whole number')
+                self.fail(f'{name} has "{key}" {entry.get(key)!r}; give a whole number of 64 bits')
 
     def fail(self, problem: str) -> NoReturn:
         _fail(self.path, problem)
@@ -175,8 +176,8 @@ def is_whole(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """True for a JSON number, finite or not; false for ``true``."""
-    return type(value) in (int, float)
+    """True for a JSON number that a float can hold, finite or not; false for ``true``."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def _fail(path: Path, problem: str) -> NoReturn:

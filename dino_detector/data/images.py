@@ -161,6 +161,7 @@ def _decoded(path: Path | str, expected_size: tuple[int, int] | None, *, most_re
 
 def _reduce(image: Image.Image, most: int) -> int:
     """Have a JPEG decoded at a fraction of its size; returns what its sides are divided by, 1 for one that is not."""
+    most = min(most, *image.size)
     if most < 2 or image.format != "JPEG" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return 1
     reduction = max(power for power in (2, 4, 8) if power <= most)

@@ -5,18 +5,24 @@ Both take several seconds of one core for COCO.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import signal
 import sys
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from dino_detector.data.coco import CocoAnnotations
 
 LARGE = 2**25
 """bytes from which on another process is worth it"""
+SIGNAL_WHEN_PARENT_ENDS = 1
+"""number of the option in ``prctl(2)``"""
 
 
 class ReadAhead:
@@ -30,29 +36,33 @@ class ReadAhead:
     """
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._begun: dict[Path, Future[CocoAnnotations]] = {}
+        self._begun: dict[Path, _Reading] = {}
 
     def begin(self, path: Path) -> None:
         """Begin with a file, if it is there and large; before libraries have started threads, which a fork lacks."""
         if sys.platform != "linux" or not path.is_file() or path.stat().st_size < LARGE:
             return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("fork"), initializer=_leave_interrupts)
-        self._begun[path] = self._pool.submit(CocoAnnotations.read, path)
+        forking = get_context("fork")
+        receiving, sending = forking.Pipe(duplex=False)
+        process = forking.Process(target=_read_and_send, args=(path, os.getpid(), receiving, sending), daemon=True)
+        process.start()
+        sending.close()
+        self._begun[path] = _Reading(process, receiving, _state(path))
 
     def read(self, path: Path) -> CocoAnnotations:
-        """As `CocoAnnotations.read`, which has perhaps begun."""
+        """As `CocoAnnotations.read`, which has perhaps begun; again where the file is another since, as a download."""
         begun = self._begun.pop(path, None)
         if begun is None:
             return CocoAnnotations.read(path)
         try:
-            return begun.result()
-        except BrokenProcessPool:  # it was killed, perhaps for its memory
-            return CocoAnnotations.read(path)
+            found = begun.receiving.recv() if path.is_file() and _state(path) == begun.state else None
+        except EOFError:  # the process was killed, perhaps for its memory
+            found = None
         finally:
-            if not self._begun:
-                self._end()
+            begun.end()
+        if isinstance(found, Exception):
+            raise found
+        return CocoAnnotations.read(path) if found is None else found
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -60,14 +70,41 @@ class ReadAhead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        while self._begun:
+            self._begun.popitem()[1].end()
 
 
-def _leave_interrupts() -> None:
-    """A terminal sends Ctrl-C to this process too; the other one ends both."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Reading(NamedTuple):
+    """A process that reads a file, the end of the pipe that it answers by, and what the file was when it began."""
+
+    process: BaseProcess
+    receiving: Connection
+    state: tuple[int, int, int]
+
+    def end(self) -> None:
+        """At once, whether it has answered or not."""
+        self.process.kill()
+        self.process.join()
+        self.receiving.close()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes with a file: its size, the time of its last change, its place on the disk."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _read_and_send(path: Path, parent: int, receiving: Connection, sending: Connection) -> None:
+    """The work of the process: send the annotations, or the exception that tells what is wrong with them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to it too; the other one ends both
+    ctypes.CDLL(None).prctl(SIGNAL_WHEN_PARENT_ENDS, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    receiving.close()
+    found: CocoAnnotations | Exception
+    try:
+        found = CocoAnnotations.read(path)
+    except Exception as error:
+        found = error
+    with contextlib.suppress(BrokenPipeError):
+        sending.send(found)

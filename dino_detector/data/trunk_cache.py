@@ -118,6 +118,19 @@ class CachedView:
         """
         return [self.fixed(SampleKey(epoch, 0, repeat)).epoch for epoch in range(epochs)]
 
+    def seen_before(self, images: CocoImages, *, epochs: int) -> list[float]:
+        """Of each epoch of a run the share of its images whose entry an earlier one shows, estimated from a few."""
+        shown = self.views_shown(epochs)
+        counts = np.zeros(epochs)
+        some = range(min(len(images), 100))
+        for index in some:
+            before: set[str] = set()
+            for epoch, view in enumerate(shown):
+                key = self.entry_key(images, SampleKey(view, index))
+                counts[epoch] += key in before
+                before.add(key)
+        return (counts / max(1, len(some))).tolist()
+
     def entries(self, images: CocoImages, *, epochs: int, times: np.ndarray) -> list[str]:
         """The keys of all entries of a run, each once, whose images come at most so many ``times`` ``[I]`` an epoch."""
         shown = {

@@ -139,6 +139,8 @@ class Dinov2Backbone(nn.Module):
         """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
         super().train(mode)
         self._lowered.clear()
+        if mode:
+            self._lowered_to = None  # adapters that train are not merged, and what DoRA makes of lower weights differs
         if self.frozen_embeddings:
             self.model.embeddings.eval()
             self.model.encoder.layer[: self.trunk_depth].eval()

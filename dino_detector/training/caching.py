@@ -28,6 +28,9 @@ from dino_detector.training.output_dir import make_output_dir
 
 log = logging.getLogger(__name__)
 
+PAYS = 0.25
+"""share of the images of an epoch that have to be in the cache"""
+
 View = Callable[[CocoImages, SampleKey], Sample]
 
 
@@ -144,9 +147,10 @@ class TrunkCaching:
         require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
         there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
         when = ""
-        if lacking and len(set(shown)) < epochs:
-            first = next(epoch for epoch in range(epochs) if shown[epoch] in shown[:epoch])
-            when = f"; training fills it, and it pays from epoch {first + 1} on"
+        seen_before = train.view.seen_before(train.images, epochs=epochs)
+        pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > PAYS), None)
+        if lacking and pays_from is not None:
+            when = f"; training fills it, and it pays from epoch {pays_from + 1} on"
         elif lacking:
             when = "; this run shows no view twice, so it pays in later ones"
             if plain_from > 1:

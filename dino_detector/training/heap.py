@@ -8,6 +8,8 @@ import sys
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """numbers of the parameters in ``mallopt(3)``"""
 LARGEST = 2**31 - 1
+LARGEST_OF_OLD = 2**25
+"""that glibc before 2.35 accepts as MMAP_THRESHOLD"""
 
 
 def keep_freed_memory() -> None:
@@ -20,6 +22,6 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
+    # Either alone ends the thresholds' growing with what is freed, so that nothing is set unless both can be.
+    if mallopt is not None and (mallopt(MMAP_THRESHOLD, LARGEST) or mallopt(MMAP_THRESHOLD, LARGEST_OF_OLD)):
         mallopt(TRIM_THRESHOLD, LARGEST)
-        mallopt(MMAP_THRESHOLD, LARGEST)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from pathlib import Path
 
@@ -222,3 +223,51 @@ def test_missing_images_are_named_and_counted(write_json, coco, tmp_path):
     Path(tmp_path / "images" / "b.jpg").unlink()
     with pytest.raises(InputError, match=r"\(2 of 3 "):
         annotations.check_files(tmp_path / "images")
+
+
+def test_a_name_that_begins_with_a_slash_is_not_looked_for_in_the_folder(write_json, coco, tmp_path):
+    """It is a path from the root, to all that reads it."""
+    for entry in coco["images"]:
+        Image.new("RGB", (60, 40)).save(tmp_path / entry["file_name"])
+    coco["images"][1]["file_name"] = "/a.jpg"
+    with pytest.raises(InputError, match=r"/a\.jpg: file of image 0 in .* is missing \(1 of 3 "):
+        CocoAnnotations.read(write_json(coco)).check_files(tmp_path)
+
+
+def test_a_file_of_another_encoding_is_refused(coco, tmp_path):
+    coco["images"][0]["file_name"] = "é.jpg"
+    path = tmp_path / "latin.json"
+    path.write_bytes(json.dumps(coco, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.json: not JSON, or cut short \('utf-8' codec"):
+        CocoAnnotations.read(path)
+
+
+@pytest.mark.parametrize(
+    "ids", [[2**63 - 1, 0, 5], [-(2**63), 5, 6], [2**63 - 1, 4, None], [2**63 - 2, 4, None]], ids=str
+)
+def test_annotations_whose_ids_fill_64_bits_keep_ids_above_0(write_json, coco, ids):
+    for entry, one in zip(coco["annotations"], ids, strict=True):
+        entry["id"] = one
+        if one is None:
+            del entry["id"]
+    found = CocoAnnotations.read(write_json(coco)).entries.ids.tolist()
+    assert len(set(found)) == 3
+    assert min(found) > 0
+
+
+def test_an_id_of_more_than_64_bits_is_refused(write_json, coco):
+    coco["annotations"][0]["id"] = 2**63 + 5
+    with pytest.raises(InputError, match='has "id" 9223372036854775813; give a whole number of 64 bits'):
+        CocoAnnotations.read(write_json(coco))
+
+
+@pytest.mark.parametrize("key", ["bbox", "area"])
+def test_a_number_that_no_float_holds_is_refused(write_json, coco, key):
+    coco["annotations"][0][key] = [1, 2, 10**400, 4] if key == "bbox" else 10**400
+    with pytest.raises(InputError, match=f'annotation 5 .*"?{key}"? '):
+        CocoAnnotations.read(write_json(coco))
+
+
+def test_images_that_are_not_listed_are_no_restriction(write_json, coco):
+    with pytest.raises(AssertionError, match="1 of these images are not listed"):
+        CocoAnnotations.read(write_json(coco)).restricted_to([7, 99])

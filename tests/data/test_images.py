@@ -307,3 +307,10 @@ def test_a_check_finds_what_reading_finds(tmp_path):
 def test_a_good_file_of_any_size_passes_the_check(name, size, tmp_path):
     Image.new("RGB", size[::-1], "red").save(tmp_path / name)
     check_image(tmp_path / name, expected_size=size)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (1, 640), (640, 5)], ids=str)
+def test_a_file_that_is_smaller_than_its_annotations_say_fails_the_check(size, tmp_path):
+    Image.new("RGB", size[::-1]).save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=rf"has {size[0]} x {size[1]} pixels .* say 480 x 640"):
+        check_image(tmp_path / "a.jpg", expected_size=(480, 640))

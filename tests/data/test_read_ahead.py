@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from dino_detector.data import read_ahead
@@ -78,3 +81,53 @@ def test_a_reader_that_is_killed_is_replaced(write_json, coco, any_size, monkeyp
     with ReadAhead() as annotations:
         annotations.begin(path)
         assert len(annotations.read(path).images) == 3
+
+
+def test_a_file_that_has_changed_since_is_read_again(write_json, coco, any_size):
+    """As a download replaces one that is cut short."""
+    path = write_json('{"images": [')
+    with ReadAhead() as annotations:
+        annotations.begin(path)
+        write_json(coco)
+        assert len(annotations.read(path).images) == 3
+
+
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from dino_detector.data import read_ahead
+from dino_detector.data.coco import CocoAnnotations
+
+def slow(cls, path):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+CocoAnnotations.read = classmethod(slow)
+read_ahead.LARGE = 0
+with read_ahead.ReadAhead() as annotations:
+    annotations.begin(Path(sys.argv[1]))
+    if sys.argv[2] == "error":
+        time.sleep(1)
+        raise SystemExit(2)
+    annotations.read(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "code"), [("error", 2), (signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+)
+def test_who_leaves_does_not_wait_for_the_reader_and_takes_it_along(write_json, coco, way, code):
+    command = [sys.executable, "-c", SLOW, str(write_json(coco)), str(way)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as leaving:
+        reader = int(leaving.stdout.readline())
+        began = time.monotonic()
+        if way != "error":
+            leaving.send_signal(way)
+        assert leaving.wait(timeout=30) in (code, 1)  # 1: a traceback of KeyboardInterrupt
+        assert time.monotonic() - began < 20
+    for _ in range(100):
+        if not psutil.pid_exists(reader) or psutil.Process(reader).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the reader lives on")

@@ -274,8 +274,9 @@ def test_an_optimized_backbone_converts_no_weights_in_a_pass(dinov2_folder: Path
     assert not converted()
 
 
-def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2_folder: Path):
-    settings = {"dino_model": str(dinov2_folder)}
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2_folder: Path, use_dora: bool):
+    settings = {"dino_model": str(dinov2_folder), "use_dora": use_dora}
     detector = tiny_detector(**settings).optimize(precision="bf16")
     detector.detect(pictures())
     detector.train()
@@ -285,8 +286,11 @@ def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2
             for name, parameter in one.named_parameters():
                 if "lora_B" in name:
                     parameter.add_(0.5)
-    detector.merge()
-    found = detector.detect(pictures())
+    unmerged = detector.eval().detect(pictures())
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        output = changed(changed.prepare(pictures()))
+    assert torch.equal(unmerged[0].scores.max(), output.logits[-1][0].sigmoid().max())
+    found = detector.optimize(precision="bf16").detect(pictures())
     assert_the_same_numbers(found, in_bf16(changed))
 
     detector.optimize(precision="32")

@@ -392,3 +392,13 @@ def test_values_beyond_half_precision_stay_finite():
     assert halved(small).dtype == torch.float16
     assert halved(large).dtype == torch.bfloat16
     torch.testing.assert_close(halved(large).float(), large, rtol=2**-8, atol=0)
+
+
+def test_plain_epochs_that_show_what_earlier_ones_showed_pay(
+    frozen: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Five epochs of augmented views, then three plain ones, which are all the same without flips."""
+    caplog.set_level("INFO")
+    settings = {"augmentation": True, "plain_fraction": 0.4, "flip_probability": 0.0, "epochs": 8, "cache_views": 8}
+    fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", **settings))
+    assert "training fills it, and it pays from epoch 7 on\n" in caplog.text

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from dino_detector.training import heap
+
 STEPS = """
 import resource
 import torch
@@ -32,3 +34,33 @@ def test_a_step_takes_the_memory_that_the_one_before_has_freed():
     by_default, kept = (int(count) for count in done.stdout.split())
     assert by_default > 1000
     assert kept < by_default / 20
+
+
+class OldLibrary:
+    """glibc before 2.35 refuses a threshold of more than 32 MB; musl has no such function, and some refuse all."""
+
+    def __init__(self, largest: int) -> None:
+        self.largest = largest
+        self.settings: list[tuple[int, int]] = []
+
+    def mallopt(self, parameter: int, value: int) -> int:
+        accepted = parameter != heap.MMAP_THRESHOLD or value <= self.largest
+        if accepted:
+            self.settings.append((parameter, value))
+        return int(accepted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        (2**31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
+        (2**25, [(-3, 2**25), (-1, 2**31 - 1)]),
+        (0, []),
+    ],
+)
+def test_one_setting_is_not_made_without_the_other(largest: int, expected: list, monkeypatch: pytest.MonkeyPatch):
+    library = OldLibrary(largest)
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: library)
+    heap.keep_freed_memory()
+    assert library.settings == expected
