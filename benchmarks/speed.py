@@ -85,9 +85,11 @@ def rows_of(
     picture = str(Path(data["train_images"], "000001.jpg"))
     steps = {"warm_up": 3, "steps": 12}
 
-    def trains(title: str, *, precision: str, filled: bool = False, lightweight: bool = False) -> Measurement:
+    def trains(
+        title: str, *, precision: str, filled: bool = False, lightweight: bool = False, **changes: Any
+    ) -> Measurement:
         run = data | {"val_images": None, "val_annotations": None, "batch_size": BATCH, "num_workers": 0, "logger": []}
-        settings = _sizes(lightweight=lightweight) | run | {"precision": precision}
+        settings = _sizes(lightweight=lightweight) | run | {"precision": precision} | changes
         return Measurement(title, "ours", "training", {"settings": settings, "filled": filled} | steps)
 
     def peer_trains(title: str, **model: Any) -> Measurement:
@@ -146,6 +148,16 @@ def rows_of(
                 ">= 13",
                 cached,
                 one_group,
+            ),
+            *(
+                Row(
+                    f"training of the lightweight preset{title} from the trunk cache, images/s, against 1 group",
+                    "images_per_second",
+                    "",
+                    trains(f"light, cached{title}", precision=best, filled=True, lightweight=True, **changes),
+                    one_group,
+                )
+                for title, changes in (("", {}), (" without adapters", {"train_backbone": "none"}))
             ),
         ],
         "latency": [
