@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dino_detector.data.coco_images import CocoImages, Objects
 from dino_detector.data.scene import Scene
-from dino_detector.data.windows import Piece, Window, whole_window
+from dino_detector.data.windows import Piece, Window, for_both_corners, whole_window
 
 CHOSEN = 0.5
 """Chance of each object of the other image to be pasted."""
@@ -92,9 +92,9 @@ def paste_objects(
         along = covered_share(offered.boxes_xyxy, patch.cover[None])[0] >= ALONG
         along[number] = True
         left &= ~along
-        edges = np.tile(shift, 2).astype(np.float32)
+        edges = for_both_corners(shift).astype(np.float32)
         near, far = np.split(patch.cover, 2)
-        inside = offered.boxes_xyxy[along].clip(np.tile(near, 2), np.tile(far, 2))
+        inside = offered.boxes_xyxy[along].clip(for_both_corners(near), for_both_corners(far))
         covers.append(patch.cover + edges)
         layers.append(Objects(inside + edges, offered.labels[along]))
         hidden = np.append(hidden + covered_share(boxes_xyxy, covers[-1][None])[0], np.zeros(along.sum()))
@@ -141,7 +141,7 @@ class Patch:
         if (room < 0).any():
             return None
         shifts = within.corner - self._near + rng.integers(0, room + 1, (PLACES, 2))
-        allowed = (covered_share(boxes_xyxy, self.cover + np.tile(shifts, 2)) <= may_hide).all(axis=1)
+        allowed = (covered_share(boxes_xyxy, self.cover + for_both_corners(shifts)) <= may_hide).all(axis=1)
         return shifts[allowed.argmax()] if allowed.any() else None
 
     def paste(self, canvas: Tensor, shift: np.ndarray) -> None:

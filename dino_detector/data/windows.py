@@ -63,11 +63,11 @@ class Piece(NamedTuple):
     def move(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Boxes ``[N, 4]`` of the image, clipped to the crop, in pixels of the input."""
         crop, place = self.crop, self.place
-        inside = (boxes_xyxy - np.tile(crop.corner, 2)).clip(0, np.tile(crop.sides, 2))
-        moved = inside * np.tile(place.sides, 2) / np.tile(crop.sides, 2)
+        inside = (boxes_xyxy - for_both_corners(crop.corner)).clip(0, for_both_corners(crop.sides))
+        moved = inside * for_both_corners(place.sides) / for_both_corners(crop.sides)
         if self.mirrored:
             moved[:, [0, 2]] = place.width - moved[:, [2, 0]]
-        return (moved + np.tile(place.corner, 2)).astype(np.float32)
+        return (moved + for_both_corners(place.corner)).astype(np.float32)
 
     def draw(self, pixels: Tensor, canvas: Tensor) -> None:
         """Put the resized crop ``[3, *place]`` at its place on the canvas ``[3, H, W]``."""
@@ -89,6 +89,11 @@ def fit(
     left, crop_width, before, width = _overlap(window.left, window.width, size[1], filled_width)
     covered = Window(place.left + before, place.top + above, width, height)
     return Piece(Window(left, top, crop_width, crop_height), covered, mirrored)
+
+
+def for_both_corners(pairs: np.ndarray) -> np.ndarray:
+    """Of x and y ``[..., 2]`` what goes with boxes xyxy, ``[..., 4]``; `numpy.tile` takes ten times as long."""
+    return np.concatenate([pairs, pairs], axis=-1)
 
 
 def centred_in(window: Window, boxes_xyxy: np.ndarray) -> np.ndarray:
