@@ -48,11 +48,13 @@ class DetectorGroup:
 
     def __init__(
         self,
-        checkpoints: Iterable[str | os.PathLike[str]],
+        checkpoints: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
         *,
         device: str = "auto",
         dino_model: str | None = None,
     ) -> None:
+        if isinstance(checkpoints, str | os.PathLike):
+            checkpoints = [checkpoints]
         paths = [Path(path) for path in checkpoints]
         if not paths:
             raise InputError("a group needs at least one checkpoint")

@@ -49,7 +49,13 @@ class TrunkCaching:
         backbone = detector.backbone
         self.config = config
         self.folder: Path = config.cache.cache_trunk
-        if detector.header.base_fingerprint is None or not backbone.trunk_depth:
+        if detector.header.base_fingerprint is not None and not backbone.trunk_depth:
+            raise InputError(
+                f"cache_trunk keeps what frozen layers make of images, and all {backbone.depth} layers of "
+                f"{config.backbone.dino_model!r} have adapters; leave it out, or give fewer than {backbone.depth} "
+                "--lora_layers, or --train_backbone none"
+            )
+        if detector.header.base_fingerprint is None:
             raise InputError(
                 "cache_trunk keeps what frozen layers of a pretrained backbone make of images, and this run has none; "
                 "leave it out, or give --train_backbone lora or none and a number of --lora_layers"

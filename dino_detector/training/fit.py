@@ -223,9 +223,9 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     if sources.test is not None:
         counts.append(f"{len(sources.test.annotations.images):,} test images")
     log.info(
-        "%s, %d classes; %s of %s parameters train, %s; on %s%s, precision %s",
+        "%s, %s; %s of %s parameters train, %s; on %s%s, precision %s",
         ", ".join(counts),
-        len(detector.categories),
+        counted(len(detector.categories), "class", "classes"),
         f"{trained:,}",
         f"{total:,}",
         _trained_of_backbone(detector),

@@ -104,6 +104,12 @@ def test_an_image_gives_one_result_of_each_detector(three: list[Path]):
     assert group.predict([]) == []
 
 
+def test_a_group_of_one_may_be_named_without_a_list(three: list[Path]):
+    for path in (three[0], str(three[0])):
+        (found,) = DetectorGroup(path, device="cpu").predict(images()[0], threshold=0.0)
+        assert_equal(found, Detector.load(three[0], device="cpu").predict(images()[0], threshold=0.0))
+
+
 def test_the_trunk_runs_once_and_is_in_memory_once(three: list[Path]):
     group = DetectorGroup(three, device="cpu")
     calls = {"embeddings": 0, "trunk": 0, "tail": 0}

@@ -207,7 +207,10 @@ def test_more_than_the_disk_has_is_refused_before_the_first_step(
     ("changes", "reason"),
     [
         ({"train_backbone": "full"}, "keeps what frozen layers"),
-        ({"lora_layers": None}, "keeps what frozen layers"),
+        (
+            {"lora_layers": None},
+            r"all \d layers of .* have adapters; leave it out, or give fewer than \d --lora_layers",
+        ),
         ({"multi_scale": 0.5}, "multi_scale shows no image twice"),
     ],
 )
