@@ -24,7 +24,6 @@ from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
-from dino_detector.training.heap import keep_freed_memory
 from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
@@ -93,7 +92,6 @@ def fit(
         begin(detector, start, source=training.checkpoint)
     if resolve_device(training.device).type == "cpu":
         detector.decoder.use_plain_attention()
-        keep_freed_memory()
     data.header = detector.header
     data.caching = build_caching(config, detector)
     epochs_before = None if start is None else start.epochs

@@ -18,6 +18,7 @@ from dino_detector.models.detector import Detector
 from dino_detector.models.detr_decoder import DecoderOutput
 from dino_detector.targets import Targets
 from dino_detector.training.caching import TrunkCaching
+from dino_detector.training.heap import keep_freed_memory
 from dino_detector.training.optimization import build_optimizer
 from dino_detector.training.schedule import build_schedule
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
@@ -67,7 +68,12 @@ class DetectorModule(LightningModule):
         self._by_image: dict[int, list[dict[str, Any]]] = {}
 
     def on_train_start(self) -> None:
-        """Begin with the rates of this run's schedule; those that the optimizer brings back may be of a shorter one."""
+        """Begin with the rates of this run's schedule; those that the optimizer brings back may be of a shorter one.
+
+        What fits into memory is known by now; before, a step that does not must leave its memory to a smaller one.
+        """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         for schedule in (config.scheduler for config in self.trainer.lr_scheduler_configs):
             groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, peak, factor in groups:
