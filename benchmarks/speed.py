@@ -41,6 +41,10 @@ from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision
 
 BATCH = 4
+HEADLINE = "headline"
+"""rows that are whole runs"""
+EPOCHS = 20
+"""of a whole run"""
 SIZES: dict[str, Any] = {"num_queries": 300, "decoder_layers": 2, "lora_layers": 2}
 INPUT: dict[str, Any] = {"dino_model": "facebook/dinov2-small", "image_size": 336}
 
@@ -74,10 +78,6 @@ class Row:
     peer: Measurement | None = None
 
 
-HEADLINE = "headline"
-EPOCHS = 20
-
-
 def rows_of(
     data: dict[str, str], large: dict[str, str], thousand: dict[str, str], *, best: str
 ) -> dict[str, list[Row]]:
@@ -88,8 +88,7 @@ def rows_of(
     def trains(
         title: str, *, precision: str, filled: bool = False, lightweight: bool = False, **changes: Any
     ) -> Measurement:
-        run = data | {"val_images": None, "val_annotations": None, "batch_size": BATCH, "num_workers": 0, "logger": []}
-        settings = _sizes(lightweight=lightweight) | run | {"precision": precision} | changes
+        settings = _sizes(lightweight=lightweight) | _run(data) | {"precision": precision} | changes
         return Measurement(title, "ours", "training", {"settings": settings, "filled": filled} | steps)
 
     def peer_trains(title: str, **model: Any) -> Measurement:
@@ -116,8 +115,7 @@ def rows_of(
     scored = {"images": 5000, "detections": 100}
     small = SIZES | {"dino_model": "dinov2-demo", "image_size": 112, "batch_size": BATCH, "num_workers": 2}
     starts = Measurement("start", "start", "train", {"settings": small | large})
-    whole_run = _sizes(lightweight=True) | thousand | {"batch_size": BATCH, "num_workers": 0, "epochs": EPOCHS}
-    whole_run |= {"val_images": None, "val_annotations": None, "logger": [], "precision": best}
+    whole_run = _sizes(lightweight=True) | _run(thousand) | {"precision": best, "epochs": EPOCHS}
     return {
         HEADLINE: [
             Row(
@@ -232,6 +230,11 @@ def rows_of(
 
 def _sizes(*, lightweight: bool) -> dict[str, Any]:
     return (LIGHTWEIGHT if lightweight else SIZES) | INPUT
+
+
+def _run(data: dict[str, str]) -> dict[str, Any]:
+    """A training run without evaluation and logs."""
+    return data | {"val_images": None, "val_annotations": None, "batch_size": BATCH, "num_workers": 0, "logger": []}
 
 
 def main() -> None:

@@ -42,12 +42,12 @@ class ReadAhead:
         """Begin with a file, if it is there and large; before libraries have started threads, which a fork lacks."""
         if sys.platform != "linux" or not path.is_file() or path.stat().st_size < LARGE:
             return
-        forking = get_context("fork")
+        forking, state = get_context("fork"), _state(path)
         receiving, sending = forking.Pipe(duplex=False)
         process = forking.Process(target=_read_and_send, args=(path, os.getpid(), receiving, sending), daemon=True)
         process.start()
         sending.close()
-        self._begun[path] = _Reading(process, receiving, _state(path))
+        self._begun[path] = _Reading(process, receiving, state)
 
     def read(self, path: Path) -> CocoAnnotations:
         """As `CocoAnnotations.read`, which has perhaps begun; again where the file is another since, as a download."""
@@ -56,7 +56,7 @@ class ReadAhead:
             return CocoAnnotations.read(path)
         try:
             found = begun.receiving.recv() if path.is_file() and _state(path) == begun.state else None
-        except EOFError:  # the process was killed, perhaps for its memory
+        except (EOFError, OSError):  # the process was killed, perhaps for its memory, before it answered or meanwhile
             found = None
         finally:
             begun.end()

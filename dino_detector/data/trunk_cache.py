@@ -124,11 +124,11 @@ class CachedView:
         counts = np.zeros(epochs)
         some = range(min(len(images), 100))
         for index in some:
+            keys = {view: self.entry_key(images, SampleKey(view, index)) for view in set(shown)}
             before: set[str] = set()
             for epoch, view in enumerate(shown):
-                key = self.entry_key(images, SampleKey(view, index))
-                counts[epoch] += key in before
-                before.add(key)
+                counts[epoch] += keys[view] in before
+                before.add(keys[view])
         return (counts / max(1, len(some))).tolist()
 
     def entries(self, images: CocoImages, *, epochs: int, times: np.ndarray) -> list[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import nn
 
 from dino_detector.errors import InputError
 
@@ -48,21 +45,3 @@ def autocast_to(precision: str, device: torch.device) -> AbstractContextManager[
     """
     lower = LOWER.get(precision)
     return nullcontext() if lower is None else torch.autocast(device.type, lower)
-
-
-def lowered(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of a layer for inference under autocast, whose matrices are in the precision that it converts them to.
-
-    The numbers are the same, and no pass converts weights: those of dinov2-small take two cores 15 ms. Of adapters that
-    are merged nothing is left but the weights.
-    """
-    with torch.inference_mode(False):
-        layer = copy.deepcopy(layer)
-        for parent in list(layer.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, LoraLayer) and child.merged:
-                    setattr(parent, name, child.get_base_layer())
-        for part in layer.modules():
-            if isinstance(part, nn.Linear):
-                part.to(dtype)
-    return layer

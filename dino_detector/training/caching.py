@@ -49,16 +49,16 @@ class TrunkCaching:
         backbone = detector.backbone
         self.config = config
         self.folder: Path = config.cache.cache_trunk
-        if detector.header.base_fingerprint is not None and not backbone.trunk_depth:
-            raise InputError(
-                f"cache_trunk keeps what frozen layers make of images, and all {backbone.depth} layers of "
-                f"{config.backbone.dino_model!r} have adapters; leave it out, or give fewer than {backbone.depth} "
-                "--lora_layers, or --train_backbone none"
-            )
         if detector.header.base_fingerprint is None:
             raise InputError(
                 "cache_trunk keeps what frozen layers of a pretrained backbone make of images, and this run has none; "
                 "leave it out, or give --train_backbone lora or none and a number of --lora_layers"
+            )
+        if not backbone.trunk_depth:
+            raise InputError(
+                f"cache_trunk keeps what frozen layers make of images, and all {backbone.depth} layers of "
+                f"{config.backbone.dino_model!r} have adapters; leave it out, or give fewer than {backbone.depth} "
+                "--lora_layers, or --train_backbone none"
             )
         if config.augmentation.augmentation and config.augmentation.multi_scale:
             raise InputError(
@@ -153,14 +153,15 @@ class TrunkCaching:
         require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
         there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
         when = ""
-        seen_before = train.view.seen_before(train.images, epochs=epochs)
-        pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > PAYS), None)
-        if lacking and pays_from is not None:
-            when = f"; training fills it, and it pays from epoch {pays_from + 1} on"
-        elif lacking:
-            when = "; this run shows no view twice, so it pays in later ones"
-            if plain_from > 1:
-                when += f", or with less than {plain_from} --cache_views"
+        if lacking:
+            seen_before = train.view.seen_before(train.images, epochs=epochs)
+            pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > PAYS), None)
+            if pays_from is not None:
+                when = f"; training fills it, and it pays from epoch {pays_from + 1} on"
+            else:
+                when = "; this run shows no view twice, so it pays in later ones"
+                if plain_from > 1:
+                    when += f", or with less than {plain_from} --cache_views"
         log.info(
             "trunk cache %s: %s, %s each, take %s, %s%s",
             self.folder,

@@ -264,7 +264,7 @@ def test_an_id_of_more_than_64_bits_is_refused(write_json, coco):
 @pytest.mark.parametrize("key", ["bbox", "area"])
 def test_a_number_that_no_float_holds_is_refused(write_json, coco, key):
     coco["annotations"][0][key] = [1, 2, 10**400, 4] if key == "bbox" else 10**400
-    with pytest.raises(InputError, match=f'annotation 5 .*"?{key}"? '):
+    with pytest.raises(InputError, match=f'annotation 5 has "{key}" '):
         CocoAnnotations.read(write_json(coco))
 
 

@@ -123,7 +123,7 @@ def truth(*counts: int) -> Targets:
     )
 
 
-def losses_of_proposals(module: DetrDecoder, supervised: Supervised, targets: Targets) -> list[Tensor]:
+def gradients_of_proposals(module: DetrDecoder, supervised: Supervised, targets: Targets) -> list[Tensor]:
     """Gradients of the proposal head's weights."""
     criterion = build_criterion(Config())
     losses = criterion.of_batch(
@@ -143,8 +143,8 @@ def test_proposals_learn_as_if_the_boxes_of_all_positions_had_gradients(counts: 
     anchors = torch.cat([anchor_boxes(8, 12, torch.device("cpu")), anchor_boxes(4, 6, torch.device("cpu"))])
     boxes = (anchors.logit() + head.box_head(tokens)).sigmoid()
     torch.testing.assert_close(found.boxes_cxcywh[0], boxes)
-    expected = losses_of_proposals(module, Supervised(head.class_head(tokens)[None], boxes[None]), truth(*counts))
-    for gradient, wanted in zip(losses_of_proposals(module, found, truth(*counts)), expected, strict=True):
+    expected = gradients_of_proposals(module, Supervised(head.class_head(tokens)[None], boxes[None]), truth(*counts))
+    for gradient, wanted in zip(gradients_of_proposals(module, found, truth(*counts)), expected, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
     assert all(gradient.any() for gradient in expected) == (sum(counts) > 0)
 
@@ -166,12 +166,12 @@ def test_under_autocast_the_boxes_that_learn_are_of_full_precision():
 def test_proposals_learn_from_their_own_loss_alone():
     torch.manual_seed(0)
     module = DetrDecoder(TINY, num_classes=3)
+    torch.nn.init.normal_(module.proposal_head.box_head[-1].weight)
     output = module(levels())
     output.boxes_cxcywh.sum().backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in module.proposal_head.parameters())
-    assert all(
-        gradient is not None for gradient in losses_of_proposals(module, output.auxiliary["proposals"], truth(2, 1))
-    )
+    gradients = gradients_of_proposals(module, output.auxiliary["proposals"], truth(2, 1))
+    assert all(gradient.any() for gradient in gradients)
 
 
 def test_images_of_a_batch_do_not_touch_each_other():
