@@ -94,8 +94,8 @@ class Detector(nn.Module, ImageDetector):
         Example:
             >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()  # doctest: +SKIP
 
-        Scores and boxes are computed in float32 in any precision, and the weights that `save` writes are unchanged: in
-        a lower one the backbone has its matrices a second time, in half the memory.
+        Scores and boxes are computed in float32 in any precision, and the weights that `save` writes are unchanged: the
+        backbone has its matrices a second time, in a lower precision in half the memory.
 
         Args:
             precision: ``32``, ``bf16``, ``16``, or ``auto``: bf16 where the device has instructions for it.
@@ -104,7 +104,7 @@ class Detector(nn.Module, ImageDetector):
             InputError: for a precision that does not exist, or not on this device.
         """
         self.inference_precision = resolve_precision(precision, self.device)
-        self.backbone.compute_in(LOWER.get(self.inference_precision))
+        self.backbone.compute_in(LOWER.get(self.inference_precision, torch.float32))
         self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
         return self.merge()
 

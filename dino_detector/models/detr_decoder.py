@@ -8,13 +8,11 @@ https://arxiv.org/abs/2010.04159 (iterative refinement); Liu et al., "DAB-DETR",
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dino_detector.config import DecoderConfig
 from dino_detector.models.deformable_attention import DeformableAttention
@@ -131,10 +129,14 @@ class DecoderLayer(nn.Module):
         sizes = [group.count * group.size for group in groups]
         for group, keys, contents in zip(groups, placed.split(sizes, 1), values.split(sizes, 1), strict=True):
             keys, contents = (part.unflatten(1, (group.count, -1)).flatten(0, 1) for part in (keys, contents))
-            with sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext():
-                attended, _ = self.self_attention(
-                    keys, keys, contents, key_padding_mask=group.hidden, need_weights=False
-                )
+            attended, _ = self.self_attention(
+                keys,
+                keys,
+                contents,
+                key_padding_mask=group.hidden,
+                need_weights=self.plain_attention,  # which the fused kernel does not return
+                average_attn_weights=False,
+            )
             parts.append(attended.unflatten(0, (len(placed), -1)).flatten(1, 2))
         return torch.cat(parts, dim=1)
 
@@ -174,7 +176,7 @@ class DetrDecoder(nn.Module):
         nn.init.normal_(self.contents, std=0.02)
 
     def use_plain_attention(self) -> None:
-        """Attend among the queries without the fused kernel, whose backward pass is slow on a CPU."""
+        """Attend among the queries without the fused kernel, whose backward pass is slow on a CPU, bf16 above all."""
         for layer in self.layers:
             layer.plain_attention = True
 

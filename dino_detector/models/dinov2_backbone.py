@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
 from dino_detector.models.attention import ATTENTION
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
+from dino_detector.models.layer_copies import LayerCopies
 
 FEATURES = 4
 """of how many layers the outputs are returned, unless they are chosen or the backbone has fewer"""
@@ -78,8 +78,7 @@ class Dinov2Backbone(nn.Module):
         self.base_is_named = base_is_named
         model.set_attn_implementation(ATTENTION)
         self._positions: dict[tuple, Tensor] = {}
-        self._lowered_to: torch.dtype | None = None
-        self._lowered: dict[int, nn.Module] = {}
+        self._copies = LayerCopies()
         self.register_state_dict_post_hook(_drop_base_weights)
         self.register_load_state_dict_post_hook(_expect_no_base_weights)
         model.embeddings.mask_token = None  # only DINOv2's own pretraining uses it
@@ -139,7 +138,7 @@ class Dinov2Backbone(nn.Module):
         """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
         super().train(mode)
         if mode:
-            self.compute_in(None)  # adapters that train are not merged, and what DoRA makes of lower weights differs
+            self._copies.keep(range(self.trunk_depth))
         if self.frozen_embeddings:
             self.model.embeddings.eval()
             self.model.encoder.layer[: self.trunk_depth].eval()
@@ -150,7 +149,7 @@ class Dinov2Backbone(nn.Module):
     def share_trunk(self, other: Dinov2Backbone) -> None:
         """Take the trunk of another backbone over the same base in place of its own, so that it is in memory once."""
         assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
-        self._lowered.clear()
+        self._copies.clear()
         self.model.embeddings = other.model.embeddings
         for index in range(self.trunk_depth):
             self.model.encoder.layer[index] = other.model.encoder.layer[index]
@@ -162,14 +161,14 @@ class Dinov2Backbone(nn.Module):
 
     def merge_adapters(self) -> None:
         """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
-        self._lowered.clear()
+        self._copies.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and not module.merged:
                 module.merge()
 
     def unmerge_adapters(self) -> None:
         """Undo `merge_adapters`."""
-        self._lowered.clear()
+        self._copies.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and module.merged:
                 module.unmerge()
@@ -183,28 +182,21 @@ class Dinov2Backbone(nn.Module):
             self.merge_adapters()
         return self
 
-    def compute_in(self, dtype: torch.dtype | None) -> None:
-        """Keep copies of the layers in a lower precision for inference under autocast to it, see `_lowered_copy`.
+    def compute_in(self, dtype: torch.dtype | None, *, trunk_alone: bool = False) -> None:
+        """Keep copies of the layers that are fast to run without gradient, under autocast to ``dtype``.
 
-        They are made of the layers that run, when these run first, and again where weights may have changed. None keeps
-        none.
+        Those of layers that train are gone with `train`; None keeps none.
+
+        Args:
+            dtype: float32 stands for no autocast.
+            trunk_alone: the trunk's layers only.
         """
-        self._lowered_to = dtype
-        self._lowered.clear()
-
-    def _layer(self, index: int, device: torch.device) -> nn.Module:
-        layer = self.model.encoder.layer[index]
-        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        if dtype is None or dtype != self._lowered_to or torch.is_grad_enabled():
-            return layer
-        if index not in self._lowered:
-            self._lowered[index] = _lowered_copy(layer, dtype)
-        return self._lowered[index]
+        self._copies.prepare(dtype, range(self.trunk_depth if trunk_alone else self.depth))
 
     def _run(self, hidden: Tensor, layers: range, *, keep: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         kept = {}
         for index in layers:
-            hidden = self._layer(index, hidden.device)(hidden)
+            hidden = self._copies.of(index, self.model.encoder.layer[index], hidden.device)(hidden)
             if index in keep:
                 kept[index] = hidden
         return hidden, kept
@@ -239,24 +231,6 @@ class Dinov2Backbone(nn.Module):
         return table
 
 
-def _lowered_copy(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of a layer for inference under autocast, whose matrices are in the precision that it converts them to.
-
-    The numbers are the same, and no pass converts weights: those of dinov2-small take two cores 15 ms. Of adapters that
-    are merged nothing is left but the weights.
-    """
-    with torch.inference_mode(False):
-        layer = copy.deepcopy(layer)
-        for parent in list(layer.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, LoraLayer) and child.merged:
-                    setattr(parent, name, child.get_base_layer())
-        for part in layer.modules():
-            if isinstance(part, nn.Linear):
-                part.to(dtype)
-    return layer
-
-
 def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
     """Feature layers counted from 0, in order, of a backbone whose last ``adapted`` layers train, or all or none."""
     if feature_layers is None:
@@ -279,7 +253,7 @@ def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix:
 def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
     """After ``load_state_dict()``: base weights are not missing, and trained position embeddings have changed."""
     module._positions.clear()
-    module._lowered.clear()
+    module._copies.clear()
     if module.base_is_named:
         frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
         keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]
