@@ -13,9 +13,9 @@ from torch import Tensor, nn
 class LayerCopies:
     """Copies of a backbone's layers, each made when it runs first.
 
-    In a lower precision a pass converts no weights, which autocast does in each: those of dinov2-small take two cores
-    15 ms. On an x86 processor the matrices are `PackedLinear`. The numbers are those of the layer itself under autocast,
-    and in float32 equal to it up to rounding. Nothing is copied with a model, or compiled, traced or exported.
+    In a lower precision no pass converts weights, which autocast does in each. On an x86 processor the matrices are in
+    `PackedLinear`. Under autocast the numbers are those of the layer itself, in float32 equal up to rounding. A copy of
+    the model has none of them, and what compiles or exports it sees the layers themselves.
     """
 
     def __init__(self) -> None:
@@ -41,9 +41,8 @@ class LayerCopies:
     def of(self, index: int, layer: nn.Module, device: torch.device) -> nn.Module:
         """What to run in place of a layer: its copy, or itself where a gradient or another precision is asked for."""
         lower = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-        if lower != self.dtype or index not in self.layers or torch.is_grad_enabled():
-            return layer
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        wanted = lower == self.dtype and index in self.layers and not torch.is_grad_enabled()
+        if not wanted or torch.compiler.is_compiling():
             return layer
         if index not in self._copies:
             self._copies[index] = _copy(layer, lower, device)
@@ -61,8 +60,8 @@ class LayerCopies:
 class PackedLinear(nn.Module):
     """A linear layer for inference on a CPU, whose matrix is in the blocks that oneDNN's kernels read.
 
-    PyTorch's own layer has it reordered in each pass, which for one image takes as long as two thirds of the product.
-    Inductor does the same with frozen weights, by the same operators.
+    PyTorch's own layer has it reordered in each pass, which for one image takes a good part of the time of the product.
+    Inductor does as much for frozen weights, by the same operators.
 
     Args:
         linear: the layer.

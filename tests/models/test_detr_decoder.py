@@ -11,6 +11,7 @@ from dino_detector.config import DecoderConfig
 from dino_detector.models.detr_decoder import DetrDecoder, FullAttention, spread_boxes
 from dino_detector.models.heads import inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
+from dino_detector.targets import Targets
 
 TINY = DecoderConfig(
     num_queries=5,
@@ -223,6 +224,32 @@ def test_only_training_has_more_than_one_group():
     output = module.eval()(levels())
     assert output.logits.shape == (3, 2, 5, 3)
     assert output.auxiliary == {}
+
+
+@both_attentions
+def test_plain_attention_gives_what_the_fused_kernel_does(deformable: bool):
+    """With groups, and with disturbed boxes of which one image has none, so that there are queries nobody sees."""
+    targets = Targets.pad(
+        [torch.rand(3, 4) * 0.3 + 0.3, torch.empty(0, 4)], [torch.tensor([0, 1, 2]), torch.empty(0).long()]
+    )
+    outcomes = []
+    for plain in (False, True):
+        module = decoder(deformable, noisy=True, query_groups=2, denoising_queries=12).train()
+        if plain:
+            module.use_plain_attention()
+        torch.manual_seed(0)
+        with torch.profiler.profile() as profile:
+            output = module(levels(), targets)
+        fused = "aten::scaled_dot_product_attention" in {event.key for event in profile.key_averages()}
+        assert fused == (not plain or not deformable)  # attention to the image is fused in any case
+        (output.logits.square().sum() + output.auxiliary["denoising"].logits[:, :1].square().sum()).backward()
+        outcomes.append((output, [parameter.grad for parameter in module.parameters()]))
+    (fused, gradients), (plain, others) = outcomes
+    torch.testing.assert_close(plain.logits, fused.logits)
+    torch.testing.assert_close(plain.boxes_cxcywh, fused.boxes_cxcywh)
+    torch.testing.assert_close(plain.auxiliary["groups"].logits, fused.auxiliary["groups"].logits)
+    for one, other in zip(others, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 # --- positions ----------------------------------------------------------------------------------------------------
