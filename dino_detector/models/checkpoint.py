@@ -94,7 +94,7 @@ def require_checkpoint(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a checkpoint in it, such as {path / 'dino_detector_best.pth'}")
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; check --checkpoint")
+        raise InputError(f"{path}: no such checkpoint; check its path")
 
 
 def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
@@ -109,7 +109,7 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch then advises to load it without safety
+        if isinstance(error, (pickle.UnpicklingError, IndexError)):  # torch's advice is to load it without safety
             reason = "torch did not write it, or it holds more than weights and plain values"
         raise InputError(f"{path}: not a readable checkpoint ({reason[:120]}); use another file") from error
     if not isinstance(contents, dict) or HEADER not in contents:

@@ -120,6 +120,7 @@ class DetectorGroup:
                 detections.above(threshold).to_supervision(detector.categories)
                 for detections, detector in zip(of_image, self.detectors, strict=True)
             ],
+            threshold=threshold,
             batch_size=batch_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,

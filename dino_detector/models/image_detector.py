@@ -82,6 +82,7 @@ class ImageDetector(ABC):
             images,
             detect_each=self.detect_each,
             show=lambda detections: detections.above(threshold).to_supervision(self.categories),
+            threshold=threshold,
             batch_size=batch_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
@@ -93,6 +94,7 @@ def predict_images(
     *,
     detect_each: Callable[..., Iterator[Found]],
     show: Callable[[Found], Any],
+    threshold: float,
     batch_size: int,
     tile_size: int | tuple[int, int] | None,
     tile_overlap: float,
@@ -103,6 +105,7 @@ def predict_images(
         images: see there, as the numbers.
         detect_each: the method of that name.
         show: makes the result of what was found in an image.
+        threshold: see there, as ``show`` applies it.
         batch_size: see there.
         tile_size: see there.
         tile_overlap: see there.
@@ -110,6 +113,8 @@ def predict_images(
     Raises:
         InputError: where an image can't be used, or a number can't be.
     """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold must be between 0 and 1, not {threshold}")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)

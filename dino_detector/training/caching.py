@@ -142,14 +142,16 @@ class TrunkCaching:
         plain_from = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
         views = len({view for view in shown if view < plain_from or not plain_from})
         entries = train.view.entries(train.images, epochs=epochs, times=times)
-        plain = ", plain ones beside them," if 0 < plain_from < epochs else ""
-        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{plain}"
+        whole = " and whole" if 0 < plain_from < epochs else ""
+        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{whole}"
         if val is not None:
             entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
-            of_images += f" and {counted(len(val), 'validation image')}"
+            of_images += f"{',' if whole else ''} and {counted(len(val), 'validation image')}"
         lacking = sum(entry not in self.cache for entry in entries)
         needed, still = len(entries) * self.bytes_per_entry, lacking * self.bytes_per_entry
-        remedy = "choose another --cache_trunk, or lower --cache_views"
+        remedy = "choose another --cache_trunk"
+        if views > 1:
+            remedy += ", or lower --cache_views"
         require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
         there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
         when = ""
@@ -159,13 +161,14 @@ class TrunkCaching:
             if pays_from is not None:
                 when = f"; training fills it, and it pays from epoch {pays_from + 1} on"
             else:
-                when = "; this run shows no view twice, so it pays in later ones"
+                what = "no view" if lacking == len(entries) else "none of the others"
+                when = f"; this run shows {what} twice, so it pays in later ones"
                 if plain_from > 1:
                     when += f", or with less than {plain_from} --cache_views"
         log.info(
             "trunk cache %s: %s, %s each, take %s, %s%s",
             self.folder,
-            of_images.removesuffix(","),
+            of_images,
             as_size(self.bytes_per_entry),
             as_size(needed),
             there,

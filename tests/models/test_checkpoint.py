@@ -62,7 +62,7 @@ def test_header_holds_plain_values_only(header: CheckpointHeader):
 
 def test_a_missing_file_is_named(tmp_path: Path):
     path = tmp_path / "none.pth"
-    with pytest.raises(InputError, match=f"{path}: no such checkpoint; check --checkpoint"):
+    with pytest.raises(InputError, match=f"{path}: no such checkpoint; check its path"):
         read_checkpoint(path)
 
 
@@ -89,6 +89,13 @@ def test_a_file_of_any_other_kind_is_named(tmp_path: Path):
             path.write_bytes(content)
             with pytest.raises(InputError, match=f"{path}: not a "):
                 read_checkpoint(path)
+
+
+def test_text_in_the_place_of_a_checkpoint_is_called_what_it_is(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("accumulate_batches: 1\naugmentation: true\n")
+    with pytest.raises(InputError, match=r"config\.yaml: not a readable checkpoint \(torch did not write it"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [{"model": torch.ones(3)}, [1, 2], torch.ones(3)])

@@ -475,9 +475,11 @@ def test_images_and_tiles_of_a_batch_do_not_touch_each_other(detector: Detector,
         ({"tile_size": 64, "tile_overlap": -0.5}, "tile_overlap must be at least 0 and below 1, not -0.5"),
         ({"tile_size": 64, "batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"threshold": 30}, "threshold must be between 0 and 1, not 30"),
+        ({"threshold": -0.1}, "threshold must be between 0 and 1, not -0.1"),
     ],
 )
-def test_sizes_that_make_no_tiles_or_batches_are_refused(detector: Detector, settings: dict[str, Any], message: str):
+def test_numbers_that_make_no_tiles_batches_or_scores_are_refused(detector: Detector, settings: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         detector.predict(pictures((200, 200)), **settings)
 

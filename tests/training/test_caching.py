@@ -150,6 +150,9 @@ def test_a_run_that_shows_no_view_twice_is_told(
     caplog.clear()
     fit(frozen(tmp_path / "once", cache_trunk=tmp_path / "other", cache_views=4, epochs=1))
     assert "this run shows no view twice, so it pays in later ones\n" in caplog.text
+    caplog.clear()
+    fit(frozen(tmp_path / "longer", cache_trunk=tmp_path / "cache", cache_views=4, epochs=3))
+    assert "this run shows none of the others twice, so it pays in later ones" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["", "below"])
