@@ -21,6 +21,7 @@ from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_check
 from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
+from dino_detector.models.heap import keep_freed_memory
 from dino_detector.models.image_detector import ImageDetector
 from dino_detector.models.neck import Neck
 from dino_detector.models.postprocess import postprocess
@@ -95,7 +96,8 @@ class Detector(nn.Module, ImageDetector):
             >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()  # doctest: +SKIP
 
         Scores and boxes are computed in float32 in any precision, and the weights that `save` writes are unchanged: the
-        backbone has its matrices a second time, in a lower precision in half the memory.
+        backbone has its matrices a second time, in a lower precision in half the memory. On a CPU the process keeps
+        memory that it has freed, for the next picture.
 
         Args:
             precision: ``32``, ``bf16``, ``16``, or ``auto``: bf16 where the device has instructions for it.
@@ -105,6 +107,8 @@ class Detector(nn.Module, ImageDetector):
         """
         self.inference_precision = resolve_precision(precision, self.device)
         self.backbone.compute_in(LOWER.get(self.inference_precision, torch.float32))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
         return self.merge()
 

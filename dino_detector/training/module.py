@@ -16,9 +16,9 @@ from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.detector import Detector
 from dino_detector.models.detr_decoder import DecoderOutput
+from dino_detector.models.heap import keep_freed_memory
 from dino_detector.targets import Targets
 from dino_detector.training.caching import TrunkCaching
-from dino_detector.training.heap import keep_freed_memory
 from dino_detector.training.optimization import build_optimizer
 from dino_detector.training.schedule import build_schedule
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results

@@ -479,7 +479,9 @@ def test_images_and_tiles_of_a_batch_do_not_touch_each_other(detector: Detector,
         ({"threshold": -0.1}, "threshold must be between 0 and 1, not -0.1"),
     ],
 )
-def test_numbers_that_make_no_tiles_batches_or_scores_are_refused(detector: Detector, settings: dict[str, Any], message: str):
+def test_numbers_that_make_no_tiles_batches_or_scores_are_refused(
+    detector: Detector, settings: dict[str, Any], message: str
+):
     with pytest.raises(InputError, match=message):
         detector.predict(pictures((200, 200)), **settings)
 

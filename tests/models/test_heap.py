@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from dino_detector.training import heap
+from dino_detector.models import heap
 
 STEPS = """
 import resource
 import torch
-from dino_detector.training.heap import keep_freed_memory
+from dino_detector.models.heap import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
