@@ -178,11 +178,16 @@ def rows_of(
         ],
         "group": [
             Row(
-                *("one more detector on a trunk, share of one alone", "share", "<= 0.2"),
+                *(f"one more detector{title} on a trunk, share of one alone", "share", "<= 0.2"),
                 Measurement(
-                    *("group", "ours", "group"),
-                    {"settings": _sizes(lightweight=False), "picture": picture, "precision": best, "detectors": 4},
+                    *(f"group{title}", "ours", "group"),
+                    {"settings": settings, "picture": picture, "precision": best, "detectors": 4},
                 ),
+            )
+            for title, settings in (
+                ("", _sizes(lightweight=False)),
+                (", lightweight preset", _sizes(lightweight=True)),
+                (", lightweight preset without adapters,", _sizes(lightweight=True) | {"train_backbone": "none"}),
             )
         ],
         "matching": [

@@ -36,6 +36,40 @@ def test_a_step_takes_the_memory_that_the_one_before_has_freed():
     assert kept < by_default / 20
 
 
+PICTURES = """
+import resource
+import torch
+from dino_detector.config import Config
+from dino_detector.data.categories import Categories
+from dino_detector.models.detector import build_detector
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        detector.detect(images)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+settings = {"dino_model": "dinov2-demo", "image_size": 448, "num_queries": 20, "decoder_layers": 1}
+detector = build_detector(Config.from_flat(settings), categories=Categories((1,), ("one",))).eval()
+images = [torch.zeros(3, 448, 448, dtype=torch.uint8)]
+faults()
+by_default = faults()
+detector.optimize(precision="32")
+for _ in range(3):
+    faults()
+print(by_default, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
+def test_a_picture_takes_the_memory_of_the_one_before_once_a_detector_is_optimized():
+    done = subprocess.run([sys.executable, "-c", PICTURES], capture_output=True, text=True, check=True)
+    by_default, kept = (int(count) for count in done.stdout.split())
+    assert by_default > 1000
+    assert kept < by_default / 5
+
+
 class OldLibrary:
     """glibc before 2.35 refuses a threshold of more than 32 MB; musl has no such function, and some refuse all."""
 
