@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,15 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
         tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
         folders = _folders(settings)
-        pictures = _check(settings, folders)
-        configure_logging()
-        _predict(settings, tiling, pictures, folders)
+        made = [folder for folder in dict.fromkeys((*folders, settings.output_dir)) if not folder.exists()]
+        try:
+            pictures = _check(settings, folders)
+            configure_logging()
+            _predict(settings, tiling, pictures, folders)
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it has results in it
+                    folder.rmdir()
 
     return run_command(command)
 

@@ -243,6 +243,10 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_missing_checkpoint_is_one_line(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(pictures, "--checkpoint", tmp_path / "x.pth", "--output_dir", tmp_path / "out") == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'x.pth'}: no such checkpoint")
+    assert not (tmp_path / "out").exists(), "no empty folder is left"
+    (tmp_path / "mine").mkdir()
+    assert predict(pictures, "--checkpoint", tmp_path / "x.pth", "--output_dir", tmp_path / "mine") == 2
+    assert (tmp_path / "mine").exists()
 
 
 def test_pictures_are_those_directly_in_the_folder_by_name(pictures: Path) -> None:
@@ -311,4 +315,5 @@ def test_a_detector_without_the_trunk_of_the_others_is_named(
     assert predict(pictures, "--checkpoint", two[0], checkpoint, "--output_dir", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {checkpoint}: has a backbone of its own")
+    assert not (tmp_path / "out").exists()
     assert error.count("\n") == 1
