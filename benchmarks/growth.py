@@ -124,13 +124,14 @@ def draw(found: dict[str, list[Point]], path: Path) -> None:
             panel = panels[row, column]
             panel.plot(places, [getattr(point, seen) / scale for point in points], "o-", label="measured")
             panel.plot(places, [getattr(point, least) / scale for point in points], "--", label="at least")
-            panel.set_ylim(bottom=0)
             panel.set_xticks(places, [point.label for point in points])
             panel.grid(alpha=0.3)
             if row:
                 panel.set_xlabel(name)
             if not column:
                 panel.set_ylabel(unit)
+    for panel in panels[:, 0]:
+        panel.set_ylim(bottom=0)  # of the whole row, once it has all its points
     panels[0, 0].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
