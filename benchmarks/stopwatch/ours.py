@@ -117,7 +117,7 @@ def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     """Matching and losses as a share of a training step, forward and backward pass and optimizer."""
     config = Config.from_flat(settings)
     detector = _detector(settings).train()
-    detector.decoder.use_plain_attention()
+    detector.optimize_training(precision=config.training.precision, device=torch.device("cpu"))
     criterion = build_criterion(config)
     optimizer = torch.optim.AdamW(parameter for parameter in detector.parameters() if parameter.requires_grad)
     pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
@@ -146,7 +146,7 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     config, device = Config.from_flat(settings), torch.device("cpu")
     before = psutil.Process().memory_info().rss
     detector = _detector(settings).train()
-    detector.decoder.use_plain_attention()
+    detector.optimize_training(precision=config.training.precision, device=device)
     criterion = build_criterion(config)
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained)
@@ -175,7 +175,8 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
         loss = forward()
     kept_bytes = sum(kept.values())
     del loss
-    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # the fused kernel is not counted
+    detector.backbone.compute_in(None)
+    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # fused kernels and packed layers are not counted
         forward().backward()
     report(seconds=seconds, memory_bytes=memory, operations=counter.get_total_flops(), kept_bytes=kept_bytes)
 

@@ -112,6 +112,12 @@ class Detector(nn.Module, ImageDetector):
         self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
         return self.merge()
 
+    def optimize_training(self, *, precision: str, device: torch.device) -> None:
+        """Make training fast on a device, in a precision as for `optimize`; what is computed stays the same."""
+        if device.type == "cpu":
+            self.decoder.use_plain_attention()
+        self.backbone.compute_in(LOWER.get(resolve_precision(precision, device)), trunk_alone=True)
+
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
         """As `ImageDetector.detect`."""

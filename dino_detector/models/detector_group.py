@@ -116,7 +116,7 @@ class DetectorGroup:
         return predict_images(
             images,
             detect_each=self.detect_each,
-            show=lambda of_image: [
+            show=lambda of_image, threshold: [
                 detections.above(threshold).to_supervision(detector.categories)
                 for detections, detector in zip(of_image, self.detectors, strict=True)
             ],

@@ -138,7 +138,7 @@ class Dinov2Backbone(nn.Module):
         """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
         super().train(mode)
         if mode:
-            self._copies.keep(range(self.trunk_depth))
+            self._copies.keep(self.trunk_depth)
         if self.frozen_embeddings:
             self.model.embeddings.eval()
             self.model.encoder.layer[: self.trunk_depth].eval()
@@ -191,7 +191,7 @@ class Dinov2Backbone(nn.Module):
             dtype: float32 stands for no autocast.
             trunk_alone: the trunk's layers only.
         """
-        self._copies.prepare(dtype, range(self.trunk_depth if trunk_alone else self.depth))
+        self._copies.prepare(dtype, self.trunk_depth if trunk_alone else self.depth)
 
     def _run(self, hidden: Tensor, layers: range, *, keep: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         kept = {}

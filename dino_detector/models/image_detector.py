@@ -81,7 +81,7 @@ class ImageDetector(ABC):
         return predict_images(
             images,
             detect_each=self.detect_each,
-            show=lambda detections: detections.above(threshold).to_supervision(self.categories),
+            show=lambda detections, threshold: detections.above(threshold).to_supervision(self.categories),
             threshold=threshold,
             batch_size=batch_size,
             tile_size=tile_size,
@@ -93,7 +93,7 @@ def predict_images(
     images: Any,
     *,
     detect_each: Callable[..., Iterator[Found]],
-    show: Callable[[Found], Any],
+    show: Callable[[Found, float], Any],
     threshold: float,
     batch_size: int,
     tile_size: int | tuple[int, int] | None,
@@ -104,8 +104,8 @@ def predict_images(
     Args:
         images: see there, as the numbers.
         detect_each: the method of that name.
-        show: makes the result of what was found in an image.
-        threshold: see there, as ``show`` applies it.
+        show: makes the result of what was found in an image, from a threshold on.
+        threshold: see there.
         batch_size: see there.
         tile_size: see there.
         tile_overlap: see there.
@@ -120,5 +120,5 @@ def predict_images(
     tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
     several = isinstance(images, (list, tuple))
     pixels = (to_rgb_tensor(image) for image in (images if several else [images]))
-    results = [show(found) for found in detect_each(pixels, tiling=tiling, batch_size=batch_size)]
+    results = [show(found, threshold) for found in detect_each(pixels, tiling=tiling, batch_size=batch_size)]
     return results if several else results[0]

@@ -20,19 +20,19 @@ class LayerCopies:
 
     def __init__(self) -> None:
         self.dtype: torch.dtype | None = None
-        self.layers = range(0)
+        self.count = 0
         self._copies: dict[int, nn.Module] = {}
 
-    def prepare(self, dtype: torch.dtype | None, layers: range) -> None:
-        """Copies of these layers are to be used from now on, for ``dtype``; None for none."""
+    def prepare(self, dtype: torch.dtype | None, count: int) -> None:
+        """Copies of the first so many layers are to be used from now on, for ``dtype``; None for none."""
         self.dtype = dtype
-        self.layers = layers
+        self.count = count
         self.clear()
 
-    def keep(self, layers: range) -> None:
-        """Use copies of these layers at most."""
-        self.layers = range(max(self.layers.start, layers.start), min(self.layers.stop, layers.stop))
-        self._copies = {index: layer for index, layer in self._copies.items() if index in self.layers}
+    def keep(self, count: int) -> None:
+        """Use copies of the first so many layers at most."""
+        self.count = min(self.count, count)
+        self._copies = {index: layer for index, layer in self._copies.items() if index < count}
 
     def clear(self) -> None:
         """Make them again, as weights have changed."""
@@ -41,7 +41,7 @@ class LayerCopies:
     def of(self, index: int, layer: nn.Module, device: torch.device) -> nn.Module:
         """What to run in place of a layer: its copy, or itself where a gradient or another precision is asked for."""
         lower = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-        wanted = lower == self.dtype and index in self.layers and not torch.is_grad_enabled()
+        wanted = lower == self.dtype and index < self.count and not torch.is_grad_enabled()
         if not wanted or torch.compiler.is_compiling():
             return layer
         if index not in self._copies:

@@ -18,7 +18,7 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
-from dino_detector.models.precision import LOWER, resolve_precision
+from dino_detector.models.precision import resolve_precision
 from dino_detector.plain_text import counted
 from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
@@ -90,10 +90,7 @@ def fit(
     detector = build_detector(config, categories=train.categories)
     if start is not None:
         begin(detector, start, source=training.checkpoint)
-    device = resolve_device(training.device)
-    if device.type == "cpu":
-        detector.decoder.use_plain_attention()
-    detector.backbone.compute_in(LOWER.get(resolve_precision(training.precision, device)), trunk_alone=True)
+    detector.optimize_training(precision=training.precision, device=resolve_device(training.device))
     data.header = detector.header
     data.caching = build_caching(config, detector)
     epochs_before = None if start is None else start.epochs

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from backbones import backbone_of, images, with_adapters
 from torch import Tensor, nn
 
 from dino_detector.config import BackboneConfig, ImageSize
 from dino_detector.errors import InputError
-from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
+from dino_detector.models.dinov2_backbone import build_backbone
 from dino_detector.models.dinov2_base import (
     MODELS,
     check_image_size,
@@ -37,25 +38,6 @@ SIZES = [(56, 56), (84, 84), (56, 112), (98, 42)]
 @pytest.fixture(params=KINDS)
 def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
-
-
-def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
-    usual = {"dino_model": str(folder), "lora_layers": 2, "lora_rank": 2, "feature_layers": [-1]}
-    return build_backbone(BackboneConfig(**usual | settings))
-
-
-def with_adapters(backbone: Dinov2Backbone) -> Dinov2Backbone:
-    """Give the adapters values that matter; they start at zero."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in backbone.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return backbone
-
-
-def images(height: int = 56, width: int = 84, batch: int = 2) -> Tensor:
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def reference_map(folder: Path, pixel_values: Tensor) -> Tensor:

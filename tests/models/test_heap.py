@@ -7,65 +7,66 @@ import pytest
 
 from dino_detector.models import heap
 
-STEPS = """
+FAULTS = """
 import resource
 import torch
-from dino_detector.models.heap import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
-        kept = [torch.ones(12_000_000) for _ in range(3)]  # 48 MB each, as activations of a large batch are
-        del kept
+        work()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.set_num_threads(1)
+{prepare}
+faults()
 by_default = faults()
-keep_freed_memory()
+{change}
 for _ in range(3):
     faults()  # until the heap has grown around what else lies there
 print(by_default, faults())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
-def test_a_step_takes_the_memory_that_the_one_before_has_freed():
-    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
-    by_default, kept = (int(count) for count in done.stdout.split())
-    assert by_default > 1000
-    assert kept < by_default / 20
+def faults(prepare: str, change: str) -> tuple[int, int]:
+    """Page faults of a few rounds of the ``work()`` that a process prepares, before it changes and after."""
+    code = FAULTS.format(prepare=prepare, change=change)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = (int(count) for count in done.stdout.split())
+    return before, after
 
 
+STEPS = """
+from dino_detector.models.heap import keep_freed_memory
+
+def work():
+    kept = [torch.ones(12_000_000) for _ in range(3)]  # 48 MB each, as activations of a large batch are
+"""
 PICTURES = """
-import resource
-import torch
 from dino_detector.config import Config
 from dino_detector.data.categories import Categories
 from dino_detector.models.detector import build_detector
 
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(4):
-        detector.detect(images)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-torch.set_num_threads(1)
 settings = {"dino_model": "dinov2-demo", "image_size": 448, "num_queries": 20, "decoder_layers": 1}
 detector = build_detector(Config.from_flat(settings), categories=Categories((1,), ("one",))).eval()
 images = [torch.zeros(3, 448, 448, dtype=torch.uint8)]
-faults()
-by_default = faults()
-detector.optimize(precision="32")
-for _ in range(3):
-    faults()
-print(by_default, faults())
+
+def work():
+    detector.detect(images)
 """
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux has the setting")
+@on_linux
+def test_a_step_takes_the_memory_that_the_one_before_has_freed():
+    by_default, kept = faults(STEPS, "keep_freed_memory()")
+    assert by_default > 1000
+    assert kept < by_default / 20
+
+
+@on_linux
 def test_a_picture_takes_the_memory_of_the_one_before_once_a_detector_is_optimized():
-    done = subprocess.run([sys.executable, "-c", PICTURES], capture_output=True, text=True, check=True)
-    by_default, kept = (int(count) for count in done.stdout.split())
+    by_default, kept = faults(PICTURES, 'detector.optimize(precision="32")')
     assert by_default > 1000
     assert kept < by_default / 5
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from backbones import backbone_of, images, with_adapters
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,21 +30,6 @@ def needs_packing(dtype: torch.dtype) -> None:
 
 def autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
-
-
-def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
-    torch.manual_seed(0)
-    usual = {"dino_model": str(folder), "lora_layers": 2, "lora_rank": 2, "feature_layers": [-1]}
-    backbone = build_backbone(BackboneConfig(**usual | settings))
-    with torch.no_grad():
-        for name, parameter in backbone.named_parameters():
-            if "lora_" in name:
-                parameter.add_(0.3)
-    return backbone
-
-
-def images() -> Tensor:
-    return torch.randn(2, 3, 56, 84, generator=torch.Generator().manual_seed(0))
 
 
 class Products(TorchDispatchMode):
@@ -89,7 +75,7 @@ def test_a_backbone_with_copies_gives_the_maps_of_one_without(
     folder: str, dtype: torch.dtype, request: pytest.FixtureRequest
 ):
     needs_packing(dtype)
-    backbone = backbone_of(request.getfixturevalue(folder)).eval()
+    backbone = with_adapters(backbone_of(request.getfixturevalue(folder))).eval()
     backbone.merge_adapters()
     with torch.no_grad(), autocast(dtype):
         (expected,) = backbone(images())
@@ -103,7 +89,7 @@ def test_a_backbone_with_copies_gives_the_maps_of_one_without(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_in_training_the_trunk_alone_runs_in_copies(dinov2_folder: Path, dtype: torch.dtype):
     needs_packing(dtype)
-    backbone = backbone_of(dinov2_folder).train()
+    backbone = with_adapters(backbone_of(dinov2_folder)).train()
     own, packed = products(backbone, dtype)
     assert packed == 0
     backbone.compute_in(dtype, trunk_alone=True)
@@ -121,7 +107,7 @@ def test_gradients_beside_a_trunk_of_copies_are_those_without(dinov2_folder: Pat
     needs_packing(torch.float32)
 
     def gradients(*, copies: bool) -> dict[str, Tensor]:
-        backbone = backbone_of(dinov2_folder).train()
+        backbone = with_adapters(backbone_of(dinov2_folder)).train()
         if copies:
             backbone.compute_in(torch.float32, trunk_alone=True)
         (features,) = backbone(images())
@@ -137,7 +123,7 @@ def test_gradients_beside_a_trunk_of_copies_are_those_without(dinov2_folder: Pat
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layers_that_train_are_run_as_they_are_once_training_begins(dinov2_folder: Path, dtype: torch.dtype):
-    backbone = backbone_of(dinov2_folder, train_backbone="full").eval()
+    backbone = with_adapters(backbone_of(dinov2_folder, train_backbone="full")).eval()
     backbone.compute_in(dtype)
     with torch.no_grad(), autocast(dtype):
         (before,) = backbone(images())
@@ -153,7 +139,7 @@ def test_layers_that_train_are_run_as_they_are_once_training_begins(dinov2_folde
 
 def test_a_layer_with_adapters_that_are_not_merged_is_not_copied(dinov2_folder: Path):
     needs_packing(torch.float32)
-    backbone = backbone_of(dinov2_folder, lora_layers=None).eval()
+    backbone = with_adapters(backbone_of(dinov2_folder, lora_layers=None)).eval()
     backbone.compute_in(torch.float32)
     with torch.no_grad():
         assert products(backbone, torch.float32)[1] == 0
@@ -176,7 +162,7 @@ def test_loaded_weights_are_used_at_once():
 
 
 def test_a_copy_of_a_model_or_one_in_another_process_makes_its_own(dinov2_folder: Path):
-    backbone = backbone_of(dinov2_folder).eval()
+    backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
     backbone.compute_in(torch.float32)
     with torch.no_grad():
@@ -187,7 +173,7 @@ def test_a_copy_of_a_model_or_one_in_another_process_makes_its_own(dinov2_folder
 
 
 def test_what_exports_a_model_sees_its_layers(dinov2_folder: Path):
-    backbone = backbone_of(dinov2_folder).eval()
+    backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
     backbone.compute_in(torch.float32)
     with torch.no_grad():
@@ -201,13 +187,13 @@ def test_where_nothing_can_be_packed_a_lower_precision_is_kept_and_float32_runs_
     dinov2_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(layer_copies, "packs", lambda dtype, device: False)
-    backbone = backbone_of(dinov2_folder).eval()
+    backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
     layer, copies = backbone.model.encoder.layer[0], LayerCopies()
     with torch.no_grad():
-        copies.prepare(torch.float32, range(1))
+        copies.prepare(torch.float32, 1)
         assert copies.of(0, layer, CPU) is layer
-        copies.prepare(torch.bfloat16, range(1))
+        copies.prepare(torch.bfloat16, 1)
         assert copies.of(0, layer, CPU) is layer  # no autocast
         with torch.autocast("cpu", torch.bfloat16):
             copied = copies.of(0, layer, CPU)
