@@ -16,8 +16,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep the memory that a step or a picture frees for the next, which needs as much.
 
     By default it gives memory of many MB back at once, and the next one waits for the kernel to make it anew, page by
-    page: for a detector of dinov2-small at 336 pixels 20,000 pages, 6 % of the time of a step with 4 images and 20 % of
-    that of a picture. The peak is the same. Only glibc can be asked; elsewhere nothing changes.
+    page: a notable part of a step, and more of a picture. The peak is the same. Only glibc can be asked; elsewhere
+    nothing changes.
     """
     if sys.platform != "linux":
         return
