@@ -93,7 +93,7 @@ def test_a_file_that_has_changed_since_is_read_again(write_json, coco, any_size)
 
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from dino_detector.data import read_ahead
 from dino_detector.data.coco import CocoAnnotations
@@ -102,6 +102,7 @@ def slow(cls, path):
     print(os.getpid(), flush=True)
     time.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
 CocoAnnotations.read = classmethod(slow)
 read_ahead.LARGE = 0
 with read_ahead.ReadAhead() as annotations:
