@@ -82,9 +82,10 @@ def row(preset: str) -> str:
         clock = StepClock()
         fit(config, callbacks=[clock])
         training_memory = peak_memory(torch.device("cpu"))["peak_memory_bytes"] / 2**30
-        detector = Detector.load(folder / "run" / "dino_detector_final.pth")
+        final = folder / "run" / "dino_detector_final.pth"
+        detector = Detector.load(final)
         detector.save(folder / "detector.pth")
-        megabytes = (folder / "detector.pth").stat().st_size / 1e6
+        of_run, saved = (path.stat().st_size / 1e6 for path in (final, folder / "detector.pth"))
         seconds = []
         for image in sorted(files.val_images.iterdir())[: WARM_UP + IMAGES]:
             before = time.perf_counter()
@@ -92,15 +93,18 @@ def row(preset: str) -> str:
             seconds.append(time.perf_counter() - before)
         trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     return (
-        f"| {preset} | {named.backbone.dino_model} | {trained / 1e6:.1f} M | {megabytes:.1f} MB | "
+        f"| {preset} | {named.backbone.dino_model} | {trained / 1e6:.1f} M | {of_run:.1f} MB | {saved:.1f} MB | "
         f"{BATCH / clock.seconds:.2f} | {training_memory:.1f} GiB | {median(seconds[WARM_UP:]):.2f} s |"
     )
 
 
 def main() -> None:
     """Print the table."""
-    print("| preset | backbone | trains | checkpoint | training images/s | memory in training | one image |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| preset | backbone | trains | checkpoint of a run | from Detector.save | training images/s "
+        "| memory in training | one image |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for preset in PRESETS:
         subprocess.run([sys.executable, __file__, preset], check=True)
     print(f"\n{processor_name()}, {torch.get_num_threads()} threads, dinov2-od {revision()}")

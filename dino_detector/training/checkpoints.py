@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dino_detector.errors import StoppedByUser
 from dino_detector.training.memory import peak_memory
+from dino_detector.training.moments import round_moments, with_small_moments
 from dino_detector.validate import EvaluationFiles
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class RunFiles(Checkpoint):
     """Writes checkpoints and metrics.
 
     After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
-    ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and
-    ``dino_detector_best.pth`` if there is an AP and none was higher; at the end, early or not,
-    ``dino_detector_final.pth``, which is then the last. All hold the full training state. On the first Ctrl-C or
-    SIGTERM the optimizer step is finished, at the end of an epoch its evaluation too, the last checkpoint written, and
+    ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth``
+    if there is an AP and none was higher; at the end, early or not, ``dino_detector_final.pth``, which is then the
+    last. All hold the full training state, the optimizer's moments as `moments` says. On the first Ctrl-C or SIGTERM
+    the optimizer step is finished, at the end of an epoch its evaluation too, the last checkpoint written, and
     `StoppedByUser` raised; the second stops at once.
 
     Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
@@ -123,6 +124,8 @@ class RunFiles(Checkpoint):
         is_best = average_precision >= 0 and average_precision > self.best_ap  # it is -1 where there are no boxes
         if is_best:
             self.best_ap, self.best_epoch = average_precision, epoch
+        for optimizer in trainer.optimizers:
+            round_moments(optimizer)
         self._write(trainer, LAST)
         if due and trainer.is_global_zero:
             self._write_epoch(epoch)
@@ -152,6 +155,10 @@ class RunFiles(Checkpoint):
         """The state after the last epoch is the final one."""
         if trainer.is_global_zero:
             self._copy(FINAL)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store the optimizer's moments in half the space where that is exact."""
+        checkpoint["optimizer_states"] = [with_small_moments(state) for state in checkpoint["optimizer_states"]]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on counting."""
