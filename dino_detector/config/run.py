@@ -26,9 +26,12 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value >= 1,
         "num_queries query_groups decoder_layers hidden_dim num_heads feedforward_dim n_points box_head_dim lora_rank "
         "epochs batch_size accumulate_batches val_frequency debug_samples test_mini_size log_frequency "
-        "log_images_frequency cache_views",
+        "log_images_frequency",
     ),
-    "at least 1, or null": (lambda value: value is None or value >= 1, "num_classes world_size lora_layers"),
+    "at least 1, or null": (
+        lambda value: value is None or value >= 1,
+        "num_classes world_size lora_layers cache_views",
+    ),
     "at least 0": (
         lambda value: value >= 0,
         "set_cost_class set_cost_bbox set_cost_giou set_cost_quality loss_weight_class loss_weight_bbox "

@@ -101,13 +101,15 @@ class TrunkCaching:
         shown |= {"resize_mode": self.config.data.resize_mode, "seed": self.config.training.seed}
         if settings.mosaic_probability or settings.copy_paste_probability:
             shown["data"] = digest_of(images)
+        epochs = self.config.training.epochs
+        plain_from = settings.plain_from(epochs)
         return CachedView(
             view,
             cache=self.cache,
             shown=shown,
             told_apart=view.told_apart,
-            views=self.config.cache.cache_views,
-            plain_from=settings.plain_from(self.config.training.epochs),
+            views=self.config.cache.views_of(plain_from or epochs),
+            plain_from=plain_from,
         )
 
     def whole_view(self, view: View) -> CachedView:

@@ -263,6 +263,22 @@ def test_every_view_of_every_image_has_an_entry_of_its_own(frozen: Callable[...,
 
 
 @pytest.mark.parametrize(
+    ("epochs", "plain_fraction", "views"),
+    [(1, 0.0, 1), (4, 0.0, 1), (5, 0.0, 2), (20, 0.25, 4), (40, 0.25, 8), (100, 0.25, 8), (12, 1.0, 3)],
+)
+def test_unless_told_otherwise_an_image_has_a_view_for_four_epochs_and_at_most_8(
+    frozen: Callable[..., Config], images: CocoImages, epochs: int, plain_fraction: float, views: int
+):
+    config = frozen(
+        "out", cache_trunk=Path("cache"), epochs=epochs, plain_fraction=plain_fraction, photometric_probability=1.0
+    )
+    augmented = round(epochs * (1 - plain_fraction)) or epochs
+    found = keys(config, images)[: 7 * augmented]
+    assert len(set(found)) == 7 * views
+    assert all(found.count(key) in (augmented // views, -(-augmented // views)) for key in found)
+
+
+@pytest.mark.parametrize(
     ("changes", "same"),
     [
         ({"learning_rate": 5e-4, "batch_size": 4, "num_queries": 9, "ema_decay": 0.0, "repeat_threshold": 0.5}, True),
