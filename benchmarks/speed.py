@@ -257,7 +257,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="that a process computes with")
     parser.add_argument("--rfdetr_python", type=Path, help="interpreter of an environment that has rfdetr[train]")
     options = parser.parse_args()
-    python = rf_detr_python(options.rfdetr_python)
     with tempfile.TemporaryDirectory() as folder:
         data = write_scenes(Path(folder, "scenes"), images=96, boxes=10)
         large = write_large(Path(folder, "large")) if "start" in options.only else {}
@@ -265,13 +264,15 @@ def main() -> None:
         thousand = write_scenes(Path(folder, "thousand"), images=1000, boxes=10) if whole else {}
         by_name = rows_of(data, large, thousand, best=resolve_precision("auto", torch.device("cpu")))
         rows = [row for name in options.only for row in by_name[name]]
+        beside_rf_detr = any(row.peer is not None and row.peer.module == "rf_detr" for row in rows)
+        peer_python = rf_detr_python(options.rfdetr_python) if beside_rf_detr else None
 
         def measure(measurement: Measurement) -> dict[str, float]:
-            interpreter = python if measurement.module == "rf_detr" else Path(sys.executable)
-            return measure_in_process(measurement, python=interpreter, threads=options.threads)
+            python = peer_python if measurement.module == "rf_detr" else None
+            return measure_in_process(measurement, python=python or Path(sys.executable), threads=options.threads)
 
         print(table(rows, measure, rounds=options.rounds))
-    facts = machine.describe("cpu", rf_detr_python=python)
+    facts = machine.describe("cpu", rf_detr_python=peer_python)
     print(f"\n{options.threads} threads, {options.rounds} rounds, {datetime.date.today():%d %B %Y}")
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
 

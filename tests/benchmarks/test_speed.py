@@ -47,6 +47,20 @@ def test_targets_hold_their_own_limit(value: float, target: str, reached: bool):
     assert speed.is_reached(value, target) == reached
 
 
+def test_rows_without_rf_detr_do_not_install_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def installs(_: Path | None) -> Path:
+        raise AssertionError("installs RF-DETR")
+
+    monkeypatch.setattr(speed, "rf_detr_python", installs)
+    monkeypatch.setattr(speed, "measure_in_process", lambda *_, **__: {"seconds": 1.0})
+    monkeypatch.setattr("sys.argv", ["speed.py", "--only", "evaluation", "--rounds", "1"])
+    speed.main()
+    assert "| 1000 ms | 1000 ms | 1.00 | <= 0.1 | missed |" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["speed.py", "--only", "evaluation", "matching", "--rounds", "1"])
+    with pytest.raises(AssertionError, match="installs RF-DETR"):
+        speed.main()
+
+
 def test_all_rows_name_measurements_that_there_are():
     from stopwatch import evaluation, ours, start
 
