@@ -42,7 +42,7 @@ class LayerCopies:
         """What to run in place of a layer: its copy, or itself where a gradient or another precision is asked for."""
         lower = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
         wanted = lower == self.dtype and index < self.count and not torch.is_grad_enabled()
-        if not wanted or torch.compiler.is_compiling():
+        if not wanted or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return layer
         if index not in self._copies:
             self._copies[index] = _copy(layer, lower, device)

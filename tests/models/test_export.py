@@ -103,6 +103,21 @@ def test_an_exported_detector_detects_the_same(suffix: str, changes: dict[str, A
         assert_same(one, other)  # exporting leaves the detector as it was
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_optimized_detector_can_be_exported(suffix: str, precision: str, tmp_path: Path):
+    """Its layers are copies then, whose matrices are in blocks that only PyTorch's kernels read."""
+    expected = tiny_detector().predict(images(), threshold=0.0)
+    detector = tiny_detector().optimize(precision=precision)
+    found = detector.predict(images(), threshold=0.0)
+    detector.export(tmp_path / f"detector{suffix}")
+    exported = ExportedDetector.load(tmp_path / f"detector{suffix}", threads=1).predict(images(), threshold=0.0)
+    for one, other in zip(exported, expected, strict=True):
+        assert_same(one, other)
+    for one, other in zip(detector.predict(images(), threshold=0.0), found, strict=True):
+        np.testing.assert_array_equal(one.confidence, other.confidence)  # exporting leaves it as it was
+
+
 @pytest.mark.parametrize("tile_size", [None, 40])
 def test_an_exported_detector_detects_images_of_all_sizes(onnx: tuple[Detector, Path], tile_size: int | None):
     detector, path = onnx
