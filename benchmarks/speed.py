@@ -271,30 +271,41 @@ def main() -> None:
             python = peer_python if measurement.module == "rf_detr" else None
             return measure_in_process(measurement, python=python or Path(sys.executable), threads=options.threads)
 
-        print(table(rows, measure, rounds=options.rounds))
+        lines = table(rows, measure, rounds=options.rounds)
+        print(lines)
     facts = machine.describe("cpu", rf_detr_python=peer_python)
     print(f"\n{options.threads} threads, {options.rounds} rounds, {datetime.date.today():%d %B %Y}")
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    if "| failed |" in lines:
+        raise InputError("some measurements failed, see above; run them again with --only")
 
 
 def table(rows: list[Row], measure: Callable[[Measurement], dict[str, float]], *, rounds: int) -> str:
-    """Medians in Markdown; what several rows ask for is measured once a round."""
-    found: list[dict[str, dict[str, float]]] = []
+    """Medians in Markdown; what several rows ask for is measured once a round.
+
+    A measurement that fails is told and not repeated, and its rows say so: the others may have taken an hour.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    failed: set[str] = set()
     for number in range(rounds):
-        of_round: dict[str, dict[str, float]] = {}
-        for measurement in (one for row in rows for one in (row.ours, row.peer) if one is not None):
-            key = repr(measurement)
-            if key not in of_round:
-                print(
-                    f"round {number + 1}: {measurement.module}, {measurement.name}, {measurement.title}",
-                    file=sys.stderr,
-                )
-                of_round[key] = measure(measurement)
-        found.append(of_round)
+        of_round = {repr(one): one for row in rows for one in (row.ours, row.peer) if one is not None}
+        for key, measurement in of_round.items():
+            if key in failed:
+                continue
+            text = f"{measurement.module}, {measurement.name}, {measurement.title}"
+            print(f"round {number + 1}: {text}", file=sys.stderr)
+            try:
+                found.setdefault(key, []).append(measure(measurement))
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed.add(key)
     lines = ["| | ours | peer | ratio | target | |", "|---|---:|---:|---:|---:|---|"]
     for row in rows:
-        ours = [of_round[repr(row.ours)][row.number] for of_round in found]
-        peers = [] if row.peer is None else [of_round[repr(row.peer)][row.number] for of_round in found]
+        if not failed.isdisjoint(repr(one) for one in (row.ours, row.peer) if one is not None):
+            lines.append(f"| {row.title} | | | | {row.target} | failed |")
+            continue
+        ours = [measured[row.number] for measured in found[repr(row.ours)]]
+        peers = [] if row.peer is None else [measured[row.number] for measured in found[repr(row.peer)]]
         ratios = [one / other for one, other in zip(ours, peers, strict=True)] if peers else ours
         reached = "" if not row.target else "reached" if is_reached(median(ratios), row.target) else "missed"
         peer = _text(median(peers), row.number) if peers else ""

@@ -14,6 +14,7 @@ from stopwatch import clock
 from stopwatch.scenes import write_scenes
 
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
 
 
@@ -37,6 +38,30 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds():
     assert lines[2] == "| training | 20.00 | 30.00 | 2.00 | >= 2 | reached |"
     assert lines[3] == "| memory | 1.00 GiB | 1.00 GiB | 1.00 | <= 0.5 | missed |"
     assert lines[4] == "| alone | 20.00 |  |  |  |  |"
+
+
+def test_a_measurement_that_fails_costs_its_own_rows_alone(capsys: pytest.CaptureFixture[str]):
+    ours, other = Measurement("ours", "ours", "training"), Measurement("other", "ours", "latency")
+    peer = Measurement("peer", "rf_detr", "training")
+    asked = []
+
+    def measure(measurement: Measurement) -> dict[str, float]:
+        asked.append(measurement.title)
+        if measurement is peer and asked.count("peer") == 2:
+            raise InputError("out of memory")
+        return {"seconds": 3.0}
+
+    rows = [
+        Row("beside", "seconds", "<= 1", ours, peer),
+        Row("alone", "seconds", "<= 4", ours),
+        Row("z", "seconds", "", other),
+    ]
+    lines = speed.table(rows, measure, rounds=3).splitlines()
+    assert asked == ["ours", "peer", "other"] * 2 + ["ours", "other"]  # and it is not repeated
+    assert lines[2] == "| beside | | | | <= 1 | failed |"
+    assert lines[3] == "| alone | 3.0 s |  |  | <= 4 | reached |"
+    assert lines[4] == "| z | 3.0 s |  |  |  |  |"
+    assert "error: out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
