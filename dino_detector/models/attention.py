@@ -11,7 +11,7 @@ from transformers import AttentionInterface
 
 ATTENTION = "dino_detector"
 """the name that transformers knows `attend` by"""
-SCORES_AT_ONCE = 16 * 2**20
+SCORES_AT_ONCE = 4 * 2**20
 """bytes of scores that are computed together: what a cache of a processor holds"""
 MOST_KEPT = 128 * 2**20
 """bytes of scores that a layer may keep for its backward pass"""

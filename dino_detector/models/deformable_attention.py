@@ -93,8 +93,11 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
     # Level by level, products in the order of the samples: one product over all levels would copy them several times.
     read = 0.0
     for level, value in enumerate(values):
+        # Channels come last, as they do out of the projection: one copy, of whole rows, sorts by heads and converts.
+        by_head = value.unflatten(1, (heads, -1)).permute(0, 1, 3, 4, 2)  # [B, heads, h, w, d/heads]
+        by_head = by_head.to(torch.float32, memory_format=torch.contiguous_format)
         sampled = F.grid_sample(
-            value.float().unflatten(1, (heads, -1)).flatten(0, 1),
+            by_head.flatten(0, 1).permute(0, 3, 1, 2),
             grids[:, level],
             mode="bilinear",
             padding_mode="zeros",
