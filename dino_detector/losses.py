@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou, iou
 from dino_detector.config import Config, LossConfig
@@ -220,12 +219,10 @@ def classification_losses(
         ``[L, B, Q, C]``.
     """
     if kind == "focal":
-        return sigmoid_focal_loss(
-            logits,
-            torch.zeros_like(logits).index_put(places, logits.new_ones(())),
-            alpha=focal_alpha,
-            gamma=focal_gamma,
-        )
+        # Of nearly all it is the loss of no object, so that it is made of all, without a table of what is wanted.
+        found = logits[places]
+        losses = (1 - focal_alpha) * logits.sigmoid() ** focal_gamma * F.softplus(logits)
+        return losses.index_put(places, focal_alpha * (-found).sigmoid() ** focal_gamma * F.softplus(-found))
     scores = logits.detach().sigmoid()
     if kind == "varifocal":
         wanted, weights, others = overlaps, overlaps, 0.75 * scores**2

@@ -104,6 +104,8 @@ class HungarianMatcher:
         if self.quality:
             scores = logits.float().sigmoid().gather(-1, labels) * ((1 + overlap) / 2) ** self.quality
             cost_class = self._saved(scores.clamp(1e-8, 1 - 1e-6).logit())
+        elif labels.shape[-1] < logits.shape[-1]:  # of the fewer, labels or classes
+            cost_class = self._saved(logits.float().gather(-1, labels))
         else:
             cost_class = self._saved(logits.float()).gather(-1, labels)
         return self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * overlap
