@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
+from torchvision.ops import box_convert, generalized_box_iou, sigmoid_focal_loss
 
 from dino_detector.config import Config, LossConfig
-from dino_detector.losses import LossTerms, SetCriterion, build_criterion
+from dino_detector.losses import LossTerms, SetCriterion, build_criterion, classification_losses
 from dino_detector.predictions import Matches, Supervised
 from dino_detector.targets import Targets
 
@@ -55,6 +55,21 @@ def random_batch(
 
 def rows(truth: Targets, images: slice) -> Targets:
     return Targets(*(column[images] for column in truth))
+
+
+@pytest.mark.parametrize("scale", [1, 60])
+def test_the_focal_loss_is_that_of_torchvision(scale: int):
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(2, 3, 7, 5)).requires_grad_()
+    places = tuple(torch.tensor(column) for column in ([0, 0, 1], [0, 2, 2], [6, 1, 0], [4, 0, 0]))
+    found = classification_losses(
+        logits, places, overlaps=torch.ones(3), kind="focal", focal_alpha=0.3, focal_gamma=1.5
+    )
+    wanted = torch.zeros_like(logits).index_put(places, torch.ones(()))
+    expected = sigmoid_focal_loss(logits, wanted, alpha=0.3, gamma=1.5)
+    torch.testing.assert_close(found, expected)
+    of_found, of_expected = (torch.autograd.grad(losses.sum(), logits)[0] for losses in (found, expected))
+    torch.testing.assert_close(of_found, of_expected)
 
 
 def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCriterion):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dino_detector.models.neck import ChannelNorm, Neck
+from dino_detector.models.neck import Block, ChannelNorm, Neck
 
 
 def maps(count: int, batch: int = 2, height: int = 6, width: int = 10) -> list[torch.Tensor]:
@@ -93,3 +93,30 @@ def test_gradients_reach_every_weight():
     module = neck([2.0, 1.0, 0.25], num_features=2)
     sum(level.square().sum() * weight for weight, level in enumerate(module(maps(2)), start=1)).backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_block_trains_with_the_values_and_gradients_of_its_formula():
+    """On a CPU its convolution has another form in training; here the formula in float64, layer by layer."""
+    torch.manual_seed(0)
+    block, exact = Block(8), Block(8).double()
+    exact.load_state_dict({name: value.double() for name, value in block.state_dict().items()})
+    (one,) = [values[:, :8].clone().requires_grad_() for values in maps(1)]
+    near = exact.spatial(one.double()).permute(0, 2, 3, 1)
+    expected = one.double() + exact.channels(exact.norm(near)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(block(one), expected.float())
+    with torch.no_grad():
+        torch.testing.assert_close(block(one), expected.float())
+    (wanted_of_maps, *wanted) = torch.autograd.grad(expected.square().sum(), [one, *exact.parameters()])
+    (found_of_maps, *found) = torch.autograd.grad(block(one).square().sum(), [one, *block.parameters()])
+    torch.testing.assert_close([found_of_maps, *found], [wanted_of_maps.float(), *(value.float() for value in wanted)])
+
+
+def test_a_block_in_bf16_stays_near_its_values_in_float32():
+    torch.manual_seed(0)
+    block = Block(8)
+    (one,) = [values[:, :8].bfloat16() for values in maps(1)]
+    expected = block(one.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = block(one)
+    assert trained.dtype == torch.bfloat16  # the maps of a level keep their precision
+    torch.testing.assert_close(trained.float(), expected, atol=0.03, rtol=0.02)
