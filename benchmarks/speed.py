@@ -285,23 +285,20 @@ def table(rows: list[Row], measure: Callable[[Measurement], dict[str, float]], *
 
     A measurement that fails is told and not repeated, and its rows say so: the others may have taken an hour.
     """
-    found: dict[str, list[dict[str, float]]] = {}
-    failed: set[str] = set()
+    left = {repr(one): one for row in rows for one in (row.ours, row.peer) if one is not None}  # that have not failed
+    found: dict[str, list[dict[str, float]]] = {key: [] for key in left}
     for number in range(rounds):
-        of_round = {repr(one): one for row in rows for one in (row.ours, row.peer) if one is not None}
-        for key, measurement in of_round.items():
-            if key in failed:
-                continue
+        for key, measurement in list(left.items()):
             text = f"{measurement.module}, {measurement.name}, {measurement.title}"
             print(f"round {number + 1}: {text}", file=sys.stderr)
             try:
-                found.setdefault(key, []).append(measure(measurement))
+                found[key].append(measure(measurement))
             except InputError as error:
                 print(f"error: {error}", file=sys.stderr)
-                failed.add(key)
+                del left[key]
     lines = ["| | ours | peer | ratio | target | |", "|---|---:|---:|---:|---:|---|"]
     for row in rows:
-        if not failed.isdisjoint(repr(one) for one in (row.ours, row.peer) if one is not None):
+        if any(repr(one) not in left for one in (row.ours, row.peer) if one is not None):
             lines.append(f"| {row.title} | | | | {row.target} | failed |")
             continue
         ours = [measured[row.number] for measured in found[repr(row.ours)]]
