@@ -1,39 +1,151 @@
-"""Files: text that is there whole or not at all, and JSON of hundreds of megabytes."""
+"""Files that are complete or absent, whatever ends the program, and JSON of hundreds of megabytes."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from dino_detector.errors import InputError
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+OF_THE_MACHINE = DISK_FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO}
+"""errors of files and folders that the user can mend"""
+TEMPORARY = ".writing-*.tmp"
+"""pattern of the files that `writing` fills before they take their name"""
+COMPRESSED = (
+    (b"\x1f\x8b", "compressed by gzip", "gunzip"),
+    (b"PK\x03\x04", "a zip archive", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x"),
+    (b"\xfd7zXZ\x00", "compressed by xz", "unxz"),
+    (b"BZh", "compressed by bzip2", "bunzip2"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unzstd"),
+)
+"""how compressed files begin, what they are, and what unpacks them"""
+_counter = itertools.count()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write text beside ``path`` and move it there, so that nobody reads half of it; makes the folder."""
+class WriteError(InputError):
+    """A file can't be written. The message names the file, the reason and what to do."""
+
+
+def write_error(path: Path | str, error: OSError) -> WriteError:
+    """Describe in one line why a path can't be written, and what helps."""
+    if error.errno in DISK_FULL:
+        return WriteError(f"{path}: can't be written, the disk is full ({error.strerror}); make room and run again")
+    remedy = "shorten the name" if error.errno == errno.ENAMETOOLONG else "correct the path or its permissions"
+    return WriteError(f"{path}: can't be written ({error.strerror or error}); {remedy}")
+
+
+@contextmanager
+def explained_writing(path: Path | str) -> Iterator[None]:
+    """Turn an `OSError` into a `WriteError` about ``path``, also one that a library hides behind its own exception.
+
+    The writer of torch, for one, raises a RuntimeError about its position in the file when the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise write_error(path, error.__context__) from error
+        raise
+
+
+@contextmanager
+def writing(path: Path | str, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Open a binary file that takes the name ``path`` only when it is complete.
+
+    The bytes go to a temporary file in the same folder, which is made if it is missing. The temporary file is synced
+    to the disk and then renamed, so a power cut leaves the old file or the new one. An exception removes it.
+
+    Args:
+        path: the file; an older one is replaced.
+        sync: wait until the disk has the bytes; False for files that can be made again, such as pictures.
+
+    Raises:
+        WriteError: the file can't be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with explained_writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(TEMPORARY.replace("*", f"{os.getpid()}-{next(_counter)}"))
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if sync:
+            sync_folder(path.parent)
+
+
+def write_whole(path: Path | str, text: str) -> None:
+    """Write UTF-8 text as `writing` does; a lone surrogate, which UTF-8 does not have, becomes ``\\udc80``."""
+    with writing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk remember the names in a folder; does nothing where the system can't sync folders."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, which may begin with a byte order mark.
+    """Read a JSON file: UTF-8, or UTF-16 with its byte order mark.
 
     Raises:
-        OSError: it can't be read.
-        ValueError: it is not JSON, or not UTF-8.
+        OSError: the file can't be read.
+        ValueError: it is not JSON; the message says why.
     """
+    return parse_json(Path(path).read_bytes())
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse JSON; raises `ValueError` for whatever is wrong with it, nesting without end included."""
     with paused_collection():
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        try:
+            return json.loads(as_utf8(content))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        except RecursionError:
+            raise ValueError("its lists and objects are nested too deeply") from None
+
+
+def as_utf8(content: bytes) -> bytes:
+    """Return JSON text without a byte order mark, and UTF-16 as UTF-8; raises `ValueError` for a compressed file.
+
+    RFC 8259 wants UTF-8, but PowerShell's ``>`` writes UTF-16.
+    """
+    for magic, name, tool in COMPRESSED:
+        if content.startswith(magic):
+            raise ValueError(f"{name}; unpack it with {tool} and give what was in it")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16").encode("utf-8", "surrogatepass")
+    mark = b"\xef\xbb\xbf"
+    return content[len(mark) :] if content.startswith(mark) else content
 
 
 @contextmanager
 def paused_collection() -> Iterator[None]:
-    """No garbage collection: it would look at millions of new objects again and again, and triple the time."""
+    """Pause garbage collection: it would look at millions of new objects again and again, and triple the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
