@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from dino_detector.config import TrainingConfig
-from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.output_folder import move_aside
 from dino_detector.training.checkpoints import BEST, FINAL, LAST, finished_epochs
-
-log = logging.getLogger(__name__)
 
 OF_A_RUN = (
     *("dino_detector_*.pth", "val_metrics_epoch_*.json", "val_predictions_epoch_*.json", "config.yaml"),
     *("*_indices.json", "testdev_predictions_final.json", "testdev_image_info.json"),
 )
-
-
-def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
-    """Make the folder that a flag names; raises `InputError` where it can't be made or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder}: can't be written to ({error.strerror}); give another {flag}") from error
 
 
 def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
@@ -47,12 +31,7 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
         newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
         newest = [file for file in newest if file.name != BEST or _finished(file) > epochs_before]
         files = later + [file for file in newest if file.resolve() != training.checkpoint.resolve()]
-    _move_aside(files, folder)
-
-
-def make_room(output_dir: Path, names: Sequence[str]) -> None:
-    """Move aside what an earlier evaluation wrote by these names, of which some are patterns."""
-    _move_aside([file for name in names for file in output_dir.glob(name)], output_dir)
+    move_aside(files, folder)
 
 
 def _epoch(file: Path) -> int:
@@ -64,17 +43,3 @@ def _epoch(file: Path) -> int:
 def _finished(checkpoint: Path) -> int:
     _, contents = read_checkpoint(checkpoint)
     return finished_epochs(contents)
-
-
-def _move_aside(files: Sequence[Path], output_dir: Path) -> None:
-    """Move files to a folder that is named by the time of the newest."""
-    if not files:
-        return
-    newest = max(file.stat().st_mtime for file in files)
-    folder = output_dir / time.strftime("earlier_%Y%m%d-%H%M%S", time.localtime(newest))
-    while folder.exists():
-        folder = folder.with_name(f"{folder.name}_")
-    folder.mkdir()
-    for file in files:
-        file.replace(folder / file.name)
-    log.info("moved the files of an earlier run to %s", folder)
