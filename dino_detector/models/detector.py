@@ -17,7 +17,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.data.transforms import evaluation_transforms
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint
+from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
 from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
@@ -63,6 +63,11 @@ class Detector(nn.Module, ImageDetector):
     def categories(self) -> Categories:
         """Ids and names of the classes, from the annotation file that the detector was trained on."""
         return self.header.categories
+
+    @property
+    def white_level(self) -> float | None:
+        """As `ImageDetector.white_level`: that of the training images."""
+        return self.config.data.white_level
 
     @property
     def device(self) -> torch.device:
@@ -166,9 +171,13 @@ class Detector(nn.Module, ImageDetector):
         merged = self.backbone.adapters_are_merged
         self.backbone.unmerge_adapters()  # where base weights are stored too, merged ones would be merged again at load
         weights = {f"detector.{name}": value.cpu() for name, value in self.state_dict().items()}
-        torch.save({HEADER: self.header.to_dict(), "state_dict": weights}, path)
-        if merged:
-            self.backbone.merge_adapters()
+        try:
+            write_checkpoint({HEADER: self.header.to_dict(), "state_dict": weights}, Path(path))
+        except FloatingPointError as error:
+            raise InputError(f"{path}: not written, as {error}; load a checkpoint of an earlier epoch") from error
+        finally:
+            if merged:
+                self.backbone.merge_adapters()
 
     @classmethod
     def load(

@@ -120,6 +120,7 @@ class DetectorGroup:
                 detections.above(threshold).to_supervision(detector.categories)
                 for detections, detector in zip(of_image, self.detectors, strict=True)
             ],
+            white_level=self.detectors[0].white_level,
             threshold=threshold,
             batch_size=batch_size,
             tile_size=tile_size,
@@ -144,6 +145,7 @@ def _require_same_trunk(first: Detector, second: Detector, *, names: tuple[Path,
         "base model, up to the last of --feature_layers,": lambda one: one.header.base_fingerprint[:12],
         "--image_size": lambda one: str(one.config.data.image_size),
         "--resize_mode": lambda one: one.config.data.resize_mode,
+        "--white_level": lambda one: one.config.data.white_level,
         "normalisation": lambda one: (one.header.mean, one.header.std),
     }
     for what, of in wanted.items():
