@@ -21,6 +21,7 @@ from jsonargparse.typing import register_type
 
 from dino_detector.config import Config, ImageSize, preset_settings
 from dino_detector.errors import InputError, nearest
+from dino_detector.files import write_whole
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", list: "A,B,...", dict: "JSON"}
@@ -142,7 +143,7 @@ def parse_config(
 def write_config(config: Config, path: Path) -> None:
     """Write all settings as YAML, for ``--config`` to read."""
     parser = _build_parser(RUN_GROUPS)
-    path.write_text(parser.dump(parser.parse_object(config.flat()), skip_unset=False), encoding="utf-8")
+    write_whole(path, parser.dump(parser.parse_object(config.flat()), skip_unset=False))
 
 
 def _build_parser(

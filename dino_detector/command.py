@@ -4,48 +4,83 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 
-from dino_detector.errors import InputError, SharedInputError, StoppedByUser
-from dino_detector.files import paused_collection
+from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
+from dino_detector.files import OF_THE_MACHINE, paused_collection, write_error
+from dino_detector.plain_text import printable
 
 INPUT_ERROR = 2
-INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""exit codes; the last two are a shell's for Ctrl-C, and for a reader that has gone"""
+"""exit codes; the second is a shell's for a program whose reader has gone"""
 
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code, 0 where it returns None.
 
-    An `InputError` is one line on stderr and code 2, Ctrl-C and `StoppedByUser` one line and code 130. Anything else is
-    a bug of ours and keeps its traceback. Of several processes the main one tells of an interruption and of a
-    `SharedInputError`, and the others end well, since Lightning kills all of them at once where one does not.
+    An `InputError` is one line on stderr and code 2, and so is a file that can't be read or written. An interruption is
+    one line and the code of a shell: 130 for Ctrl-C, 143 for SIGTERM. Anything else is a bug of ours and keeps its
+    traceback. Of several processes the main one tells of an interruption and of a `SharedInputError`, and the others
+    end well, since Lightning kills all of them at once where one does not.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of classes and files can hold any character
     try:
-        return command() or 0
+        with _terminated_by_sigterm():
+            code = command() or 0
+            sys.stdout.flush()
+            return code
     except InputError as error:
         if isinstance(error, SharedInputError) and not is_main_process():
             return 0
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return INPUT_ERROR
+        return _report_error(str(error))
     except BrokenPipeError:
         # What is still in the buffer has nowhere to go, and Python would complain of it when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except StoppedByUser as stop:
-        return _report_interruption(str(stop))
-    except KeyboardInterrupt:
-        return _report_interruption()
+        return _report_interruption(stop.number, str(stop))
+    except KeyboardInterrupt as stop:
+        return _report_interruption(signal_of(stop))
     except SystemExit as stop:
         # Lightning turns Ctrl-C into sys.exit(1) once its trainer runs.
         if isinstance(stop.__context__, KeyboardInterrupt):
-            return _report_interruption()
+            return _report_interruption(signal_of(stop.__context__))
         raise
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        return _report_error(str(write_error(error.filename or "the output", error)))
+
+
+@contextlib.contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that results are completed and temporary files removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def signal_of(interruption: KeyboardInterrupt) -> int:
+    """The number of the signal behind an interruption."""
+    return signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
 
 
 def is_main_process() -> bool:
@@ -53,11 +88,16 @@ def is_main_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _report_interruption(message: str = "interrupted") -> int:
+def _report_error(message: str) -> int:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return INPUT_ERROR
+
+
+def _report_interruption(number: int, message: str = "interrupted") -> int:
     if not is_main_process():
         return 0
-    print(message, file=sys.stderr)
-    return INTERRUPTED
+    print(printable(message), file=sys.stderr)
+    return 128 + number
 
 
 @contextlib.contextmanager
@@ -79,7 +119,7 @@ class ProgressSafeHandler(logging.Handler):
 
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         with contextlib.suppress(BrokenPipeError):  # nobody reads any more, as after `| head`; a run goes on
-            tqdm.write(level + self.format(record), file=sys.stdout)
+            tqdm.write(printable(level + self.format(record)), file=sys.stdout)
 
 
 def configure_logging() -> None:
@@ -95,3 +135,4 @@ def configure_logging() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of each retry
     warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", module="PIL")  # about metadata, which no one needs here

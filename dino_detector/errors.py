@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -19,7 +20,20 @@ class SharedInputError(InputError):
 
 
 class StoppedByUser(Exception):
-    """The user stopped a run. The message is one line that says where its state is and how to resume it."""
+    """The user stopped a run. The message is one line that says where its state is and how to resume it.
+
+    Args:
+        message: the line.
+        number: the signal that stopped the run.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `timeout`, containers and clusters send; it unwinds the program as Ctrl-C does."""
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import RunSettings, parse_config, write_config
 from dino_detector.command import configure_logging, importing_libraries, is_main_process, run_command
 from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
+from dino_detector.output_folder import locked, make_room
 from dino_detector.training.places import find_places
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ EVALUATION_HELP = {
         (
             *("val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
+            *("max_megapixels", "max_detections"),
             *("coco_mini_seed", "coco_mini_indices_file"),
             *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
             *("tile_size", "tile_overlap"),
@@ -96,7 +99,7 @@ def _train(settings: RunSettings) -> int:
     from dino_detector.data.read_ahead import ReadAhead
 
     with ReadAhead() as annotations:
-        annotations.begin(places.train.annotations)
+        annotations.begin(places.train.annotations, images=None if places.train.fetch else places.train.images)
         with importing_libraries():
             from dino_detector.analysis.tables import metrics_table, overfitting_verdict
             from dino_detector.training.fit import fit
@@ -118,10 +121,16 @@ def _evaluate(settings: RunSettings) -> int:
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
     find_places(settings.config, training=False)
     configure_logging()
+    with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
+        return _evaluate_into(settings)
+
+
+def _evaluate_into(settings: RunSettings) -> int:
+    """Evaluate and write the results; the output folder is held."""
+    training = settings.config.training
     with importing_libraries():
         from dino_detector.analysis.tables import metrics_table
         from dino_detector.training.evaluation import evaluate
-        from dino_detector.training.output_dir import make_room
         from dino_detector.training.testdev import write_testdev
         from dino_detector.validate import EvaluationFiles
 

@@ -7,6 +7,7 @@ hotcoco; the tests hold them equal to pycocotools. Formats: https://cocodataset.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,15 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.data.categories import distinct
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
 from dino_detector.files import read_json, write_whole
+from dino_detector.plain_text import quoted
 
 if TYPE_CHECKING:
     from dino_detector.data.categories import Categories
+    from dino_detector.data.coco import CocoAnnotations
 
-MAX_DETECTIONS = 100
-"""COCO scores this many detections of an image and class."""
+log = logging.getLogger(__name__)
+
+PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class CocoMetrics:
     """The twelve COCO numbers, 0..1, and the classes they average over; -1 where no such ground truth exists.
 
     AP and AR are means over the IoU thresholds 0.50, 0.55 .. 0.95; s, m, l are areas below 32², below 96² and
-    above, in pixels; AR1, AR10 and AR100 allow that many detections of an image and class.
+    above, in pixels; AR1, AR10 and AR100 allow that many detections of an image and class. With another
+    ``max_detections`` all but AR1 and AR10 allow that many, and files and tables call AR100 by that number.
     """
 
     AP: float
@@ -66,6 +73,20 @@ class CocoMetrics:
     """evaluated images, with or without annotations"""
     num_detections: int
     """results in the evaluated images"""
+    max_detections: int = MAX_DETECTIONS
+    """detections of an image and class that count"""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The twelve numbers by the names that they have with these ``max_detections``."""
+        recall = {"AR1": self.AR1, "AR10": self.AR10, f"AR{self.max_detections}": self.AR100}
+        recall |= {"ARs": self.ARs, "ARm": self.ARm, "ARl": self.ARl}
+        return {name: getattr(self, name) for name in PRECISION} | recall
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of ``per_class``, with the id behind those that several share."""
+        return distinct([row.category_id for row in self.per_class], [row.name for row in self.per_class])
 
     @classmethod
     def read(cls, path: Path) -> CocoMetrics:
@@ -79,7 +100,7 @@ class CocoMetrics:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
         try:
-            numbers = _checked(content, CocoMetrics)
+            numbers = _checked(_with_plain_names(content), CocoMetrics)
             numbers["per_class"] = tuple(ClassMetrics(**_checked(row, ClassMetrics)) for row in numbers["per_class"])
             return cls(**numbers)
         except ValueError as error:
@@ -88,7 +109,9 @@ class CocoMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers under the names of their fields, ready for ``json.dump``."""
-        return {**vars(self), "per_class": [dict(vars(metrics)) for metrics in self.per_class]}
+        rest = ("num_images", "num_detections", "max_detections")
+        classes = [dict(vars(metrics)) for metrics in self.per_class]
+        return {**self.numbers, "per_class": classes, **{name: getattr(self, name) for name in rest}}
 
     def write(self, path: Path, **extra: Any) -> None:
         """Write the numbers as a JSON object, with ``extra`` entries (epoch, seconds) before them.
@@ -123,7 +146,7 @@ class CocoEvaluation(NamedTuple):
     """The metrics, and the arrays that they are means of; -1 where no such ground truth exists.
 
     T: IoU thresholds 0.50, 0.55 .. 0.95. R: recall 0.00, 0.01 .. 1.00. C: categories by ascending id. A: areas all,
-    small, medium, large. M: 1, 10 or 100 detections of an image and class.
+    small, medium, large. M: 1, 10 or ``max_detections`` of an image and class.
     """
 
     metrics: CocoMetrics
@@ -134,7 +157,11 @@ class CocoEvaluation(NamedTuple):
 
 
 def coco_metrics(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
+    ground_truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    *,
+    image_ids: Iterable[int] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> CocoMetrics:
     """Score results against the ground truth of ``image_ids``, or of all its images.
 
@@ -146,15 +173,20 @@ def coco_metrics(
         ground_truth: a COCO detection data set, as parsed from its JSON.
         results: COCO results, for example of :func:`coco_results`; may be empty.
         image_ids: the images to evaluate, a subset of those in the ground truth.
+        max_detections: detections of an image and class that count.
 
     Raises:
         InputError: there is no image to evaluate, or an image or a category is not in the ground truth.
     """
-    return coco_evaluation(ground_truth, results, image_ids=image_ids).metrics
+    return coco_evaluation(ground_truth, results, image_ids=image_ids, max_detections=max_detections).metrics
 
 
 def coco_evaluation(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], *, image_ids: Iterable[int] | None = None
+    ground_truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    *,
+    image_ids: Iterable[int] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> CocoEvaluation:
     """As :func:`coco_metrics`, with the precision and recall behind the numbers."""
     from hotcoco import COCO, COCOeval
@@ -191,6 +223,9 @@ def coco_evaluation(
         if result["image_id"] in images
     ]
     evaluation = COCOeval(truth, truth.load_res(np.array(rows, np.float64) if rows else []), "bbox")
+    parameters = evaluation.params
+    parameters.max_dets = [1, 10, max_detections]
+    evaluation.params = parameters
     evaluation.evaluate()
     evaluation.accumulate()
 
@@ -211,6 +246,7 @@ def coco_evaluation(
         ),
         num_images=len(wanted),
         num_detections=len(rows),
+        max_detections=max_detections,
     )
     return CocoEvaluation(metrics, precision, recall)
 
@@ -271,20 +307,45 @@ class EvaluationFiles(NamedTuple):
         metrics.write(self.metrics, **extra, predictions=self.predictions.name, **data)
 
 
+def _with_plain_names(content: Any) -> Any:
+    """The content of a metrics file with AR100 under this name, whatever number the file calls it by."""
+    if not isinstance(content, dict):
+        return content
+    limit = content.get("max_detections", MAX_DETECTIONS)  # files of other tools may lack it
+    named = {"max_detections": limit, **content}
+    return named | {"AR100": content[f"AR{limit}"]} if f"AR{limit}" in content else named
+
+
+def warn_of_limit(annotations: CocoAnnotations, max_detections: int) -> None:
+    """Say where images have more objects of a class than detections count, so that AP can't reach 1."""
+    entries = annotations.entries
+    single = ~entries.is_crowd
+    pairs = entries.image_indices[single] * len(annotations.categories) + entries.labels[single]
+    groups, counts = np.unique(pairs, return_counts=True)
+    crowded = np.unique(groups[counts > max_detections] // max(1, len(annotations.categories)))
+    if len(crowded):
+        log.warning(
+            "%s: %d of %d images have more than %d objects of a class, up to %d, and metrics count %d detections of an "
+            "image and class%s, so that AP can't reach 1; --max_detections %d counts all",
+            *(annotations.path, len(crowded), len(annotations.images), max_detections, counts.max(), max_detections),
+            *(" as COCO does" if max_detections == MAX_DETECTIONS else "", counts.max()),
+        )
+
+
 def _checked(entry: Any, kind: type) -> dict[str, Any]:
     """The entries that are fields of a dataclass; raises `ValueError` for one that is missing or can't be its value."""
     if not isinstance(entry, dict):
-        raise ValueError(f"it has {str(entry)[:40]!r} where names and numbers belong")
+        raise ValueError(f"it has {quoted(entry)} where names and numbers belong")
     values = {item.name: entry.get(item.name) for item in fields(kind)}
     for item in fields(kind):
         value = values[item.name]
         valid = {
             "float": type(value) in (int, float) and (value == -1 or 0 <= value <= 1),
-            "int": type(value) is int and value >= 0,
+            "int": type(value) is int and (value >= 0 or item.name == "category_id"),
             "str": isinstance(value, str),
         }
         if not valid.get(item.type, isinstance(value, list)):
-            raise ValueError(f'its "{item.name}" is {"missing" if item.name not in entry else str(value)[:40]}')
+            raise ValueError(f'its "{item.name}" is {"missing" if item.name not in entry else quoted(value)}')
     return values
 
 

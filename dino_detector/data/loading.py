@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from multiprocessing import active_children
+from multiprocessing.queues import Queue
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from dino_detector.data.dataset import CachedSample, CocoDetection, Sample
 from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
@@ -78,7 +84,7 @@ class Collate:
         """Stack and normalise images of one size, and pad their boxes."""
         images = [sample.image for sample in samples if isinstance(sample, Sample)]
         pixels = torch.stack(images) if images else torch.empty(0, 3, 0, 0)  # [B, 3, H, W] uint8
-        return Batch(
+        batch = Batch(
             pixel_values=pixels.float().sub_(self.mean).div_(self.std),
             targets=Targets.pad(
                 [sample.boxes_cxcywh for sample in samples],
@@ -89,6 +95,7 @@ class Collate:
             skipped=[line for sample in samples for line in sample.skipped],
             cached=_cached_part(samples),
         )
+        return ready_to_send(batch)
 
 
 def _cached_part(samples: list[Sample | CachedSample]) -> CachedPart | None:
@@ -117,11 +124,43 @@ class FullSizeBatch(NamedTuple):
 
 def collate_full_size(samples: list[Sample]) -> FullSizeBatch:
     """The images of samples in their own size."""
-    return FullSizeBatch(
+    batch = FullSizeBatch(
         images=[sample.image.as_subclass(Tensor) for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         skipped=[line for sample in samples for line in sample.skipped],
     )
+    return ready_to_send(batch)
+
+
+Sent = TypeVar("Sent", Batch, FullSizeBatch)
+
+
+def ready_to_send(batch: Sent) -> Sent:
+    """Move the tensors of a worker's batch to shared memory, from which the main process takes them.
+
+    The queue would move them too, but in a thread whose errors nobody hears: training would wait for ever.
+
+    Raises:
+        InputError: there is no room for them.
+    """
+    if get_worker_info() is not None:
+        try:
+            for tensor in _tensors(batch):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            raise InputError(
+                f"a data worker can't send a batch, the shared memory is too small ({' '.join(str(error).split())}); "
+                "give --num_workers 0, or more shared memory, as by docker run --shm-size 8g"
+            ) from error
+    return batch
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
 
 
 class Loader(DataLoader):
@@ -137,7 +176,7 @@ class Loader(DataLoader):
             generator=torch.Generator(),
             persistent_workers=settings["num_workers"] > 0,
             multiprocessing_context="fork" if sys.platform == "linux" and settings["num_workers"] else None,
-            worker_init_fn=begin_work,
+            worker_init_fn=partial(begin_work, most_pixels=Image.MAX_IMAGE_PIXELS),
             **settings,
         )
 
@@ -149,13 +188,31 @@ class Loader(DataLoader):
             raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from error
 
 
-def begin_work(worker: int) -> None:
-    """Leave Ctrl-C to the main process, whose last step may still need the workers, and its objects where they are.
+def begin_work(worker: int, *, most_pixels: int | None = Image.MAX_IMAGE_PIXELS) -> None:
+    """Leave signals to the main process, whose last step still needs the workers, and its objects where they are.
 
-    A terminal sends Ctrl-C to the workers too; and a garbage collection that looks at inherited objects copies them.
+    A terminal sends Ctrl-C to the workers too, and so do ``timeout`` and clusters with SIGTERM. A worker ends when its
+    main process asks it to, ends or is gone. A garbage collection that looked at inherited objects would copy them.
+    Workers that are not forked need to be told of Pillow's limit.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Image.MAX_IMAGE_PIXELS = most_pixels
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)
     gc.freeze()
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """Kill the workers of loaders that nobody closed; multiprocessing would wait for ever for SIGTERM to end them."""
+    for child in active_children():
+        if child.daemon:
+            child.kill()
+
+
+def _end_worker(error: Exception, batch: object) -> NoReturn:
+    """End a worker whose queue can't send a batch; the main process would wait for the batch for ever."""
+    os._exit(1)
 
 
 class ResumableLoader(Loader):

@@ -23,8 +23,8 @@ from dino_detector.errors import InputError
 from dino_detector.models.detector import Detector, resolve_device
 from dino_detector.models.dinov2_backbone import Tokens
 from dino_detector.models.precision import resolve_precision
+from dino_detector.output_folder import make_output_dir
 from dino_detector.plain_text import counted
-from dino_detector.training.output_dir import make_output_dir
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class TrunkCaching:
                 "precision": resolve_precision(config.training.precision, resolve_device(config.training.device)),
                 "image_size": list(config.data.image_size),
                 "normalisation": [detector.header.mean, detector.header.std],
+                "white_level": config.data.white_level,
             },
         )
         self._full = False

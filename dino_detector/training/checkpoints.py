@@ -1,20 +1,23 @@
-"""Which files a run leaves behind: checkpoints and metrics, complete or absent at any moment."""
+"""The files of a run: the checkpoints and metrics of an epoch appear together or not at all."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from dino_detector.errors import StoppedByUser
+from dino_detector.file_set import UNFINISHED, FileSet
+from dino_detector.models.checkpoint import all_finite
 from dino_detector.training.memory import peak_memory
 from dino_detector.training.moments import round_moments, with_small_moments
 from dino_detector.validate import EvaluationFiles
@@ -22,6 +25,11 @@ from dino_detector.validate import EvaluationFiles
 log = logging.getLogger(__name__)
 
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
+
+
+def epoch_name(epoch: int) -> str:
+    """The checkpoint of an evaluated epoch, counted from 1."""
+    return f"dino_detector_epoch_{epoch}.pth"
 
 
 def finished_epochs(contents: dict[str, Any]) -> int:
@@ -34,10 +42,12 @@ class RunFiles(Checkpoint):
 
     After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
     ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth``
-    if there is an AP and none was higher; at the end, early or not, ``dino_detector_final.pth``, which is then the
-    last. All hold the full training state, the optimizer's moments as `moments` says. On the first Ctrl-C or SIGTERM
-    the optimizer step is finished, at the end of an epoch its evaluation too, the last checkpoint written, and
-    `StoppedByUser` raised; the second stops at once.
+    if there is an AP and none was higher; after the last epoch, early or not, ``dino_detector_final.pth``. The files of
+    an epoch are one `FileSet`: a program that is killed leaves all of them or none. Checkpoints hold the full training
+    state, the optimizer's moments as `moments` says.
+
+    On the first Ctrl-C or SIGTERM the optimizer step is finished, at the end of an epoch its evaluation too, the last
+    checkpoint written, and `StoppedByUser` raised; the second stops at once.
 
     Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
 
@@ -60,13 +70,13 @@ class RunFiles(Checkpoint):
         self.training_seconds = 0.0
         self._started = 0.0
         self._resumed_at = 0.0
-        self._stop = False
-        self._newest: int | None = None  # epoch whose checkpoint this process wrote
+        self._stop: int | None = None  # the signal that asked to stop
+        self._replaced: int | None = None  # epoch whose files the next evaluated epoch removes
 
     @property
     def best(self) -> Path | None:
         """The checkpoint with the highest AP; None where it is in the folder of the run that this one resumed."""
-        candidates = (self.output_dir / name for name in (BEST, f"dino_detector_epoch_{self.best_epoch}.pth"))
+        candidates = (self.output_dir / name for name in (BEST, epoch_name(self.best_epoch)))
         return next((path for path in candidates if path.exists()), None) if self.best_epoch else None
 
     @property
@@ -83,9 +93,12 @@ class RunFiles(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._request_stop)
-        epoch_file = f"dino_detector_epoch_{self.best_epoch}.pth"
-        if trainer.is_global_zero and not (self.output_dir / BEST).exists() and (self.output_dir / epoch_file).exists():
-            self._copy(BEST, of=epoch_file)  # that of a run which had gone further was moved aside
+        epoch_file = self.output_dir / epoch_name(self.best_epoch)
+        if trainer.is_global_zero and not (self.output_dir / BEST).exists() and epoch_file.exists():
+            with FileSet(
+                self.output_dir, first=BEST
+            ) as files:  # the best checkpoint of a run that had gone further moved aside
+                files.link(BEST, epoch_file)
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,11 +112,19 @@ class RunFiles(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if asked to: gradients are applied and the loader's position is that of the weights."""
+        """Stop here if asked to: gradients are applied and the loader's position is that of the weights.
+
+        Raises:
+            FloatingPointError: an epoch ends with weights that are not finite; nothing of it is evaluated or written.
+        """
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if between_steps and not trainer.is_last_batch and self._all_stop(trainer, batch_idx):
+        stops = between_steps and not trainer.is_last_batch and self._all_stop(trainer, batch_idx)
+        if stops or trainer.is_last_batch:
+            self._require_finite(trainer, pl_module)
+        if stops:
             self._pause()
-            self._write(trainer, LAST)
+            with self._written(trainer, [LAST]):
+                pass
             self._leave()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,35 +147,18 @@ class RunFiles(Checkpoint):
             self.best_ap, self.best_epoch = average_precision, epoch
         for optimizer in trainer.optimizers:
             round_moments(optimizer)
-        self._write(trainer, LAST)
-        if due and trainer.is_global_zero:
-            self._write_epoch(epoch)
-            if is_best:
-                self._copy(BEST)
-            if metrics is not None:
-                val = trainer.datamodule.sources.val
-                files = EvaluationFiles.of(
-                    self.output_dir, f"_epoch_{epoch}", images=val.folder, annotations=val.annotations.path
-                )
-                files.write(
-                    metrics,
-                    pl_module.results,
-                    epoch=epoch,
-                    step=trainer.global_step,
-                    seconds=round(self.seconds, 1),
-                    images_seen=self.images_seen,
-                    precision=trainer.precision.partition("-")[0],
-                    images_per_second=round(self.images_seen / self.training_seconds, 1),
-                    **peak_memory(pl_module.device),
-                )
         done = trainer.should_stop or epoch == trainer.max_epochs
+        names = [LAST, *([epoch_name(epoch)] if due else []), *([BEST] if is_best else []), *([FINAL] if done else [])]
+        replaced = self._replaced if due else None
+        if due and not self.keep_epochs:
+            self._replaced = epoch
+        with self._written(trainer, names) as files:
+            if files is not None and replaced not in (None, epoch):
+                files.remove(epoch_name(replaced), f"val_predictions_epoch_{replaced}.json")
+            if files is not None and metrics is not None:
+                self._write_evaluation(trainer, pl_module, files, epoch)
         if not done and self._all_stop(trainer):
             self._leave()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The state after the last epoch is the final one."""
-        if trainer.is_global_zero:
-            self._copy(FINAL)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the optimizer's moments in half the space where that is exact."""
@@ -168,15 +172,17 @@ class RunFiles(Checkpoint):
             "images_seen": self.images_seen,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
+            "replaced": self._replaced,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.best_ap = state_dict["best_ap"]
-        self.best_epoch = state_dict.get("best_epoch", 0)  # not in the first checkpoints of 0.1.0
+        self.best_epoch = state_dict["best_epoch"]
         self.images_seen = state_dict["images_seen"]
         self.seconds_before = state_dict["seconds"]
         self.training_seconds = state_dict["training_seconds"]
+        self._replaced = state_dict["replaced"]
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         """Evaluate after the last epoch whatever the frequency; the trainer asks at the end of the epoch."""
@@ -190,9 +196,9 @@ class RunFiles(Checkpoint):
         self._resumed_at = now
 
     def _request_stop(self, number: int, frame: Any) -> None:
-        if self._stop:
+        if self._stop is not None:
             self._leave()
-        self._stop = True
+        self._stop = number
         log.warning("stopping when this step or evaluation is done, with everything saved; once more stops at once")
 
     def _all_stop(self, trainer: Trainer, batch_idx: int | None = None) -> bool:
@@ -201,36 +207,52 @@ class RunFiles(Checkpoint):
         Asking the others takes a moment, so it is done where a step is logged and at the end of an epoch.
         """
         if trainer.world_size == 1:
-            return self._stop
+            return self._stop is not None
         if batch_idx is not None and (batch_idx + 1) % trainer.log_every_n_steps:
             return False
-        return trainer.strategy.reduce_boolean_decision(self._stop, all=False)
+        return trainer.strategy.reduce_boolean_decision(self._stop is not None, all=False)
 
     def _leave(self) -> None:
-        last = self.output_dir / LAST
+        last, number = self.output_dir / LAST, self._stop or signal.SIGINT
         if last.exists():
-            raise StoppedByUser(f"stopped; resume with the same settings and --checkpoint {last}")
-        raise StoppedByUser("stopped before anything was saved")
+            raise StoppedByUser(f"stopped; resume with the same settings and --checkpoint {last}", number)
+        raise StoppedByUser("stopped before anything was saved", number)
 
-    def _write(self, trainer: Trainer, name: str) -> None:
-        beside = self.output_dir / f".{name}.tmp"
-        trainer.save_checkpoint(beside)
-        if trainer.is_global_zero:
-            beside.replace(self.output_dir / name)
+    def _require_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise `FloatingPointError` in every process where a weight or a moment is not finite."""
+        weights = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
+        moments = [
+            value for optimizer in trainer.optimizers for each in optimizer.state.values() for value in each.values()
+        ]
+        if not all_finite([*weights, *(value for value in moments if isinstance(value, Tensor))]):
+            raise FloatingPointError("the weights are not finite: training diverged")
 
-    def _write_epoch(self, epoch: int) -> None:
-        self._copy(f"dino_detector_epoch_{epoch}.pth")
-        if self._newest and not self.keep_epochs:
-            for name in (f"dino_detector_epoch_{self._newest}.pth", f"val_predictions_epoch_{self._newest}.json"):
-                (self.output_dir / name).unlink(missing_ok=True)
-        self._newest = epoch
+    @contextmanager
+    def _written(self, trainer: Trainer, names: list[str]) -> Iterator[FileSet | None]:
+        """Write the state of the run under several names; the caller may add to the `FileSet` of the main process."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.output_dir / UNFINISHED / LAST)  # all processes take part
+            yield None
+            return
+        with FileSet(self.output_dir, first=LAST) as files:
+            trainer.save_checkpoint(files.path(LAST))
+            for name in names:
+                if name != LAST:
+                    files.link(name, files.path(LAST))
+            yield files
 
-    def _copy(self, name: str, *, of: str = LAST) -> None:
-        """Give a checkpoint another name, as a hard link where the file system has them."""
-        beside = self.output_dir / f".{name}.tmp"
-        beside.unlink(missing_ok=True)
-        try:
-            os.link(self.output_dir / of, beside)
-        except OSError:
-            shutil.copyfile(self.output_dir / of, beside)
-        beside.replace(self.output_dir / name)
+    def _write_evaluation(self, trainer: Trainer, pl_module: LightningModule, files: FileSet, epoch: int) -> None:
+        """Add metrics and detections of an evaluated epoch."""
+        val = trainer.datamodule.sources.val
+        folder = files.path("")
+        EvaluationFiles.of(folder, f"_epoch_{epoch}", images=val.folder, annotations=val.annotations.path).write(
+            pl_module.metrics,
+            pl_module.results,
+            epoch=epoch,
+            step=trainer.global_step,
+            seconds=round(self.seconds, 1),
+            images_seen=self.images_seen,
+            precision=trainer.precision.partition("-")[0],
+            images_per_second=round(self.images_seen / self.training_seconds, 1),
+            **peak_memory(pl_module.device),
+        )

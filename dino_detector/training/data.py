@@ -81,13 +81,13 @@ class DetectionData(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        test = CocoDetection(_images(self.sources.test), view=self._evaluation_view(), on_bad_image="skip")
+        test = CocoDetection(self._images(self.sources.test), view=self._evaluation_view(), on_bad_image="skip")
         return self._evaluation_loader(test)
 
     def train_dataset(self) -> CocoDetection:
         """All training images, augmented; one that can't be read is replaced."""
         data, augmentation = self.config.data, self.config.augmentation
-        images, view = _images(self.sources.train), self._evaluation_view()
+        images, view = self._images(self.sources.train), self._evaluation_view()
         if augmentation.augmentation:
             plain_from = augmentation.plain_from(self.config.training.epochs)
             seed = self.config.training.seed
@@ -101,7 +101,10 @@ class DetectionData(LightningDataModule):
         view = self._evaluation_view()
         if self.caching is not None:
             view = self.caching.whole_view(view)
-        return CocoDetection(_images(self.sources.val), view=view, on_bad_image="raise")
+        return CocoDetection(self._images(self.sources.val), view=view, on_bad_image="raise")
+
+    def _images(self, images: ImageSet) -> CocoImages:
+        return CocoImages(images.folder, images.annotations, white_level=self.config.data.white_level)
 
     @cached_property
     def _repeat_factors(self) -> np.ndarray:
@@ -125,7 +128,3 @@ class DetectionData(LightningDataModule):
             "rank": self.trainer.global_rank,
             "pin_memory": self.trainer.strategy.root_device.type == "cuda",
         }
-
-
-def _images(images: ImageSet) -> CocoImages:
-    return CocoImages(images.folder, images.annotations)

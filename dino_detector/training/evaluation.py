@@ -12,30 +12,32 @@ from dino_detector.config import (
     DataConfig,
     DistributedConfig,
     DownloadConfig,
+    EvaluationConfig,
     SubsetConfig,
     TilingConfig,
 )
+from dino_detector.data.picture_files import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.models.detector import build_from_checkpoint, resolve_device
 from dino_detector.models.precision import resolve_precision
+from dino_detector.output_folder import make_output_dir
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.output_dir import make_output_dir
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes
-from dino_detector.validate import CocoMetrics
+from dino_detector.validate import CocoMetrics, warn_of_limit
 
 DECIDED_HERE = frozenset(
     (
         *(
             name
-            for group in (CacheConfig, DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig)
+            for group in (CacheConfig, DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig, EvaluationConfig)
             for name in group.__dataclass_fields__
         ),
-        *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode")),
+        *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode", "white_level")),
         *("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device"),
         "seed",
     )
@@ -81,6 +83,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if source is None or config.training.skip_checkpoint_load:
         raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
     config = resolve_processes(config)
+    allow_megapixels(config.data.max_megapixels)
     header, contents = read_checkpoint(source)
     flat = config.flat()
     flat["precision"] = _precision(header.config, config)
@@ -88,11 +91,14 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     sources = gather(config, training=False, categories=header.categories)
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     sources.fetch(config.download)
+    if sources.val is not None and rank_zero_only.rank == 0:
+        warn_of_limit(sources.val.annotations, config.evaluation.max_detections)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
     make_output_dir(config.training.output_dir)
     if config.tiling.tile_size is None:
         data = DetectionData(config=config, sources=sources)
-        module = DetectorModule(detector=detector, criterion=build_criterion(config))
+        max_detections = config.evaluation.max_detections
+        module = DetectorModule(detector=detector, criterion=build_criterion(config), max_detections=max_detections)
     else:
         data = FullSizeData(config=config, sources=sources)
         module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from lightning import LightningModule, Trainer, seed_everything
@@ -14,16 +12,21 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config, TrainingConfig
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.deep_pictures import survey
+from dino_detector.data.picture_files import allow_megapixels
 from dino_detector.errors import InputError
+from dino_detector.file_set import recover
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
 from dino_detector.models.precision import resolve_precision
+from dino_detector.output_folder import locked, make_output_dir
 from dino_detector.plain_text import counted
 from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
+from dino_detector.training.failures import explained
 from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
@@ -31,15 +34,15 @@ from dino_detector.training.logging.loggers import build_loggers, require_logger
 from dino_detector.training.logging.scalars import ScalarLog
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.output_dir import make_output_dir, prepare_output_dir
+from dino_detector.training.output_dir import prepare_output_dir
 from dino_detector.training.progress import EpochLines
-from dino_detector.training.rehearsal import Rehearsal, explained
+from dino_detector.training.rehearsal import Rehearsal
 from dino_detector.training.resuming import begin, read_start
-from dino_detector.training.sources import Sources, gather
+from dino_detector.training.sources import Reader, Sources, gather
 from dino_detector.training.testdev import write_testdev
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.training.weight_averaging import MovingAverage
-from dino_detector.validate import CocoMetrics
+from dino_detector.validate import CocoMetrics, warn_of_limit
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def fit(
     config: Config,
     *,
     callbacks: list[Callback] | None = None,
-    read: Callable[[Path], CocoAnnotations] = CocoAnnotations.read,
+    read: Reader = CocoAnnotations.read,
 ) -> CocoMetrics | None:
     """Train a detector, from the start or from a checkpoint, and leave its files in ``output_dir``.
 
@@ -70,12 +73,23 @@ def fit(
     """
     if config.tiling.tile_size is not None:
         raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
+    if rank_zero_only.rank:
+        return _fit(config, callbacks or [], read)
+    with locked(config.training.output_dir, "training"):
+        recover(config.training.output_dir)
+        return _fit(config, callbacks or [], read)
+
+
+def _fit(config: Config, callbacks: list[Callback], read: Reader) -> CocoMetrics | None:
+    """Train, as one of the processes of the run."""
     config = resolve_processes(config)
     require_loggers(config)
-    training = config.training
+    allow_megapixels(config.data.max_megapixels)
     sources = gather(config, training=True, read=read)
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
+    config = _surveyed(config, sources)
+    training = config.training
     stopping = build_early_stopping(training, sources.val)
     data = DetectionData(config=config, sources=sources)
     start = read_start(config, train.categories, annotations=train.path, data=data)
@@ -94,10 +108,8 @@ def fit(
     data.header = detector.header
     data.caching = build_caching(config, detector)
     epochs_before = None if start is None else start.epochs
-    if rank_zero_only.rank == 0:
-        make_output_dir(training.output_dir)
-        if config.logging.log_dir is not None:
-            make_output_dir(config.logging.log_dir, flag="--log_dir")
+    if rank_zero_only.rank == 0 and config.logging.log_dir is not None:
+        make_output_dir(config.logging.log_dir, flag="--log_dir")
     _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
     _warn_of_queries(detector, sources)
 
@@ -110,6 +122,7 @@ def fit(
         criterion=build_criterion(config),
         planned_epochs=None if start is None or not start.resumes else start.planned_epochs,
         caching=data.caching,
+        max_detections=config.evaluation.max_detections,
     )
     rehearsal = Rehearsal(config, measure=config.logging.memory_monitor)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
@@ -121,7 +134,7 @@ def fit(
             _FirstFiles(sources, training, epochs_before=epochs_before),
             *(
                 *_observers(config, rehearsal),
-                *(callbacks or []),
+                *callbacks,
                 EpochLines(),
                 *([stopping] if stopping else []),
                 files,
@@ -158,6 +171,24 @@ class _FirstFiles(Callback):
         if trainer.is_global_zero:
             prepare_output_dir(self.training, epochs_before=self.epochs_before)
             self.sources.write_subsets(self.training.output_dir)
+
+
+def _surveyed(config: Config, sources: Sources) -> Config:
+    """The config with the white level of the training images, where some have more than 8 bits; says what it is."""
+    train = sources.train
+    found = survey(train.folder, [] if train.fetch else train.annotations.images.file_names)
+    if found.framed:
+        log.warning(
+            "%d of %s have several frames, of which the first is used",
+            *(found.framed, counted(found.looked_at, "picture")),
+        )
+    if not found.deep or config.data.white_level is not None:
+        return config
+    log.info(
+        "%d of %s have more than 8 bits; %g is white in them, by their largest value (--white_level)",
+        *(found.deep, counted(found.looked_at, "picture"), found.white_level),
+    )
+    return config.replace(white_level=found.white_level)
 
 
 def _check_multi_scale(config: Config, *, patch: int) -> None:
@@ -245,6 +276,8 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")
     elif not len(sources.val.annotations.training.labels):
         log.warning("%s has no boxes, so there is no AP and no best checkpoint", sources.val.annotations.path)
+    else:
+        warn_of_limit(sources.val.annotations, config.evaluation.max_detections)
 
 
 def _warn_of_queries(detector: Detector, sources: Sources) -> None:

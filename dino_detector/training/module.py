@@ -11,6 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dino_detector.config import MAX_DETECTIONS
 from dino_detector.data.loading import Batch
 from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
@@ -39,6 +40,7 @@ class DetectorModule(LightningModule):
         criterion: matching and losses.
         planned_epochs: for how many the first of the runs was meant that this one resumes; its warm-up stays as it was.
         caching: the trunk cache, where the run has one.
+        max_detections: detections of an image and class that the metrics count.
 
     Attributes:
         metrics: the latest evaluation, on every process; None before the first.
@@ -54,12 +56,14 @@ class DetectorModule(LightningModule):
         criterion: SetCriterion,
         planned_epochs: int | None = None,
         caching: TrunkCaching | None = None,
+        max_detections: int = MAX_DETECTIONS,
     ) -> None:
         super().__init__()
         self.planned_epochs = planned_epochs
         self.detector = detector
         self.criterion = criterion
         self.caching = caching
+        self.max_detections = max_detections
         self.settings = detector.config
         self.metrics: CocoMetrics | None = None
         self.results: list[dict[str, Any]] = []
@@ -127,10 +131,11 @@ class DetectorModule(LightningModule):
             for result in _in_order(by_image)
             if result["category_id"] in annotations.categories.ids  # the file may lack classes of the training data
         ]
-        self.metrics = coco_metrics(annotations.ground_truth, self.results, image_ids=by_image)
-        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-            value = getattr(self.metrics, name)
-            self.log(f"val/{name}", value, prog_bar=name == "AP", logger=False, rank_zero_only=True)
+        self.metrics = coco_metrics(
+            annotations.ground_truth, self.results, image_ids=by_image, max_detections=self.max_detections
+        )
+        if self.metrics.AP != -1:  # there are boxes to find
+            self.log("val/AP", self.metrics.AP, prog_bar=True, logger=False, rank_zero_only=True)
 
     def on_predict_epoch_end(self) -> None:
         """Gather the detections of all processes, and which images they could not read."""

@@ -8,13 +8,24 @@ from datetime import timedelta
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor
+
+from dino_detector.analysis.tables import number_text
 
 log = logging.getLogger(__name__)
 
 
 SECONDS_BETWEEN_LINES = 60.0
+
+
+class EpochBar(TQDMProgressBar):
+    """Lightning's progress bar, with epochs counted from 1 as everywhere else."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Name the epoch."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
 
 class EpochLines(Callback):
@@ -51,7 +62,8 @@ class EpochLines(Callback):
         mean_loss = trainer.strategy.reduce(sum(self._losses) / len(self._losses), reduce_op="mean")
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {mean_loss.item():.3f}"]
         if self._evaluated:
-            parts.append(f"AP {pl_module.metrics.AP:.3f}  AP50 {pl_module.metrics.AP50:.3f}")
+            metrics = pl_module.metrics
+            parts.append(f"AP {number_text(metrics.AP)}  AP50 {number_text(metrics.AP50)}")
         parts += [
             f"{self._images / seconds:.1f} images/s",
             f"{timedelta(seconds=round(seconds * left))} left",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 
 from dino_detector.config import AugmentationConfig, Config, ImageSize
-from dino_detector.errors import InputError, SharedInputError
+from dino_detector.errors import SharedInputError
 from dino_detector.plain_text import counted
 from dino_detector.targets import Targets
 
@@ -73,12 +73,12 @@ class Rehearsal(Callback):
         self.largest_step = least = _largest(chosen, augmentation, patch)
         if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
             return
-        for smaller in _smaller(chosen, patch):
+        for smaller in smaller_steps(chosen, patch):
             least = _largest(smaller, augmentation, patch)
             if self._fits(least, trainer, pl_module):
                 less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
                 raise SharedInputError(
-                    f"out of memory: a step of {self.largest_step} does not fit; {_flags(smaller, self.config)} fits"
+                    f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, self.config)} fits"
                     f"{less}"
                 )
         raise SharedInputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
@@ -92,7 +92,7 @@ class Rehearsal(Callback):
         try:
             used = max(take(each, trainer, pl_module, measure=measure) for each in steps)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             fits = False
         else:
@@ -169,35 +169,7 @@ def _images_in_one(augmentation: AugmentationConfig) -> int:
     return 4 if augmentation.mosaic_probability > 0 else 2 if augmentation.copy_paste_probability > 0 else 1
 
 
-@contextmanager
-def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
-    """Turn what ends a run in its middle, want of memory or too high a rate, into an `InputError` that helps."""
-    try:
-        yield
-    except FloatingPointError as error:
-        rate = "debug_lr" if config.subset.debug else "learning_rate"
-        precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
-        raise InputError(
-            f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
-        ) from error
-    except (RuntimeError, MemoryError) as error:
-        if _is_out_of_memory(error):
-            smaller = next(_smaller(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
-            remedy = "choose a smaller --dino_model" if smaller is None else f"try {_flags(smaller, config)}"
-            raise InputError(
-                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
-                f"takes memory of this machine; free it, or {remedy}"
-            ) from error
-        if "DataLoader worker (pid" in str(error):  # one that has died; others pass on what they raised
-            workers = config.data.num_workers
-            raise InputError(
-                f"a data worker was killed, most likely for its memory; lower --num_workers {workers} to "
-                f"{workers // 2} ({str(error).splitlines()[0]})"
-            ) from error
-        raise
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU, or the machine, had no memory to give; oneDNN says only that it made no primitive."""
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
@@ -206,7 +178,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _smaller(step: Step, patch: int) -> Iterator[Step]:
+def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
     """Half the batch until it is one image, and then images whose sides are three quarters, in whole patches."""
     while step.batch_size > 1:
         step = step._replace(batch_size=step.batch_size // 2)
@@ -218,7 +190,7 @@ def _smaller(step: Step, patch: int) -> Iterator[Step]:
         yield step
 
 
-def _flags(step: Step, config: Config) -> str:
+def flags_of(step: Step, config: Config) -> str:
     """The settings of a smaller step that learn from as many images in an optimizer step."""
     training = config.training
     accumulated = math.ceil(training.batch_size * training.accumulate_batches / step.batch_size)

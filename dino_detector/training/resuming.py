@@ -29,7 +29,7 @@ MAY_CHANGE = frozenset(
         *("checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight", "debug", "epochs", "val_frequency"),
         *("early_stopping_patience", "early_stopping_min_delta"),
         *("precision", "device", "dist_url", "logger", "log_dir", "experiment_name", "log_frequency"),
-        *("cache_trunk", "cache_views"),
+        *("cache_trunk", "cache_views", "max_megapixels", "max_detections"),
         *("log_layers", "log_images", "log_images_frequency", "memory_monitor", "tile_size", "tile_overlap"),
     )
 )

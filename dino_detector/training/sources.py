@@ -23,6 +23,10 @@ MINI_VAL = {"1k": 1_000, "5k": 5_000}
 """validation images of a COCO mini, where there are that many; of 10k all"""
 
 
+Reader = Callable[..., CocoAnnotations]
+"""reads an annotation file, as `CocoAnnotations.read` does"""
+
+
 class ImageSet(NamedTuple):
     """Images of a split and what is known of them; for test images without boxes.
 
@@ -69,7 +73,7 @@ class Sources(NamedTuple):
                     download_split(images.split, config)
                 else:
                     download_images(images.split, images.annotations.images.file_names, config)
-                images.annotations.check_files(images.folder)
+                images.annotations.with_files(images.folder)
 
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
         """Raise `InputError` where validation knows other classes, or another number of classes was asked for.
@@ -96,7 +100,7 @@ def gather(
     *,
     training: bool,
     categories: Categories | None = None,
-    read: Callable[[Path], CocoAnnotations] = CocoAnnotations.read,
+    read: Reader = CocoAnnotations.read,
 ) -> Sources:
     """What a run needs, read and checked. Images that are to be fetched are not yet, their annotations are.
 
@@ -104,7 +108,7 @@ def gather(
         config: settings.
         training: whether images to train on are needed.
         categories: of the detector that is evaluated; None takes those of the training images.
-        read: reads an annotation file.
+        read: reads an annotation file, given the folder of its images.
 
     Raises:
         InputError: for anything wrong with the data that can be known before an image is decoded or fetched.
@@ -118,7 +122,7 @@ class _Gathering:
         config: Config,
         places: Places,
         categories: Categories | None,
-        read_file: Callable[[Path], CocoAnnotations],
+        read_file: Reader,
     ) -> None:
         self.config = config
         self.places = places
@@ -190,7 +194,7 @@ class _Gathering:
     def read(self, split: Split, place: Place) -> CocoAnnotations:
         if place.fetch:
             download_annotations(split, self.config.download)
-        return self.read_file(place.annotations)
+        return self.read_file(place.annotations, images=None if place.fetch else place.images)
 
     def mini(self, whole: CocoAnnotations, split: Split) -> CocoAnnotations:
         """The COCO mini of a split; an indices file is of the training images where there are any."""
@@ -241,7 +245,7 @@ class _Gathering:
         if place.fetch:
             return ImageSet(place.images, annotations, split, "these" if is_subset else "all")
         try:
-            annotations.check_files(place.images)
+            annotations = annotations.with_files(place.images)
         except InputError as error:
             if place.flag is None:
                 raise

@@ -11,7 +11,7 @@ from dino_detector.losses import SetCriterion
 from dino_detector.models.detector import Detector
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
-from dino_detector.validate import MAX_DETECTIONS, coco_results
+from dino_detector.validate import coco_results
 
 
 class FullSizeData(DetectionData):
@@ -39,13 +39,13 @@ class TiledModule(DetectorModule):
     """
 
     def __init__(self, *, detector: Detector, criterion: SetCriterion, config: Config) -> None:
-        super().__init__(detector=detector, criterion=criterion)
+        super().__init__(detector=detector, criterion=criterion, max_detections=config.evaluation.max_detections)
         self.evaluation = config
 
     def _detect(self, batch: FullSizeBatch) -> None:
-        """Collect the detections of whole images: of each class as many as COCO scores, in all maybe over 100."""
+        """Collect the detections of whole images: of each class as many as the metrics count, in all maybe over 100."""
         settings = self.evaluation
         found = self.detector.detect_each(batch.images, tiling=settings.tiling, batch_size=settings.training.batch_size)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
-            scored = detections.best_of_each_class(MAX_DETECTIONS)
+            scored = detections.best_of_each_class(self.max_detections)
             self._by_image[image_id] = coco_results(image_id, scored, self.detector.categories)

@@ -18,7 +18,9 @@ from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.detector import resolve_device
 from dino_detector.models.precision import resolve_precision
+from dino_detector.training.checkpoint_io import VerifiedCheckpointIO
 from dino_detector.training.checkpoints import RunFiles
+from dino_detector.training.progress import EpochBar
 
 CPU_PROCESSES = 2
 """How many processes ``--distributed`` starts on a CPU that is not told a number."""
@@ -66,7 +68,8 @@ def build_trainer(
     training = config.training
     device = resolve_device(training.device)
     world_size = config.distributed.processes
-    callbacks = callbacks or []
+    shows_progress = sys.stderr.isatty()
+    callbacks = [*(callbacks or []), *([EpochBar()] if shows_progress else [])]
     if world_size > 1:
         atexit.register(_leave_the_others)
     return Trainer(
@@ -83,7 +86,8 @@ def build_trainer(
         logger=loggers or False,
         log_every_n_steps=config.logging.log_frequency,
         callbacks=callbacks,
-        enable_progress_bar=sys.stderr.isatty(),
+        plugins=[VerifiedCheckpointIO()],
+        enable_progress_bar=shows_progress,
         enable_checkpointing=any(isinstance(callback, RunFiles) for callback in callbacks),
         enable_model_summary=False,
     )

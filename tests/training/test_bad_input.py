@@ -83,15 +83,20 @@ def the_third(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["annotations"][2].update(changes)
 
 
+def each_box(bbox: list[float]) -> Callable[[dict[str, Any]], None]:
+    """Changes all boxes."""
+    return lambda content: [entry.update(bbox=bbox) for entry in content["annotations"]] and None
+
+
 ANNOTATIONS = [
-    ("train", the_third(image_id=999), ["annotation 3", "image 999"]),
-    ("train", the_third(category_id=77), ["annotation 3", "category 77"]),
-    ("train", the_third(bbox=[3, 4, 0, 9]), ["annotation 3", "image 25", "zero size", "correct the bbox"]),
-    ("train", the_third(bbox=[90, 4, 5, 9]), ["annotation 3", "image 25", "outside the image", "correct the bbox"]),
-    ("val", the_third(bbox=[3, 4, 5, -9]), ["annotation 3", "image 305", "negative size"]),
+    ("train", the_third(image_id=999), ["id 3", "images 999"]),
+    ("train", the_third(category_id=77), ["id 3", "categories 77"]),
+    ("train", each_box([3, 4, 0, 9]), ["ids 1, 2, 3", "no width or height"]),
+    ("train", each_box([90, 4, 5, 9]), ["ids 1, 2, 3", "outside their image"]),
+    ("val", each_box([3, 4, 5, -9]), ["ids 1, 2, 3", "negative width or height"]),
     ("train", lambda content: content["annotations"].clear(), ["no boxes to train on", "annotate"]),
-    ("train", lambda content: content.pop("categories"), ['no list "categories"']),
-    ("val", lambda content: content["images"].append(content["images"][0]), ["image id 300 appears more than once"]),
+    ("train", lambda content: content.pop("categories"), ['"categories"', "add the lists"]),
+    ("val", lambda content: content["images"].append(content["images"][0]), ["image ids that appear more than once", "id 300"]),
     (
         "val",
         lambda content: content["categories"].append({"id": 12, "name": "slate"}),
@@ -117,7 +122,7 @@ def test_files_that_are_not_coco_are_named(place, refused):
     (place.folder / "train.json").write_text("[1, 2")
     assert "train.json: not JSON" in refused()
     (place.folder / "train.json").write_text("[1, 2]")
-    assert "train.json: not a COCO detection file" in refused()
+    assert "train.json: is a list, not a COCO detection file" in refused()
     (place.folder / "train.json").unlink()
     assert "train.json: no such annotation file" in refused()
 
@@ -126,8 +131,7 @@ def test_missing_images_are_named_with_their_id_and_counted(place, refused):
     (place.folder / "val" / "2.png").unlink()
     (place.folder / "val" / "4.png").unlink()
     line = refused()
-    assert "val/2.png: file of image 310 in " in line
-    assert "(2 of 5 image files are)" in line
+    assert f"val.json: image files that are missing: 2 of 5 images, not in {place.folder}/val (2.png, 4.png)" in line
     assert f"{place.folder}/none: no such folder" in refused("--val_images", place.folder / "none")
 
 

@@ -236,8 +236,9 @@ def test_a_broken_test_picture_is_named_when_all_others_are_written(
     flags += ["--testdev_images", str(pictures), "--output_dir", str(tmp_path / "test"), "--num_workers", "0"]
     capsys.readouterr()
     assert command.main(flags) == 2
-    line = capsys.readouterr().err
-    assert re.fullmatch(r"error: .*b\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", line)
+    said = capsys.readouterr()
+    assert re.fullmatch(r"error: .*f\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", said.err)
+    assert "b.png: cannot be read as an image" in said.out
     assert {row["image_id"] for row in predictions(tmp_path / "test")} == {1, 3, 4, 5}
 
 

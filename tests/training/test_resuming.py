@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from dino_detector.arguments import parse_config
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
-from dino_detector.models.checkpoint import CheckpointHeader
+from dino_detector.models.checkpoint import CheckpointHeader, write_checkpoint
 from dino_detector.training.resuming import Start, read_start
 
 CLASSES = Categories((4, 9), ("brick", "tile"))
@@ -42,7 +41,7 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
             data = {"train_images": images, "images_per_epoch": an_epoch}
             contents["DetectionData"] = {name: count for name, count in data.items() if count is not None}
             contents["callbacks"] = {"early_stopping": {"wait_count": waited}} if waited else {}
-        torch.save(contents, tmp_path / "run.pth")
+        write_checkpoint(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
 
     return write

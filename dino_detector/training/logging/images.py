@@ -86,6 +86,10 @@ def validation_picture(val: Any, record: Any, pl_module: Any) -> Image.Image:
     truth = supervision_detections(
         *val.annotations.training_boxes(record.image_id), categories=val.annotations.categories
     )
-    image = read_image(val.folder / record.file_name, expected_size=(record.height, record.width))
+    image = read_image(
+        val.folder / record.file_name,
+        expected_size=(record.height, record.width),
+        white_level=pl_module.detector.white_level,
+    )
     comparison = Comparison(image=image, ground_truth=truth, predictions=predictions, caption=record.file_name)
     return prediction_grid([comparison], categories=categories, min_score=LOWEST_SCORE)

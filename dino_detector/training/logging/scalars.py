@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim import Optimizer
 
-from dino_detector.analysis.tables import PRECISION, RECALL
 from dino_detector.data.categories import Categories
 from dino_detector.losses import LossTerms
 from dino_detector.training.logging.loggers import log_values
@@ -108,8 +107,8 @@ class ScalarLog(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics and losses of the validation images."""
         metrics, categories = pl_module.metrics, pl_module.detector.categories
-        values = {f"val/{name}": getattr(metrics, name) for name in (*PRECISION, *RECALL)} | {"val/AR": metrics.AR100}
-        names = dict(zip(categories.ids, categories.distinct_names, strict=True))
+        values = {f"val/{name}": value for name, value in metrics.numbers.items()} | {"val/AR": metrics.AR100}
+        names = dict(zip(categories.ids, categories.shown, strict=True))
         values |= {f"val_AP_per_class/{names[row.category_id]}": row.AP for row in metrics.per_class}
         values = {tag: value for tag, value in values.items() if value != -1}
         self._val_losses.share(trainer)
@@ -162,6 +161,6 @@ def _classes(stage: str, counts: ClassCounts, categories: Categories) -> dict[st
     return {
         f"{stage}_{kind}_per_class/{name}": share
         for kind, shares in (("accuracy", counts.accuracy), ("precision", counts.precision))
-        for name, share in zip(categories.distinct_names, shares, strict=True)
+        for name, share in zip(categories.shown, shares, strict=True)
         if share is not None
     }

@@ -1,0 +1,71 @@
+"""What ends a run in its middle, in words that help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning import Trainer
+
+from dino_detector.config import Config
+from dino_detector.errors import InputError, SharedInputError
+from dino_detector.files import OF_THE_MACHINE, WriteError, write_error
+from dino_detector.training.checkpoints import LAST
+from dino_detector.training.rehearsal import Step, flags_of, is_out_of_memory, smaller_steps
+
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket")
+"""what the backends of torch.distributed say of a process that is gone"""
+
+
+@contextmanager
+def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
+    """Turn what ends a run in its middle into an `InputError` that says why and how to go on.
+
+    That is too high a rate, too little memory, a data worker or another process that is gone, or a file that can't be
+    written.
+    """
+    parent = os.getppid()
+    try:
+        yield
+    except FloatingPointError as error:
+        rate = "debug_lr" if config.subset.debug else "learning_rate"
+        precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
+        raise InputError(
+            f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
+        ) from error
+    except WriteError as error:
+        raise InputError(f"{error}{_resume(config)}") from error
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        where = error.filename or config.training.output_dir
+        raise InputError(f"{write_error(where, error)}{_resume(config)}") from error
+    except (RuntimeError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        if is_out_of_memory(error):
+            smaller = next(smaller_steps(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
+            remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
+            raise InputError(
+                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
+                f"takes memory of this machine; free it, or {remedy}"
+            ) from error
+        if "DataLoader worker (pid" in text:  # one that has died; others pass on what they raised
+            raise InputError(f"{_why_a_worker_died(text, config)} ({text[:120]}){_resume(config)}") from error
+        if trainer.world_size > 1 and any(sign in text for sign in PEER_GONE):
+            kind = SharedInputError if os.getppid() == parent else InputError  # the main process may be the one
+            raise kind(f"another process of the run ended (out of memory?){_resume(config)}") from error
+        raise
+
+
+def _why_a_worker_died(text: str, config: Config) -> str:
+    """What to do about a data worker, from what torch says of its end."""
+    workers = config.data.num_workers
+    what = "shared memory" if "Bus error" in text else "memory, or of shared memory"
+    return f"a data worker was killed, most likely for want of {what}; lower --num_workers {workers} to {workers // 2}"
+
+
+def _resume(config: Config) -> str:
+    """How to go on with a run that has ended, where it has saved something."""
+    last = config.training.output_dir / LAST
+    return f"; resume with --checkpoint {last}" if last.exists() else ""

@@ -1,0 +1,148 @@
+"""Resumes a training run from every state in which a kill can leave its folder, and prints what then differs.
+
+    python killed_runs.py CONFIG FOLDER FIRST STEP [FLAGS ...]
+
+A kill stops a program between two of its file operations. So one run copies its folder before the operations FIRST,
+FIRST + STEP, ..., and when it has ended, each copy is resumed and compared with the folder of the whole run. Every run
+is a fork of this process, which has imported what a whole run imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from dino_detector.arguments import parse_config
+from dino_detector.command import run_command
+from dino_detector.config import Config
+from dino_detector.train import settings_writer
+from dino_detector.training.fit import fit
+
+EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
+"""names of Python's audit events of file operations, and which argument is the path"""
+TIMES = {"seconds", "training_seconds", "images_per_second", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
+"""entries that differ from run to run: times, and paths"""
+
+
+def copy_before(folder: Path, copies: Path, first: int, step: int) -> None:
+    """Copy the folder to ``copies/N`` before the N-th operation on a path in it, N = first, first + step, ..."""
+    done = count(1)
+    watched = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal watched
+        if not watched:
+            return
+        if event == "open":
+            path, mode, flags = arguments
+            writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) and (mode is None or set(mode) & set("wxa+"))
+        elif event in EVENTS:
+            path = arguments[EVENTS[event]]
+            writes = event != "os.mkdir" or not Path(path).is_dir()
+        else:
+            return
+        if writes and str(path).startswith(str(folder)):
+            number = next(done)
+            if number >= first and (number - first) % step == 0:
+                watched = False
+                shutil.copytree(folder, copies / str(number)) if folder.exists() else (copies / str(number)).mkdir()
+                watched = True
+
+    sys.addaudithook(hook)
+
+
+def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: None) -> int:
+    """Train in a fork, from the last checkpoint where there is one; returns the exit code."""
+    child = os.fork()
+    if child == 0:
+        log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        torch.set_num_threads(1)
+        last = folder / "dino_detector_last.pth"
+        places = {"output_dir": folder, "checkpoint": last if last.exists() else None}
+        here = replace(config, training=replace(config.training, **places))
+        before()
+        code = run_command(lambda: int(fit(here, callbacks=[settings_writer(here)]) is None))
+        Path(f"{folder}.modules").write_text("\n".join(sys.modules))
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@functools.lru_cache(100)  # or the files of the whole run would be read again and again
+def contents(path: Path) -> Any:
+    """What a file says, without times and paths."""
+    if path.suffix == ".pth":
+        return comparable(torch.load(path, weights_only=True))
+    if path.suffix == ".json":
+        return comparable(json.loads(path.read_text()))
+    return comparable(yaml.safe_load(path.read_text()))
+
+
+def comparable(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy().tobytes()
+    if isinstance(value, dict):
+        return {str(key): comparable(item) for key, item in value.items() if key not in TIMES}
+    return [comparable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def differences(folder: Path, wanted: Path) -> list[str]:
+    """The files that only one of two folders has, or that say something else."""
+    names = [
+        {str(path.relative_to(each)) for path in each.rglob("*") if path.is_file() and not is_set_aside(path)}
+        for each in (folder, wanted)
+    ]
+    apart = sorted(names[0] ^ names[1])
+    return apart + [name for name in sorted(names[0] & names[1]) if contents(folder / name) != contents(wanted / name)]
+
+
+def is_set_aside(path: Path) -> bool:
+    """Whether a file is of a run that was killed before its first checkpoint, and begun again."""
+    return path.parent.name.startswith("earlier_")
+
+
+def compare_all(config: Config, folder: Path, first: int, step: int) -> dict[str, Any]:
+    """Resume every copy; returns how many there were, and what is wrong with which."""
+    whole, copies = folder / "whole", folder / "copies"
+    copies.mkdir()
+    assert run(config, whole, before=lambda: copy_before(whole, copies, first, step)) == 0, log_of(whole)
+    for name in Path(f"{whole}.modules").read_text().split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # or every run would look at all the objects of the libraries
+    wrong = {}
+    numbers = sorted(int(path.name) for path in copies.iterdir())
+    for number in numbers:
+        copy = copies / str(number)
+        code = run(config, copy)
+        finished = code == 2 and "has been trained to epoch" in log_of(copy)
+        if code and not finished:
+            wrong[number] = [f"exit code {code}", log_of(copy)[-500:]]
+        elif apart := differences(copy, whole):
+            wrong[number] = apart
+    return {"operations": numbers, "wrong": wrong}
+
+
+def log_of(folder: Path) -> str:
+    return Path(f"{folder}.log").read_text()
+
+
+if __name__ == "__main__":
+    settings = parse_config(["--config", sys.argv[1], *sys.argv[5:]], prog="killed_runs.py", description="").config
+    print(json.dumps(compare_all(settings, Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

@@ -1,0 +1,124 @@
+"""What ends a run in its middle: the last good state stays, and one line says why and how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dino_detector import train as command
+from dino_detector.arguments import write_config
+from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.output_folder import locked
+from dino_detector.training.checkpoints import finished_epochs
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+class Poison(Callback):
+    """Makes a weight infinite, or NaN, after the last step of an epoch."""
+
+    def __init__(self, epoch: int, value: float) -> None:
+        self.epoch, self.value = epoch, value
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.is_last_batch and trainer.current_epoch == self.epoch:
+            with torch.no_grad():
+                next(module.detector.decoder.parameters()).view(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("validates", [True, False])
+def test_weights_that_are_not_finite_are_never_written(validates, value, train, tmp_path):
+    changes = {} if validates else {"val_images": None, "val_annotations": None}
+    with pytest.raises(InputError, match=r"weights are not finite: .* after 8 steps; lower --learning_rate 0\.001"):
+        train(tmp_path / "out", Poison(1, value), **changes)
+    assert not list((tmp_path / "out").glob("*epoch_2*"))
+    assert not (tmp_path / "out" / "dino_detector_final.pth").exists()
+    _, contents = read_checkpoint(tmp_path / "out" / "dino_detector_last.pth")
+    assert finished_epochs(contents) == 1
+    assert all(value.isfinite().all() for value in contents["state_dict"].values())
+
+
+def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(settings, tmp_path, capsys):
+    write_config(settings(tmp_path / "out"), tmp_path / "run.yaml")
+    with locked(tmp_path / "out", "training"):
+        (tmp_path / "out" / "dino_detector_best.pth").write_text("of the first run")
+        before = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert command.main(["--config", str(tmp_path / "run.yaml")]) == 2
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
+    line = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {tmp_path}/out: another training writes there \(process {os.getpid()} .*\n", line)
+
+
+def small_shared_memory() -> list[str]:
+    """The words before a command that give it a /dev/shm of 64 kB of its own."""
+    words = ["unshare", "-m", "bash", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "bash"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small /dev/shm")
+    return words
+
+
+def test_a_worker_without_shared_memory_is_named_and_nothing_waits(settings, tmp_path):
+    words = small_shared_memory()
+    write_config(settings(tmp_path / "out", num_workers=1, batch_size=4), tmp_path / "run.yaml")
+    run = subprocess.run(
+        [*words, sys.executable, "-m", "dino_detector.train", "--config", tmp_path / "run.yaml"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 2, run.stderr[-2000:]
+    assert re.fullmatch("error: .*shared memory.*--num_workers 0.*\n", run.stderr)
+
+
+def begun(config: Path, *flags: str) -> subprocess.Popen[str]:
+    """A training run in a process group of its own that has finished an epoch."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "dino_detector.train", "--config", config, *flags],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert any(re.search(" 2/1000 ", line) for line in process.stdout), "the files of the first epoch are there"
+    return process
+
+
+def test_sigterm_to_all_processes_of_a_run_saves_its_step(settings, tmp_path):
+    """As ``timeout`` and clusters send it, to the workers that load images too."""
+    changes = {"epochs": 1000, "val_frequency": 1000, "num_workers": 2, "batch_size": 1, "accumulate_batches": 3}
+    write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
+    process = begun(tmp_path / "run.yaml")
+    os.killpg(process.pid, signal.SIGTERM)
+    rest, errors = process.communicate(timeout=60)
+    last = tmp_path / "out" / "dino_detector_last.pth"
+    assert errors == f"stopped; resume with the same settings and --checkpoint {last}\n"
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in rest
+    assert torch.load(last, weights_only=True)["global_step"] >= 3
+
+
+def test_a_full_disk_ends_a_run_with_one_line_and_the_checkpoint_before(settings, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    changes = {"epochs": 1000, "val_frequency": 1000, "logger": []}
+    write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
+    process = begun(tmp_path / "run.yaml")
+    last = tmp_path / "out" / "dino_detector_last.pth"
+    subprocess.run(["prlimit", f"--fsize={last.stat().st_size // 2}", "--pid", str(process.pid)], check=True)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(rf"error: .*the disk is full.*; resume with --checkpoint {last}\n", errors)
+    torch.load(last, weights_only=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.yaml", "dino_detector_last.pth"]
