@@ -73,10 +73,12 @@ def _check(settings: DataCheckSettings) -> None:
 
 
 def _inspect(settings: DataCheckSettings) -> None:
+    from dino_detector.data.picture_files import allow_megapixels
     from dino_detector.inspection.check import load
     from dino_detector.inspection.patches import PatchGrid
     from dino_detector.inspection.report import payload, report_text, sources_text
 
+    allow_megapixels(settings.max_megapixels)
     sources, folder, images_dirs = _sources(settings)
     loaded = load(sources, folder, images_dirs)
     print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)

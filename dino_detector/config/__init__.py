@@ -15,6 +15,7 @@ from dino_detector.config.commands import (
 )
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
 from dino_detector.config.data_check import DataCheckSettings
+from dino_detector.config.evaluation import MAX_DETECTIONS, EvaluationConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.presets import DEBUG, LIGHTWEIGHT, preset_settings
@@ -25,6 +26,7 @@ from dino_detector.config.training import DistributedConfig, LoggingConfig, Loss
 __all__ = [
     "DEBUG",
     "LIGHTWEIGHT",
+    "MAX_DETECTIONS",
     "AnalyzeSettings",
     "AugmentationConfig",
     "BackboneConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "DistributedConfig",
     "DownloadConfig",
     "DownloadSettings",
+    "EvaluationConfig",
     "ExportSettings",
     "ImageSize",
     "LoggingConfig",

@@ -10,6 +10,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from dino_detector.config.data import DataConfig
+from dino_detector.config.evaluation import MAX_DETECTIONS
+
 
 @dataclass(frozen=True)
 class PredictSettings:
@@ -18,16 +21,20 @@ class PredictSettings:
     image_or_folder: Path
     """a picture, or a folder whose pictures are read in the order of their names"""
     _: KW_ONLY
+    recursive: bool = False
+    """look for pictures in subfolders too; results go to subfolders of the same names"""
     checkpoint: list[Path]
     """any checkpoint that training wrote; several over the same base model and frozen layers run these once for all,
     and each has its own folder in --output_dir"""
     output_dir: Path = Path("outputs/predictions")
-    """folder for the pictures with boxes and predictions.json"""
+    """folder for the pictures with boxes and predictions.json; the results of an earlier call are moved aside"""
     threshold: float = 0.5
     """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has all of these, and of each picture
     at least the best 100"""
     batch_size: int = 8
     """pictures, or tiles of them, that run at once"""
+    max_megapixels: float = DataConfig.max_megapixels
+    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
@@ -96,6 +103,9 @@ class AnalyzeSettings:
     """evaluate on auto, cpu, cuda, cuda:1 or mps"""
     batch_size: int = 8
     """images that are evaluated at once"""
+    max_detections: int = MAX_DETECTIONS
+    """detections of an image and class that the metrics of --predictions_file or --run_eval count, at least COCO's 100;
+    a metrics file has its own"""
     dino_model: str | None = None
     """name or folder of the base model, where it is not the one the checkpoint names"""
     output_dir: Path = Path("outputs/analysis")

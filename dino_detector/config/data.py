@@ -35,6 +35,11 @@ class DataConfig:
     """input size in pixels, a number or HEIGHTxWIDTH, each a multiple of the backbone's patch (14)"""
     resize_mode: Literal["stretch", "letterbox"] = "stretch"
     """stretch the image to the input size, or keep its aspect ratio and pad"""
+    white_level: float | None = None
+    """value that is white in greyscale pictures of more than 8 bits, such as 4095 for 12 bits; null measures it in the
+    training images, and the checkpoint keeps it"""
+    max_megapixels: float = 179.0
+    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
     num_workers: int = 2
     """processes that load images; 0 loads in the main process"""
 

@@ -32,5 +32,7 @@ class DataCheckSettings:
     """how the training brings images to that size"""
     num_queries: int = DecoderConfig.num_queries
     """object queries of the training: the most boxes that can be found in an image"""
+    max_megapixels: float = DataConfig.max_megapixels
+    """largest picture that is opened"""
     output: Path | None = None
     """JSON file for every finding with all its ids"""

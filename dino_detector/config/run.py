@@ -14,6 +14,7 @@ from typing import Any, Literal
 from dino_detector.config.augmentation import AugmentationConfig
 from dino_detector.config.cache import CacheConfig
 from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
+from dino_detector.config.evaluation import MAX_DETECTIONS, EvaluationConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.layer_ranges import by_layer
 from dino_detector.config.model import BackboneConfig, DecoderConfig
@@ -28,6 +29,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "epochs batch_size accumulate_batches val_frequency debug_samples test_mini_size log_frequency "
         "log_images_frequency",
     ),
+    f"at least {MAX_DETECTIONS}": (lambda value: value >= MAX_DETECTIONS, "max_detections"),
     "at least 1, or null": (
         lambda value: value is None or value >= 1,
         "num_classes world_size lora_layers cache_views",
@@ -49,8 +51,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "copy_paste_probability plain_fraction repeat_threshold",
     ),
     "at least 0 and below 2 ** 32": (lambda value: 0 <= value < 2**32, "seed coco_mini_seed"),
-    "above 0": (lambda value: value > 0, "learning_rate debug_lr lora_alpha"),
-    "above 0, or null": (lambda value: value is None or value > 0, "backbone_learning_rate"),
+    "above 0": (lambda value: value > 0, "learning_rate debug_lr lora_alpha max_megapixels"),
+    "above 0, or null": (lambda value: value is None or value > 0, "backbone_learning_rate white_level"),
     "above 0 and at most 1, or null": (lambda value: value is None or 0 < value <= 1, "layer_decay"),
 }
 """what is wanted of settings: the test, and their names"""
@@ -74,6 +76,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 

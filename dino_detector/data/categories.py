@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dino_detector.errors import InputError
+from dino_detector.plain_text import plain, quoted
+
+MOST_LISTED = 8
+"""classes that a message lists"""
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,25 @@ class Categories:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def distinct_names(self) -> tuple[str, ...]:
         """``[C]`` names with the id behind those that several classes share."""
-        shared = {name for name, count in Counter(self.names).items() if count > 1}
-        return tuple(
-            f"{name} ({number})" if name in shared else name for number, name in zip(self.ids, self.names, strict=True)
-        )
+        return distinct(self.ids, self.names)
+
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """``[C]`` names for terminals and pictures: distinct, on one line, without control characters, not too long."""
+        return distinct(self.ids, [plain(name) for name in self.names])
+
+    def listed(self) -> str:
+        """Ids and names, for a message: ``1 red, 2 blue``."""
+        pairs = [f"{number} {plain(name)}" for number, name in zip(self.ids, self.names, strict=True)]
+        return ", ".join(pairs[:MOST_LISTED]) + (f", ... ({len(pairs)} in all)" if len(pairs) > MOST_LISTED else "")
 
     def label(self, category_id: int) -> int:
         """Label of a category id; raises `InputError` for an id that the data set does not have."""
         if category_id not in self.ids:
-            raise InputError(f"category id {category_id} is unknown; known ids are {', '.join(map(str, self.ids))}")
+            raise InputError(f"category id {category_id} is unknown; known are {self.listed()}")
         return self.ids.index(category_id)
 
     def id(self, label: int) -> int:
@@ -61,15 +74,21 @@ class Categories:
         return self.names[label]
 
 
+def distinct(ids: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
+    """Names with the id behind those that several classes share."""
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return tuple(f"{name} ({number})" if name in shared else name for number, name in zip(ids, names, strict=True))
+
+
 def check_categories(categories: Categories, *, known: Categories, source: Path, known_source: Path) -> None:
-    """Raise `InputError` unless every category is known by the same id and name."""
+    """Raise `InputError`, with both lists, unless every category is known by the same id and name."""
     names = dict(zip(known.ids, known.names, strict=True))
     for category_id, name in zip(categories.ids, categories.names, strict=True):
         if names.get(category_id) != name:
-            has = f"calls it {names[category_id]!r}" if category_id in names else "has no such id"
+            has = f"calls it {quoted(names[category_id])}" if category_id in names else "has no such id"
             raise InputError(
-                f"{source}: category {category_id} is {name!r}, but {known_source} {has}; "
-                "both must come from one set of categories"
+                f"{source}: category {category_id} is {quoted(name)}, but {known_source} {has}; one has "
+                f"{categories.listed()}, the other {known.listed()}: give both files the same ids and names"
             )
 
 

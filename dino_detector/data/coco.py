@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from msgspec import UNSET
 
 from dino_detector.data.categories import Categories
-from dino_detector.data.coco_file import (
-    WHOLE_NUMBERS,
-    AnnotationEntry,
-    CategoryEntry,
-    CocoFile,
-    ImageEntry,
-    coco_file,
-    read_coco_file,
-)
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.coco_json import WHOLE_NUMBERS, content_of
+from dino_detector.data.coco_reader import Reading, read_entries, read_split
+from dino_detector.data.finding_kinds import STOPS, TELLS
+from dino_detector.data.findings import Finding
+from dino_detector.data.image_files import find_image_files
 from dino_detector.data.image_table import ImageTable
-from dino_detector.data.known_sets import COCO_2017
 from dino_detector.errors import InputError
 from dino_detector.files import paused_collection
 
@@ -41,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """All annotations in the order of the file, crowd regions too.
+    """All annotations of use in the order of the file, crowd regions too.
 
     Attributes:
         ids: ``[M]`` int64, above 0, as pycocotools takes 0 for "no match".
@@ -107,21 +100,25 @@ class CocoAnnotations:
     training: BoxTable
 
     @classmethod
-    def read(cls, path: Path | str) -> CocoAnnotations:
-        """Read and check a COCO detection JSON.
+    def read(cls, path: Path | str, *, images: Path | None = None) -> CocoAnnotations:
+        """Read and check a COCO detection JSON; says what is left out or taken from elsewhere.
+
+        Args:
+            path: the file.
+            images: folder of the images, where sizes are looked up that the file lacks.
 
         Raises:
-            InputError: the file is missing, not JSON or not COCO; an id repeats or refers to nothing; a box is not
-                four finite numbers, has no size or lies outside its image.
+            InputError: the file is missing, not JSON or not COCO, or has a mistake that training does not start with.
         """
+        path = Path(path)
         with paused_collection():
-            return _Check(Path(path)).checked(read_coco_file(Path(path)))
+            return _checked(read_split(path, path.name, find_folder=lambda _: images))
 
     @classmethod
-    def parse(cls, content: dict[str, Any], path: Path) -> CocoAnnotations:
+    def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
         """Check the content of a COCO detection JSON; as `read`, with ``path`` for messages."""
         with paused_collection():
-            return _Check(path).checked(coco_file(content, path))
+            return _checked(read_entries(content_of(content, path), path, path.name, find_folder=lambda _: images))
 
     @cached_property
     def ground_truth(self) -> dict[str, Any]:
@@ -176,27 +173,23 @@ class CocoAnnotations:
                 f"{len(self.images)} images; annotate at least one object that is not a crowd"
             )
 
-    def check_files(self, images_dir: Path | str) -> None:
-        """Raise `InputError` if the folder or an image file is missing; names the first and counts the others."""
-        images_dir = Path(images_dir)
-        if not images_dir.is_dir():
-            raise InputError(f"{images_dir}: no such folder of images; correct the path")
+    def with_files(self, folder: Path, *, required: bool = True) -> CocoAnnotations:
+        """The same with the names that the files of the images have in a folder; says where they differ.
+
+        Args:
+            folder: of the images.
+            required: raise where a file is missing; otherwise its image keeps the name of the annotations.
+
+        Raises:
+            InputError: the folder or an image file is missing; names the first and counts the others.
+        """
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of images; correct the path")
         names = self.images.file_names
-        parts = (name.rpartition("/") for name in names)  # many times as fast as Path, for as many
-        places = [(folder or slash, name) for folder, slash, name in parts]
-        there = {folder: _listed(images_dir / folder) for folder in {folder for folder, _ in places}}
-        missing = [
-            index
-            for index, (folder, name) in enumerate(places)
-            if name not in there[folder] and not (images_dir / names[index]).is_file()
-        ]
-        if missing:
-            first = self.images[missing[0]]
-            raise InputError(
-                f"{images_dir / first.file_name}: file of image {first.image_id} in {self.path} is missing "
-                f"({len(missing)} of {len(self.images)} image files are); correct the folder, add the files or remove "
-                "the images from the annotations"
-            )
+        files = find_image_files(names, folder, split=self.path.name)
+        _raise_or_tell([one for one in files.findings if required or one.effect != STOPS], self.path)
+        found = [name if file is None else file for name, file in zip(names, files.names, strict=True)]
+        return replace(self, images=self.images.named(found)) if files.renamed else self
 
     @cached_property
     def _index_of(self) -> dict[int, int]:
@@ -223,148 +216,66 @@ class CocoAnnotations:
         return [dict(zip(names, row, strict=True)) for row in zip(*(one.tolist() for one in columns), strict=True)]
 
 
-def _listed(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))  # noqa: PTH208  ten times as fast as Path.iterdir
-    except OSError:
-        return set()
+def _raise_or_tell(findings: Iterable[Finding], path: Path) -> None:
+    """Raise `InputError` for the first finding that stops training, and log those that change what is learned from."""
+    for finding in findings:
+        if finding.effect == STOPS:
+            raise InputError(f"{path}: {finding.sentence()}")
+    for finding in findings:
+        if finding.effect == TELLS:
+            log.warning("%s: %s", path, finding.sentence())
 
 
-class _Check:
-    """Checks what entries of one file say of each other; every failure names the file."""
+def _checked(reading: Reading) -> CocoAnnotations:
+    """The tables of a file that has been read."""
+    split = reading.split
+    _raise_or_tell(reading.findings, split.path)
+    if not split.labelled:
+        raise InputError(f'{split.path}: it has no list "annotations"; give a file of annotations')
+    order = sorted(range(len(split.categories.ids)), key=split.categories.ids.__getitem__)
+    categories = Categories(
+        tuple(split.categories.ids[row] for row in order), tuple(split.categories.names[row] for row in order)
+    )
+    label_of = np.argsort(order)  # [C]
+    images = ImageTable.of(split.images.ids, split.images.names, split.images.sizes[:, ::-1].astype(np.int64))
+    boxes = split.boxes
+    used = np.flatnonzero(split.usable)
+    ids = _annotation_ids(split)[used]
+    areas = boxes.area[used]
+    boxes_xywh = boxes.xywh[used]
+    entries = AnnotationTable(
+        ids=ids,
+        image_indices=boxes.image[used],
+        labels=label_of[boxes.category[used]] if len(used) else np.zeros(0, np.int64),
+        boxes_xywh=boxes_xywh,
+        areas=np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
+        is_crowd=boxes.crowd[used],
+    )
+    order = np.argsort(entries.image_indices, kind="stable")
+    trained = order[~entries.is_crowd[order]]
+    return CocoAnnotations(
+        path=split.path,
+        images=images,
+        categories=categories,
+        entries=entries,
+        training=BoxTable(
+            split.clipped_xyxy[used][trained].astype(np.float32),
+            entries.labels[trained],
+            np.searchsorted(entries.image_indices[trained], np.arange(len(images) + 1)),
+        ),
+    )
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def fail(self, problem: str) -> NoReturn:
-        raise InputError(f"{self.path}: {problem}")
+def _annotation_ids(split: Split) -> np.ndarray:
+    """``[M]`` ids above 0: all of them moved where one is not, and new ones for annotations without one.
 
-    def checked(self, content: CocoFile) -> CocoAnnotations:
-        """The tables of a file."""
-        if not content.images:
-            self.fail('"images" is empty; add at least one image')
-        images = self.images(content.images)
-        categories = self.categories(content.categories)
-        entries = self.entries(content.annotations, images, categories)
-        boxes = self.clipped_boxes(entries, content.annotations, images, flat_is_known=content.description == COCO_2017)
-        keep = ~entries.is_crowd & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        order = np.argsort(entries.image_indices, kind="stable")
-        trained = order[keep[order]]
-        starts = np.searchsorted(entries.image_indices[trained], np.arange(len(images) + 1))
-        return CocoAnnotations(
-            path=self.path,
-            images=images,
-            categories=categories,
-            entries=entries,
-            training=BoxTable(boxes[trained], entries.labels[trained], starts),
-        )
-
-    def images(self, entries: list[ImageEntry]) -> ImageTable:
-        ids, names, heights, widths = (
-            [*map(attrgetter(name), entries)] for name in ("id", "file_name", "height", "width")
-        )
-        self.check_unique("image", ids)
-        return ImageTable.of(ids, names, [*zip(heights, widths, strict=True)])
-
-    def categories(self, entries: list[CategoryEntry]) -> Categories:
-        self.check_unique("category", [entry.id for entry in entries])
-        ordered = sorted(entries, key=lambda entry: entry.id)
-        return Categories(tuple(entry.id for entry in ordered), tuple(entry.name for entry in ordered))
-
-    def entries(self, entries: list[AnnotationEntry], images: ImageTable, categories: Categories) -> AnnotationTable:
-        def column(name: str) -> np.ndarray:
-            return np.fromiter(map(attrgetter(name), entries), np.int64, len(entries))
-
-        def positions(name: str, known: np.ndarray, listed: str) -> np.ndarray:
-            referred = column(f"{name}_id")
-            order = np.argsort(known)
-            found = order[np.searchsorted(known[order], referred).clip(max=len(known) - 1)] if len(known) else referred
-            unknown = known[found] != referred if len(known) else np.ones(len(referred), bool)
-            if unknown.any():
-                first = int(np.flatnonzero(unknown)[0])
-                self.fail(
-                    f'{entries[first].named(first)} refers to {name} {referred[first]}, which is not in "{listed}"; '
-                    f"remove the annotation or add the {name}"
-                )
-            return found
-
-        image_indices = positions("image", images.ids, "images")
-        labels = positions("category", np.array(categories.ids, np.int64), "categories")
-        boxes = np.fromiter(
-            itertools.chain.from_iterable(map(attrgetter("bbox"), entries)), np.float64, 4 * len(entries)
-        ).reshape(-1, 4)
-        areas = np.array([entry.area for entry in entries], np.float64)  # NaN where there is none
-        return AnnotationTable(
-            ids=self.annotation_ids(entries),
-            image_indices=image_indices,
-            labels=labels,
-            boxes_xywh=boxes,
-            areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
-            is_crowd=column("iscrowd").astype(bool),
-        )
-
-    def annotation_ids(self, entries: list[AnnotationEntry]) -> np.ndarray:
-        """Ids above 0: all of them moved where one is not, and new ones for entries without one.
-
-        Where those would not be of 64 bits, all are new.
-        """
-        ids = [entry.id for entry in entries]
-        given = [one for one in ids if one is not UNSET]
-        self.check_unique("annotation", given)
-        shift = max(0, 1 - min(given, default=1))
-        first_new = max(given, default=0) + shift + 1
-        if first_new + len(ids) - len(given) > WHOLE_NUMBERS.stop:
-            return np.arange(1, len(ids) + 1)
-        free = itertools.count(first_new)
-        return np.array([next(free) if one is UNSET else one + shift for one in ids], np.int64)
-
-    def clipped_boxes(
-        self, table: AnnotationTable, entries: list[AnnotationEntry], images: ImageTable, *, flat_is_known: bool
-    ) -> np.ndarray:
-        """Boxes ``[M, 4]`` xyxy float32, clipped to their images; of zero size only where that is known of a file."""
-        boxes_xywh, sizes = table.boxes_xywh, images.sizes[table.image_indices, ::-1].astype(np.float64)
-        near, far = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
-
-        def first_of(rows: np.ndarray) -> tuple[str, int]:
-            first = int(np.flatnonzero(rows)[0])
-            return entries[first].named(first), first
-
-        def reject(bad: np.ndarray, problem: str) -> None:
-            if bad.any():
-                name, first = first_of(bad)
-                record = images[table.image_indices[first]]
-                bbox = ", ".join(f"{number:.12g}" for number in entries[first].bbox)
-                others = f" ({bad.sum() - 1} more like it)" if bad.sum() > 1 else ""
-                self.fail(
-                    f"{name} of image {record.image_id} ({record.width} x {record.height} pixels) has bbox "
-                    f"[{bbox}], which {problem}{others}; correct the bbox or remove the annotation"
-                )
-
-        reject(~np.isfinite(boxes_xywh).all(axis=1), "is not finite")
-        reject((boxes_xywh[:, 2:] < 0).any(axis=1), "has a negative size")
-        flat = (boxes_xywh[:, 2:] == 0).any(axis=1)
-        if not flat_is_known:
-            reject(flat, "has zero size")
-        elif flat.any():
-            name, _ = first_of(flat)
-            log.warning("%s: %d boxes have zero size and are not trained on, first %s", self.path, flat.sum(), name)
-        reject(((near >= sizes) | (far <= 0)).any(axis=1), "lies outside the image")
-        beyond = ((near < -1) | (far > sizes + 1)).any(axis=1)
-        if beyond.any():
-            name, _ = first_of(beyond)
-            log.warning(
-                "%s: %d boxes reach beyond their image and are clipped for training, first %s",
-                self.path,
-                beyond.sum(),
-                name,
-            )
-        return np.concatenate([near.clip(0, sizes), far.clip(0, sizes)], axis=1).astype(np.float32)
-
-    def check_unique(self, kind: str, ids: Sequence[int]) -> None:
-        if len(set(ids)) == len(ids):
-            return
-        seen: set[int] = set()
-        for value in ids:
-            if value in seen:
-                self.fail(f"{kind} id {value} appears more than once; give each {kind} its own id")
-            seen.add(value)
+    Where those would not be of 64 bits, all are new.
+    """
+    ids = split.boxes.ids
+    given = [one for one in ids if one is not None]
+    shift = max(0, 1 - min(given, default=1))
+    first_new = max(given, default=0) + shift + 1
+    if first_new + len(ids) - len(given) > WHOLE_NUMBERS.stop:
+        return np.arange(1, len(ids) + 1)
+    free = itertools.count(first_new)
+    return np.array([next(free) if one is None else one + shift for one in ids], np.int64)

@@ -43,10 +43,12 @@ class CocoImages:
     Args:
         folder: that the file names are relative to.
         annotations: the annotation file; its crowd regions are not among the boxes.
+        white_level: value that is white in pictures of more than 8 bits, see `images.read_image`.
     """
 
-    def __init__(self, folder: Path | str, annotations: CocoAnnotations) -> None:
+    def __init__(self, folder: Path | str, annotations: CocoAnnotations, *, white_level: float | None = None) -> None:
         self.folder = Path(folder)
+        self.white_level = white_level
         self.annotations_path = annotations.path
         self.records = annotations.images
         self.table = annotations.training
@@ -89,7 +91,8 @@ class CocoImages:
     def _read(self, reader: Callable[..., Found], index: int, **how: object) -> Found:
         record = self.records[index]
         try:
-            return reader(self.folder / record.file_name, expected_size=self.size(index), **how)
+            path, size = self.folder / record.file_name, self.size(index)
+            return reader(path, expected_size=size, white_level=self.white_level, **how)
         except InputError as error:
             raise InputError(f"{error}, or remove image {record.image_id} from {self.annotations_path}") from error
 

@@ -66,6 +66,10 @@ class ImageTable(Sequence[ImageRecord]):
         height, width = self.sizes[index].tolist()
         return ImageRecord(int(self.ids[index]), self.file_name(range(len(self))[index]), height, width)
 
+    def named(self, file_names: Sequence[str]) -> ImageTable:
+        """The same images with other file names."""
+        return ImageTable.of(self.ids, file_names, self.sizes)
+
     def file_name(self, index: int) -> str:
         """Of the image at a position from 0."""
         start = self._ends[index - 1] if index else 0

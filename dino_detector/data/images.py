@@ -7,23 +7,40 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.picture_files import UNREADABLE
+from dino_detector.data.deep_pictures import is_deep, to_eight_bits
+from dino_detector.data.picture_files import opened, orientation
 from dino_detector.errors import InputError
 
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""what brings a picture of an EXIF orientation upright; CIPA DC-008, tag 0x0112"""
 
-def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None) -> Tensor:
+
+def read_image(
+    path: Path | str, *, expected_size: tuple[int, int] | None = None, white_level: float | None = None
+) -> Tensor:
     """Read an image file as RGB.
 
     The EXIF rotation is applied, unless ``expected_size`` shows that the annotations were made on the pixels as they
-    are stored. 16-bit greyscale is scaled to 8 bits; what is transparent is laid over white.
+    are stored. Greyscale of more than 8 bits is scaled to 8 bits; transparent pixels are laid over white. Of several
+    frames the first is read.
 
     Args:
         path: an image in any format that Pillow reads.
         expected_size: ``(height, width)`` in pixels that the annotation file states.
+        white_level: value that is white in pictures of more than 8 bits; None takes the picture's own, see
+            `deep_pictures.white_level_of`.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -31,11 +48,16 @@ def read_image(path: Path | str, *, expected_size: tuple[int, int] | None = None
     Raises:
         InputError: the file is missing, is not an image, is cut short, or its size is not the expected one.
     """
-    return F.pil_to_tensor(_decoded(path, expected_size, most_reduced=1).rgb)
+    return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1).rgb)
 
 
 def read_part(
-    path: Path | str, *, expected_size: tuple[int, int], crop: tuple[int, int, int, int], size: tuple[int, int]
+    path: Path | str,
+    *,
+    expected_size: tuple[int, int],
+    crop: tuple[int, int, int, int],
+    size: tuple[int, int],
+    white_level: float | None = None,
 ) -> Tensor:
     """Read a part of an image file as RGB, resampled once to ``size``.
 
@@ -48,6 +70,7 @@ def read_part(
         expected_size: ``(height, width)`` in pixels that the annotation file states.
         crop: left, top, width and height of the part, within the image.
         size: ``(height, width)`` to resize the part to.
+        white_level: as for `read_image`.
 
     Returns:
         ``[3, *size]`` uint8.
@@ -57,44 +80,32 @@ def read_part(
     """
     left, top, width, height = crop
     most_reduced = min(height // (2 * size[0]), width // (2 * size[1]))
-    rgb, reduction = _decoded(path, expected_size, most_reduced=most_reduced)
+    rgb, reduction = _decoded(path, expected_size, white_level, most_reduced=most_reduced)
     if reduction > 1:
         box = tuple(edge / reduction for edge in (left, top, left + width, top + height))
         return F.pil_to_tensor(rgb.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
     return F.resize(F.crop(F.pil_to_tensor(rgb), top, left, height, width), list(size), antialias=True)
 
 
-def check_image(path: Path | str, *, expected_size: tuple[int, int]) -> None:
+def check_image(path: Path | str, *, expected_size: tuple[int, int], white_level: float | None = None) -> None:
     """Raise as `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
 
     Args:
         path: an image in any format that Pillow reads.
         expected_size: ``(height, width)`` in pixels that the annotation file states.
+        white_level: as for `read_image`.
     """
-    _decoded(path, expected_size, most_reduced=8)
+    _decoded(path, expected_size, white_level, most_reduced=8)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels of an image file as it is displayed, from its header alone.
-
-    Raises:
-        InputError: the file is missing or is not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tensor:
-    """An image in any form as RGB.
+def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, white_level: float | None = None) -> Tensor:
+    """Return an image in any form as RGB.
 
     Args:
         image: a path, read by `read_image`; or pixels, taken as they are: a PIL image; a numpy array of uint8, RGB
             ``[H, W, 3]``, RGBA ``[H, W, 4]`` or grey ``[H, W]`` (arrays of OpenCV are BGR: reverse the last axis); or
             a tensor ``[3, H, W]``, RGB, uint8 or floating point in 0..1.
+        white_level: as for `read_image`.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -103,9 +114,9 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tens
         InputError: an array or tensor of another shape, type or range, or a file that cannot be read.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_image(image, white_level=white_level)
     if isinstance(image, Image.Image):
-        return F.pil_to_tensor(_to_rgb(image))
+        return F.pil_to_tensor(_to_rgb(image, white_level))
     if isinstance(image, np.ndarray):
         channels = image.shape[2:] if image.ndim in (2, 3) else None
         if channels not in ((), (3,), (4,)) or image.dtype != np.uint8 or image.size == 0:
@@ -113,7 +124,7 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor) -> Tens
                 f"a numpy image must be uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W], not {image.dtype} "
                 f"{list(image.shape)}; convert it"
             )
-        return F.pil_to_tensor(_to_rgb(Image.fromarray(image)))
+        return F.pil_to_tensor(_to_rgb(Image.fromarray(image), None))
     if isinstance(image, Tensor):
         floating = image.is_floating_point()
         if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
@@ -138,19 +149,19 @@ class _Decoded(NamedTuple):
     reduction: int
 
 
-def _decoded(path: Path | str, expected_size: tuple[int, int] | None, *, most_reduced: int) -> _Decoded:
-    try:
-        with Image.open(path) as image:
-            size = (image.height, image.width)
-            reduction = _reduce(image, most_reduced)
-            image.load()
-            if reduction > 1:
-                rgb = _to_rgb(image)
-            else:
-                rgb = _to_rgb(_upright(image, expected_size))
-                size = (rgb.height, rgb.width)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+def _decoded(
+    path: Path | str, expected_size: tuple[int, int] | None, white_level: float | None, *, most_reduced: int
+) -> _Decoded:
+    size, reduction = (0, 0), 1
+
+    def prepare(image: Image.Image) -> None:
+        nonlocal size, reduction
+        size = (image.height, image.width)
+        reduction = _reduce(image, most_reduced)
+
+    with opened(path, prepare=prepare) as image:
+        rgb = _to_rgb(image if reduction > 1 else _upright(image, expected_size), white_level)
+    size = size if reduction > 1 else (rgb.height, rgb.width)
     if expected_size is not None and size != expected_size:
         raise InputError(
             f"{path}: the image has {size[0]} x {size[1]} pixels (height x width), but its annotations say "
@@ -162,41 +173,29 @@ def _decoded(path: Path | str, expected_size: tuple[int, int] | None, *, most_re
 def _reduce(image: Image.Image, most: int) -> int:
     """Have a JPEG decoded at a fraction of its size; returns what its sides are divided by, 1 for one that is not."""
     most = min(most, *image.size)
-    if most < 2 or image.format != "JPEG" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if most < 2 or image.format != "JPEG" or orientation(image) != 1:
         return 1
     reduction = max(power for power in (2, 4, 8) if power <= most)
     # Pillow divides by the largest power of two that leaves these sides at least, which is this one
     return 1 if image.draft(None, tuple(side // reduction for side in image.size)) is None else reduction
 
 
-def _unreadable(path: Path | str, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such image file; correct the path")
-    reason = " ".join(str(error).split())
-    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file")
-
-
 def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image.Image:
     """Apply the EXIF rotation, unless only the stored pixels have the expected size."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation == 1:
+    turn = TURNS.get(orientation(image))
+    if turn is None:
         return image
     stored_size = (image.height, image.width)
-    upright = ImageOps.exif_transpose(image)
+    upright = image.transpose(turn)
     if expected_size == stored_size != (upright.height, upright.width):
         return image
     return upright
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
     """Convert any mode of Pillow to RGB; raises `InputError` where there is no sensible scale."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise InputError("it has 32-bit pixels; convert it to 8 or 16 bits")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise InputError("it has floating-point pixels; convert it to 8 or 16 bits")
+    if is_deep(image):
+        return to_eight_bits(image, white_level).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")

@@ -1,31 +1,273 @@
-"""Which files of a folder are pictures, and what those raise that are none."""
+"""Picture files: which files are pictures, how they are opened, and what is said of one that can't be read."""
 
 from __future__ import annotations
 
-import struct
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from dino_detector.data.picture_metadata import without_metadata
 from dino_detector.errors import InputError
+from dino_detector.files import writing
+from dino_detector.plain_text import counted, listed
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""files of a folder that are taken for pictures, upper or lower case"""
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""what Pillow raises for a file that is missing, damaged or no image"""
+WRITABLE = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""extensions under which a drawn picture keeps its name"""
+NO_PHOTOGRAPHS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""formats that Pillow recognises, but reads with other programs or not at all"""
+HEIF = {".heic", ".heif", ".hif"}
+LITTER = ("._", ".DS_Store", "Thumbs.db", "desktop.ini")
+"""how the names of files begin that macOS and Windows leave in folders and archives"""
+SEVERAL_FRAMES = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
+"""formats whose further frames are pictures of their own; the further ones of a phone's JPEG are previews"""
+QUARTER_TURNS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height"""
+MOST_THREADS = 16
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is an error; half of it is nothing
 
 
-def find_pictures(path: Path) -> list[Path]:
-    """The picture itself, or the pictures directly in a folder, by name; other files are left out.
+class PictureFolder(NamedTuple):
+    """What was found where the user said that pictures are.
+
+    Attributes:
+        pictures: files by name, those in subfolders after the others.
+        left_out: paths of files that are no pictures, relative to the folder.
+        nested: pictures in subfolders that are not among ``pictures``.
+    """
+
+    pictures: list[Path]
+    left_out: list[str]
+    nested: int
+
+    def left_out_line(self, folder: Path) -> str:
+        """Say which files were left out, in one line."""
+        parts = [f"{counted(self.nested, 'picture')} in subfolders"] if self.nested else []
+        if self.left_out:
+            what = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
+            parts.append(f"{what} ({listed(self.left_out)})")
+        return f"{folder}: left out {' and '.join(parts)}"
+
+
+def find_pictures(path: Path, *, recursive: bool = False) -> PictureFolder:
+    """Find the pictures of a folder by what Pillow reads; a file is taken for a picture whatever it is.
+
+    Args:
+        path: a file, or a folder.
+        recursive: look into subfolders too.
 
     Raises:
-        InputError: where there is none.
+        InputError: there is no picture.
     """
     if path.is_file():
-        return [path]
+        return PictureFolder([path], [], 0)
     if not path.is_dir():
         raise InputError(f"{path}: no such picture or folder; correct the path")
-    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file())
+    pictures, left_out, nested = [], [], 0
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = recursive or Path(folder) == path
+        for file in (Path(folder, name) for name in sorted(files)):
+            if not is_picture(file):
+                left_out += [file.relative_to(path).as_posix()] if inside else []
+            elif inside:
+                pictures.append(file)
+            else:
+                nested += 1
     if not pictures:
-        raise InputError(f"{path}: holds no pictures ({', '.join(EXTENSIONS)})")
-    return pictures
+        hint = f", but {nested:,} in subfolders; give --recursive" if nested else " of a format that Pillow reads"
+        raise InputError(f"{path}: holds no pictures{hint}")
+    return PictureFolder(pictures, left_out, nested)
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file has the extension of a picture, or begins as one; not for the litter of macOS and Windows."""
+    if file.name.startswith(LITTER):
+        return False
+    if file.suffix.lower() in picture_extensions():
+        return True
+    try:
+        with Image.open(file) as image:
+            return image.format not in NO_PHOTOGRAPHS
+    except Exception:  # whatever a decoder raises
+        return False
+
+
+@lru_cache(maxsize=1)
+def picture_extensions() -> frozenset[str]:
+    """Extensions of the formats that Pillow reads, with the dot, in lower case; those of HEIF whether it can or not."""
+    if find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    known = Image.registered_extensions()
+    return frozenset(
+        {extension for extension, name in known.items() if name in Image.OPEN and name not in NO_PHOTOGRAPHS} | HEIF
+    )
+
+
+def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None:
+    """Write a picture in the format that the extension names; ``quality`` is for JPEG and WebP.
+
+    Raises:
+        WriteError: the file can't be written; there is none then.
+    """
+    picture_extensions()  # has Pillow know its formats
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    with writing(path, sync=False) as file:
+        picture.save(file, format=kind, **({"quality": quality} if kind in ("JPEG", "WEBP") else {}))
+
+
+def allow_megapixels(limit: float) -> None:
+    """Have Pillow refuse pictures of more megapixels; it refuses twice what it warns of."""
+    Image.MAX_IMAGE_PIXELS = round(limit * 1e6 / 2)
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an `InputError` that names the file, the reason and what to do."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image file; correct the path") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {_too_large(path)}") from error
+    except Exception as error:  # AVIF raises RuntimeError, DDS NotImplementedError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # whose message is the path again
+            reason = "it is damaged, or of a format that Pillow does not know"
+        remedy = "replace the file"
+        if Path(path).suffix.lower() in HEIF and find_spec("pillow_heif") is None:
+            remedy = "pip install pillow-heif, which reads HEIC, or convert the file"
+        raise InputError(f"{path}: cannot be read as an image ({reason[:200]}); {remedy}") from error
+
+
+def _too_large(path: Path | str) -> str:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as image:
+            megapixels = image.width * image.height / 1e6
+    except Exception:
+        return "too large a picture; give --max_megapixels"
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    allowed = 2 * (limit or 0) / 1e6
+    return (
+        f"has {megapixels:,.0f} megapixels, more than the {allowed:,.0f} of --max_megapixels, which guards against "
+        f"files that fill the memory; give --max_megapixels {int(megapixels) + 1}"
+    )
+
+
+@contextmanager
+def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda image: None) -> Iterator[Image.Image]:
+    """Open and decode a picture; damaged metadata lose no pixels that can be decoded.
+
+    Args:
+        path: the file.
+        prepare: is called when the header is read and the pixels are not, to read a JPEG at a fraction of its size.
+
+    Raises:
+        InputError: the file is missing or can't be decoded.
+    """
+    with reading(path), _with_pixels(path, prepare) as image:
+        yield image
+
+
+def _with_pixels(path: Path | str, prepare: Callable[[Image.Image], Any]) -> Image.Image:
+    """A picture that ``prepare`` accepts; without its metadata where it does not with them."""
+    try:
+        return _prepared(path, prepare)
+    except (FileNotFoundError, Image.DecompressionBombError):
+        raise
+    except Exception:  # whatever a decoder raises
+        plain = without_metadata(Path(path).read_bytes())
+        if plain is None:
+            raise
+        return _prepared(BytesIO(plain), prepare)
+
+
+def _prepared(file: Path | str | BytesIO, prepare: Callable[[Image.Image], Any]) -> Image.Image:
+    image = Image.open(file)
+    try:
+        prepare(image)
+        image.load()
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, as stored, where there is none or the metadata are damaged."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # metadata hold no pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width in pixels of an image file as it is displayed, from its header alone.
+
+    Raises:
+        InputError: the file is missing or is not an image.
+    """
+    with reading(path):
+        try:
+            with Image.open(path) as image:
+                return _displayed_size(image)
+        except (FileNotFoundError, Image.DecompressionBombError):
+            raise
+        except Exception:  # whatever a decoder raises
+            plain = without_metadata(Path(path).read_bytes())
+            if plain is None:
+                raise
+            with Image.open(BytesIO(plain)) as image:
+                return _displayed_size(image)
+
+
+def _displayed_size(image: Image.Image) -> tuple[int, int]:
+    turned = orientation(image) in QUARTER_TURNS
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def picture_sizes(paths: Sequence[Path | None]) -> np.ndarray:
+    """``[N, 2]`` float64 width and height of pictures as they are displayed, NaN where one can't be read."""
+
+    def size(path: Path | None) -> tuple[float, float]:
+        try:
+            return (np.nan, np.nan) if path is None else image_size(path)[::-1]
+        except InputError:
+            return np.nan, np.nan
+
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return np.array([*pool.map(size, paths)], np.float64).reshape(-1, 2)
+
+
+def has_several_frames(path: Path) -> bool:
+    """Whether a file holds more than one picture; False for one that can't be read."""
+    try:
+        with Image.open(path) as image:
+            return number_of_frames(image) > 1
+    except Exception:  # its reader says what is wrong
+        return False
+
+
+def number_of_frames(image: Image.Image) -> int:
+    """1, or more for an animation or a file of several pages, of which the first is used."""
+    try:
+        return getattr(image, "n_frames", 1) if image.format in SEVERAL_FRAMES else 1
+    except Exception:  # the first frame can be read all the same
+        return 1

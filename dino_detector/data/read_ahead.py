@@ -38,22 +38,23 @@ class ReadAhead:
     def __init__(self) -> None:
         self._begun: dict[Path, _Reading] = {}
 
-    def begin(self, path: Path) -> None:
+    def begin(self, path: Path, *, images: Path | None = None) -> None:
         """Begin with a file, if it is there and large; before libraries have started threads, which a fork lacks."""
         if sys.platform != "linux" or not path.is_file() or path.stat().st_size < LARGE:
             return
         forking, state = get_context("fork"), _state(path)
         receiving, sending = forking.Pipe(duplex=False)
-        process = forking.Process(target=_read_and_send, args=(path, os.getpid(), receiving, sending), daemon=True)
+        arguments = (path, images, os.getpid(), receiving, sending)
+        process = forking.Process(target=_read_and_send, args=arguments, daemon=True)
         process.start()
         sending.close()
         self._begun[path] = _Reading(process, receiving, state)
 
-    def read(self, path: Path) -> CocoAnnotations:
+    def read(self, path: Path, *, images: Path | None = None) -> CocoAnnotations:
         """As `CocoAnnotations.read`, which has perhaps begun; again where the file is another since, as a download."""
         begun = self._begun.pop(path, None)
         if begun is None:
-            return CocoAnnotations.read(path)
+            return CocoAnnotations.read(path, images=images)
         try:
             found = begun.receiving.recv() if path.is_file() and _state(path) == begun.state else None
         except (EOFError, OSError):  # the process was killed, perhaps for its memory, before it answered or meanwhile
@@ -62,7 +63,7 @@ class ReadAhead:
             begun.end()
         if isinstance(found, Exception):
             raise found
-        return CocoAnnotations.read(path) if found is None else found
+        return CocoAnnotations.read(path, images=images) if found is None else found
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -94,8 +95,9 @@ def _state(path: Path) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def _read_and_send(path: Path, parent: int, receiving: Connection, sending: Connection) -> None:
+def _read_and_send(path: Path, images: Path | None, parent: int, receiving: Connection, sending: Connection) -> None:
     """The work of the process: send the annotations, or the exception that tells what is wrong with them."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to it too; the other one ends both
     ctypes.CDLL(None).prctl(SIGNAL_WHEN_PARENT_ENDS, signal.SIGKILL)
     if os.getppid() != parent:
@@ -103,7 +105,7 @@ def _read_and_send(path: Path, parent: int, receiving: Connection, sending: Conn
     receiving.close()
     found: CocoAnnotations | Exception
     try:
-        found = CocoAnnotations.read(path)
+        found = CocoAnnotations.read(path, images=images)
     except Exception as error:
         found = error
     with contextlib.suppress(BrokenPipeError):

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from dino_detector.data.categories import Categories
+from dino_detector.data.picture_files import save_picture
+from dino_detector.files import write_whole
 
 # (height, width) of the pictures
 SIZES = ((160, 224), (160, 208), (176, 208), (208, 160), (192, 224))
@@ -62,7 +64,6 @@ def write_sample(folder: Path, *, train_images: int = 400, val_images: int = 60,
         val_images=folder / "val",
         val_annotations=folder / "annotations" / "instances_val.json",
     )
-    files.train_annotations.parent.mkdir(parents=True, exist_ok=True)
     _write_split(files.train_images, files.train_annotations, train_images, np.random.default_rng([seed, 0]))
     _write_split(files.val_images, files.val_annotations, val_images, np.random.default_rng([seed, 1]))
     return files
@@ -94,14 +95,13 @@ def tight_box(mask: np.ndarray) -> list[int]:
 
 
 def _write_split(images_dir: Path, annotations: Path, count: int, rng: np.random.Generator) -> None:
-    images_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
     for position in range(count):
         objects = 0 if position % 15 == 14 else int(rng.integers(1, 7))
         picture, drawn = draw_picture(rng, objects=objects, crowd=position % 40 == 20)
         image_id, name = 10 + 3 * position, f"{position:04d}.jpg"
-        picture.save(images_dir / name, quality=90)
+        save_picture(picture, images_dir / name, quality=90)
         images.append({"id": image_id, "file_name": name, "height": picture.height, "width": picture.width})
         entries += [
             {
@@ -120,7 +120,7 @@ def _write_split(images_dir: Path, annotations: Path, count: int, rng: np.random
         "annotations": entries,
         "categories": [{"id": shape.category_id, "name": shape.name} for shape in SHAPES],
     }
-    annotations.write_text(json.dumps(content), encoding="utf-8")
+    write_whole(annotations, json.dumps(content))
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -186,7 +186,7 @@ def class_balance(whole: CocoAnnotations, part: CocoAnnotations) -> str:
     The distance is the total variation of the two distributions of boxes over classes: the share of boxes, 0 to 1,
     that would have to change class to make them equal.
     """
-    names = whole.categories.names
+    names = whole.categories.shown
     all_counts, counts = class_counts(whole), class_counts(part)
     boxes = int(counts.sum())
     if boxes == 0:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import image_size
-from dino_detector.data.picture_files import find_pictures
+from dino_detector.data.picture_files import find_pictures, image_size
 from dino_detector.errors import InputError
 from dino_detector.files import read_json
+
+log = logging.getLogger(__name__)
 
 IMAGE_INFO = "image_info_test-dev2017.json"
 """COCO's list of the images of test-dev"""
@@ -59,7 +61,10 @@ def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
     Raises:
         InputError: where there is no picture in it.
     """
-    paths = find_pictures(folder)
+    found = find_pictures(folder)
+    paths = found.pictures
+    if found.nested or found.left_out:
+        log.warning("%s", found.left_out_line(folder))
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else None for path in paths]
     if None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))

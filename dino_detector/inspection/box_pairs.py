@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.inspection.findings import Finding
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.findings import Finding
 from dino_detector.inspection.fingerprints import fingerprints
-from dino_detector.inspection.split import Split
 
 NEAR_IOU = 0.9
 CONFLICT_IOU = 0.95

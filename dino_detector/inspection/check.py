@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.coco_reader import read_split
+from dino_detector.data.finding_kinds import STOPS
+from dino_detector.data.findings import Finding
+from dino_detector.data.image_files import ImageFiles, find_extra_files, find_image_files
 from dino_detector.errors import InputError
-from dino_detector.inspection.box_format import in_coco_format
 from dino_detector.inspection.box_pairs import check_pairs
 from dino_detector.inspection.box_places import check_places
 from dino_detector.inspection.classes import ClassRow, check_classes, class_rows
 from dino_detector.inspection.copies import check_copies
-from dino_detector.inspection.findings import Finding
-from dino_detector.inspection.image_files import ImageFiles, find_files
 from dino_detector.inspection.layouts import Source, find_images_dir
 from dino_detector.inspection.patches import PatchGrid, check_queries, check_shapes, check_sizes
 from dino_detector.inspection.pictures import open_pictures
-from dino_detector.inspection.reading import read_split
-from dino_detector.inspection.split import Split
 
 EMPTY_SHARE = 0.2
 """share of images without boxes from which it is worth a look"""
@@ -44,7 +44,15 @@ class Loaded:
     @property
     def files_found(self) -> int:
         """Image files that are there to be opened."""
-        return sum(path is not None for files in self.files for path in files.paths)
+        return sum(name is not None for files in self.files for name in files.names)
+
+    @property
+    def paths(self) -> list[list[Path | None]]:
+        """For each split the file of each image, None where it was not found."""
+        return [
+            [None if name is None else split.images_dir / name for name in files.names]
+            for split, files in zip(self.splits, self.files, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -83,20 +91,31 @@ def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | N
     findings: list[Finding] = []
     errors: list[InputError] = []
     for source, images_dir in zip(sources, images_dirs, strict=True):
+
+        def find_folder(
+            names: Sequence[str | None], source: Source = source, given: Path | None = images_dir
+        ) -> Path | None:
+            return given or find_images_dir(source, names, folder)
+
         try:
-            split, mistakes = read_split(source.path, source.name)
+            split, mistakes = read_split(source.path, source.name, find_folder=find_folder)
         except InputError as error:
             errors.append(error)
             findings.append(Finding("file_unreadable", source.name, 1, 1, "files", [str(source.path)], str(error)))
             continue
-        split = replace(split, images_dir=images_dir or find_images_dir(source, split.images.names, folder))
-        split, formats = in_coco_format(split)
-        splits.append(split)
-        findings += [*mistakes, *formats]
+        splits.append(replace(split, images_dir=find_folder(split.images.names)))
+        findings += mistakes
     if not splits:
         raise errors[0]
-    files = find_files(splits)
-    return Loaded(splits, files, [*findings, *(finding for found in files for finding in found.findings)])
+    files = [
+        ImageFiles([None] * len(split.images.ids), [])
+        if split.images_dir is None
+        else find_image_files(split.images.names, split.images_dir, split=split.name)
+        for split in splits
+    ]
+    named = [(split.name, split.images_dir, found) for split, found in zip(splits, files, strict=True)]
+    of_files = [finding for found in files for finding in found.findings]
+    return Loaded(splits, files, [*findings, *of_files, *find_extra_files(named)])
 
 
 def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callable[[], None] | None) -> Check:
@@ -111,11 +130,12 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
         findings += check_queries(split, num_queries)
         findings += check_pairs(split)
         findings += check_shapes(split, grid)
-        findings += _check_empty(split)
+        stopped = any(finding.effect == STOPS and finding.split == split.name for finding in findings)
+        findings += _check_empty(split, explained=stopped)
     findings += check_classes(splits)
     opened = None
     if advance is not None:
-        opened, wrong = open_pictures(splits, [files.paths for files in loaded.files], advance=advance)
+        opened, wrong = open_pictures(splits, loaded.paths, advance=advance)
         findings += wrong
         seen = {finding.split for finding in wrong if finding.kind == "image_size_swapped" and finding.count}
         findings = [one for one in findings if one.kind != "image_sides_swapped" or one.split not in seen]
@@ -130,11 +150,15 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
     )
 
 
-def _check_empty(split: Split) -> list[Finding]:
-    """Images without boxes, where they are many, and a split that has none to learn from."""
+def _check_empty(split: Split, *, explained: bool) -> list[Finding]:
+    """Images without boxes, where they are many, and a split that has none, unless another mistake explains it."""
     total = len(split.images.ids)
     if not split.trained.any():
-        return [Finding("no_boxes", split.name, total, total, "images", [], f"{len(split.boxes.ids):,} annotations")]
+        note = f"{len(split.boxes.ids):,} annotations"
+        found = Finding(
+            "no_boxes", split.name, total, total, "images", [], note, training=None if split.name == "train" else ""
+        )
+        return [] if explained else [found]
     empty = np.setdiff1d(np.arange(total), split.boxes.image)
     if len(empty) < EMPTY_SHARE * total:
         return []

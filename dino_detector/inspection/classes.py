@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.inspection.findings import Finding
-from dino_detector.inspection.split import Split
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.findings import Finding
 
 FEW_BOXES = 10
 IMBALANCE = 20

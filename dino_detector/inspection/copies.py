@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dino_detector.inspection.findings import Finding
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.findings import Finding
 from dino_detector.inspection.fingerprints import fingerprints
 from dino_detector.inspection.layouts import plain_name
 from dino_detector.inspection.lookalikes import similar_pairs
-from dino_detector.inspection.split import Split
 
 if TYPE_CHECKING:
     from dino_detector.inspection.pictures import Opened

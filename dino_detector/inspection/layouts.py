@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dino_detector.data.picture_files import EXTENSIONS
+from dino_detector.data.image_files import find_image_files
+from dino_detector.data.picture_files import picture_extensions
 from dino_detector.errors import InputError
+from dino_detector.plain_text import listed
 
 KNOWN = (
     "COCO (annotations/instances_train.json and instances_val.json, images in train/ and val/, train2017/ and "
@@ -24,6 +26,7 @@ ROLES = {
     **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
 }
+PACKED = (".gz", ".zip", ".7z", ".tar", ".tgz", ".xz", ".bz2", ".rar", ".zst")
 ORDER = ("train", "val", "test")
 PROBED = 50
 """file names that are looked for in a folder to see whether it is the right one"""
@@ -97,6 +100,9 @@ def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Pa
             found = sum(_is_file(place / plain_name(name)) for name in probed) / 2
         if found > most:
             best, most = place, found
+    if best is None and probed:
+        near = ((place, find_image_files(probed, place, split="").names) for place in _places(source, folder))
+        best = next((place for place, names in near if any(names)), None)
     return best
 
 
@@ -155,6 +161,9 @@ def _looks_like_coco(path: Path) -> bool:
 
 def _what_is_there(folder: Path, candidates: Sequence[Path]) -> str:
     """Why there is nothing to check, in words."""
+    packed = [path.name for path in _some(folder.rglob("*"), 1000) if path.suffix.lower() in PACKED]
+    if packed:
+        return f"holds compressed files ({listed(packed)}); unpack them first"
     texts = list(_some(folder.rglob("*.txt"), 200))
     if (folder / "data.yaml").is_file() or any(path.parent.name == "labels" for path in texts):
         return "holds YOLO labels, not COCO; convert them to COCO JSON"
@@ -163,7 +172,7 @@ def _what_is_there(folder: Path, candidates: Sequence[Path]) -> str:
     if candidates:
         names = ", ".join(path.name for path in candidates[:3])
         return f"no COCO detection file among its JSON files ({names}{', ...' if len(candidates) > 3 else ''})"
-    pictures = any(path.suffix.lower() in EXTENSIONS for path in _some(folder.rglob("*"), 1000))
+    pictures = any(path.suffix.lower() in picture_extensions() for path in _some(folder.rglob("*"), 1000))
     return "holds pictures but no annotation file" if pictures else "no annotation file in it"
 
 

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from dino_detector.config import ImageSize
-from dino_detector.inspection.findings import Finding
-from dino_detector.inspection.split import Split
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.findings import Finding
 
 PATCH = 14
 """pixels of a side of a patch of DINOv2"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from dino_detector.data.picture_files import UNREADABLE
-from dino_detector.inspection.findings import Finding
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.deep_pictures import is_deep, white_level_of
+from dino_detector.data.findings import Finding
+from dino_detector.data.picture_files import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
+from dino_detector.errors import InputError
 from dino_detector.inspection.lookalikes import THUMBNAIL
-from dino_detector.inspection.split import Split
-
-MOST_THREADS = 16
-ANIMATED = ("GIF", "PNG", "TIFF", "WEBP")
-"""formats whose further frames are pictures of their own; those of a phone's JPEG are previews"""
 
 
 class Picture(NamedTuple):
@@ -31,10 +28,11 @@ class Picture(NamedTuple):
     Attributes:
         size: width and height in pixels as stored.
         turned: whether its EXIF data turns it by a quarter when it is displayed.
-        kind: ``16-bit``, ``grey``, ``CMYK``, ``palette``, ``alpha``, ``colour``, or ``unsupported`` for what training
-            can't read.
+        kind: ``16-bit``, ``32-bit``, ``float``, ``grey``, ``CMYK``, ``palette``, ``alpha``, ``colour``, or
+            ``unsupported`` for what training can't read.
         frames: 1, or more for an animation.
         thumbnail: ``[32, 32]`` uint8, grey.
+        largest: largest value of a picture of more than 8 bits; 0 for others.
     """
 
     size: tuple[int, int]
@@ -42,6 +40,7 @@ class Picture(NamedTuple):
     kind: str
     frames: int
     thumbnail: np.ndarray
+    largest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def open_pictures(
     kept: list[tuple[int, int, Path, Picture]] = []
     kinds: list[Counter[str]] = []
     findings: list[Finding] = []
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         for number, (split, paths) in enumerate(zip(splits, files, strict=True)):
             rows = [row for row, path in enumerate(paths) if path is not None]
             pictures: dict[int, Picture] = {}
@@ -109,19 +108,25 @@ def open_pictures(
 
 def read_picture(path: Path) -> Picture | str:
     """What a file holds, or in words why it can't be read. A JPEG is decoded at a fraction of its size."""
+    size, turned, frames, kind = (0, 0), False, 1, "colour"
+
+    def prepare(image: Image.Image) -> None:
+        nonlocal size, turned, frames, kind
+        size, frames, kind = image.size, number_of_frames(image), _kind(image)
+        turned = orientation(image) in QUARTER_TURNS
+        image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
+
     try:
-        with Image.open(path) as image:
-            size = image.size
-            frames = image.n_frames if image.format in ANIMATED else 1
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            kind = _kind(image)
-            image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
-            image.load()
-            if kind == "16-bit" and not _fits_16_bits(image):
-                kind = "unsupported"
-            return Picture(size, orientation in (5, 6, 7, 8), kind, frames, _thumbnail(image))
-    except UNREADABLE as error:
-        return " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
+        with opened(path, prepare=prepare) as image:
+            largest = 0.0
+            if is_deep(image):
+                values = np.asarray(image)
+                largest = float(values.max())
+                if not 0 <= float(values.min()) <= largest < np.inf:
+                    kind, largest = "unsupported", 0.0
+            return Picture(size, turned, kind, frames, _thumbnail(image), largest)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
 
 
 def same_bytes(paths: Sequence[Path]) -> np.ndarray:
@@ -137,29 +142,22 @@ def same_bytes(paths: Sequence[Path]) -> np.ndarray:
 
 
 def _thumbnail(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
+    if is_deep(image):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
         spread = max(1e-9, float(np.ptp(values)))
         image = Image.fromarray(((values - values.min()) * (255 / spread)).astype(np.uint8))
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-    small = ImageOps.exif_transpose(image).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(small)
 
 
 def _kind(image: Image.Image) -> str:
-    if image.mode == "F":
-        return "unsupported"
-    if image.mode.startswith("I"):
-        return "16-bit"
+    if is_deep(image):
+        return {"F": "float", "I": "32-bit"}.get(image.mode, "16-bit")
     if image.has_transparency_data:
         return "alpha"
     return {"L": "grey", "1": "grey", "P": "palette", "CMYK": "CMYK"}.get(image.mode, "colour")
-
-
-def _fits_16_bits(image: Image.Image) -> bool:
-    least, most = image.getextrema()
-    return least >= 0 and most <= 65535
 
 
 def _count_kinds(pictures: dict[int, Picture]) -> Counter[str]:
@@ -184,11 +182,28 @@ def _check(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
             animated.append(label)
     total = len(pictures)
     return [
-        Finding(kind, split.name, len(names), total, "images", names)
-        for kind, names in (
-            ("image_size_swapped", swapped),
-            ("image_size_differs", other),
-            ("image_mode", unsupported),
-            ("image_animated", animated),
-        )
+        *_check_depth(split, pictures),
+        *(
+            Finding(kind, split.name, len(names), total, "images", names)
+            for kind, names in (
+                ("image_size_swapped", swapped),
+                ("image_size_differs", other),
+                ("image_mode", unsupported),
+                ("image_animated", animated),
+            )
+        ),
     ]
+
+
+def _check_depth(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
+    """Pictures of more than 8 bits that do not use all of them, such as 12 bits in files of 16."""
+    deep = {row: picture for row, picture in pictures.items() if picture.largest}
+    if not deep:
+        return []
+    floating = any(picture.kind == "float" for picture in deep.values())
+    level = white_level_of(max(picture.largest for picture in deep.values()), floating=floating)
+    if level == 65535:
+        return []
+    names = [split.images.label(row) for row in deep]
+    note = f"their largest value is {max(picture.largest for picture in deep.values()):,g}, so white is {level:,g}"
+    return [Finding("image_depth", split.name, len(names), len(pictures), "images", names, note)]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.finding_kinds import GROUPS, STOPS
+from dino_detector.data.findings import Finding, Problem, ranked
+from dino_detector.data.image_files import ImageFiles
 from dino_detector.inspection.check import Check
 from dino_detector.inspection.classes import ClassRow
-from dino_detector.inspection.findings import Finding, Problem, ranked
-from dino_detector.inspection.image_files import ImageFiles
-from dino_detector.inspection.kinds import GROUPS
 from dino_detector.inspection.patches import EDGES, size_row
-from dino_detector.inspection.split import Split
-from dino_detector.plain_text import joined, listed, percent, plain, table, wrapped
+from dino_detector.plain_text import joined, percent, plain, table, wrapped
 
 WORST = 3
 """findings that end the report"""
@@ -26,11 +26,13 @@ LAST_CLASSES = 6
 KINDS_IN_WORDS = {
     "grey": "grey",
     "16-bit": "16-bit",
+    "32-bit": "32-bit",
+    "float": "floating-point",
     "CMYK": "CMYK",
     "palette": "with a palette",
     "alpha": "with transparency",
     "turned": "turned by EXIF",
-    "unsupported": "of 32 bits",
+    "unsupported": "with values that are no colours",
 }
 
 
@@ -42,7 +44,7 @@ def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles]) -> str:
         where = "images not found; give their folder with --images"
         if split.images_dir is not None:
             where = f"images in {split.images_dir}"
-            if not any(found.paths):
+            if not any(found.names):
                 where = f"none of its images in {split.images_dir}"
         lines.append(f"{plain(split.name):{width}}  {plain(split.path, 200)}, {plain(where, 200)}")
     return "\n".join(lines)
@@ -198,7 +200,8 @@ def _worst(problems: Sequence[Problem], *, nothing: bool) -> list[str]:
     lines = ["Most worth fixing"]
     for number, problem in enumerate(problems[:WORST], start=1):
         fix = next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)
-        stops = " Training does not start before that." if problem.kind.refused else ""
+        stopped = any(finding.effect == STOPS for finding in problem.findings)
+        stops = " Training does not start before that." if stopped else ""
         text = f"{problem.kind.title}: {_places(problem.findings, ' ({})')}. {fix[:1].upper()}{fix[1:]}.{stops}"
         lines += wrapped(text[:1].upper() + text[1:], first=f"{number}. ", then="   ")
     if len(problems) < WORST:
@@ -207,15 +210,4 @@ def _worst(problems: Sequence[Problem], *, nothing: bool) -> list[str]:
 
 
 def _places(findings: Sequence[Finding], around: str) -> str:
-    return "; ".join(_place(finding, around) for finding in findings)
-
-
-def _place(finding: Finding, around: str) -> str:
-    """How many there are in a split, and the first of them put into ``around``."""
-    share = f" ({percent(finding.share)})" if finding.total > 20 else ""
-    counted = f"{finding.count:,} of {finding.total:,} {finding.unit}{share}"
-    note = f", {plain(finding.note, 200)}" if finding.note else ""
-    numbered = "id" if len(finding.ids) == 1 else "ids"
-    what = f"{numbered} " if finding.ids and isinstance(finding.ids[0], int) else ""
-    ids = around.format(what + listed(finding.ids)) if finding.ids else ""
-    return f"{plain(finding.split)} {counted}{note}{ids}"
+    return "; ".join(f"{plain(finding.split)} {finding.described(around)}" for finding in findings)

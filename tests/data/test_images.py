@@ -139,10 +139,35 @@ def test_size_that_contradicts_the_annotations_names_both(quarters, tmp_path):
         read_image(tmp_path / "a.png", expected_size=(20, 31))
 
 
-def test_floating_point_image_is_refused(tmp_path):
-    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match="floating-point pixels"):
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
+def test_values_that_are_no_colours_are_refused(tmp_path, value):
+    Image.fromarray(np.array([[0, 1], [0.5, value]], dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: has values from .* convert it"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "expected"),
+    [
+        ([0, 100, 255], np.int32, [0, 100, 255]),
+        ([0, 2048, 4095], np.uint16, [0, 128, 255]),
+        ([0, 32768, 65535], np.uint16, [0, 128, 255]),
+        ([0, 0.5, 1], np.float32, [0, 128, 255]),
+        ([0, 100, 255], np.float32, [0, 100, 255]),
+        ([0, 50_000, 100_000], np.int32, [0, 128, 255]),
+    ],
+)
+def test_the_largest_value_of_a_deep_picture_tells_how_many_bits_it_uses(values, mode, expected, tmp_path):
+    Image.fromarray(np.array([values], mode)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[:, 0].tolist() == [expected] * 3
+
+
+def test_a_white_level_serves_pictures_of_any_brightness(tmp_path):
+    Image.fromarray(np.array([[0, 100, 200]], np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png", white_level=4095.0)[0, 0].tolist() == [0, 6, 12]
+    Image.fromarray(np.array([[0, 100, 5000]], np.uint16)).save(tmp_path / "bright.png")
+    with pytest.raises(InputError, match=r"bright\.png: has values up to 5000, above the white level 4095; give --wh"):
+        read_image(tmp_path / "bright.png", white_level=4095.0)
 
 
 def test_path_pil_numpy_and_tensor_give_the_same_pixels(quarters, tmp_path):
@@ -282,7 +307,7 @@ def bad_files(folder):
     content = (folder / "other size.jpg").read_bytes()
     (folder / "cut short.jpg").write_bytes(content[: len(content) * 2 // 3])
     (folder / "no image.jpg").write_bytes(b"hello")
-    Image.new("F", (32, 24)).save(folder / "floats.tiff")
+    Image.new("F", (32, 24), -1).save(folder / "floats.tiff")
     turned = Image.Exif()
     turned[274] = 6
     whole.save(folder / "turned.jpg", exif=turned)

@@ -37,7 +37,7 @@ def test_sample_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
     ):
         annotations = CocoAnnotations.read(path)
         annotations.require_boxes()
-        annotations.check_files(images_dir)
+        assert annotations.with_files(images_dir) is annotations
         assert annotations.categories == sample_categories()
         assert len(annotations.images) == len(list(images_dir.iterdir())) == count
         for record in annotations.images:

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.config import ImageSize
+from dino_detector.data.findings import Finding
 from dino_detector.inspection.check import Check, check, load
-from dino_detector.inspection.findings import Finding
 from dino_detector.inspection.layouts import find_sources
 from dino_detector.inspection.patches import PatchGrid
 

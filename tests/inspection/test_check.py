@@ -16,10 +16,10 @@ import pytest
 from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, without
 
 from dino_detector.config import ImageSize
+from dino_detector.data.finding_kinds import KINDS
+from dino_detector.data.findings import ranked
 from dino_detector.inspect_data import main
 from dino_detector.inspection.check import load
-from dino_detector.inspection.findings import ranked
-from dino_detector.inspection.kinds import KINDS
 from dino_detector.inspection.layouts import find_sources
 from dino_detector.inspection.patches import PatchGrid
 
@@ -35,7 +35,7 @@ def dummy(content: Content) -> None:
 
 CASES: dict[str, tuple[Callable[[Content], Any], int]] = {
     "entry_no_object": (lambda c: c["annotations"].extend([17, "x"]), 2),
-    "image_id": (lambda c: [each(c["images"], 1, id="1"), each(c["images"][1:], 1, id=2.0)], 2),
+    "image_id": (lambda c: [each(c["images"], 1, id="1"), each(c["images"][1:], 1, id=2.5)], 2),
     "annotation_id": (lambda c: each(c["annotations"], 3, id="seventeen"), 3),
     "category_reference": (lambda c: each(c["annotations"], 1, category_id="1"), 1),
     "image_reference": (lambda c: each(c["annotations"], 2, image_id="1"), 2),
@@ -45,11 +45,12 @@ CASES: dict[str, tuple[Callable[[Content], Any], int]] = {
     "image_unknown": (lambda c: each(c["annotations"], 2, image_id=999), 2),
     "category_unknown": (lambda c: each(c["annotations"], 3, category_id=9), 3),
     "file_name_missing": (lambda c: without(c["images"], 1, "file_name"), 1),
-    "image_size": (lambda c: each(c["images"], 2, width=0), 2),
+    "image_size": (lambda c: each(c["images"], 2, width=0, file_name="gone.png"), 2),
+    "image_size_read": (lambda c: each(c["images"], 2, width=0), 2),
     "crowd_value": (lambda c: each(c["annotations"], 1, iscrowd="no"), 1),
     "crowd_missing": (lambda c: without(c["annotations"], 4, "iscrowd"), 4),
     "area_missing": (lambda c: without(c["annotations"], 4, "area"), 4),
-    "area_value": (lambda c: each(c["annotations"], 1, area="big"), 1),
+    "area_value": (lambda c: [each(c["annotations"], 1, area="big"), each(c["annotations"][1:], 1, area=-3)], 2),
     "area_wrong": (lambda c: each(c["annotations"], 30, area=99_999), 30),
     "annotation_id_missing": (lambda c: without(c["annotations"], 2, "id"), 2),
     "boxes_corners": (lambda c: moved(c["annotations"], lambda x, y, w, h: [x, y, x + w, y + h]), 48),
@@ -73,7 +74,9 @@ CASES: dict[str, tuple[Callable[[Content], Any], int]] = {
     "image_sides_swapped": (lambda c: each(c["images"], 24, width=90, height=120), 19),
     "file_name_twice": (lambda c: each(c["images"][1:], 2, file_name="train_street_0.png"), 2),
     "file_name_path": (lambda c: each(c["images"], 1, file_name="../train/train_street_0.png"), 1),
-    "file_name_folder": (lambda c: each(c["images"], 1, file_name="D:\\set\\train_street_0.png"), 1),
+    "file_name_near": (lambda c: each(c["images"], 1, file_name="D:\\set\\train_street_0.png"), 1),
+    "file_name_url": (lambda c: each(c["images"], 1, file_name="s3://bucket/train_street_0.png"), 1),
+    "box_from_mask": (lambda c: each(c["annotations"], 1, bbox=None, segmentation=[[50, 50, 70, 50, 70, 60]]), 1),
     "class_dummy": (lambda c: [each(c["categories"], 2, supercategory="thing"), dummy(c)], 1),
     "class_names_alike": (lambda c: each(c["categories"], 1, name="Trees"), 1),
     "class_rare": (lambda c: c.update(annotations=[a for a in c["annotations"] if a["id"] % 2 or a["id"] < 9]), 1),

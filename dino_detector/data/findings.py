@@ -1,4 +1,4 @@
-"""What can be found wrong with a data set, and how much each finding harms."""
+"""Mistakes in a data set: what was found, whether training starts with it, and how much it harms."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dino_detector.inspection.kinds import KINDS, Kind
+from dino_detector.data.finding_kinds import KINDS, STOPS, Kind
+from dino_detector.plain_text import listed, percent, plain
 
+LONGEST_ID = 100
+"""columns of an id or a name in a message"""
 LEAST_SHARE_OF_A_REFUSAL = 0.25
 """share of the data that a mistake counts for at least where training does not start because of it"""
 
@@ -27,6 +30,7 @@ class Finding:
         note: numbers that belong to this finding alone.
         fix: what to do, where that depends on the data; empty takes that of the kind.
         weight: factor on the severity of the kind.
+        training: what training does about it (`Kind.training`), where that depends on the data.
     """
 
     kind: str
@@ -38,11 +42,31 @@ class Finding:
     note: str = ""
     fix: str = ""
     weight: float = 1.0
+    training: str | None = None
+
+    @property
+    def effect(self) -> str:
+        """What training does about it, see `Kind.training`."""
+        return KINDS[self.kind].training if self.training is None else self.training
 
     @property
     def share(self) -> float:
         """Share of the data that is affected, 0 to 1."""
         return min(1.0, self.count / max(1, self.total))
+
+    def described(self, around: str = " ({})") -> str:
+        """How many there are, the note, and the first of them put into ``around``: ``1 of 12 boxes (id 4)``."""
+        share = f" ({percent(self.share)})" if self.total > 20 else ""
+        note = f", {plain(self.note, 200)}" if self.note else ""
+        numbered = "id" if len(self.ids) == 1 else "ids"
+        what = f"{numbered} " if self.ids and isinstance(self.ids[0], int) else ""
+        ids = around.format(what + listed(self.ids, longest=LONGEST_ID)) if self.ids else ""
+        return f"{self.count:,} of {self.total:,} {self.unit}{share}{note}{ids}"
+
+    def sentence(self) -> str:
+        """The finding in one line for a message: what it is, how many there are, and what to do."""
+        kind = KINDS[self.kind]
+        return f"{kind.title}: {self.described()}; {self.fix or kind.fix}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,7 @@ class Problem:
 def harm_of(finding: Finding) -> float:
     """The harm of a kind in one split; see `Problem.harm`."""
     kind = KINDS[finding.kind]
-    share = max(finding.share, LEAST_SHARE_OF_A_REFUSAL) if kind.refused and finding.weight == 1 else finding.share
+    share = max(finding.share, LEAST_SHARE_OF_A_REFUSAL) if finding.effect == STOPS else finding.share
     return kind.severity * finding.weight * math.sqrt(share)
 
 

@@ -1,4 +1,4 @@
-"""What the check keeps of an annotation file: columns, in which anything may be missing."""
+"""An annotation file as columns, in which anything may be missing or wrong."""
 
 from __future__ import annotations
 
@@ -80,7 +80,6 @@ class Split:
         boxes: the annotations.
         categories: the classes.
         labelled: false for a list of images that has no annotations by intent.
-        is_coco: whether it is a file of COCO 2017, whose boxes of no height nobody can mend.
     """
 
     name: str
@@ -89,7 +88,6 @@ class Split:
     boxes: BoxColumns
     categories: CategoryColumns
     labelled: bool = True
-    is_coco: bool = False
     images_dir: Path | None = field(default=None)
 
     @property
@@ -109,10 +107,10 @@ class Split:
 
     @cached_property
     def clipped_xyxy(self) -> np.ndarray:
-        """``[M, 4]`` boxes, clipped to their images."""
+        """``[M, 4]`` boxes, clipped to their images where the sizes of these are known."""
         near = self.boxes.xywh[:, :2]
         far = near + self.boxes.xywh[:, 2:]
-        limits = self.box_image_sizes
+        limits = np.nan_to_num(self.box_image_sizes, nan=np.inf)
         return np.hstack([near.clip(0, limits), far.clip(0, limits)])
 
     @cached_property
@@ -120,7 +118,8 @@ class Split:
         """``[M]`` bool: boxes of some size that lie in a known image; crowd regions too."""
         width, height = (self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]).T
         with np.errstate(invalid="ignore"):
-            return (width > 0) & (height > 0) & (self.boxes.xywh[:, 2:] > 0).all(axis=1)
+            has_size = (width > 0) & (height > 0) & (self.boxes.xywh[:, 2:] > 0).all(axis=1)
+        return has_size & (self.boxes.image >= 0)
 
     @cached_property
     def trained(self) -> np.ndarray:

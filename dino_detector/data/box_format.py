@@ -1,4 +1,4 @@
-"""Which of the usual ways of writing a box a file uses, whatever it should."""
+"""Boxes that are not written as COCO wants them: as corners, as centres, as fractions of the image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.inspection.findings import Finding
-from dino_detector.inspection.split import Split
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.findings import Finding
 
 TOLERANCE = 1.0
 """pixels that a box may reach beyond its image, as in training"""
@@ -36,7 +36,6 @@ def in_coco_format(split: Split) -> Formatted:
     if len(rows) < FEWEST_BOXES:
         return Formatted(split, [])
     known, limits = boxes[rows], np.tile(sizes[rows], 2)
-    ids = [split.boxes.label(row) for row in rows.tolist()] if split.labelled else []
     kinds = []
     fractions = (known >= -0.001).all(axis=1) & (known <= 1.001).all(axis=1) & (limits.min(axis=1) > 8)
     if fractions.mean() >= FITS:
@@ -52,9 +51,8 @@ def in_coco_format(split: Split) -> Formatted:
         return Formatted(split, [])
     xywh = boxes.copy()
     xywh[rows] = known
-    findings = [
-        Finding(kind, split.name, len(rows), len(boxes), "boxes", ids, "read so from here on") for kind in kinds
-    ]
+    ids = [split.boxes.label(row) for row in rows.tolist()]
+    findings = [Finding(kind, split.name, len(rows), len(boxes), "boxes", ids) for kind in kinds]
     return Formatted(split.with_boxes(xywh), findings)
 
 

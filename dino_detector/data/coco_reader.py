@@ -1,8 +1,11 @@
-"""Reads an annotation file to its end, with every mistake of form on the way."""
+"""Reads a COCO file to its end, with every mistake on the way.
+
+Training raises the first mistake that stops it, and the check lists all of them: both have the same reader.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import UNSET
 
-from dino_detector.data.known_sets import COCO_2017
-from dino_detector.inspection.findings import Finding
-from dino_detector.inspection.parsing import AnnotationEntry, CategoryEntry, ImageEntry, parse
-from dino_detector.inspection.split import BoxColumns, CategoryColumns, Id, ImageColumns, Split
+from dino_detector.data.box_checks import check_boxes
+from dino_detector.data.box_format import in_coco_format
+from dino_detector.data.coco_columns import BoxColumns, CategoryColumns, Id, ImageColumns, Split
+from dino_detector.data.coco_json import WHOLE_NUMBERS, Content, read_content
+from dino_detector.data.findings import Finding
+from dino_detector.data.image_files import ADDRESS, find_image_files
+from dino_detector.data.mask_boxes import box_of_mask
+from dino_detector.data.picture_files import picture_sizes
+from dino_detector.plain_text import quoted
 
 LIMIT = 1e12
 """what is larger is no number of pixels"""
@@ -24,19 +32,32 @@ FEWEST_SHIFTED = 3
 
 
 class Reading(NamedTuple):
-    """A file and what is wrong with its form."""
+    """A file and what is wrong with it; boxes in other formats are converted."""
 
     split: Split
     findings: list[Finding]
 
 
-def read_split(path: Path, name: str) -> Reading:
+FindFolder = Callable[[Sequence[str | None]], Path | None]
+"""from the file names of images to their folder, None where it is not known"""
+
+
+def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
     """Read an annotation file; everything that can be read is kept, and everything else is counted.
+
+    Args:
+        path: the file.
+        name: what it is for, for the findings.
+        find_folder: finds the folder of the images, which is opened for the sizes that the file lacks.
 
     Raises:
         InputError: it can't be read, is not JSON, or has no list of images.
     """
-    content = parse(path)
+    return read_entries(read_content(path), path, name, find_folder=find_folder)
+
+
+def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> Reading:
+    """As `read_split`, from the entries of a file."""
     reader = _Reader(name)
     missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
     listed_only = content.annotations is None and content.categories is not None
@@ -46,20 +67,14 @@ def read_split(path: Path, name: str) -> Reading:
     reader.find("entry_no_object", content.no_objects, total, "entries", ())
     if not content.images:
         reader.find("no_images", 1, 1, "files", [path.name])
-    images = reader.images(content.images)
+    images = reader.images(content.images, find_folder)
     annotations = content.annotations or []
     categories = reader.categories(content.categories, annotations)
     boxes = reader.boxes(annotations, images, categories)
-    split = Split(
-        name,
-        path,
-        images,
-        boxes,
-        categories,
-        labelled=not listed_only,
-        is_coco=content.description == COCO_2017,
-    )
-    return Reading(split, reader.findings)
+    split = Split(name, path, images, boxes, categories, labelled=not listed_only)
+    split, formats = in_coco_format(split)
+    findings = [*reader.findings, *formats, *(check_boxes(split, reader.boxless) if split.labelled else ())]
+    return Reading(split, [finding for finding in findings if finding.count])
 
 
 class _Reader:
@@ -68,12 +83,14 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self.name = name
         self.findings: list[Finding] = []
+        self.boxless: dict[str, list[int]] = {}
+        """rows of annotations whose bbox can't be used, by the kind of the finding"""
 
     def find(self, kind: str, count: int, total: int, unit: str, ids: Sequence[Any], note: str = "") -> None:
         if count:
             self.findings.append(Finding(kind, self.name, count, total, unit, ids, note))
 
-    def images(self, entries: list[ImageEntry]) -> ImageColumns:
+    def images(self, entries: list[Any], find_folder: FindFolder) -> ImageColumns:
         total = len(entries)
         ids, bad = whole_numbers([entry.id for entry in entries])
         self.find("image_id", len(bad), total, "images", [_shown(entries[row].id) for row in bad])
@@ -88,28 +105,43 @@ class _Reader:
         self.find("file_name_path", len(strange), total, "images", [names[row] for row in strange])
         widths, bad_widths = _sizes([entry.width for entry in entries])
         heights, bad_heights = _sizes([entry.height for entry in entries])
+        sizes = np.stack([widths, heights], axis=1)
         sizeless = np.flatnonzero(bad_widths | bad_heights).tolist()
-        self.find("image_size", len(sizeless), total, "images", [names[row] or _id(ids, row) for row in sizeless])
+        sizes[sizeless] = self.sizes_of_pictures([names[row] for row in sizeless], find_folder)
+        unknown = np.isnan(sizes[sizeless]).any(axis=1)
+        for kind, which in (("image_size", unknown), ("image_size_read", ~unknown)):
+            rows = [row for row, chosen in zip(sizeless, which, strict=True) if chosen]
+            self.find(kind, len(rows), total, "images", [names[row] or _id(ids, row) for row in rows])
         addresses = [_text(entry.coco_url) or _text(entry.flickr_url) for entry in entries]
-        return ImageColumns(ids, names, np.stack([widths, heights], axis=1), addresses)
+        return ImageColumns(ids, names, sizes, addresses)
 
-    def categories(self, entries: list[CategoryEntry] | None, annotations: list[AnnotationEntry]) -> CategoryColumns:
+    def sizes_of_pictures(self, names: list[str | None], find_folder: FindFolder) -> np.ndarray:
+        """``[N, 2]`` width and height of the pictures of these names, NaN where one can't be read."""
+        folder = find_folder(names) if names else None
+        if folder is None:
+            return np.full((len(names), 2), np.nan)
+        found = find_image_files(names, folder, split=self.name)
+        return picture_sizes([None if name is None else folder / name for name in found.names])
+
+    def categories(self, entries: list[Any] | None, annotations: list[Any]) -> CategoryColumns:
         """The classes; where the file lists none, those that annotations refer to."""
         if not entries:
             used, _ = whole_numbers([entry.category_id for entry in annotations])
-            ids = sorted({one for one in used if one is not None}, key=lambda one: (isinstance(one, str), one))
+            known = {one for one in used if one is not None}
+            ids: list[Id] = sorted(known, key=lambda one: (isinstance(one, str), one))
             return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids), listed=False)
         ids, bad = whole_numbers([entry.id for entry in entries])
         total = len(entries)
         self.find("category_id", len(bad), total, "classes", [_shown(entries[row].id) for row in bad])
         repeated = _repeated(ids)
         self.find("category_id_twice", len(repeated), total, "classes", [ids[row] for row in repeated])
-        nameless = [row for row, entry in enumerate(entries) if not isinstance(entry.name, str) or not entry.name]
+        texts = [_class_name(entry.name) for entry in entries]
+        nameless = [row for row, text in enumerate(texts) if text is None]
         self.find("class_no_name", len(nameless), total, "classes", [_id(ids, row) for row in nameless])
-        names = [_text(entry.name) or f"category {_id(ids, row)}" for row, entry in enumerate(entries)]
+        names = [f"category {_id(ids, row)}" if text is None else text for row, text in enumerate(texts)]
         return CategoryColumns(ids, names, [_text(entry.supercategory) for entry in entries])
 
-    def boxes(self, entries: list[AnnotationEntry], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
+    def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
         total = len(entries)
         ids = self.annotation_ids(entries)
         labels = [row if one is None else one for row, one in enumerate(ids)]
@@ -129,20 +161,33 @@ class _Reader:
             given = [one for one in category_ids if one is not None]
             category = _positions([None if one is None else one + shift for one in category_ids], categories.ids)
             used = f"{min(given)} to {max(given)}"
-            listed = f"{min(categories.ids)} to {max(categories.ids)}"
+            known = [one for one in categories.ids if one is not None]
+            listed = f"{min(known)} to {max(known)}"
             find("category_off_by_one", range(total), f"annotations use {used}, categories are {listed}")
         else:
             lost = [row for row in np.flatnonzero(category < 0).tolist() if category_ids[row] is not None]
             find("category_unknown", lost, _first_ids("categories", [category_ids[row] for row in lost]))
 
         xywh, absent, malformed = _boxes([entry.bbox for entry in entries])
-        find("box_missing", absent)
-        find("box_no_numbers", malformed)
+        absent = self.boxes_of_masks(entries, xywh, absent, find)
+        self.boxless = {"box_missing": absent, "box_no_numbers": malformed}
         crowd = self.crowd([entry.iscrowd for entry in entries], find)
         area = self.area([entry.area for entry in entries], find)
         return BoxColumns(ids, image, category, xywh, crowd, area)
 
-    def annotation_ids(self, entries: list[AnnotationEntry]) -> list[Id]:
+    def boxes_of_masks(self, entries: list[Any], xywh: np.ndarray, absent: list[int], find: Any) -> list[int]:
+        """Fill in the boxes ``[M, 4]`` that polygons and masks tell; returns the rows that have neither."""
+        rows = [row for row in absent if getattr(entries[row], "segmentation", UNSET) is not UNSET]
+        found = []
+        for row in rows:
+            box = box_of_mask(entries[row].segmentation)
+            if box is not None:
+                xywh[row] = box
+                found.append(row)
+        find("box_from_mask", found)
+        return sorted(set(absent) - set(found))
+
+    def annotation_ids(self, entries: list[Any]) -> list[Id]:
         total = len(entries)
         given = [entry.id for entry in entries]
         absent = given.count(UNSET)
@@ -164,31 +209,34 @@ class _Reader:
         return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)
 
     def area(self, values: list[Any], find: Any) -> np.ndarray:
-        if _types(values) <= {int, float}:
-            area = np.array(values, dtype=np.float64)
-            find("area_value", np.flatnonzero(~(np.abs(area) < LIMIT)).tolist())
-            return np.where(np.abs(area) < LIMIT, area, np.nan)
         absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
-        strange = [row for row, value in enumerate(values) if value is not UNSET and value is not None]
         find("area_missing", absent)
-        find("area_value", [row for row in strange if not _is_finite(values[row])])
-        return np.array([float(value) if _is_finite(value) else np.nan for value in values])
+        if _types(values) == {float}:
+            area = np.array(values)
+            area[~(np.abs(area) < LIMIT)] = np.nan
+        else:
+            area = np.array([float(value) if _is_finite(value) else np.nan for value in values])
+        area[area < 0] = np.nan
+        given = np.ones(len(values), bool)
+        given[absent] = False
+        find("area_value", np.flatnonzero(given & np.isnan(area)).tolist())
+        return area
 
 
 def whole_numbers(values: list[Any]) -> tuple[list[Id], list[int]]:
-    """Ids, and the positions of those that are no whole numbers; ``"17"`` and ``17.0`` count as 17 all the same."""
-    if _types(values) <= {int}:
+    """Ids, and the positions of those that are no whole numbers of 64 bits; ``"17"`` counts as 17 all the same."""
+    if _types(values) <= {int} and (not values or (min(values) in WHOLE_NUMBERS and max(values) in WHOLE_NUMBERS)):
         return values, []
     ids: list[Id] = []
     bad: list[int] = []
     for row, value in enumerate(values):
-        if type(value) is int:
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int and value in WHOLE_NUMBERS:
             ids.append(value)
             continue
         bad.append(row)
-        if type(value) is float and value.is_integer():
-            ids.append(int(value))
-        elif isinstance(value, str):
+        if isinstance(value, str):
             text = value.strip()
             ids.append(int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20 else value)
         else:
@@ -215,6 +263,11 @@ def _repeated(values: Sequence[Any]) -> list[int]:
 
 def _positions(wanted: list[Id], listed: list[Id]) -> np.ndarray:
     """``[N]`` int64 position in the list of each wanted id, the first of equal ones, or -1."""
+    if listed and _types(wanted) | _types(listed) == {int}:
+        known, ids = np.array(listed, np.int64), np.array(wanted, np.int64)
+        order = np.argsort(known, kind="stable")
+        found = order[np.searchsorted(known[order], ids).clip(max=len(known) - 1)]
+        return np.where(known[found] == ids, found, -1)
     where = {one: row for row, one in reversed(list(enumerate(listed))) if one is not None}
     return np.fromiter((where.get(one, -1) for one in wanted), dtype=np.int64, count=len(wanted))
 
@@ -237,9 +290,14 @@ def _shift(used: list[Id], listed: list[Id]) -> int:
 
 def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
     """``[M, 4]`` float64, and the positions of boxes that are absent and of those that are no four finite numbers."""
+    if values and _types(values) == {tuple}:  # of four floats each
+        boxes = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values)).reshape(-1, 4)
+        infinite = ~(np.abs(boxes) < LIMIT).all(axis=1)
+        boxes[infinite] = np.nan
+        return boxes, [], np.flatnonzero(infinite).tolist()
     if values and _types(values) == {list} and set(map(len, values)) == {4}:
         flat = list(chain.from_iterable(values))
-        if _types(flat) <= {int, float}:
+        if _types(flat) <= {float} or (_types(flat) <= {int, float} and max(map(abs, flat)) < LIMIT):
             boxes = np.array(flat, dtype=np.float64).reshape(-1, 4)
             infinite = ~(np.abs(boxes) < LIMIT).all(axis=1)  # NaN too
             boxes[infinite] = np.nan
@@ -258,17 +316,15 @@ def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
 
 def _sizes(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """``[I]`` float64 pixels, NaN where they can't be used, and ``[I]`` bool: not a whole number above 0."""
-    if _types(values) <= {int}:
+    if _types(values) <= {int} and max(values, default=1) <= LARGEST_SIDE:
         sizes = np.array(values, dtype=np.float64)
-        wrong = (sizes < 1) | (sizes > LARGEST_SIDE)
-        return np.where(wrong, np.nan, sizes), wrong
+        return np.where(sizes < 1, np.nan, sizes), sizes < 1
     numbers, bad = whole_numbers(values)
     sizes = np.array(
         [one if isinstance(one, int) and 1 <= one <= LARGEST_SIDE else np.nan for one in numbers], dtype=np.float64
     )
-    wrong = np.isnan(sizes)
-    wrong[bad] = True
-    return sizes, wrong
+    sizes[bad] = np.nan  # a size in quotes is read from the picture, which can't be wrong
+    return sizes, np.isnan(sizes)
 
 
 def _is_finite(value: Any) -> bool:
@@ -280,12 +336,19 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_tied_to_a_machine(name: str) -> bool:
-    """Absolute, with a drive or backslashes, or leading out of the folder."""
+    """Absolute, with a drive or backslashes, or leading out of the folder; not for the addresses of a server."""
+    if ADDRESS.match(name):
+        return False
     return "\\" in name or name.startswith(("/", "~")) or name[1:2] == ":" or ".." in name.split("/")
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _class_name(value: Any) -> str | None:
+    """The name of a class; a number is its own name."""
+    return str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
 
 
 def _id(ids: list[Id], row: int) -> Id:
@@ -294,7 +357,7 @@ def _id(ids: list[Id], row: int) -> Id:
 
 def _shown(value: Any) -> str:
     """A value as it would stand in the file."""
-    return "missing" if value is UNSET else "null" if value is None else repr(value)
+    return "missing" if value is UNSET else "null" if value is None else quoted(value)
 
 
 def _first_ids(what: str, ids: list[Id]) -> str:

@@ -1,0 +1,100 @@
+"""Boxes that can't be trained on: which they are, and whether they are few enough to be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dino_detector.data.box_format import TOLERANCE
+from dino_detector.data.coco_columns import Split
+from dino_detector.data.finding_kinds import STOPS, TELLS
+from dino_detector.data.findings import Finding
+
+FEW = 0.05
+"""share of the boxes that can be wrong, one at least, before training does not start"""
+LEFT_OUT = "training leaves them out"
+FAR = 0.1
+"""of the shorter side: how far boxes reach beyond images whose width and height are swapped"""
+
+
+def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Finding]:
+    """Findings about boxes of no use, which training leaves out where they are few, and about boxes that it clips.
+
+    Args:
+        split: boxes in COCO's format.
+        boxless: rows of annotations whose bbox can't be read, by the kind of the finding.
+    """
+    boxes = split.boxes
+    total = len(boxes.ids)
+    with np.errstate(invalid="ignore"):
+        negative = (boxes.xywh[:, 2:] < 0).any(axis=1)
+        flat = ~negative & (boxes.xywh[:, 2:] == 0).any(axis=1)
+        outside = ~negative & ~flat & lies_outside(split)
+        beyond = ~negative & ~flat & ~outside & (excess(split) > TOLERANCE)
+    swapped = _swapped_sides(split, outside | beyond)  # [S] positions of images
+    if len(swapped) > FEW * len(split.images.ids):  # boxes that do not fit are a consequence
+        of_swapped = np.isin(boxes.image, swapped)
+        outside, beyond = outside & ~of_swapped, beyond & ~of_swapped
+    rows = {
+        **{kind: list(rows) for kind, rows in boxless.items()},
+        "box_negative": np.flatnonzero(negative).tolist(),
+        "box_no_size": np.flatnonzero(flat).tolist(),
+        "box_outside": np.flatnonzero(outside).tolist(),
+    }
+    few = sum(map(len, rows.values())) <= max(1, FEW * total)
+    findings = [
+        Finding(
+            *(kind, split.name, len(of_kind), total, "boxes", [boxes.label(row) for row in of_kind]),
+            note=LEFT_OUT if few else "",
+            training=TELLS if few else STOPS,
+        )
+        for kind, of_kind in rows.items()
+    ]
+    ids = [boxes.label(row) for row in np.flatnonzero(beyond).tolist()]
+    note = f"by up to {excess(split)[beyond].max():,.0f} pixels" if ids else ""
+    names, images = [split.images.label(index) for index in swapped.tolist()], len(split.images.ids)
+    return [
+        Finding(
+            *("image_sides_swapped", split.name, len(names), images, "images", names, "as their boxes show"),
+            training=STOPS if len(names) > FEW * images else None,
+        ),
+        *findings,
+        Finding("box_beyond", split.name, len(ids), total, "boxes", ids, note),
+    ]
+
+
+def lies_outside(split: Split) -> np.ndarray:
+    """``[M]`` bool: boxes of which no part is in their image."""
+    near, far = _corners(split)
+    with np.errstate(invalid="ignore"):
+        return ((near >= split.box_image_sizes) | (far <= 0)).any(axis=1)
+
+
+def excess(split: Split) -> np.ndarray:
+    """``[M]`` pixels by which boxes reach beyond their image, NaN where its size is unknown."""
+    near, far = _corners(split)
+    return np.maximum(-near, far - split.box_image_sizes).max(axis=1)
+
+
+def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Left top and right bottom corners ``[M, 2]``."""
+    return split.boxes.xywh[:, :2], split.boxes.xywh[:, :2] + split.boxes.xywh[:, 2:]
+
+
+def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
+    """Positions of images whose boxes all fit once width and height are swapped, though some do not as the file has it.
+
+    A box that reaches a little below a wide picture would fit a tall one by chance: believed if it is far, and usual.
+    """
+    boxes, sizes = split.boxes, split.box_image_sizes
+    none = np.zeros(0, np.int64)
+    affected = np.unique(boxes.image[misfits])
+    if not len(affected) or np.median(excess(split)[misfits] / sizes[misfits].min(axis=1)) < FAR:
+        return none
+    far = boxes.xywh[:, :2] + boxes.xywh[:, 2:]
+    with np.errstate(invalid="ignore"):
+        bad = ~((boxes.xywh[:, :2] >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE)).all(axis=1)
+    swapped = np.setdiff1d(affected, boxes.image[bad])
+    swapped = swapped[split.images.sizes[swapped, 0] != split.images.sizes[swapped, 1]]
+    return swapped if len(swapped) >= 0.8 * len(affected) else none

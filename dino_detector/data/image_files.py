@@ -1,0 +1,206 @@
+"""The file of each image: found by its name, or by a name that differs a little, or missing. No file is opened."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from dino_detector.data.findings import Finding
+from dino_detector.data.picture_files import picture_extensions
+from dino_detector.plain_text import quoted
+
+ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|^/?data/local-files/\?d=")
+"""names that a server understands, such as https://..., s3://..., and Label Studio's own"""
+
+
+class ImageFiles(NamedTuple):
+    """The files of the images of a split.
+
+    Attributes:
+        names: path of each image's file, relative to the folder; None where it was not found.
+        findings: names that are missing, that differ from the file's, or that are addresses.
+    """
+
+    names: list[str | None]
+    findings: list[Finding]
+
+    @property
+    def renamed(self) -> int:
+        """Images whose file has another name than the annotations say."""
+        return sum(finding.count for finding in self.findings if finding.kind == "file_name_near")
+
+
+def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
+    """Find the file of each image in a folder.
+
+    A file whose name differs in separators, letter case, Unicode form, percent encoding, spaces, extension or
+    subfolder is taken where it is the only such file, and no other image has it.
+
+    Args:
+        names: file names as the annotations have them; None for an image without one.
+        folder: where the files are.
+        split: what the images are for, for the findings.
+    """
+    exists = _Listing(folder).exists
+    found: list[str | None] = [name if name is not None and exists(name) else None for name in names]
+    lost = {row: name for row, name in enumerate(names) if name is not None and found[row] is None}
+    addresses = {row: name for row, name in lost.items() if ADDRESS.match(name)}
+    wanted = {row: name for row, name in lost.items() if row not in addresses}
+    near, likely = _nearly(wanted, folder, taken={name for name in found if name is not None}) if wanted else ({}, "")
+    for row, name in near.items():
+        found[row] = name
+    total = len(names)
+    missing = [name for row, name in wanted.items() if row not in near]
+    pairs = [f"{quoted(wanted[row])} = {quoted(name)}" for row, name in near.items()]
+    differing = Counter(what for row, name in near.items() for what in differences(wanted[row], name))
+    note = f"not in {folder}{likely}"
+    findings = [
+        Finding("file_name_near", split, len(pairs), total, "images", pairs, ", ".join(sorted(differing))),
+        Finding("file_name_url", split, len(addresses), total, "images", [*addresses.values()]),
+        Finding("image_missing", split, len(missing), total, "images", missing, note),
+    ]
+    return ImageFiles(found, [finding for finding in findings if finding.count])
+
+
+def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
+    """The files of images whose names differ a little, by row; and what the first that was not found is like."""
+    by_base, by_stem = defaultdict(list), defaultdict(list)
+    for name in _all_files(folder):
+        path = PurePosixPath(name)
+        by_base[_folded(path.name)].append(name)
+        if path.suffix.lower() in picture_extensions():
+            by_stem[_folded(path.stem)].append(name)
+    fitting: dict[int, list[str]] = {}
+    for row, name in wanted.items():
+        base = PurePosixPath(_cleaned(name)).name
+        candidates = by_base.get(_folded(base)) or by_stem.get(_folded(base))
+        fitting[row] = candidates or by_stem.get(_folded(PurePosixPath(base).stem), [])
+        if len(fitting[row]) > 1:
+            ends = [one for one in fitting[row] if _folded(_cleaned(name)).endswith(_folded(one))]
+            fitting[row] = ends if len(ends) == 1 else fitting[row]
+    uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
+    near = {
+        row: candidates[0]
+        for row, candidates in fitting.items()
+        if len(candidates) == 1 and uses[candidates[0]] == 1 and candidates[0] not in taken
+    }
+    unfound = next((row for row in wanted if row not in near), None)
+    return near, "" if unfound is None else _likeness(wanted[unfound], fitting[unfound], by_base)
+
+
+def _likeness(name: str, candidates: list[str], by_base: Mapping[str, list[str]]) -> str:
+    """Which files a name is like, and in what it differs from them."""
+    if not candidates:
+        base = _folded(PurePosixPath(_cleaned(name)).name)
+        same_numbers = [one for one in by_base if re.findall("[0-9]+", one) == re.findall("[0-9]+", base)]
+        close = difflib.get_close_matches(base, same_numbers[:10_000], n=1)
+        return f"; {quoted(name)} is most like {quoted(by_base[close[0]][0])}" if close else ""
+    shown = " and ".join(
+        f"{quoted(one)} ({', '.join(differences(name, one)) or 'which another image has'})" for one in candidates[:2]
+    )
+    return f"; {quoted(name)} is like {shown}"
+
+
+def differences(name: str, file: str) -> list[str]:
+    """In what a name in the annotations differs from the name of the file."""
+    found = []
+    plain = name
+    for what, change in (
+        ("backslashes", lambda text: text.replace("\\", "/")),
+        ("percent encoding", unquote),
+        ("spaces", lambda text: text.strip()),
+        ("Unicode form", lambda text: unicodedata.normalize("NFC", text)),
+    ):
+        changed = change(plain)
+        if changed != plain:
+            found.append(what)
+        plain = changed
+    composed = unicodedata.normalize("NFC", file)
+    if composed != file and "Unicode form" not in found:
+        found.append("Unicode form")
+    file = composed
+    one, other = PurePosixPath(plain), PurePosixPath(file)
+    if _folded(one.name) != _folded(other.name):
+        found.append("extension")
+    elif one.name != other.name:
+        found.append("letter case")
+    if one.parent != other.parent:
+        found.append("folder")
+    return found
+
+
+def _cleaned(name: str) -> str:
+    """A name with slashes, without percent encoding and spaces around it."""
+    return unquote(name.replace("\\", "/")).strip()
+
+
+def _folded(name: str) -> str:
+    """Equal for names that differ in letter case or Unicode form alone."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _all_files(folder: Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it."""
+    for inside, folders, files in os.walk(folder):
+        folders.sort()
+        relative = Path(inside).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in sorted(files))
+
+
+class _Listing:
+    """Whether files exist; a folder is listed once, as asking for each of a hundred thousand files takes too long."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, set[str]] = {}
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name, relative to the folder or absolute."""
+        inside, slash, base = name.rpartition("/")
+        inside = inside or slash
+        if inside not in self._names:
+            self._names[inside] = names_in(self.folder / inside)
+        return base in self._names[inside]
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of the files of a folder, of none where it can't be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except (OSError, ValueError):  # a name that no file can have
+        return set()
+
+
+def find_extra_files(splits: Sequence[tuple[str, Path | None, ImageFiles]]) -> list[Finding]:
+    """Pictures without an entry in the folders that hold those with one.
+
+    Args:
+        splits: name, folder of the images and their files; a file that any split lists has an entry.
+    """
+    used: dict[Path, set[str]] = defaultdict(set)
+    folders: list[set[Path]] = []
+    for _, folder, files in splits:
+        paths = [Path(os.path.normpath(folder / name)) for name in files.names if name is not None] if folder else []
+        for path in paths:
+            used[path.parent].add(path.name)
+        folders.append({path.parent for path in paths})
+    findings, claimed = [], set()
+    for (name, _, files), own in zip(splits, folders, strict=True):
+        extra = [
+            str(folder / base)
+            for folder in sorted(own - claimed)
+            for base in sorted(names_in(folder) - used[folder])
+            if Path(base).suffix.lower() in picture_extensions() and not base.startswith("._")
+        ]
+        claimed |= own
+        total = len(extra) + sum(one is not None for one in files.names)
+        findings.append(Finding("image_extra", name, len(extra), total, "files", extra))
+    return findings
