@@ -12,7 +12,8 @@ from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import AnalyzeSettings
 from dino_detector.errors import InputError
-from dino_detector.plain_text import counted
+from dino_detector.output_folder import locked, make_room
+from dino_detector.plain_text import counted, short_path
 
 if TYPE_CHECKING:
     from dino_detector.analysis.annotated import Picture
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
         settings = AnalyzeSettings(**values)
         _check(settings)
         configure_logging()
-        _tell_of(_analyze(settings))
+        with locked(settings.output_dir, "analysis"):
+            _tell_of(_analyze(settings))
 
     return run_command(command)
 
@@ -69,7 +71,7 @@ def _check(settings: AnalyzeSettings) -> None:
     """Raise `InputError` for all that can be known to be wrong without reading a file."""
     values = vars(settings)
     _check_combination(settings)
-    for name, least in (("num_visualizations", 0), ("gallery_images", 0), ("batch_size", 1)):
+    for name, least in (("num_visualizations", 0), ("gallery_images", 0), ("batch_size", 1), ("max_detections", 100)):
         if values[name] < least:
             raise InputError(f"--{name} must be at least {least}, not {values[name]}")
     if not 0 <= settings.confidence_threshold <= 1:
@@ -158,7 +160,8 @@ def _read_subject(settings: AnalyzeSettings) -> Subject:
     listed = settings.test_annotations or settings.val_annotations
     if settings.metrics_file:
         return read_metrics_subject(settings.metrics_file, Places(settings.predictions_file, folder, listed))
-    return read_results_subject(settings.predictions_file, folder, listed)
+    limit = settings.max_detections
+    return read_results_subject(settings.predictions_file, folder, listed, max_detections=limit)
 
 
 def _evaluate(settings: AnalyzeSettings) -> Subject:
@@ -170,7 +173,6 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
     from dino_detector.analysis.subject import Found, Subject
     from dino_detector.config import Config
     from dino_detector.training.evaluation import evaluate
-    from dino_detector.training.output_dir import make_output_dir
     from dino_detector.validate import EvaluationFiles
 
     folder, listed, output_dir = settings.val_images, settings.val_annotations, settings.output_dir
@@ -179,8 +181,7 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
     files = EvaluationFiles.of(output_dir, "", images=folder, annotations=listed)
     written = [files.metrics.name, files.predictions.name, *names_of(files.metrics, files.predictions)]
     _refuse_moving(settings, written)
-    make_output_dir(output_dir)
-    names = ("val_images", "val_annotations", "device", "batch_size", "output_dir")
+    names = ("val_images", "val_annotations", "device", "batch_size", "max_detections", "output_dir")
     config = Config.from_flat({name: vars(settings)[name] for name in names} | {"checkpoint": settings.model_path})
     evaluation = evaluate(config, dino_model=settings.dino_model)
     _make_room(settings, written)
@@ -190,7 +191,7 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
     run = Run(str(files.metrics), evaluation.metrics, evaluation.results, truth)
     return Subject(
         files.metrics,
-        Evaluated(run, files.predictions, folder, f"{settings.model_path} on {listed}", ()),
+        Evaluated(run, files.predictions, folder, f"{short_path(settings.model_path)} on {short_path(listed)}", ()),
         baseline,
         Found(files.predictions, evaluation.results, images_of(truth), folder),
     )
@@ -259,10 +260,7 @@ def _show_results(subject: Subject, pictures: list[Picture], settings: AnalyzeSe
 
 def _make_room(settings: AnalyzeSettings, names: Sequence[str]) -> None:
     """Make the output folder, and move aside what an earlier call left there by these names."""
-    from dino_detector.training.output_dir import make_output_dir, make_room
-
     _refuse_moving(settings, names)
-    make_output_dir(settings.output_dir)
     make_room(settings.output_dir, [glob.escape(name) for name in names])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
 from dino_detector.config import Config, DemoSettings
+from dino_detector.output_folder import locked
 from dino_detector.train import settings_writer
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
             "cores and needs no network.",
         )
         configure_logging()
-        _demo(DemoSettings(**values).output_dir)
+        output_dir = DemoSettings(**values).output_dir
+        with locked(output_dir, "demo"):
+            _demo(output_dir)
 
     return run_command(command)
 
@@ -119,6 +122,7 @@ def draw_grid(detector: Detector, files: SampleFiles, path: Path) -> None:
     from dino_detector.analysis.pictures import Comparison, prediction_grid
     from dino_detector.data.coco import CocoAnnotations
     from dino_detector.data.images import read_image
+    from dino_detector.data.picture_files import save_picture
     from dino_detector.detections import supervision_detections
 
     annotations = CocoAnnotations.read(files.val_annotations)
@@ -141,4 +145,4 @@ def draw_grid(detector: Detector, files: SampleFiles, path: Path) -> None:
         categories=annotations.categories,
         min_score=SCORE,
     )
-    grid.save(path)
+    save_picture(grid, path)

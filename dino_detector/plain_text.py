@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 WIDTH = 96
 """columns of a line at most"""
@@ -21,10 +23,43 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 def plain(value: object, longest: int = LONGEST) -> str:
     """A name or an id on one line without control characters, and not too long."""
-    text = "".join("?" if unicodedata.category(character).startswith("C") else character for character in str(value))
+    text = printable(re.sub(r"\s", " ", str(value)))
     while columns(text) > longest:
         text = text[: min(len(text) - 4, longest - 3)].rstrip(".") + "..."
     return text
+
+
+def printable(value: object) -> str:
+    """Text that a terminal can show: whatever would move its cursor or change its colours is a question mark.
+
+    These are control characters but for the line feed, and format characters but for those that join emoji.
+    """
+    return "".join("?" if _is_control(character) else character for character in str(value))
+
+
+def _is_control(character: str) -> bool:
+    if character.isprintable() or character in "\n\u200c\u200d":
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def quoted(value: object, longest: int = LONGEST) -> str:
+    """A value of a file in a message: as Python writes it, so that spaces and controls show, and not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of over 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def short_path(path: str | Path) -> str:
+    """The last two parts of an absolute path, for a page that is sent to others."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else str(path)
+
+
+def relative_name(name: str) -> str:
+    """The name of an image's file; of an absolute one the last part alone."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def columns(text: str) -> int:
@@ -57,9 +92,9 @@ def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tu
     return lines
 
 
-def listed(ids: Sequence[object], shown: int = SHOWN) -> str:
+def listed(ids: Sequence[object], shown: int = SHOWN, *, longest: int = LONGEST) -> str:
     """The first ids, and whether there are more."""
-    return ", ".join([plain(one) for one in ids[:shown]] + (["..."] if len(ids) > shown else []))
+    return ", ".join([plain(one, longest) for one in ids[:shown]] + (["..."] if len(ids) > shown else []))
 
 
 def wrapped(text: str, *, first: str = "", then: str = "") -> list[str]:

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.arguments import parse_settings
-from dino_detector.command import configure_logging, importing_libraries, run_command
+from dino_detector.command import configure_logging, importing_libraries, run_command, signal_of
 from dino_detector.config import PredictSettings, TilingConfig
-from dino_detector.data.picture_files import EXTENSIONS, find_pictures
-from dino_detector.errors import InputError
-from dino_detector.plain_text import counted
+from dino_detector.data.picture_files import (
+    WRITABLE,
+    PictureFolder,
+    allow_megapixels,
+    find_pictures,
+    has_several_frames,
+    save_picture,
+)
+from dino_detector.errors import InputError, StoppedByUser
+from dino_detector.files import read_json, write_whole
+from dino_detector.output_folder import locked, move_aside
+from dino_detector.plain_text import counted, listed, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dino_detector.detections import ImageDetections
     from dino_detector.models.detector import Detector
+    from dino_detector.models.detector_group import DetectorGroup
+
+log = logging.getLogger("dino_detector.predict")
 
 RESULTS = "predictions.json"
+LIST = "predictions_images.json"
+"""the pictures of a call with their ids, and the files that it writes; the next call moves these aside"""
+
+
+class Source(NamedTuple):
+    """A picture to detect in: its id, its path below what the user named, and the file of the picture with boxes."""
+
+    number: int
+    path: Path
+    name: str
+    drawn: str
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
@@ -44,16 +69,19 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
         )
         tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
+        _check(settings)
         folders = _folders(settings)
-        made = [folder for folder in dict.fromkeys((*folders, settings.output_dir)) if not folder.exists()]
-        try:
-            pictures = _check(settings, folders)
+        allow_megapixels(settings.max_megapixels)
+        found = find_pictures(settings.image_or_folder, recursive=settings.recursive)
+        sources = _sources(found, settings.image_or_folder)
+        for folder in folders:
+            if folder.resolve() == sources[0].path.parent.resolve():
+                raise InputError(
+                    f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir"
+                )
+        with locked(settings.output_dir, "prediction"):
             configure_logging()
-            _predict(settings, tiling, pictures, folders)
-        finally:
-            for folder in made:
-                with suppress(OSError):  # it has results in it
-                    folder.rmdir()
+            _predict(settings, tiling, found, sources, folders)
 
     return run_command(command)
 
@@ -63,6 +91,16 @@ def _tiling(values: dict[str, Any]) -> TilingConfig:
         return TilingConfig(**values)
     except InputError as error:
         raise InputError(f"--{error}") from None
+
+
+def _check(settings: PredictSettings) -> None:
+    """Raise `InputError` for numbers that can't be."""
+    if not 0 <= settings.threshold <= 1:
+        raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
+    if settings.batch_size < 1:
+        raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
+    if not settings.max_megapixels > 0:
+        raise InputError(f"--max_megapixels must be above 0, not {settings.max_megapixels}")
 
 
 def _folders(settings: PredictSettings) -> list[Path]:
@@ -80,71 +118,128 @@ def _folders(settings: PredictSettings) -> list[Path]:
     return [settings.output_dir / name for name in names]
 
 
-def _check(settings: PredictSettings, folders: Sequence[Path]) -> list[Path]:
-    """The pictures, once all that can be known to be wrong has been looked for."""
-    if not 0 <= settings.threshold <= 1:
-        raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
-    if settings.batch_size < 1:
-        raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
-    pictures = find_pictures(settings.image_or_folder)
-    for folder in folders:
-        if folder.resolve() == pictures[0].parent.resolve():
-            raise InputError(f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made a folder ({error.strerror}); change --output_dir") from error
-    return pictures
+def _sources(found: PictureFolder, given: Path) -> list[Source]:
+    """The pictures, and for each the file to draw it to: of its own name where that names a format to write."""
+    names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
+    taken = {name for name in names if name.lower().endswith(WRITABLE)}
+    sources = []
+    for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
+        drawn = name
+        if not name.lower().endswith(WRITABLE):
+            endings = ("".join(["_" * times, ".png"]) for times in count())
+            drawn = next(name + ending for ending in endings if name + ending not in taken)
+            taken.add(drawn)
+        sources.append(Source(number, path, name, drawn))
+    return sources
 
 
-def _predict(settings: PredictSettings, tiling: TilingConfig, pictures: list[Path], folders: list[Path]) -> None:
+def _predict(
+    settings: PredictSettings,
+    tiling: TilingConfig,
+    pictures: PictureFolder,
+    sources: list[Source],
+    folders: list[Path],
+) -> None:
     with importing_libraries():
         from dino_detector.models.detector_group import DetectorGroup
-        from dino_detector.validate import MAX_DETECTIONS, coco_results, write_results
+        from dino_detector.validate import write_results
 
     group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
     group.optimize(precision=settings.precision)
     first = group.detectors[0]
     print(
-        f"{counted(len(pictures), 'picture')} in {settings.image_or_folder}; on {first.device}, precision "
+        f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {first.device}, precision "
         f"{first.inference_precision}"
     )
+    if pictures.nested or pictures.left_out:
+        hint = "; --recursive takes subfolders too" if pictures.nested else ""
+        print(f"{plain(pictures.left_out_line(settings.image_or_folder), 200)}{hint}")
+    for folder, detector in zip(folders, group.detectors, strict=True):
+        _make_room(folder, sources)
+        _write_list(folder, sources, detector)
     results: list[list[dict[str, Any]]] = [[] for _ in folders]
     broken: list[str] = []
-    # The detectors take pictures from the second as they need them; those that are not answered wait in the first.
-    readable, to_detect = tee(_readable(pictures, broken))
-    images = (image for _, _, image in to_detect)
-    found = group.detect_each(images, tiling=tiling, batch_size=settings.batch_size)
-    for of_picture, (number, path, image) in zip(found, readable, strict=True):
-        for detections, detector, folder, rows in zip(of_picture, group.detectors, folders, results, strict=True):
-            shown = detections.above(settings.threshold)
-            _draw(path, image, shown, detector, folder)
-            counts = Counter(shown.labels.tolist())
-            listed = ", ".join(f"{counts[label]} {detector.categories.name(label)}" for label in sorted(counts))
-            print(f"{(folder / path.name).relative_to(settings.output_dir)}: {listed or 'nothing'}")
-            written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
-            rows += [{**row, "file_name": path.name} for row in coco_results(number, written, detector.categories)]
-    for folder, rows in zip(folders, results, strict=True):
-        write_results(folder / RESULTS, rows)
+    framed: list[str] = []
+    done = 0
+    try:
+        for source, found in _detected(group, sources, settings, tiling, broken):
+            if has_several_frames(source.path):
+                framed.append(source.name)
+            _write_picture(source, found, group, folders, results, settings)
+            done = source.number
+    except KeyboardInterrupt as stop:
+        raise StoppedByUser(
+            f"stopped after {done} of {counted(len(sources), 'picture')}; {RESULTS} has the detections in these",
+            signal_of(stop),
+        ) from None
+    finally:
+        for folder, rows in zip(folders, results, strict=True):
+            write_results(folder / RESULTS, rows)
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
+    if framed:
+        have = "has" if len(framed) == 1 else "have"
+        print(f"{counted(len(framed), 'picture')} {have} several frames; the first was used: {listed(framed)}")
+    for reason in broken[:-1]:
+        log.warning("%s", reason)
     if broken:
-        others = f"; {len(broken) - 1} more could not be read" if len(broken) > 1 else ""
-        raise InputError(f"{broken[0]}{others}; the results of the other pictures are complete")
+        of_all = f"{len(broken)} of {counted(len(sources), 'picture')} can't be read"
+        raise InputError(f"{broken[-1]}; {of_all}, and the results of the others are complete")
 
 
-def _readable(pictures: Sequence[Path], broken: list[str]) -> Iterator[tuple[int, Path, Tensor]]:
-    """Number, path and pixels ``[3, H, W]`` of each picture that can be read; for others the reason is appended."""
+def _detected(
+    group: DetectorGroup, sources: Sequence[Source], settings: PredictSettings, tiling: TilingConfig, broken: list[str]
+) -> Iterator[tuple[Source, tuple[Tensor, list[ImageDetections]]]]:
+    """Each picture that can be read, with its pixels ``[3, H, W]`` and what each detector finds in it."""
+    # The detectors take pictures from the second as they need them; those that are not answered wait in the first.
+    readable, to_detect = tee(_readable(sources, group.detectors[0].white_level, broken))
+    images = (image for _, image in to_detect)
+    found = group.detect_each(images, tiling=tiling, batch_size=settings.batch_size)
+    for of_picture, (source, image) in zip(found, readable, strict=True):
+        yield source, (image, of_picture)
+
+
+def _readable(
+    sources: Sequence[Source], white_level: float | None, broken: list[str]
+) -> Iterator[tuple[Source, Tensor]]:
+    """Pictures that can be read, with their pixels ``[3, H, W]``; for others the reason is appended."""
     from dino_detector.data.images import read_image
 
-    for number, path in enumerate(pictures, start=1):
+    for source in sources:
         try:
-            yield number, path, read_image(path)
+            image = read_image(source.path, white_level=white_level)
         except InputError as error:
             broken.append(str(error))
+            continue
+        yield source, image
 
 
-def _draw(path: Path, image: Tensor, shown: ImageDetections, detector: Detector, folder: Path) -> None:
-    """Write a picture with its boxes to a folder."""
+def _write_picture(
+    source: Source,
+    found: tuple[Tensor, list[ImageDetections]],
+    group: DetectorGroup,
+    folders: Sequence[Path],
+    results: Sequence[list[dict[str, Any]]],
+    settings: PredictSettings,
+) -> None:
+    """Draw a picture for each detector, say what is in it, and add its detections to the results."""
+    from dino_detector.config import MAX_DETECTIONS
+    from dino_detector.validate import coco_results
+
+    image, of_picture = found
+    for detections, detector, folder, rows in zip(of_picture, group.detectors, folders, results, strict=True):
+        shown = detections.above(settings.threshold)
+        _draw(image, shown, detector, folder / source.drawn)
+        counts = Counter(shown.labels.tolist())
+        listed = ", ".join(f"{counts[label]} {detector.categories.shown[label]}" for label in sorted(counts))
+        where = plain((folder / source.drawn).relative_to(settings.output_dir), 200)
+        print(f"{where}: {listed or 'nothing'}")
+        written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
+        found_rows = coco_results(source.number, written, detector.categories)
+        rows += [{**row, "file_name": source.name} for row in found_rows]
+
+
+def _draw(image: Tensor, shown: ImageDetections, detector: Detector, path: Path) -> None:
+    """Write a picture with its boxes."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     from dino_detector.analysis.pictures import draw_detections
@@ -155,5 +250,21 @@ def _draw(path: Path, image: Tensor, shown: ImageDetections, detector: Detector,
         categories=detector.categories,
         scores=True,
     )
-    known = path.suffix.lower() in EXTENSIONS
-    picture.save(folder / (path.name if known else f"{path.name}.png"))
+    save_picture(picture, path)
+
+
+def _write_list(folder: Path, sources: Sequence[Source], detector: Detector) -> None:
+    """Write which pictures there are, before anything else: the next call knows by it what this one has written."""
+    images = [{"id": source.number, "file_name": source.name, "drawn": source.drawn} for source in sources]
+    named = zip(detector.categories.ids, detector.categories.names, strict=True)
+    categories = [{"id": number, "name": name} for number, name in named]
+    write_whole(folder / LIST, json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
+
+
+def _make_room(folder: Path, sources: Sequence[Source]) -> None:
+    """Move aside what an earlier call wrote to a folder, and whatever else has the name of a file to be written."""
+    names = {RESULTS, LIST, *(source.drawn for source in sources)}
+    with suppress(OSError, ValueError, LookupError, TypeError):  # there is none, or a file of that name by another
+        names |= {str(image["drawn"]) for image in read_json(folder / LIST)["images"]}
+    there = [folder / name for name in sorted(names) if ".." not in Path(name).parts and (folder / name).is_file()]
+    move_aside([path for path in there if path.is_relative_to(folder)], folder)

@@ -196,14 +196,14 @@ def test_metrics_are_read_as_they_were_written() -> None:
     ("change", "reason"),
     [
         ({"AP75": None}, 'its "AP75" is None'),
-        ({"AP75": "0.5"}, 'its "AP75" is 0.5'),
+        ({"AP75": "0.5"}, 'its "AP75" is \'0.5\''),
         ({"AP75": True}, 'its "AP75" is True'),
         ({"AP75": float("nan")}, 'its "AP75" is nan'),
         ({"ARs": -0.5}, 'its "ARs" is -0.5'),
         ({"AP": 42.1}, 'its "AP" is 42.1'),
         ({"num_images": 5.5}, 'its "num_images" is 5.5'),
         ({"per_class": {"cat": 0.5}}, 'its "per_class" is '),
-        ({"per_class": [0.5]}, "it has '0.5' where names and numbers belong"),
+        ({"per_class": [0.5]}, "it has 0.5 where names and numbers belong"),
         ({"per_class": [{"category_id": 3, "name": "cat", "AP": 0.5, "boxes": 1}]}, 'its "AP50" is missing'),
         ({"per_class": [{"category_id": 3, "name": 7, "AP": 0.5, "AP50": 1, "boxes": 1}]}, 'its "name" is 7'),
     ],
@@ -413,7 +413,7 @@ def test_other_files_than_results_and_lists_are_named(capsys: pytest.CaptureFixt
     Path("testdev_image_info.json").write_text("{")
     assert error_of(analyze([]), capsys).startswith("testdev_image_info.json: cannot be read as JSON")
     write("testdev_image_info.json", [1])
-    assert error_of(analyze([]), capsys).startswith("testdev_image_info.json: not a COCO detection file")
+    assert error_of(analyze([]), capsys).startswith("testdev_image_info.json: is a list, not a COCO detection file")
 
 
 def test_inputs_are_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

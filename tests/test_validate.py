@@ -289,7 +289,7 @@ def test_metrics_files_hold_every_number_and_the_extras(tmp_path):
     metrics = coco_metrics(one_box(bbox=(0, 0, 100, 100)), [result(bbox=(0, 0, 100, 64))])
     metrics.write(tmp_path / "new" / "val_metrics_epoch_3.json", epoch=3, seconds=1.5)
     written = json.loads((tmp_path / "new" / "val_metrics_epoch_3.json").read_text())
-    assert {*TWELVE, "per_class", "num_images", "num_detections", "epoch", "seconds"} == set(written)
+    assert {*TWELVE, "per_class", "num_images", "num_detections", "max_detections", "epoch", "seconds"} == set(written)
     assert (written["epoch"], written["seconds"], written["num_images"], written["APs"]) == (3, 1.5, 1, -1)
     assert written["AP"] == pytest.approx(0.3)
     [row] = written["per_class"]

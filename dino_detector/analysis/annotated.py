@@ -14,13 +14,13 @@ from dino_detector.analysis.result_files import ImageList, file_inside
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.data.images import read_image
-from dino_detector.data.picture_files import EXTENSIONS
+from dino_detector.data.picture_files import WRITABLE, picture_extensions, save_picture
 from dino_detector.detections import coco_detections
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def choose_pictures(
     numbered = {
         int(file.stem): file.name
         for file in sorted(folder.iterdir(), reverse=True)
-        if file.suffix.lower() in EXTENSIONS and file.stem.isascii() and file.stem.isdecimal()
+        if file.suffix.lower() in picture_extensions() and file.stem.isascii() and file.stem.isdecimal()
     }
     wanted = {row["image_id"] for row in shown}
     if truth is not None:
@@ -84,7 +84,7 @@ def choose_pictures(
             missing.append(f"image {image_id}" + (f" ({name!r})" if name else ""))
             continue
         drawn = target / file.relative_to(folder)
-        if file.suffix.lower() not in EXTENSIONS:
+        if file.suffix.lower() not in WRITABLE:
             drawn = drawn.with_name(f"{drawn.name}.png")
         pictures.append(Picture(image_id, file, size if name == listed else None, drawn))
     if missing:
@@ -146,7 +146,7 @@ def draw_pictures(
             )
             side = min(LARGEST_SIDE, max(SMALLEST_SIDE, height, width))
             drawn = prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
-        _save(drawn, picture.target)
+        save_picture(drawn, picture.target, quality=92)
         beside = f" beside {counted(len(objects), 'box', 'boxes')} of ground truth" if truth is not None else ""
         written[picture.target] = f"image {picture.image_id}, {counted(len(rows), 'detection')}{beside}"
     if outside:
@@ -168,9 +168,3 @@ def _warn_of_other_names(names: dict[int, str], images: ImageList, source: Path)
             "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
             *(source, first, names[first], images.files[first][0], len(others), len(names)),
         )
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    quality = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-    picture.save(path, **quality)

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from dino_detector.analysis.fonts import font_path
+from dino_detector.analysis.fonts import drawable, font_path
+from dino_detector.files import writing
 from dino_detector.plain_text import counted
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
@@ -32,14 +33,7 @@ PRECISION = {
     "APm": "medium, 32² to 96² pixels",
     "APl": "large, above 96² pixels",
 }
-RECALL = {
-    "AR1": "1 box per image and class",
-    "AR10": "10 boxes per image and class",
-    "AR100": "100 boxes per image and class",
-    "ARs": "small",
-    "ARm": "medium",
-    "ARl": "large",
-}
+AREAS = {"ARs": "small", "ARm": "medium", "ARl": "large"}
 
 
 class Bar(NamedTuple):
@@ -53,14 +47,12 @@ class Bar(NamedTuple):
 
 def metrics_chart(metrics: CocoMetrics) -> Figure:
     """The twelve COCO numbers, 0..1, as bars: precision above, recall below; a note where no such ground truth is."""
-    numbers = vars(metrics)
-    rows = [
-        Bar(f"{name} ({meaning})", None, "no such ground truth", color)
-        if numbers[name] == -1
-        else Bar(f"{name} ({meaning})", numbers[name], f"{numbers[name]:.3f}", color)
-        for meanings, color in ((PRECISION, BLUE), (RECALL, VERMILLION))
-        for name, meaning in meanings.items()
-    ]
+    rows = []
+    for name, number in metrics.numbers.items():
+        limit = f"{name[2:]} {'box' if name == 'AR1' else 'boxes'} per image and class"
+        meaning, color = PRECISION.get(name) or AREAS.get(name, limit), BLUE if name in PRECISION else VERMILLION
+        known = (None, "no such ground truth") if number == -1 else (number, f"{number:.3f}")
+        rows.append(Bar(f"{name} ({meaning})", *known, color))
     images, detections = f"{metrics.num_images:,} images", f"{metrics.num_detections:,} detections"
     figure, axes = bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
     axes.axhline(len(PRECISION) - 0.5, color=GREY, linewidth=0.8)
@@ -74,6 +66,7 @@ def class_chart(metrics: CocoMetrics) -> Figure:
     At most 100 are shown: of more with ground truth the 50 best, a line, and the 50 worst. There is at least one class.
     """
     assert metrics.per_class, "a chart of no classes"
+    names = dict(zip((row.category_id for row in metrics.per_class), metrics.class_names, strict=True))
     scored = sorted((row for row in metrics.per_class if row.AP != -1), key=lambda row: -row.AP)
     unscored = [row for row in metrics.per_class if row.AP == -1]
     title = f"AP per class, mean {metrics.AP:.3f}" if scored else "AP per class"
@@ -83,7 +76,7 @@ def class_chart(metrics: CocoMetrics) -> Figure:
         title += f": the {half} best and the {half} worst"
     if len(shown) < len(metrics.per_class):
         title += f" of {len(metrics.per_class):,} classes, {len(unscored):,} of them without ground truth"
-    figure, axes = bar_chart([_class_bar(row) for row in shown], title=title)
+    figure, axes = bar_chart([_class_bar(row, names[row.category_id]) for row in shown], title=title)
     if len(scored) > MOST_BARS:
         axes.axhline(half - 0.5, color=GREY, linewidth=0.8)
     dots = [(row.AP50, position) for position, row in enumerate(shown) if row.AP50 != -1]
@@ -147,7 +140,8 @@ def save_chart(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 120 pixels an inch."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # font_path has said so
-        figure.savefig(path, format="png", dpi=120, facecolor="white")
+        with writing(path, sync=False) as file:
+            figure.savefig(file, format="png", dpi=120, facecolor="white")
 
 
 def bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
@@ -195,13 +189,12 @@ def without_frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _class_bar(row: ClassMetrics) -> Bar:
+def _class_bar(row: ClassMetrics, name: str) -> Bar:
     if row.AP == -1:
-        return Bar(cut(row.name), None, "no ground truth", BLUE)
-    return Bar(cut(row.name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
+        return Bar(cut(name), None, "no ground truth", BLUE)
+    return Bar(cut(name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
 
 
 def cut(name: str) -> str:
     """A name of a class as it fits beside an axis."""
-    name = " ".join(name.split())
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
+    return drawable(name, longest=LONGEST_NAME)

@@ -10,6 +10,7 @@ import numpy as np
 from dino_detector.analysis.matches import Matches
 from dino_detector.analysis.mistakes import KINDS, Mistakes
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.plain_text import relative_name
 
 LOWEST_SCORE = 0.05
 """detections below it are not drawn, unless the threshold is lower still"""
@@ -61,7 +62,7 @@ def gallery(
         shown.append(
             {
                 "id": record.image_id,
-                "file_name": record.file_name,
+                "file_name": relative_name(record.file_name),
                 "width": record.width,
                 "height": record.height,
                 "thumbnail": thumbnail(record.image_id),

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dino_detector.config.evaluation import MAX_DETECTIONS
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
-from dino_detector.validate import MAX_DETECTIONS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """``[T]``, as COCO computes them"""
@@ -39,7 +39,7 @@ class TruthTable(NamedTuple):
 
 
 class DetectionTable(NamedTuple):
-    """Detections by image, then by falling score, ties as given: the best 100 of an image and class; D of them.
+    """The D detections that count, the best of each image and class, by image, then by falling score, ties as given.
 
     Attributes:
         images: ``[D]`` position of the image in `Matches.image_ids`, ascending.
@@ -95,7 +95,9 @@ class Matches:
     ignored: np.ndarray
 
     @classmethod
-    def of(cls, annotations: CocoAnnotations, results: list[dict[str, Any]]) -> Matches:
+    def of(
+        cls, annotations: CocoAnnotations, results: list[dict[str, Any]], *, max_detections: int = MAX_DETECTIONS
+    ) -> Matches:
         """Match results with all images of the annotations; every image and category of a result is one of theirs."""
         image_ids = np.array(sorted(record.image_id for record in annotations.images), dtype=np.int64)
         category_ids = np.array(annotations.categories.ids, dtype=np.int64)
@@ -110,7 +112,7 @@ class Matches:
         images, labels, boxes = _columns(results, image_ids, category_ids)
         scores = np.array([row["score"] for row in results], dtype=np.float64)
         order = np.lexsort((-scores, images))
-        order = order[_rank_within(images[order], labels[order]) < MAX_DETECTIONS]
+        order = order[_rank_within(images[order], labels[order]) < max_detections]
         images, labels, boxes, scores = images[order], labels[order], boxes[order], scores[order]
 
         in_crowd = _overlaps(images, boxes, crowds, crowd=True)

@@ -67,7 +67,7 @@ def save_results_charts(
         charts["scores"] = score_chart([row["score"] for row in results], threshold=threshold)
     counts = Counter(row["category_id"] for row in results if row["score"] >= threshold)
     if counts:
-        named = [(name, counts[number]) for number, name in zip(classes.ids, classes.names, strict=True)]
+        named = [(name, counts[number]) for number, name in zip(classes.ids, classes.shown, strict=True)]
         charts["class_counts"] = count_chart(named, threshold=threshold)
     meanings = {kind: meaning.format(threshold=threshold) for kind, meaning in OF_RESULTS.items()}
     return _save(charts, meanings, folder, source)

@@ -18,15 +18,14 @@ from dino_detector.analysis.confusion import confusion_matrix
 from dino_detector.analysis.gallery import gallery
 from dino_detector.analysis.matches import IOU_THRESHOLDS, Matches
 from dino_detector.analysis.mistakes import BACKGROUND_IOU, FOREGROUND_IOU, Mistakes, find_mistakes, mistake_costs
-from dino_detector.analysis.tables import PRECISION, RECALL
 from dino_detector.analysis.thresholds import class_thresholds, overall_threshold
 from dino_detector.errors import InputError
+from dino_detector.plain_text import relative_name, short_path
 from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation, coco_metrics
 
 if TYPE_CHECKING:
     from dino_detector.data.coco import CocoAnnotations
 
-TWELVE = (*PRECISION, *RECALL)
 SCORE_EDGES = np.arange(21) / 20
 MOST_FLIPPED = 50
 """images that are listed of each direction"""
@@ -90,7 +89,8 @@ def build_payload(
         "images": run.metrics.num_images,
         "boxes": sum(row.boxes for row in run.metrics.per_class),
         "detections": run.metrics.num_detections,
-        "metrics": {name: _fraction(getattr(run.metrics, name)) for name in TWELVE},
+        "metrics": {name: _fraction(value) for name, value in run.metrics.numbers.items()},
+        "max_detections": run.metrics.max_detections,
         "classes": _class_rows(run.metrics),
         **dict.fromkeys(("curves", "errors", "confusion", "calibration", "gallery", "scores")),
     }
@@ -99,9 +99,11 @@ def build_payload(
     if run.results is not None and annotations is not None:
         evaluation = run.evaluation
         if evaluation is None:
-            evaluation = coco_evaluation(annotations.ground_truth, run.results)
+            evaluation = coco_evaluation(
+                annotations.ground_truth, run.results, max_detections=run.metrics.max_detections
+            )
             _check_metrics(run, evaluation.metrics)
-        matches = Matches.of(annotations, run.results)
+        matches = Matches.of(annotations, run.results, max_detections=run.metrics.max_detections)
         mistakes = find_mistakes(matches)
         threshold = overall_threshold(matches)
         pictures = gallery(
@@ -171,13 +173,15 @@ def _class_rows(
     rows = [
         {
             "id": row.category_id,
-            "name": row.name,
+            "name": name,
             "boxes": row.boxes,
             "AP": _fraction(row.AP),
             "AP50": _fraction(row.AP50),
             **dict.fromkeys(names),
         }
-        for row in sorted(metrics.per_class, key=lambda row: row.category_id)
+        for name, row in sorted(
+            zip(metrics.class_names, metrics.per_class, strict=True), key=lambda pair: pair[1].category_id
+        )
     ]
     if evaluation is None or matches is None:
         return rows
@@ -247,6 +251,11 @@ def _comparison(
     threshold: float | None,
 ) -> dict[str, Any]:
     """What changed from the baseline to the run; classes are the same where their ids are."""
+    if run.metrics.max_detections != baseline.metrics.max_detections:
+        raise InputError(
+            f"{run.name} counts {run.metrics.max_detections} detections of an image and class, and {baseline.name} "
+            f"{baseline.metrics.max_detections}; evaluate both with the same --max_detections"
+        )
     before = {row.category_id: _fraction(row.AP) for row in baseline.metrics.per_class}
     classes = []
     for row in _class_rows(run.metrics):
@@ -254,14 +263,11 @@ def _comparison(
         change = None if old is None or new is None else round(new - old, DIGITS)
         classes.append({"name": row["name"], "boxes": row["boxes"], "baseline": old, "AP": new, "change": change})
     comparison = {
-        "title": run.name,
-        "baseline_title": baseline.name,
+        "title": short_path(run.name),
+        "baseline_title": short_path(baseline.name),
         "metrics": {
-            name: {
-                "baseline": _fraction(getattr(baseline.metrics, name)),
-                "value": _fraction(getattr(run.metrics, name)),
-            }
-            for name in TWELVE
+            name: {"baseline": _fraction(before), "value": _fraction(now)}
+            for (name, now), before in zip(run.metrics.numbers.items(), baseline.metrics.numbers.values(), strict=True)
         },
         "classes": classes,
         "bootstrap": None,
@@ -270,8 +276,9 @@ def _comparison(
     other = _evaluated_annotations(baseline)
     if matches is None or annotations is None or other is None or baseline.results is None:
         return comparison
-    _check_metrics(baseline, coco_metrics(other.ground_truth, baseline.results))
-    other_matches = Matches.of(other, baseline.results)
+    limit = run.metrics.max_detections
+    _check_metrics(baseline, coco_metrics(other.ground_truth, baseline.results, max_detections=limit))
+    other_matches = Matches.of(other, baseline.results, max_detections=limit)
     _check_same_truth(run, baseline, matches, other_matches)
     interval = bootstrap(matches, other_matches)
     thresholds = {"threshold": threshold, "baseline_threshold": overall_threshold(other_matches)}
@@ -282,7 +289,7 @@ def _comparison(
         return [
             {
                 "id": image.image_id,
-                "file_name": names[image.image_id],
+                "file_name": relative_name(names[image.image_id]),
                 "baseline_mistakes": image.baseline_mistakes,
                 "mistakes": image.mistakes,
             }

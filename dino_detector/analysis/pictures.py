@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from dino_detector.analysis.fonts import font, font_path
+from dino_detector.analysis.fonts import drawable, font, font_path
 from dino_detector.plain_text import counted
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def draw_detections(
     painter = BoxAnnotator(color=palette, thickness=max(1, round(length / 320)))
     picture = painter.annotate(picture, detections, custom_color_lookup=labels)
     if names:
-        texts = [categories.name(label) for label in labels.tolist()]
+        texts = [drawable(categories.shown[label]) for label in labels.tolist()]
         if scores:
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.confidence.tolist(), strict=True)]
         text_size = min(max(11, round(length / 60)), max(7, min(picture.size) // 8))
@@ -195,7 +195,8 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
     places = []
     x = y = 0
     for label in labels:
-        needed = line + font(categories.name(label), text_size).getlength(categories.name(label)) + 2 * space
+        name = drawable(categories.shown[label])
+        needed = line + font(name, text_size).getlength(name) + 2 * space
         if x and x + needed > width:
             x, y = 0, y + line
         places.append((x, y))
@@ -204,12 +205,13 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
     draw = ImageDraw.Draw(legend)
     for label, (x, y) in zip(labels, places, strict=True):
         draw.rectangle((x, y, x + text_size, y + text_size), fill=class_color(label))
-        _write(draw, (x + line, y), categories.name(label), text_size, room=width - line, fill="black")
+        _write(draw, (x + line, y), categories.shown[label], text_size, room=width - line, fill="black")
     return legend
 
 
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, *, room: int, fill: str) -> None:
     """A line of text with its upper left corner there, cut to ``room`` pixels."""
+    text = drawable(text, longest=200)
     letters = font(text, size)
     if letters.getlength(text) > room:
         while text and letters.getlength(text + "...") > room:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco_json import WHOLE_NUMBERS
 from dino_detector.data.unlabelled import DETECTED_INFO, find_image_info
 from dino_detector.errors import InputError
 from dino_detector.files import paused_collection, read_json
+from dino_detector.plain_text import quoted
 
 
 class ImageList(NamedTuple):
@@ -39,16 +41,20 @@ def find_image_list(results: Path, folder: Path | None) -> ImageList:
     """The list beside a results file or beside a folder of images; an empty one where there is none."""
     beside = results.with_name(DETECTED_INFO)
     path = beside if beside.is_file() else None if folder is None else find_image_info(folder)
-    return ImageList({}, Categories((), ())) if path is None else images_of(read_images(path))
+    return ImageList({}, Categories((), ())) if path is None else images_of(read_images(path, folder=folder))
 
 
-def read_images(path: Path) -> CocoAnnotations:
-    """The images and categories of a COCO file, with its annotations if it has any; raises `InputError`, naming it."""
+def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
+    """The images and categories of a COCO file, with its annotations if it has any; raises `InputError`, naming it.
+
+    Where the folder of the images is given, images have the names of their files there.
+    """
     with paused_collection():
         content = _read_json(path)
         if isinstance(content, dict) and not content.get("annotations"):
             content = {"categories": [], **content, "annotations": []}
-        return CocoAnnotations.parse(content, path)
+        annotations = CocoAnnotations.parse(content, path, images=folder)
+    return annotations if folder is None else annotations.with_files(folder, required=False)
 
 
 def images_of(annotations: CocoAnnotations) -> ImageList:
@@ -79,14 +85,14 @@ def _problem(row: Any) -> str | None:
     if not isinstance(row, dict):
         return "is not an object; give image_id, category_id, bbox and score"
     for name in ("image_id", "category_id"):
-        if type(row.get(name)) is not int:
-            return f'has "{name}" {row.get(name)!r}; give a whole number'
+        if type(row.get(name)) is not int or row[name] not in WHOLE_NUMBERS:
+            return f'has "{name}" {quoted(row.get(name))}; give a whole number'
     score, bbox = row.get("score"), row.get("bbox")
     if type(score) not in (int, float) or not 0 <= score <= 1:
-        return f'has "score" {score!r}; give a number from 0 to 1'
+        return f'has "score" {quoted(score)}; give a number from 0 to 1'
     numbers = isinstance(bbox, list) and all(type(side) in (int, float) and abs(side) < 1e9 for side in bbox)
     if not numbers or len(bbox) != 4 or min(bbox[2:]) < 0:
-        return f'has "bbox" {bbox!r}; give [x, y, width, height] in pixels'
+        return f'has "bbox" {quoted(bbox)}; give [x, y, width, height] in pixels'
     if not isinstance(row.get("file_name", ""), str):
-        return f'has "file_name" {row["file_name"]!r}; give the name of a file in the folder of the images'
+        return f'has "file_name" {quoted(row["file_name"])}; give the name of a file in the folder of the images'
     return None

@@ -11,7 +11,8 @@ from dino_detector.analysis.result_files import read_results
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.files import read_json
-from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_evaluation
+from dino_detector.plain_text import short_path
+from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_evaluation, warn_of_limit
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +72,16 @@ def read_evaluation(path: Path, given: Places, *, known: CocoAnnotations | None 
     truth = None
     if annotations is not None:
         shared = known is not None and known.path.resolve() == annotations.resolve()
-        truth = known if shared else CocoAnnotations.read(annotations)
+        truth = known if shared else CocoAnnotations.read(annotations, images=images)
+        truth = truth if images is None else truth.with_files(images, required=False)
     origin = _origin(content.get("checkpoint"), content.get("epoch"), annotations or (named and named.annotations))
+    if truth is not None:
+        warn_of_limit(truth, metrics.max_detections)
     return Evaluated(Run(str(path), metrics, results, truth), predictions, images, origin, tuple(missing))
 
 
 def score_results(
-    source: Path, results: list[dict[str, Any]], truth: CocoAnnotations, *, images: Path | None
+    source: Path, results: list[dict[str, Any]], truth: CocoAnnotations, *, images: Path | None, max_detections: int
 ) -> Evaluated:
     """The evaluation of detections against ground truth; every image of it counts, as in COCO.
 
@@ -91,9 +95,10 @@ def score_results(
             "%s: %s of %s images of %s have no detection in it; they count as images in which nothing was found",
             *(source, f"{silent:,}", f"{len(truth.images):,}", truth.path),
         )
-    evaluation = coco_evaluation(truth.ground_truth, results)
+    warn_of_limit(truth, max_detections)
+    evaluation = coco_evaluation(truth.ground_truth, results, max_detections=max_detections)
     run = Run(str(source), evaluation.metrics, results, truth, evaluation)
-    return Evaluated(run, source, images, f"on {truth.path}", ())
+    return Evaluated(run, source, images, f"on {short_path(truth.path)}", ())
 
 
 def check_results(results: list[dict[str, Any]], truth: CocoAnnotations, *, source: Path) -> None:
@@ -117,5 +122,5 @@ def check_results(results: list[dict[str, Any]], truth: CocoAnnotations, *, sour
 
 def _origin(checkpoint: Any, epoch: Any, annotations: Path | None) -> str:
     """What was evaluated on what, as far as a metrics file tells."""
-    what = str(checkpoint) if checkpoint is not None else f"epoch {epoch}" if epoch is not None else ""
-    return " ".join(part for part in (what, f"on {annotations}" if annotations else "") if part)
+    what = short_path(str(checkpoint)) if checkpoint is not None else f"epoch {epoch}" if epoch is not None else ""
+    return " ".join(part for part in (what, f"on {short_path(annotations)}" if annotations else "") if part)

@@ -13,6 +13,7 @@ from dino_detector.analysis.thumbnails import Thumbnails
 from dino_detector.data.categories import Categories
 from dino_detector.data.coco import CocoAnnotations
 from dino_detector.errors import InputError
+from dino_detector.plain_text import short_path
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def read_metrics_subject(metrics_files: list[Path], given: Places) -> Subject:
     return Subject(source, evaluated, baseline, found)
 
 
-def read_results_subject(source: Path, folder: Path, listed: Path | None) -> Subject:
+def read_results_subject(source: Path, folder: Path, listed: Path | None, *, max_detections: int) -> Subject:
     """Detections in the images of a folder; their evaluation where the list of the images holds ground truth.
 
     Raises:
@@ -89,10 +90,10 @@ def read_results_subject(source: Path, folder: Path, listed: Path | None) -> Sub
     results = read_results(source)
     if listed is None:
         return Subject(None, None, None, Found(source, results, find_image_list(source, folder), folder))
-    known = read_images(listed)
+    known = read_images(listed, folder=folder)
     evaluated = None
     if known.ground_truth["annotations"]:
-        evaluated = score_results(source, results, known, images=folder)
+        evaluated = score_results(source, results, known, images=folder, max_detections=max_detections)
     found = Found(source, results, images_of(known), folder)
     return Subject(source if evaluated else None, evaluated, None, found)
 
@@ -132,13 +133,13 @@ def _payload(evaluated: Evaluated, baseline: Evaluated | None, *, gallery_images
     thumbnails = None
     if truth is not None and evaluated.images is not None:
         thumbnails = Thumbnails(images_of(truth), evaluated.images, count=gallery_images, budget=THUMBNAIL_BYTES)
-    against = "" if baseline is None else f", compared with the baseline {baseline.run.name}"
+    against = "" if baseline is None else f", compared with the baseline {short_path(baseline.run.name)}"
     payload = build_payload(
         run,
         baseline=None if baseline is None else baseline.run,
         images_in_gallery=gallery_images,
         thumbnail=thumbnails or _no_picture,
-        title=run.name,
+        title=short_path(run.name),
         subtitle=evaluated.origin + against,
     )
     if thumbnails is not None:

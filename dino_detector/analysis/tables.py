@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dino_detector.config.evaluation import MAX_DETECTIONS
 from dino_detector.plain_text import plain, table
-from dino_detector.validate import CocoMetrics
+from dino_detector.validate import PRECISION, CocoMetrics
 
-PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-RECALL = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 OVERFITTED = 0.9
 """AP50 on its training images from which a model counts as able to overfit"""
 LONGEST_NAME = 32
@@ -23,17 +22,22 @@ def metrics_table(metrics: CocoMetrics) -> str:
 
     Lines have no trailing spaces and the text no final newline. Numbers are fractions, 0..1.
     """
-    numbers = vars(metrics)
+    numbers = {name: number_text(value) for name, value in metrics.numbers.items()}
+    named = zip(metrics.class_names, metrics.per_class, strict=True)
     classes = [
-        [plain(row.name, LONGEST_NAME), _number(row.AP), _number(row.AP50), f"{row.boxes:,}"]
-        for row in sorted(metrics.per_class, key=lambda row: row.category_id)
+        [plain(name, LONGEST_NAME), number_text(row.AP), number_text(row.AP50), f"{row.boxes:,}"]
+        for name, row in sorted(named, key=lambda pair: pair[1].category_id)
     ]
-    total = ["all", _number(metrics.AP), _number(metrics.AP50), f"{sum(row.boxes for row in metrics.per_class):,}"]
+    boxes = sum(row.boxes for row in metrics.per_class)
+    total = ["all", number_text(metrics.AP), number_text(metrics.AP50), f"{boxes:,}"]
+    recall = {name: number for name, number in numbers.items() if name not in PRECISION}
+    limit = metrics.max_detections
+    counting = "" if limit == MAX_DETECTIONS else f"; up to {limit:,} of an image and class count, and not COCO's 100"
     blocks = [
-        _aligned([["", *PRECISION], ["precision", *(_number(numbers[name]) for name in PRECISION)]]),
-        _aligned([["", *RECALL], ["recall", *(_number(numbers[name]) for name in RECALL)]]),
+        _aligned([["", *PRECISION], ["precision", *(numbers[name] for name in PRECISION)]]),
+        _aligned([["", *recall], ["recall", *recall.values()]]),
         _aligned([["class", "AP", "AP50", "boxes"], *classes, total], rules=(1, len(classes) + 1)),
-        [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections"],
+        [f"{metrics.num_images:,} images, {metrics.num_detections:,} detections{counting}"],
     ]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
@@ -81,12 +85,12 @@ def comparison_table(comparison: dict[str, Any]) -> str:
 
 def _change(before: float | None, now: float | None) -> list[str]:
     known = before is not None and now is not None
-    return [_number(before), _number(now), f"{now - before:+.3f}" if known else "-"]
+    return [number_text(before), number_text(now), f"{now - before:+.3f}" if known else "-"]
 
 
 def overfitting_verdict(metrics: CocoMetrics) -> str:
     """Whether a debug run, evaluated on the images that it trained on, shows that the model can overfit."""
-    numbers = f"AP50 {metrics.AP50:.3f} on the {metrics.num_images} images that it trained on"
+    numbers = f"AP50 {number_text(metrics.AP50)} on the {metrics.num_images} images that it trained on"
     if metrics.AP50 >= OVERFITTED:
         return f"The model can overfit: {numbers}. Data, model and losses work together."
     return (
@@ -95,7 +99,8 @@ def overfitting_verdict(metrics: CocoMetrics) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """A number of the metrics with three decimals; "-" where there is nothing to measure."""
     return "-" if value in (None, -1) else f"{value:.3f}"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from transformers.utils import logging as transformers_logging
 
 from dino_detector.config import BackboneConfig, ImageSize
 from dino_detector.errors import InputError, nearest
+
+log = logging.getLogger(__name__)
 
 MODELS: dict[str, type[PreTrainedModel]] = {
     Dinov2Config.model_type: Dinov2Model,
@@ -54,7 +58,7 @@ def load_pretrained(name: str) -> PreTrainedModel:
     """Load a DINOv2 model with its weights, by name or from a local folder, in float32.
 
     Raises:
-        InputError: naming the model, the reason and three remedies.
+        InputError: naming the model, the reason and remedies.
     """
     model_config = _read(name, AutoConfig.from_pretrained)
     _require_dinov2(name, model_config)
@@ -164,10 +168,17 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
             raise _unavailable(name, error) from error
     finally:
         transformers_logging.enable_progress_bar()
+    _say_what_is_fetched(name)
     try:
         return reader(place, **options)
     except UNREADABLE as error:
         raise _unavailable(name, error) from error
+
+
+@lru_cache
+def _say_what_is_fetched(name: str) -> None:
+    """Say it once: without a network the next lines come half a minute later."""
+    log.info("%s is not on this machine; fetching it from Hugging Face", name)
 
 
 def _unavailable(name: str, error: Exception) -> InputError:
@@ -176,7 +187,7 @@ def _unavailable(name: str, error: Exception) -> InputError:
         f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
         "facebook/dinov2-small); on a machine without network, copy the model's folder there and give its path "
         "with --dino_model, or fill the cache with 'hf download NAME' first; or train from scratch with "
-        "--backbone_weights random --train_backbone full"
+        "--backbone_weights random --train_backbone full; or try --dino_model dinov2-demo, a small one that comes along"
     )
 
 

@@ -27,6 +27,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.data.transforms import evaluation_transforms
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
+from dino_detector.files import explained_writing
 from dino_detector.models.image_detector import ImageDetector
 from dino_detector.models.postprocess import BestPairs, best_pairs, in_original_pixels
 
@@ -48,6 +49,7 @@ class Description(NamedTuple):
     image_size: ImageSize
     resize_mode: str
     batch_size: int
+    white_level: float | None
 
     def to_json(self) -> str:
         """As the metadata of a file."""
@@ -59,7 +61,7 @@ class Description(NamedTuple):
         """The inverse of `to_json`."""
         values = json.loads(text)
         categories = Categories(*(tuple(values["categories"][name]) for name in ("ids", "names")))
-        return cls(categories, ImageSize(*values["image_size"]), values["resize_mode"], values["batch_size"])
+        return cls(categories, ImageSize(*values["image_size"]), *(values[name] for name in cls._fields[2:]))
 
 
 class Exportable(nn.Module):
@@ -91,16 +93,16 @@ def export(detector: Detector, path: Path, *, batch_size: int = 1, precision: st
     """
     require_exportable(path, batch_size=batch_size, precision=precision)
     config, device = detector.config.data, detector.device
-    description = Description(detector.categories, config.image_size, config.resize_mode, batch_size)
+    description = Description(
+        detector.categories, config.image_size, config.resize_mode, batch_size, config.white_level
+    )
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
         256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator
     )  # noise, in which no two scores are equal
-    try:
+    with explained_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: its folder can't be made ({error.strerror}); write it elsewhere") from error
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with explained_writing(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         written = Path(folder, path.name)
         try:
             network = Exportable(detector.merge().cpu())
@@ -163,6 +165,11 @@ class ExportedDetector(ImageDetector):
     def categories(self) -> Categories:
         """As `ImageDetector.categories`."""
         return self.description.categories
+
+    @property
+    def white_level(self) -> float | None:
+        """As `ImageDetector.white_level`: that of the training images."""
+        return self.description.white_level
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedDetector:

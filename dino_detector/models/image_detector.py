@@ -27,6 +27,11 @@ class ImageDetector(ABC):
     def categories(self) -> Categories:
         """Ids and names of the classes, from the annotation file that the detector was trained on."""
 
+    @property
+    def white_level(self) -> float | None:
+        """Value that is white in pictures of more than 8 bits; None takes each picture's own."""
+        return None
+
     @abstractmethod
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
         """At most 100 detections in each image, or as many as there are queries, whatever their score.
@@ -82,6 +87,7 @@ class ImageDetector(ABC):
             images,
             detect_each=self.detect_each,
             show=lambda detections, threshold: detections.above(threshold).to_supervision(self.categories),
+            white_level=self.white_level,
             threshold=threshold,
             batch_size=batch_size,
             tile_size=tile_size,
@@ -94,6 +100,7 @@ def predict_images(
     *,
     detect_each: Callable[..., Iterator[Found]],
     show: Callable[[Found, float], Any],
+    white_level: float | None,
     threshold: float,
     batch_size: int,
     tile_size: int | tuple[int, int] | None,
@@ -105,6 +112,7 @@ def predict_images(
         images: see there, as the numbers.
         detect_each: the method of that name.
         show: makes the result of what was found in an image, from a threshold on.
+        white_level: of the detector.
         threshold: see there.
         batch_size: see there.
         tile_size: see there.
@@ -119,6 +127,6 @@ def predict_images(
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
     several = isinstance(images, (list, tuple))
-    pixels = (to_rgb_tensor(image) for image in (images if several else [images]))
+    pixels = (to_rgb_tensor(image, white_level=white_level) for image in (images if several else [images]))
     results = [show(found, threshold) for found in detect_each(pixels, tiling=tiling, batch_size=batch_size)]
     return results if several else results[0]

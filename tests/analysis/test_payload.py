@@ -7,7 +7,7 @@ from detection_cases import IDS, annotations_of, case, case_by_hand, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dino_detector.analysis.payload import TWELVE, Run, build_payload
+from dino_detector.analysis.payload import Run, build_payload
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
 
@@ -51,7 +51,7 @@ def test_the_class_table_and_curves_equal_pycocotools(capsys):
         return None if values.mean() == -1 else pytest.approx(values.mean(), abs=6e-5)
 
     payload = payload_of(run)
-    assert [payload["metrics"][name] for name in TWELVE] == [
+    assert list(payload["metrics"].values()) == [
         None if value == -1 else pytest.approx(value, abs=6e-5) for value in evaluation.stats
     ]
     for label, row in enumerate(payload["classes"]):

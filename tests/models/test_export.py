@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dino_detector import Detector, ExportedDetector
@@ -125,6 +127,23 @@ def test_an_exported_detector_detects_images_of_all_sizes(onnx: tuple[Detector, 
     found = ExportedDetector.load(path, threads=1).predict(images(), threshold=0.0, tile_size=tile_size)
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize("mode", ["stretch", "letterbox"])
+def test_the_example_of_the_page_finds_what_the_package_finds(mode: str, tmp_path: Path, monkeypatch):
+    """Its boxes are those of `ExportedDetector.predict`, but for the rounding of two libraries that resize."""
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)
+    monkeypatch.chdir(tmp_path)
+    tiny_detector(resize_mode=mode).export("detector.onnx")
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 9) * 255, size=(117, 200), mode="bilinear")
+    Image.fromarray(smooth[0].byte().permute(1, 2, 0).numpy()).save("photo.jpg", quality=100)
+    told: dict[str, Any] = {}
+    exec(compile(example, "export.md", "exec"), told)
+    expected = ExportedDetector.load("detector.onnx", threads=1).predict("photo.jpg", threshold=0.0)
+    np.testing.assert_allclose(told["scores"][0], expected.confidence, atol=2e-3)
+    best = int(expected.confidence.argmax())
+    np.testing.assert_allclose(told["boxes_xyxy"][0].clip(0, [200, 117] * 2), expected.xyxy[best], atol=1.0)
 
 
 def test_int8_detects_nearly_the_same_from_a_smaller_file(onnx: tuple[Detector, Path], tmp_path: Path):

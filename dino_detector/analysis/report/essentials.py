@@ -24,7 +24,7 @@ PRECISION = {
 RECALL = {
     "AR1": "with 1 box an image and class",
     "AR10": "with 10 boxes",
-    "AR100": "with 100 boxes",
+    "AR": "with {} boxes",
     "ARs": "small objects",
     "ARm": "medium objects",
     "ARl": "large objects",
@@ -65,7 +65,7 @@ COLUMNS = (
     Column("APs", "APs", PRECISION["APs"]),
     Column("APm", "APm", PRECISION["APm"]),
     Column("APl", "APl", PRECISION["APl"]),
-    Column("AR100", "AR100", "recall with 100 boxes an image"),
+    Column("AR100", "AR{}", "recall with {} boxes an image"),
     Column("boxes", "boxes", "objects in the ground truth", kind="count"),
     Column("F1", "F1", "the best F1 at IoU 0.50 over all thresholds", bar=True),
     Column("threshold", "thresh\N{SOFT HYPHEN}old", "the score that gives the best F1"),
@@ -87,23 +87,24 @@ def plain_sentences(payload: Payload) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def headline(metrics: Mapping[str, float | None]) -> str:
+def headline(metrics: Mapping[str, float | None], *, max_detections: int) -> str:
     """AP in large and the other numbers of COCO, each with its meaning, as HTML."""
     groups = ""
     for name, meanings in (("Average precision", PRECISION), ("Average recall", RECALL)):
-        rows = "".join(_metric(key, metrics[key], meaning) for key, meaning in meanings.items())
+        named = {f"AR{max_detections}" if key == "AR" else key: text for key, text in meanings.items()}
+        rows = "".join(_metric(key, metrics[key], text.format(max_detections)) for key, text in named.items())
         groups += f'<div class="metrics"><h3>{name}</h3><dl>{rows}</dl></div>'
     large = f'<p class="large"><strong>{fraction(metrics["AP"])}</strong> <span>AP, {PRECISION["AP"]}</span></p>'
     return large + groups
 
 
-def class_table(classes: Sequence[Payload]) -> str:
+def class_table(classes: Sequence[Payload], *, max_detections: int) -> str:
     """A table row for each class, the lowest AP first and classes without ground truth last, as HTML.
 
     Columns that have no number at all are left out.
     """
     columns = [column for column in COLUMNS if any(row[column.key] is not None for row in classes)]
-    heads = "".join(_head(column) for column in columns)
+    heads = "".join(_head(column, max_detections) for column in columns)
     ordered = sorted(classes, key=lambda row: (row["AP"] is None, row["AP"] or 0.0))
     rows = "".join(f"<tr>{''.join(_cell(column, row[column.key]) for column in columns)}</tr>" for row in ordered)
     return f'<table id="class-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
@@ -163,10 +164,11 @@ def _metric(key: str, value: float | None, meaning: str) -> str:
     return f"<div><dt>{key}</dt><dd><b>{fraction(value)}</b> {_bar(value)}<span>{meaning}</span></dd></div>"
 
 
-def _head(column: Column) -> str:
-    title = f' title="{html.escape(column.meaning)}"' if column.meaning else ""
+def _head(column: Column, max_detections: int) -> str:
+    meaning, head = column.meaning.format(max_detections), column.head.format(max_detections)
+    title = f' title="{html.escape(meaning)}"' if meaning else ""
     order = ' aria-sort="ascending"' if column.key == "AP" else ""
-    return f'<th scope="col" data-kind="{column.kind}"{title}{order}>{column.head}</th>'
+    return f'<th scope="col" data-kind="{column.kind}"{title}{order}>{head}</th>'
 
 
 def _cell(column: Column, value: Any) -> str:

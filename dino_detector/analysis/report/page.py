@@ -74,9 +74,9 @@ def page(payload: dict[str, Any]) -> str:
         "created": html.escape(payload["created"]),
         "counts": counts_line(payload),
         "sentences": plain_sentences(payload),
-        "headline": headline(payload["metrics"]),
+        "headline": headline(payload["metrics"], max_detections=payload["max_detections"]),
         "class_note": class_note(payload["classes"]),
-        "class_table": class_table(payload["classes"]),
+        "class_table": class_table(payload["classes"], max_detections=payload["max_detections"]),
         "missing_parts": missing_parts(payload),
     }
     # One pass: a placeholder that a title holds is not filled in.

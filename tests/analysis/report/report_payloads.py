@@ -40,6 +40,7 @@ def hostile_payload(*, images: int = 200, detections: int = 100) -> dict[str, An
         "images": 5000,
         "boxes": sum(row["boxes"] for row in classes),
         "detections": 480_123,
+        "max_detections": 100,
         "metrics": {name: round(dice.uniform(0.2, 0.7), 5) for name in METRICS} | {"APs": None, "ARs": None},
         "classes": classes,
         "curves": curves(dice, classes),
@@ -67,6 +68,7 @@ def small_payload() -> dict[str, Any]:
         "images": 87,
         "boxes": 1183,
         "detections": 8700,
+        "max_detections": 100,
         "metrics": {name: row["value"] for name, row in numbers.items()},
         "classes": classes,
         "curves": curves(dice, classes),
@@ -113,6 +115,7 @@ def bare_payload() -> dict[str, Any]:
     return payload | {
         "boxes": 0,
         "detections": 0,
+        "max_detections": 100,
         "metrics": dict.fromkeys(METRICS),
         "classes": classes,
         "errors": {
