@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dino_detector.errors import InputError
+from dino_detector.files import DISK_FULL, write_error
 
 log = logging.getLogger(__name__)
 
@@ -37,28 +38,36 @@ def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterato
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock, holder = folder / f".{purpose}.lock", folder / f".{purpose}.json"
-    with _needed(folder, flag):
-        folder.mkdir(parents=True, exist_ok=True)
-        hold = FileLock(lock, timeout=0)
-        try:
-            hold.acquire()
-        except Timeout:
-            raise InputError(
-                f"{folder}: another {purpose} writes there ({_described(holder)}); wait for it, or give another {flag}"
-            ) from None
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        facts = {"process": os.getpid(), "machine": platform.node(), "started": started}
-        holder.write_text(json.dumps(facts), encoding="utf-8")
-    try:
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(_remove_empty, made)
+        with _needed(folder, flag):
+            folder.mkdir(parents=True, exist_ok=True)
+            hold = FileLock(lock, timeout=0)
+            try:
+                hold.acquire()
+            except Timeout:
+                raise InputError(
+                    f"{folder}: another {purpose} writes there ({_described(holder)}); wait for it, or give another "
+                    f"{flag}"
+                ) from None
+            leaving.callback(_give_back, hold, holder)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            facts = {"process": os.getpid(), "machine": platform.node(), "started": started}
+            holder.write_text(json.dumps(facts), encoding="utf-8")
         yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            holder.unlink(missing_ok=True)
-            lock.unlink()  # who waits for it sees that it is gone, and makes a new one
-        hold.release()
-        with contextlib.suppress(OSError):  # something was written
-            for path in made:
-                path.rmdir()
+
+
+def _give_back(hold: FileLock, holder: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows removes no open file
+        holder.unlink(missing_ok=True)
+        Path(hold.lock_file).unlink()  # who waits for it sees that it is gone, and makes a new one
+    hold.release()
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with contextlib.suppress(OSError):  # something was written
+        for folder in folders:
+            folder.rmdir()
 
 
 def _described(holder: Path) -> str:
@@ -83,6 +92,8 @@ def _needed(folder: Path, flag: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise write_error(folder, error) from error
         raise InputError(f"{folder}: can't be written to ({error.strerror}); give another {flag}") from error
 
 

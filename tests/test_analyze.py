@@ -196,7 +196,7 @@ def test_metrics_are_read_as_they_were_written() -> None:
     ("change", "reason"),
     [
         ({"AP75": None}, 'its "AP75" is None'),
-        ({"AP75": "0.5"}, 'its "AP75" is \'0.5\''),
+        ({"AP75": "0.5"}, "its \"AP75\" is '0.5'"),
         ({"AP75": True}, 'its "AP75" is True'),
         ({"AP75": float("nan")}, 'its "AP75" is nan'),
         ({"ARs": -0.5}, 'its "ARs" is -0.5'),

@@ -11,10 +11,12 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from dino_detector.analysis.tables import metrics_table
 from dino_detector.data.categories import Categories
+from dino_detector.data.coco import CocoAnnotations
 from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.validate import coco_metrics, coco_results, write_results
+from dino_detector.validate import CocoMetrics, coco_metrics, coco_results, warn_of_limit, write_results
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -294,6 +296,82 @@ def test_metrics_files_hold_every_number_and_the_extras(tmp_path):
     assert written["AP"] == pytest.approx(0.3)
     [row] = written["per_class"]
     assert row == {"category_id": 7, "name": "owl", "AP": pytest.approx(0.3), "AP50": pytest.approx(1), "boxes": 1}
+
+
+def crowd_of(count, classes=1):
+    """Ground truth with ``count`` small boxes of each class in one image, and perfect detections of them."""
+    boxes = [(10.0 * (index % 40), 10.0 * (index // 40), 8.0, 8.0) for index in range(count)]
+    annotations = [
+        {"id": 0, "image_id": 1, "category_id": label, "bbox": list(bbox), "area": 64.0, "iscrowd": 0}
+        for label in range(1, classes + 1)
+        for bbox in boxes
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    categories = [{"id": label, "name": f"class {label}"} for label in range(1, classes + 1)]
+    results = [
+        {"image_id": 1, "category_id": annotation["category_id"], "bbox": annotation["bbox"], "score": 0.9}
+        for annotation in annotations
+    ]
+    return {"images": [{"id": 1}], "annotations": annotations, "categories": categories}, results
+
+
+def test_more_detections_count_where_that_is_asked_for(tmp_path):
+    """The AP of perfect detections is the share of the 101 recall levels that the first 100 of 250 reach."""
+    metrics = coco_metrics(*crowd_of(250))
+    assert metrics.AP == pytest.approx(41 / 101)
+    assert list(metrics.numbers)[6:9] == ["AR1", "AR10", "AR100"]
+    assert metrics.numbers["AR100"] == pytest.approx(0.4)
+    more = coco_metrics(*crowd_of(250), max_detections=300)
+    assert (more.AP, more.APs) == (1, 1)
+    assert list(more.numbers)[6:9] == ["AR1", "AR10", "AR300"]
+    assert more.numbers["AR300"] == 1
+    assert more.per_class[0].AP == 1
+    more.write(tmp_path / "metrics.json")
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["AR300"] == 1
+    assert "AR100" not in written
+    assert CocoMetrics.read(tmp_path / "metrics.json") == more
+    assert "AR300" in metrics_table(more)
+    assert "up to 300 of an image and class count, and not COCO's 100" in metrics_table(more)
+
+
+def test_numbers_with_more_detections_equal_pycocotools():
+    """pycocotools' own summary takes the AP of 100 detections alone, so the numbers are means of its tables."""
+    ground_truth, results = crowd_of(250, classes=2)
+    chance = random.Random(0)
+    for entry in results:
+        entry["score"] = chance.random()
+        entry["bbox"] = [entry["bbox"][0] + chance.uniform(0, 3), *entry["bbox"][1:]]
+    metrics = coco_metrics(ground_truth, results, max_detections=200)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(ground_truth)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "bbox")
+        evaluation.params.maxDets = [1, 10, 200]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision, recall = (evaluation.eval[name] for name in ("precision", "recall"))
+    assert metrics.AP == pytest.approx(precision[..., 0, -1].mean())
+    assert metrics.APs == pytest.approx(precision[..., 1, -1].mean())
+    assert metrics.AP50 == pytest.approx(precision[0, ..., 0, -1].mean())
+    assert metrics.numbers["AR200"] == pytest.approx(recall[..., 0, -1].mean())
+    assert 0.1 < metrics.AP < 0.9
+
+
+def test_who_has_more_objects_than_count_is_told(tmp_path, caplog):
+    ground_truth, _ = crowd_of(120, classes=2)
+    ground_truth["images"] = [{"id": 1, "file_name": "1.png", "width": 640, "height": 480}]
+    (tmp_path / "val.json").write_text(json.dumps(ground_truth))
+    annotations = CocoAnnotations.read(tmp_path / "val.json")
+    warn_of_limit(annotations, 120)
+    assert not caplog.messages, "the limit is one of each class"
+    warn_of_limit(annotations, 100)
+    assert caplog.messages == [
+        f"{tmp_path}/val.json: 1 of 1 images have more than 100 objects of a class, up to 120, and metrics count 100 "
+        "detections of an image and class as COCO does, so that AP can't reach 1; --max_detections 120 counts all"
+    ]
 
 
 def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):

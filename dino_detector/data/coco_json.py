@@ -20,8 +20,8 @@ from dino_detector.files import as_utf8, parse_json, paused_collection
 
 WHOLE_NUMBERS = range(-(2**63), 2**63)
 """what an id or a number of pixels can be"""
-NOT_JSON = re.compile(rb"([\[:,]\s*)(?:NaN|-?Infinity)(?=\s*[,\]}])")
-"""numbers that Python writes though JSON has none for them"""
+NAN, INFINITY = (re.compile(rb"([\[:,]\s*" + text + rb"(?=\s*[,\]}])") for text in (rb")NaN", rb"-?)Infinity"))
+"""what Python writes though JSON does not have it: a value that is missing, and a number that is too large"""
 LARGE = 2**26
 """bytes up to which Python reads what msgspec can't, and says in which line the mistake is"""
 
@@ -111,7 +111,7 @@ def read_content(path: Path) -> Content:
         if not text.strip():
             raise InputError(f"{path}: is empty; write or download it again")
         if b"NaN" in text or b"Infinity" in text:
-            text = NOT_JSON.sub(rb"\1null", text)
+            text = INFINITY.sub(rb"\g<1>1e999", NAN.sub(rb"\1null", text))
         try:
             text.decode()
         except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,8 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
     """
     parent = os.getppid()
     try:
-        yield
+        with _quiet_threads() as raised:
+            yield
     except FloatingPointError as error:
         rate = "debug_lr" if config.subset.debug else "learning_rate"
         precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
@@ -39,7 +41,8 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        where = error.filename or config.training.output_dir
+        log_dir = config.logging.log_dir or config.training.output_dir
+        where = error.filename or (log_dir if error in raised else config.training.output_dir)
         raise InputError(f"{write_error(where, error)}{_resume(config)}") from error
     except (RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
@@ -56,6 +59,27 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
             kind = SharedInputError if os.getppid() == parent else InputError  # the main process may be the one
             raise kind(f"another process of the run ended (out of memory?){_resume(config)}") from error
         raise
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[list[BaseException | None]]:
+    """Collect the exceptions that end threads with files, and print no traceback of them.
+
+    The writer of TensorBoard is such a thread; its exception is raised once more where the next value is logged.
+    """
+    raised: list[BaseException | None] = []
+    before = threading.excepthook
+
+    def collect(end: threading.ExceptHookArgs) -> None:
+        raised.append(end.exc_value)
+        if not isinstance(end.exc_value, OSError):
+            before(end)
+
+    threading.excepthook = collect
+    try:
+        yield raised
+    finally:
+        threading.excepthook = before
 
 
 def _why_a_worker_died(text: str, config: Config) -> str:

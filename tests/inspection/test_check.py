@@ -334,7 +334,7 @@ def test_names_can_not_steer_the_terminal(data: Data, capsys: pytest.CaptureFixt
     main([str(data.folder), "--skip_images"])
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert "car?[31m?line" in out
+    assert "car?[31m line" in out
 
 
 def test_one_json_is_enough_and_a_second_may_be_compared(data: Data, capsys: pytest.CaptureFixture[str]) -> None:

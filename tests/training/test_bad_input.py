@@ -96,7 +96,11 @@ ANNOTATIONS = [
     ("val", each_box([3, 4, 5, -9]), ["ids 1, 2, 3", "negative width or height"]),
     ("train", lambda content: content["annotations"].clear(), ["no boxes to train on", "annotate"]),
     ("train", lambda content: content.pop("categories"), ['"categories"', "add the lists"]),
-    ("val", lambda content: content["images"].append(content["images"][0]), ["image ids that appear more than once", "id 300"]),
+    (
+        "val",
+        lambda content: content["images"].append(content["images"][0]),
+        ["image ids that appear more than once", "id 300"],
+    ),
     (
         "val",
         lambda content: content["categories"].append({"id": 12, "name": "slate"}),

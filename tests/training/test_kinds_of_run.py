@@ -237,7 +237,9 @@ def test_a_broken_test_picture_is_named_when_all_others_are_written(
     capsys.readouterr()
     assert command.main(flags) == 2
     said = capsys.readouterr()
-    assert re.fullmatch(r"error: .*f\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", said.err)
+    assert re.fullmatch(
+        r"error: .*f\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", said.err
+    )
     assert "b.png: cannot be read as an image" in said.out
     assert {row["image_id"] for row in predictions(tmp_path / "test")} == {1, 3, 4, 5}
 

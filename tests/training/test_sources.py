@@ -77,9 +77,7 @@ def test_a_missing_image_of_a_found_split_is_named_with_the_flag_that_fetches_it
 ) -> None:
     folder = in_data_dir("annotations/instances_train2017.json")
     (folder / "train2017").mkdir()
-    with pytest.raises(
-        InputError, match=r"10,000 of 10,000 images.*fetch what is missing with --download_train"
-    ):
+    with pytest.raises(InputError, match=r"10,000 of 10,000 images.*fetch what is missing with --download_train"):
         run(data_dir=folder)
 
 
