@@ -37,6 +37,8 @@ SAME = (("test_images", "val_images"), ("test_annotations", "val_annotations"))
 """two names of one thing where the detections of a metrics file are given"""
 FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
+LEAST = {"num_visualizations": 0, "gallery_images": 0, "batch_size": 1, "num_workers": 0, "max_detections": 100}
+"""the smallest values of the settings that are counts"""
 
 Written = dict[Path, str]
 """files that are finished, in this order, and what each is"""
@@ -71,7 +73,7 @@ def _check(settings: AnalyzeSettings) -> None:
     """Raise `InputError` for all that can be known to be wrong without reading a file."""
     values = vars(settings)
     _check_combination(settings)
-    for name, least in (("num_visualizations", 0), ("gallery_images", 0), ("batch_size", 1), ("max_detections", 100)):
+    for name, least in LEAST.items():
         if values[name] < least:
             raise InputError(f"--{name} must be at least {least}, not {values[name]}")
     if not 0 <= settings.confidence_threshold <= 1:
@@ -132,7 +134,9 @@ def _analyze(settings: AnalyzeSettings) -> Written:
     """Read and check everything, or evaluate, then print and write."""
     from dino_detector.analysis.outputs import names_of
     from dino_detector.analysis.subject import report_payload
+    from dino_detector.data.picture_files import allow_megapixels
 
+    allow_megapixels(settings.max_megapixels)
     subject = _evaluate(settings) if settings.run_eval else _read_subject(settings)
     payload = None
     if subject.evaluated is not None:
@@ -181,7 +185,10 @@ def _evaluate(settings: AnalyzeSettings) -> Subject:
     files = EvaluationFiles.of(output_dir, "", images=folder, annotations=listed)
     written = [files.metrics.name, files.predictions.name, *names_of(files.metrics, files.predictions)]
     _refuse_moving(settings, written)
-    names = ("val_images", "val_annotations", "device", "batch_size", "max_detections", "output_dir")
+    names = (
+        *("val_images", "val_annotations", "device", "batch_size", "num_workers", "max_megapixels"),
+        *("max_detections", "output_dir"),
+    )
     config = Config.from_flat({name: vars(settings)[name] for name in names} | {"checkpoint": settings.model_path})
     evaluation = evaluate(config, dino_model=settings.dino_model)
     _make_room(settings, written)

@@ -85,10 +85,7 @@ def _inspect(settings: DataCheckSettings) -> None:
     result = _run(loaded, PatchGrid(settings.image_size, settings.resize_mode), settings)
     print(report_text(result))
     if settings.output is not None:
-        try:
-            write_whole(settings.output, json.dumps(payload(result), indent=1))
-        except OSError as error:
-            raise InputError(f"{settings.output}: cannot be written ({error.strerror}); change --output") from error
+        write_whole(settings.output, json.dumps(payload(result), indent=1))
         print(f"\nAll findings with all their ids are in {settings.output}")
 
 

@@ -70,8 +70,8 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
         tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
         _check(settings)
-        folders = _folders(settings)
         allow_megapixels(settings.max_megapixels)
+        folders = _folders(settings)
         found = find_pictures(settings.image_or_folder, recursive=settings.recursive)
         sources = _sources(found, settings.image_or_folder)
         for folder in folders:
@@ -99,8 +99,6 @@ def _check(settings: PredictSettings) -> None:
         raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
     if settings.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
-    if not settings.max_megapixels > 0:
-        raise InputError(f"--max_megapixels must be above 0, not {settings.max_megapixels}")
 
 
 def _folders(settings: PredictSettings) -> list[Path]:

@@ -103,6 +103,10 @@ class AnalyzeSettings:
     """evaluate on auto, cpu, cuda, cuda:1 or mps"""
     batch_size: int = 8
     """images that are evaluated at once"""
+    num_workers: int = DataConfig.num_workers
+    """processes that load the images of --run_eval; 0 loads in the main process"""
+    max_megapixels: float = DataConfig.max_megapixels
+    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
     max_detections: int = MAX_DETECTIONS
     """detections of an image and class that the metrics of --predictions_file or --run_eval count, at least COCO's 100;
     a metrics file has its own"""

@@ -129,7 +129,13 @@ def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None
 
 
 def allow_megapixels(limit: float) -> None:
-    """Have Pillow refuse pictures of more megapixels; it refuses twice what it warns of."""
+    """Have Pillow refuse pictures of more megapixels; it refuses twice what it warns of.
+
+    Raises:
+        InputError: the limit is not above 0.
+    """
+    if not limit > 0:
+        raise InputError(f"--max_megapixels must be above 0, not {limit}")
     Image.MAX_IMAGE_PIXELS = round(limit * 1e6 / 2)
 
 

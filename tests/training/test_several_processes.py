@@ -42,6 +42,16 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def wait_for(path: Path, process: subprocess.Popen[str]) -> Path:
+    """Wait until a running process has written the file."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    return path
+
+
 @pytest.fixture(scope="module")
 def runs(
     tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config], val_split: Any
@@ -210,11 +220,7 @@ def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., C
 def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
     process = start(tmp_path / "run.yaml", "--distributed", "--log_frequency", "1", start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "dino_detector_last.pth").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+    wait_for(tmp_path / "out" / "dino_detector_last.pth", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
     _, err = finish(process, code=130)
     assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
@@ -225,5 +231,22 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings
     )
     line = next(line for line in resumed.stdout if "epoch" in line and "loss" in line)
     os.killpg(resumed.pid, signal.SIGTERM)
-    finish(resumed, code=130)
+    finish(resumed, code=128 + signal.SIGTERM)
     assert not line.startswith("epoch   1/500")
+
+
+@pytest.mark.parametrize("main_process", [True, False])
+def test_a_killed_process_ends_the_others_with_one_line(
+    main_process: bool, tmp_path: Path, settings: Callable[..., Config]
+) -> None:
+    """As the system kills one for want of memory."""
+    write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
+    process = start(tmp_path / "run.yaml", "--distributed", "--log_frequency", "1", start_new_session=True)
+    last = wait_for(tmp_path / "out" / "dino_detector_last.pth", process)
+    other = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.kill(process.pid if main_process else other, signal.SIGKILL)
+    killed = time.monotonic()
+    _, err = finish(process, code=-signal.SIGKILL if main_process else 2)
+    assert time.monotonic() - killed < 10
+    wanted = f"error: another process of the run ended (out of memory?); resume with --checkpoint {last}\n"
+    assert err == wanted
