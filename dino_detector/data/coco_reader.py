@@ -202,8 +202,8 @@ class _Reader:
     def crowd(self, values: list[Any], find: Any) -> np.ndarray:
         if _types(values) <= {int} and set(values) <= {0, 1}:
             return np.array(values, dtype=bool)
-        absent = [row for row, value in enumerate(values) if value is UNSET]
-        strange = [row for row, value in enumerate(values) if value is not UNSET and not _is_flag(value)]
+        absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
+        strange = sorted({row for row, value in enumerate(values) if not _is_flag(value)} - set(absent))
         find("crowd_missing", absent)
         find("crowd_value", strange)
         return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)

@@ -161,7 +161,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def _too_large(path: Path | str) -> str:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS or 0, None
     try:
         with Image.open(path) as image:
             megapixels = image.width * image.height / 1e6
@@ -169,9 +169,9 @@ def _too_large(path: Path | str) -> str:
         return "too large a picture; give --max_megapixels"
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    allowed = 2 * (limit or 0) / 1e6
+    has, allowed = (f"{number:,.0f}" if number >= 10 else f"{number:.3g}" for number in (megapixels, 2 * limit / 1e6))
     return (
-        f"has {megapixels:,.0f} megapixels, more than the {allowed:,.0f} of --max_megapixels, which guards against "
+        f"has {has} megapixels, more than the {allowed} of --max_megapixels, which guards against "
         f"files that fill the memory; give --max_megapixels {int(megapixels) + 1}"
     )
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG files without their metadata, for pictures whose metadata are damaged or larger than Pillow allows."""
+"""PNG, JPEG and TIFF files without metadata, where these are damaged or larger than Pillow allows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ JPEG = b"\xff\xd8"
 APP1, APP13, APP15, COMMENT = 0xE1, 0xED, 0xEF, 0xFE
 START_OF_SCAN = 0xDA
 """markers of JPEG, https://www.w3.org/Graphics/JPEG/itu-t81.pdf; APP0 and APP14 say how colours are stored"""
+TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+"""how TIFF files begin, and their byte order"""
+TIFF_KEPT = {*range(254, 260), *(262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 297), *range(317, 326)}
+TIFF_KEPT |= {*range(330, 350), *range(512, 522), *range(529, 533)}
+"""tags that pixels and the orientation depend on: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf"""
 
 
 def without_metadata(content: bytes) -> bytes | None:
     """Return the file without text, EXIF, colour profiles and comments; None for other formats and damaged structure.
 
-    The EXIF orientation is lost with the rest, so the picture is as it is stored.
+    The EXIF orientation of PNG and JPEG is lost with the rest, so the picture is as it is stored.
     """
     if content.startswith(PNG):
         return _plain_png(content)
+    if content[:4] in TIFF:
+        return _plain_tiff(content, TIFF[content[:4]])
     return _plain_jpeg(content) if content.startswith(JPEG) else None
 
 
@@ -48,3 +55,17 @@ def _plain_jpeg(content: bytes) -> bytes | None:
             kept.append(content[position:end])
         position = end
     return None
+
+
+def _plain_tiff(content: bytes, order: str) -> bytes | None:
+    """Shorten the directory of the first picture in its place, and end the list of pictures there."""
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, directory)
+    except struct.error:
+        return None
+    start = directory + 2
+    entries = [content[start + 12 * number : start + 12 * number + 12] for number in range(count)]
+    kept = [entry for entry in entries if len(entry) == 12 and struct.unpack(f"{order}H", entry[:2])[0] in TIFF_KEPT]
+    shorter = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
+    return content[:directory] + shorter + content[directory + len(shorter) :]

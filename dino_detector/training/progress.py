@@ -23,9 +23,11 @@ class EpochBar(TQDMProgressBar):
     """Lightning's progress bar, with epochs counted from 1 as everywhere else."""
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Name the epoch."""
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+        """Name the epoch and begin its bar; Lightning's own hook would show its number from 0 first."""
+        bar = self.train_progress_bar
+        bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+        bar.initial = 0
+        bar.reset(self.total_train_batches)
 
 
 class EpochLines(Callback):

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2 import functional as F
 
 from dino_detector.data.images import check_image, read_image, read_part, to_rgb_tensor
+from dino_detector.data.picture_files import allow_megapixels, image_size
 from dino_detector.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -126,6 +127,71 @@ def test_what_is_no_image_is_an_error_of_one_line(tmp_path, content):
     with pytest.raises(InputError, match=r"a\.jpg: cannot be read as an image") as caught:
         read_image(tmp_path / "a.jpg")
     assert "\n" not in str(caught.value)
+
+
+def damaged_exif(kind: str) -> bytes:
+    """An EXIF block: nothing but its name, bytes without meaning, or an orientation that is elsewhere or no number."""
+    entry = {
+        "cut": b"",
+        "noise": bytes(range(200)),
+        "elsewhere": b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\x7f\x06\0\0\0\x08\0\0\0",
+        "text": b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0",
+    }
+    return b"Exif\0\0" + entry[kind]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["cut", "noise", "elsewhere", "text"])
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_damaged_exif_loses_no_pixels(extension, kind, quarters, tmp_path):
+    path, plain = tmp_path / f"a.{extension}", tmp_path / f"b.{extension}"
+    quarters.save(path, exif=damaged_exif(kind))
+    quarters.save(plain)
+    assert torch.equal(read_image(path), read_image(plain))
+    assert image_size(path) == (20, 30)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(("field", "value"), [(2, b"\x63\0"), (4, b"\xff\xff\xff\x7f"), (8, b"\xff\xff\xff\x7f")])
+def test_a_damaged_description_in_a_tiff_loses_no_pixels(field, value, quarters, tmp_path):
+    """The type, the length or the place of the description."""
+    path = tmp_path / "a.tif"
+    quarters.save(path, description="a street in the rain")
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"\x0e\x01\x02\0")  # tag 270, text
+    content[entry + field : entry + field + len(value)] = value
+    path.write_bytes(content)
+    assert corners(read_image(path)) == [RED, GREEN, BLUE, WHITE]
+    assert image_size(path) == (20, 30)
+
+
+def test_a_text_longer_than_pillow_allows_loses_no_pixels(quarters, tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    quarters.save(tmp_path / "a.png", pnginfo=text)
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(tmp_path / "a.png").load()
+    assert corners(read_image(tmp_path / "a.png")) == [RED, GREEN, BLUE, WHITE]
+    assert image_size(tmp_path / "a.png") == (20, 30)
+
+
+def test_heic_without_its_reader_names_the_package(tmp_path, monkeypatch):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    monkeypatch.setattr("dino_detector.data.picture_files.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"a\.HEIC: cannot be read .*; pip install pillow-heif"):
+        read_image(tmp_path / "a.HEIC")
+
+
+def test_a_picture_of_too_many_pixels_names_the_setting_and_its_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    allow_megapixels(1)
+    Image.new("L", (1100, 1000)).save(tmp_path / "a.png")
+    with pytest.raises(
+        InputError, match=r"a\.png: has 1.1 megapixels, more .* 1 of --max_megapixels.*; give --max_m.* 2$"
+    ):
+        read_image(tmp_path / "a.png")
+    allow_megapixels(2)
+    assert read_image(tmp_path / "a.png").shape == (3, 1000, 1100)
 
 
 def test_missing_image_is_named(tmp_path):

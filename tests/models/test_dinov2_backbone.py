@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import torch
 import transformers
 from backbones import backbone_of, images, with_adapters
+from hub_cache import serve_hub_cache
 from torch import Tensor, nn
 
 from dino_detector.config import BackboneConfig, ImageSize
@@ -534,6 +536,17 @@ def test_a_filled_cache_serves_hub_names_without_network(dinov2_folder: Path, tm
     assert refused.startswith("dino_model 'facebook/dinov2-smal' can't be loaded: We couldn't connect to ")
     for remedy in ("check the name", "copy the model's folder", "hf download", "--backbone_weights random"):
         assert remedy in refused
+
+
+def test_a_download_is_announced_and_without_network_the_model_that_comes_along_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    serve_hub_cache(tmp_path, monkeypatch)
+    caplog.set_level(logging.INFO)
+    with pytest.raises(InputError, match=r"nowhere/dinov2' can't be loaded: .*or try --dino_model dinov2-demo"):
+        build_backbone(BackboneConfig(dino_model="nowhere/dinov2"))
+    said = [message for message in caplog.messages if "nowhere" in message]
+    assert said == ["nowhere/dinov2 is not on this machine; fetching it from Hugging Face"]
 
 
 @pytest.mark.parametrize("train_backbone", ["lora", "full"])

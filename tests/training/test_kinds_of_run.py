@@ -227,7 +227,7 @@ def test_boxes_of_test_images_are_in_their_own_pixels(
 
 
 def test_a_broken_test_picture_is_named_when_all_others_are_written(
-    settings: Callable[..., Config], tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    settings: Callable[..., Config], tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     fit(settings(tmp_path / "out", epochs=1))
     (pictures / "b.png").write_bytes((pictures / "b.png").read_bytes()[:900])  # whole header, half the pixels
@@ -240,7 +240,7 @@ def test_a_broken_test_picture_is_named_when_all_others_are_written(
     assert re.fullmatch(
         r"error: .*f\.png: cannot be read as an image .*; 1 more could not be read; .* written\n", said.err
     )
-    assert "b.png: cannot be read as an image" in said.out
+    assert "b.png: cannot be read as an image" in caplog.text
     assert {row["image_id"] for row in predictions(tmp_path / "test")} == {1, 3, 4, 5}
 
 

@@ -366,3 +366,13 @@ def test_loggers_that_are_not_there_are_refused_before_the_run(settings: Callabl
         settings(tmp_path, logger=["tensorbored"])
     with pytest.raises(InputError, match="log_images needs a logger that shows images"):
         settings(tmp_path, logger=["csv"], log_images=True)
+
+
+def test_the_bar_of_a_terminal_counts_epochs_from_one(
+    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    train(tmp_path / "out", epochs=2)
+    shown = "".join(capsys.readouterr())
+    assert {int(number) for number in re.findall(r"(?i)epoch +(\d+)", shown)} == {1, 2}
+    assert "epoch 1/2: 100%" in shown
