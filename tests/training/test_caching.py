@@ -40,6 +40,11 @@ FROZEN: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def frozen(settings: Callable[..., Config], dinov2_folder: Path) -> Callable[..., Config]:
     """Settings of a run whose backbone is pretrained and frozen below its last two of four layers."""
