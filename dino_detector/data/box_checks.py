@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dino_detector.data.box_format import TOLERANCE
-from dino_detector.data.coco_columns import Split
+from dino_detector.data.coco_columns import Split, every, some
 from dino_detector.data.finding_kinds import STOPS, TELLS
 from dino_detector.data.findings import Finding
 
@@ -28,8 +28,8 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
     boxes = split.boxes
     total = len(boxes.ids)
     with np.errstate(invalid="ignore"):
-        negative = (boxes.xywh[:, 2:] < 0).any(axis=1)
-        flat = ~negative & (boxes.xywh[:, 2:] == 0).any(axis=1)
+        negative = some(boxes.xywh[:, 2:] < 0)
+        flat = ~negative & some(boxes.xywh[:, 2:] == 0)
         outside = ~negative & ~flat & lies_outside(split)
         beyond = ~negative & ~flat & ~outside & (excess(split) > TOLERANCE)
     swapped = _swapped_sides(split, outside | beyond)  # [S] positions of images
@@ -68,13 +68,13 @@ def lies_outside(split: Split) -> np.ndarray:
     """``[M]`` bool: boxes of which no part is in their image."""
     near, far = _corners(split)
     with np.errstate(invalid="ignore"):
-        return ((near >= split.box_image_sizes) | (far <= 0)).any(axis=1)
+        return some((near >= split.box_image_sizes) | (far <= 0))
 
 
 def excess(split: Split) -> np.ndarray:
     """``[M]`` pixels by which boxes reach beyond their image, NaN where its size is unknown."""
     near, far = _corners(split)
-    return np.maximum(-near, far - split.box_image_sizes).max(axis=1)
+    return np.maximum(*np.maximum(-near, far - split.box_image_sizes).T)
 
 
 def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
         return none
     far = boxes.xywh[:, :2] + boxes.xywh[:, 2:]
     with np.errstate(invalid="ignore"):
-        bad = ~((boxes.xywh[:, :2] >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE)).all(axis=1)
+        bad = ~every((boxes.xywh[:, :2] >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE))
     swapped = np.setdiff1d(affected, boxes.image[bad])
     swapped = swapped[split.images.sizes[swapped, 0] != split.images.sizes[swapped, 1]]
     return swapped if len(swapped) >= 0.8 * len(affected) else none

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.data.coco_columns import Split
+from dino_detector.data.coco_columns import Split, every
 from dino_detector.data.findings import Finding
 
 TOLERANCE = 1.0
@@ -32,12 +32,12 @@ def in_coco_format(split: Split) -> Formatted:
     Under a wrong reading many boxes leave their images; by chance hardly any set of boxes fits another one throughout.
     """
     boxes, sizes = split.boxes.xywh, split.box_image_sizes
-    rows = np.flatnonzero(np.isfinite(boxes).all(axis=1) & np.isfinite(sizes).all(axis=1))
+    rows = np.flatnonzero(every(np.isfinite(boxes)) & every(np.isfinite(sizes)))
     if len(rows) < FEWEST_BOXES:
         return Formatted(split, [])
     known, limits = boxes[rows], np.tile(sizes[rows], 2)
     kinds = []
-    fractions = (known >= -0.001).all(axis=1) & (known <= 1.001).all(axis=1) & (limits.min(axis=1) > 8)
+    fractions = every((known >= -0.001) & (known <= 1.001)) & every(limits[:, :2] > 8)
     if fractions.mean() >= FITS:
         known = known * limits
         kinds.append("boxes_fractions")
@@ -58,10 +58,8 @@ def in_coco_format(split: Split) -> Formatted:
 
 def _fits(xywh: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """``[N]`` bool: boxes of some size that lie in their images, give or take a pixel."""
-    inside = (xywh[:, :2] >= -TOLERANCE).all(axis=1) & (xywh[:, :2] + xywh[:, 2:] <= limits[:, :2] + TOLERANCE).all(
-        axis=1
-    )
-    return inside & (xywh[:, 2:] > 0).all(axis=1)
+    near, sides = xywh[:, :2], xywh[:, 2:]
+    return every((near >= -TOLERANCE) & (near + sides <= limits[:, :2] + TOLERANCE) & (sides > 0))
 
 
 def _from_corners(xyxy: np.ndarray) -> np.ndarray:

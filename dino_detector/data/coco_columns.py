@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
 
 Id = int | str | None
 """an id as a file gives it: a whole number, or any text that stands for one; None where there is none"""
+
+
+def every(flags: np.ndarray) -> np.ndarray:
+    """``[M]`` bool: rows ``[M, K]`` of nothing but true; ``all(axis=1)`` takes ten times as long."""
+    return reduce(np.logical_and, flags.T)
+
+
+def some(flags: np.ndarray) -> np.ndarray:
+    """``[M]`` bool: rows ``[M, K]`` with a true in them."""
+    return reduce(np.logical_or, flags.T)
 
 
 @dataclass
@@ -118,7 +128,7 @@ class Split:
         """``[M]`` bool: boxes of some size that lie in a known image; crowd regions too."""
         width, height = (self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]).T
         with np.errstate(invalid="ignore"):
-            has_size = (width > 0) & (height > 0) & (self.boxes.xywh[:, 2:] > 0).all(axis=1)
+            has_size = (width > 0) & (height > 0) & every(self.boxes.xywh[:, 2:] > 0)
         return has_size & (self.boxes.image >= 0)
 
     @cached_property
