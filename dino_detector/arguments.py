@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import re
 import typing
 from collections import deque
@@ -118,6 +119,9 @@ def parse_settings(
     with _explained(parser, "--"):
         chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
     values = {name: chosen[name] for name in hints}
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{origins.get(name, '--')}{name} must be a finite number, not {value}")
     for name in sorted(from_flags.keys() & EFFECTIVE_WITH.keys()):
         other, _, needed = EFFECTIVE_WITH[name].partition(" ")
         if not (values[other] in needed.split(" or ") if needed else values[other]):

@@ -14,12 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
-from dino_detector.files import OF_THE_MACHINE, paused_collection, write_error
+from dino_detector.files import OF_THE_MACHINE, RESOURCES, paused_collection, write_error
 from dino_detector.plain_text import printable
 
 INPUT_ERROR = 2
 BROKEN_PIPE = 141
-"""exit codes; the second is a shell's for a program whose reader has gone"""
+"""exit codes; BROKEN_PIPE is what a shell returns where the reader of the output has gone"""
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -56,6 +56,8 @@ def run_command(command: Callable[[], int | None]) -> int:
             return _report_interruption(signal_of(stop.__context__))
         raise
     except OSError as error:
+        if error.errno in RESOURCES:
+            return _report_error(f"{error.strerror}; {RESOURCES[error.errno]}")
         if error.errno not in OF_THE_MACHINE:
             raise
         return _report_error(str(write_error(error.filename or "the output", error)))

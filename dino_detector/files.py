@@ -17,7 +17,15 @@ from dino_detector.errors import InputError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OF_THE_MACHINE = DISK_FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO}
+OF_THE_MACHINE |= {getattr(errno, "ESTALE", errno.EIO)}  # Windows has none
 """errors of files and folders that the user can mend"""
+RESOURCES = {
+    errno.ENOMEM: "free some memory, or lower --num_workers",
+    errno.EMFILE: "raise the limit with ulimit -n, or lower --num_workers",
+    errno.ENFILE: "close other programs, or lower --num_workers",
+    errno.EAGAIN: "raise the limit on processes with ulimit -u, or lower --num_workers",
+}
+"""errors of a machine that has too little memory, or too low limits on files and processes, and what helps"""
 TEMPORARY = ".writing-*.tmp"
 """pattern of the files that `writing` fills before they take their name"""
 COMPRESSED = (

@@ -49,6 +49,8 @@ def quoted(value: object, longest: int = LONGEST) -> str:
         text = repr(value)
     except ValueError:  # a whole number of over 4,300 digits
         text = "a number of thousands of digits"
+    except RecursionError:
+        text = "a value that is nested too deeply"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 

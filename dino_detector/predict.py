@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count, tee
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.arguments import parse_settings
@@ -72,18 +72,23 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
         _check(settings)
         allow_megapixels(settings.max_megapixels)
         folders = _folders(settings)
-        found = find_pictures(settings.image_or_folder, recursive=settings.recursive)
+        found = find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
         sources = _sources(found, settings.image_or_folder)
-        for folder in folders:
-            if folder.resolve() == sources[0].path.parent.resolve():
-                raise InputError(
-                    f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir"
-                )
+        _refuse_overwriting(sources, folders)
         with locked(settings.output_dir, "prediction"):
             configure_logging()
             _predict(settings, tiling, found, sources, folders)
 
     return run_command(command)
+
+
+def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> None:
+    """Raise `InputError` where a picture with boxes would go among the pictures, or take the place of one."""
+    pictures = {source.path.resolve() for source in sources}
+    parents = {path.parent for path in pictures}
+    for folder in (folder.resolve() for folder in folders):
+        if folder in parents or any(folder / source.drawn in pictures for source in sources):
+            raise InputError(f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir")
 
 
 def _tiling(values: dict[str, Any]) -> TilingConfig:
@@ -119,11 +124,11 @@ def _folders(settings: PredictSettings) -> list[Path]:
 def _sources(found: PictureFolder, given: Path) -> list[Source]:
     """The pictures, and for each the file to draw it to: of its own name where that names a format to write."""
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
-    taken = {name for name in names if name.lower().endswith(WRITABLE)}
+    taken = {name for name in names if PurePosixPath(name).suffix.lower() in WRITABLE}
     sources = []
     for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
         drawn = name
-        if not name.lower().endswith(WRITABLE):
+        if PurePosixPath(name).suffix.lower() not in WRITABLE:
             endings = ("".join(["_" * times, ".png"]) for times in count())
             drawn = next(name + ending for ending in endings if name + ending not in taken)
             taken.add(drawn)
@@ -149,7 +154,7 @@ def _predict(
         f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {first.device}, precision "
         f"{first.inference_precision}"
     )
-    if pictures.nested or pictures.left_out:
+    if pictures.nested or pictures.left_out or pictures.results:
         hint = "; --recursive takes subfolders too" if pictures.nested else ""
         print(f"{plain(pictures.left_out_line(settings.image_or_folder), 200)}{hint}")
     for folder, detector in zip(folders, group.detectors, strict=True):

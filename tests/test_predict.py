@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,44 @@ def test_subfolders_are_counted_and_taken_where_that_is_asked_for(
     assert {"a.PNG", "b.png", "more.jpg/b.png", "more.jpg/c.gif.png"} <= written
     rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert {row["file_name"] for row in rows} == {"a.PNG", "b.jpg", "b.png", "more.jpg/b.png", "more.jpg/c.gif"}
+
+
+def test_results_below_the_pictures_are_no_pictures(
+    pictures: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = (pictures, "--checkpoint", checkpoint, "--output_dir", pictures / "found" / "here", "--recursive")
+    for _ in range(3):
+        assert predict(*flags) == 0
+    assert "3 pictures in" in (out := capsys.readouterr().out)
+    assert "left out 1 file that is no picture (notes.txt) and the results of earlier calls in found/here" in out
+    rows = json.loads((pictures / "found" / "here" / "predictions.json").read_text())
+    assert {row["file_name"] for row in rows} == {"a.PNG", "b.jpg", "b.png"}
+
+
+@pytest.mark.parametrize("below", [".", "deep"])
+def test_pictures_in_the_output_folder_are_not_overwritten(
+    below: str, pictures: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = pictures / "sub" / below / "b.jpg"
+    (pictures / below).mkdir(exist_ok=True)
+    mine.parent.mkdir(parents=True)
+    Image.new("RGB", (20, 20), "red").save(mine)
+    Image.new("RGB", (20, 20), "blue").save(pictures / below / "b.jpg")
+    before = mine.read_bytes()
+    flags = (pictures, "--checkpoint", checkpoint, "--output_dir", pictures / "sub", "--recursive")
+    assert predict(*flags) == 2
+    assert "is where the pictures are" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
+def test_a_name_that_is_an_extension_and_a_pipe_do_no_harm(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (20, 20), "red").save(pictures / ".jpg", "JPEG")
+    os.mkfifo(pictures / "pipe.jpg")
+    assert predict(pictures, "--checkpoint", checkpoint, "--output_dir", tmp_path / "out") == 0
+    assert (tmp_path / "out" / ".jpg.png").is_file()
+    assert "(notes.txt, pipe.jpg)" in capsys.readouterr().out
 
 
 def test_a_second_call_moves_the_results_of_the_first_aside(pictures: Path, checkpoint: Path, tmp_path: Path) -> None:

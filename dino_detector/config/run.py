@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import typing
 from collections.abc import Callable
@@ -205,4 +206,6 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
         wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in plain)
         raise InputError(f"{name} must be of type {wanted}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, not {value}")
     return value

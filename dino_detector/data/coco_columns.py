@@ -64,8 +64,13 @@ class BoxColumns:
     area: np.ndarray
 
     def label(self, index: int) -> Id:
-        """What to call an annotation: its id, or else its place in the list, from 0."""
-        return self.ids[index] if self.ids[index] is not None else f"entry {index}"
+        """What to call an annotation."""
+        return annotation_label(self.ids, index)
+
+
+def annotation_label(ids: list[Id], index: int) -> Id:
+    """What to call an annotation: its id, or else its place in the list, from 0."""
+    return ids[index] if ids[index] is not None else f"entry {index}"
 
 
 @dataclass

@@ -20,8 +20,12 @@ from dino_detector.files import as_utf8, parse_json, paused_collection
 
 WHOLE_NUMBERS = range(-(2**63), 2**63)
 """what an id or a number of pixels can be"""
-NAN, INFINITY = (re.compile(rb"([\[:,]\s*" + text + rb"(?=\s*[,\]}])") for text in (rb")NaN", rb"-?)Infinity"))
-"""what Python writes though JSON does not have it: a value that is missing, and a number that is too large"""
+LARGEST_SIDE = 10**7
+"""pixels of a side that an image can have"""
+NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|Infinity', re.DOTALL)
+"""NaN and Infinity, which Python writes though JSON does not have them, and texts, in which they may stay"""
+JSON_FOR = {b"NaN": b"null", b"Infinity": b"1e999"}
+"""a value that is missing, and a number that is too large"""
 LARGE = 2**26
 """bytes up to which Python reads what msgspec can't, and says in which line the mistake is"""
 
@@ -111,7 +115,7 @@ def read_content(path: Path) -> Content:
         if not text.strip():
             raise InputError(f"{path}: is empty; write or download it again")
         if b"NaN" in text or b"Infinity" in text:
-            text = INFINITY.sub(rb"\g<1>1e999", NAN.sub(rb"\1null", text))
+            text = NOT_JSON.sub(lambda found: JSON_FOR.get(found[0], found[0]), text)
         try:
             text.decode()
         except UnicodeDecodeError as error:
@@ -145,6 +149,8 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: no such annotation file; correct the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); correct the path or the permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-16 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except ValueError as error:
         raise InputError(f"{path}: is {error}") from None
     return text

@@ -17,8 +17,16 @@ from msgspec import UNSET
 
 from dino_detector.data.box_checks import check_boxes
 from dino_detector.data.box_format import in_coco_format
-from dino_detector.data.coco_columns import BoxColumns, CategoryColumns, Id, ImageColumns, Split, every
-from dino_detector.data.coco_json import WHOLE_NUMBERS, Content, read_content
+from dino_detector.data.coco_columns import (
+    BoxColumns,
+    CategoryColumns,
+    Id,
+    ImageColumns,
+    Split,
+    annotation_label,
+    every,
+)
+from dino_detector.data.coco_json import LARGEST_SIDE, WHOLE_NUMBERS, Content, read_content
 from dino_detector.data.findings import Finding
 from dino_detector.data.image_files import ADDRESS, find_image_files
 from dino_detector.data.mask_boxes import box_of_mask
@@ -27,8 +35,6 @@ from dino_detector.plain_text import quoted
 
 LIMIT = 1e12
 """what is larger is no number of pixels"""
-LARGEST_SIDE = 10**7
-"""pixels of a side that an image can have"""
 NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 """a file name that is absolute, has a drive or backslashes, or leads out of its folder"""
 FEWEST_SHIFTED = 3
@@ -64,6 +70,8 @@ def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFo
     """As `read_split`, from the entries of a file."""
     reader = _Reader(name)
     missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
+    if content.annotations and content.categories == [] and not content.no_objects:
+        missing = ["categories"]
     listed_only = content.annotations is None and content.categories is not None
     if missing and not listed_only:
         reader.find("list_missing", len(missing), 3, "lists", [f'"{key}"' for key in missing])
@@ -103,7 +111,8 @@ class _Reader:
         names = [entry.file_name if isinstance(entry.file_name, str) and entry.file_name else None for entry in entries]
         nameless = [row for row, name in enumerate(names) if name is None]
         self.find("file_name_missing", len(nameless), total, "images", [_id(ids, row) for row in nameless])
-        again = [row for row in _repeated(names) if row not in set(repeated)]
+        known = set(repeated)
+        again = [row for row in _repeated(names) if row not in known]
         self.find("file_name_twice", len(again), total, "images", [names[row] for row in again])
         strange = _tied_to_a_machine(names)
         self.find("file_name_path", len(strange), total, "images", [names[row] for row in strange])
@@ -150,7 +159,7 @@ class _Reader:
         ids = self.annotation_ids(entries)
 
         def find(kind: str, rows: Sequence[int], note: str = "") -> None:
-            labels = [row if ids[row] is None else ids[row] for row in rows]
+            labels = [annotation_label(ids, row) for row in rows]
             self.find(kind, len(rows), total, "annotations", labels, note)
 
         image_ids, bad = whole_numbers(_column(entries, "image_id"))
@@ -167,7 +176,13 @@ class _Reader:
             used = f"{min(given)} to {max(given)}"
             known = [one for one in categories.ids if one is not None]
             listed = f"{min(known)} to {max(known)}"
-            find("category_off_by_one", range(total), f"annotations use {used}, categories are {listed}")
+            ids_of_all = [annotation_label(ids, row) for row in range(total)]
+            note = f"annotations use {used}, categories are {listed}"
+            what = "add 1 to" if shift == 1 else "subtract 1 from"
+            fix = f"{what} every category_id, or number the categories from {min(given)}"
+            self.findings.append(
+                Finding("category_off_by_one", self.name, total, total, "annotations", ids_of_all, note, fix)
+            )
         else:
             lost = [row for row in np.flatnonzero(category < 0).tolist() if category_ids[row] is not None]
             find("category_unknown", lost, _first_ids("categories", [category_ids[row] for row in lost]))
@@ -246,7 +261,8 @@ def whole_numbers(values: list[Any]) -> tuple[list[Id], list[int]]:
         bad.append(row)
         if isinstance(value, str):
             text = value.strip()
-            ids.append(int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20 else value)
+            is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) < 21
+            ids.append(int(text) if is_number and int(text) in WHOLE_NUMBERS else value)
         else:
             ids.append(None)
     return ids, bad
@@ -327,7 +343,7 @@ def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
 
 def _sizes(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """``[I]`` float64 pixels, NaN where they can't be used, and ``[I]`` bool: not a whole number above 0."""
-    if _types(values) <= {int} and max(values, default=1) <= LARGEST_SIDE:
+    if _types(values) <= {int} and -LARGEST_SIDE <= min(values, default=1) <= max(values, default=1) <= LARGEST_SIDE:
         sizes = np.array(values, dtype=np.float64)
         return np.where(sizes < 1, np.nan, sizes), sizes < 1
     numbers, bad = whole_numbers(values)

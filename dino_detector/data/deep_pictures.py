@@ -49,6 +49,14 @@ def white_level_of(maximum: float, *, floating: bool) -> float:
     return float(next((level for level in levels if maximum <= level), maximum))
 
 
+def largest_value(values: np.ndarray) -> float:
+    """The largest value of a deep picture; raises `InputError` where a value is below 0, infinite or no number."""
+    least, most = float(values.min()), float(values.max())  # NaN where one value is
+    if not 0 <= least <= most < np.inf:
+        raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
+    return most
+
+
 def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
     """Scale a deep picture so that the white level, None for the picture's own, becomes 255.
 
@@ -57,9 +65,7 @@ def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
     """
     values = np.asarray(image)
     floating = image.mode == "F"
-    least, most = float(values.min()), float(values.max())  # NaN where one value is
-    if not 0 <= least <= most < np.inf:
-        raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
+    most = largest_value(values)
     white = white_level_of(most, floating=floating) if white_level is None else white_level
     if most > white:
         raise InputError(f"has values up to {most:g}, above the white level {white:g}; give --white_level {most:g}")
@@ -86,7 +92,7 @@ def survey(folder: Path, names: Sequence[str]) -> Survey:
             deep += 1
             if len(maxima) < MEASURED:
                 with opened(path) as image:
-                    maxima.append(float(np.asarray(image).max()))
+                    maxima.append(largest_value(np.asarray(image)))
                     floating = floating or image.mode == "F"
         except Exception:  # a file that can't be read is reported by its reader
             continue

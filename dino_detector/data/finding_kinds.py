@@ -78,7 +78,7 @@ KINDS = {
         ),
         Kind(
             *("category_off_by_one", _FILE, 1.0, "category ids that are off by one"),
-            "add 1 to every category_id, or number the categories from 0",
+            "number category_id as the categories are",
             STOPS,
         ),
         Kind("file_name_missing", _FILE, 0.9, "images without a file_name", "add it", STOPS),

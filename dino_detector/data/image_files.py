@@ -19,6 +19,9 @@ from dino_detector.plain_text import quoted
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|^/?data/local-files/\?d=")
 """names that a server understands, such as https://..., s3://..., and Label Studio's own"""
 
+NO_EXTENSION = "/"
+"""mark of a name without its extension; no name has it"""
+
 
 class ImageFiles(NamedTuple):
     """The files of the images of a split.
@@ -40,8 +43,10 @@ class ImageFiles(NamedTuple):
 def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
     """Find the file of each image in a folder.
 
-    A file whose name differs in separators, letter case, Unicode form, percent encoding, spaces, extension or
-    subfolder is taken where it is the only such file, and no other image has it.
+    A file whose name differs in separators, letter case, Unicode form, percent encoding, spaces or extension is taken
+    where it is the only such file, and no other image has it. Leading folders may be missing in the name or on the
+    disk, but none may have another name: ``v2/0001.jpg`` is not ``v3/0001.jpg``. The folders of another machine, as in
+    ``C:\\data\\v2\\0001.jpg``, say nothing.
 
     Args:
         names: file names as the annotations have them; None for an image without one.
@@ -71,20 +76,8 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
 
 def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
     """The files of images whose names differ a little, by row; and what the first that was not found is like."""
-    by_base, by_stem = defaultdict(list), defaultdict(list)
-    for name in _all_files(folder):
-        path = PurePosixPath(name)
-        by_base[_folded(path.name)].append(name)
-        if path.suffix.lower() in picture_extensions():
-            by_stem[_folded(path.stem)].append(name)
-    fitting: dict[int, list[str]] = {}
-    for row, name in wanted.items():
-        base = PurePosixPath(_cleaned(name)).name
-        candidates = by_base.get(_folded(base)) or by_stem.get(_folded(base))
-        fitting[row] = candidates or by_stem.get(_folded(PurePosixPath(base).stem), [])
-        if len(fitting[row]) > 1:
-            ends = [one for one in fitting[row] if _folded(_cleaned(name)).endswith(_folded(one))]
-            fitting[row] = ends if len(ends) == 1 else fitting[row]
+    index = _Index(folder)
+    fitting = {row: index.fitting(name) for row, name in wanted.items()}
     uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
     near = {
         row: candidates[0]
@@ -92,13 +85,58 @@ def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[d
         if len(candidates) == 1 and uses[candidates[0]] == 1 and candidates[0] not in taken
     }
     unfound = next((row for row in wanted if row not in near), None)
-    return near, "" if unfound is None else _likeness(wanted[unfound], fitting[unfound], by_base)
+    return near, "" if unfound is None else _likeness(wanted[unfound], fitting[unfound], index.by_base)
+
+
+class _Index:
+    """The files below a folder by the ends of their paths, in whole parts, without letter case and Unicode form.
+
+    Attributes:
+        by_base: files by their name alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.by_base: dict[str, list[str]] = defaultdict(list)
+        self._by_end: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._by_path: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name in _all_files(folder):
+            parts = tuple(_folded(name).split("/"))
+            self.by_base[parts[-1]].append(name)
+            self._add(parts, name)
+            stem, dot, extension = parts[-1].rpartition(".")
+            if stem and dot + extension in picture_extensions():
+                self._add((*parts[:-1], stem + NO_EXTENSION), name)
+
+    def _add(self, parts: tuple[str, ...], name: str) -> None:
+        self._by_path[parts].append(name)
+        for start in range(len(parts)):
+            self._by_end[parts[start:]].append(name)
+
+    def fitting(self, name: str) -> list[str]:
+        """The files whose path ends with a name, or is the longest end of it; then these without the extension."""
+        given = _folded(_cleaned(name)).split("/")
+        parts = tuple(part for part in given if part not in ("", ".", ".."))
+        if not parts:
+            return []
+        elsewhere = given[0] in ("", "~") or given[0].endswith(":") or ".." in given
+        stem = parts[-1].rpartition(".")[0]
+        for base in (parts[-1], parts[-1] + NO_EXTENSION, stem + NO_EXTENSION):
+            form = (*parts[:-1], base)
+            if form in self._by_end:
+                return self._by_end[form]
+            shorter = next((form[start:] for start in range(len(form)) if form[start:] in self._by_path), None)
+            if shorter is not None:
+                return self._by_path[shorter]
+            if elsewhere and (base,) in self._by_end:
+                return self._by_end[base,]
+        return []
 
 
 def _likeness(name: str, candidates: list[str], by_base: Mapping[str, list[str]]) -> str:
     """Which files a name is like, and in what it differs from them."""
+    base = _folded(PurePosixPath(_cleaned(name)).name)
+    candidates = candidates or by_base.get(base, [])
     if not candidates:
-        base = _folded(PurePosixPath(_cleaned(name)).name)
         same_numbers = [one for one in by_base if re.findall("[0-9]+", one) == re.findall("[0-9]+", base)]
         close = difflib.get_close_matches(base, same_numbers[:10_000], n=1)
         return f"; {quoted(name)} is most like {quoted(by_base[close[0]][0])}" if close else ""

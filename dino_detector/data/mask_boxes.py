@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dino_detector.data.coco_json import plain_value
+from dino_detector.data.coco_json import LARGEST_SIDE, plain_value
 
 
 def box_of_mask(segmentation: Any) -> list[float] | None:
@@ -33,6 +33,8 @@ def _box_of_runs(mask: dict[str, Any]) -> list[float] | None:
     from hotcoco.mask import fr_py_objects, to_bbox  # late: only few files need it
 
     height, width = mask["size"]
+    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)) or height * width >= 2**32:
+        return None
     counts = mask["counts"]
     if isinstance(counts, list):
         if sum(counts) != height * width:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dino_detector.data.picture_metadata import without_metadata
 from dino_detector.errors import InputError
-from dino_detector.files import writing
+from dino_detector.files import RESOURCES, writing
 from dino_detector.plain_text import counted, listed
 
 WRITABLE = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -44,11 +45,13 @@ class PictureFolder(NamedTuple):
         pictures: files by name, those in subfolders after the others.
         left_out: paths of files that are no pictures, relative to the folder.
         nested: pictures in subfolders that are not among ``pictures``.
+        results: subfolders that were passed over, as they hold what an earlier call wrote.
     """
 
     pictures: list[Path]
     left_out: list[str]
     nested: int
+    results: list[str]
 
     def left_out_line(self, folder: Path) -> str:
         """Say which files were left out, in one line."""
@@ -56,27 +59,34 @@ class PictureFolder(NamedTuple):
         if self.left_out:
             what = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
             parts.append(f"{what} ({listed(self.left_out)})")
+        if self.results:
+            parts.append(f"the results of earlier calls in {listed(self.results)}")
         return f"{folder}: left out {' and '.join(parts)}"
 
 
-def find_pictures(path: Path, *, recursive: bool = False) -> PictureFolder:
-    """Find the pictures of a folder by what Pillow reads; a file is taken for a picture whatever it is.
+def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> PictureFolder:
+    """Find the pictures of a folder by what Pillow reads; a single file is returned unchecked.
 
     Args:
         path: a file, or a folder.
         recursive: look into subfolders too.
+        results: name of a file that a subfolder has where an earlier call wrote its pictures; these are passed over.
 
     Raises:
         InputError: there is no picture.
     """
     if path.is_file():
-        return PictureFolder([path], [], 0)
+        return PictureFolder([path], [], 0, [])
     if not path.is_dir():
         raise InputError(f"{path}: no such picture or folder; correct the path")
-    pictures, left_out, nested = [], [], 0
+    pictures, left_out, nested, passed = [], [], 0, []
     for folder, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = recursive or Path(folder) == path
+        if results in files and Path(folder) != path:
+            passed.append(Path(folder).relative_to(path).as_posix())
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
             if not is_picture(file):
                 left_out += [file.relative_to(path).as_posix()] if inside else []
@@ -87,12 +97,12 @@ def find_pictures(path: Path, *, recursive: bool = False) -> PictureFolder:
     if not pictures:
         hint = f", but {nested:,} in subfolders; give --recursive" if nested else " of a format that Pillow reads"
         raise InputError(f"{path}: holds no pictures{hint}")
-    return PictureFolder(pictures, left_out, nested)
+    return PictureFolder(pictures, left_out, nested, passed)
 
 
 def is_picture(file: Path) -> bool:
     """Whether a file has the extension of a picture, or begins as one; not for the litter of macOS and Windows."""
-    if file.name.startswith(LITTER):
+    if file.name.startswith(LITTER) or not file.is_file():
         return False
     if file.suffix.lower() in picture_extensions():
         return True
@@ -149,30 +159,31 @@ def reading(path: Path | str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such image file; correct the path") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {_too_large(path)}") from error
+        raise InputError(f"{path}: {_too_large(error)}") from error
     except Exception as error:  # AVIF raises RuntimeError, DDS NotImplementedError, ...
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in RESOURCES:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):  # whose message is the path again
             reason = "it is damaged, or of a format that Pillow does not know"
         remedy = "replace the file"
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
+            remedy = "correct its permissions" if isinstance(error, PermissionError) else "check the disk"
         if Path(path).suffix.lower() in HEIF and find_spec("pillow_heif") is None:
             remedy = "pip install pillow-heif, which reads HEIC, or convert the file"
         raise InputError(f"{path}: cannot be read as an image ({reason[:200]}); {remedy}") from error
 
 
-def _too_large(path: Path | str) -> str:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS or 0, None
-    try:
-        with Image.open(path) as image:
-            megapixels = image.width * image.height / 1e6
-    except Exception:
-        return "too large a picture; give --max_megapixels"
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    has, allowed = (f"{number:,.0f}" if number >= 10 else f"{number:.3g}" for number in (megapixels, 2 * limit / 1e6))
+def _too_large(error: Image.DecompressionBombError) -> str:
+    """What Pillow says of a picture of too many pixels, in megapixels and with the setting."""
+    numbers = [int(number) for number in re.findall(r"\d+", str(error))]
+    if len(numbers) != 2:
+        return f"{error}; give a larger --max_megapixels"
+    pixels, limit = numbers
+    has, allowed = (f"{number / 1e6:,.0f}" if number >= 1e7 else f"{number / 1e6:.3g}" for number in (pixels, limit))
     return (
         f"has {has} megapixels, more than the {allowed} of --max_megapixels, which guards against "
-        f"files that fill the memory; give --max_megapixels {int(megapixels) + 1}"
+        f"files that fill the memory; give --max_megapixels {pixels // 1_000_000 + 1}"
     )
 
 

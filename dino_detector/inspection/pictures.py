@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.data.coco_columns import Split
-from dino_detector.data.deep_pictures import is_deep, white_level_of
+from dino_detector.data.deep_pictures import is_deep, largest_value, white_level_of
 from dino_detector.data.findings import Finding
 from dino_detector.data.picture_files import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
 from dino_detector.errors import InputError
@@ -120,10 +120,10 @@ def read_picture(path: Path) -> Picture | str:
         with opened(path, prepare=prepare) as image:
             largest = 0.0
             if is_deep(image):
-                values = np.asarray(image)
-                largest = float(values.max())
-                if not 0 <= float(values.min()) <= largest < np.inf:
-                    kind, largest = "unsupported", 0.0
+                try:
+                    largest = largest_value(np.asarray(image))
+                except InputError:
+                    kind = "unsupported"
             return Picture(size, turned, kind, frames, _thumbnail(image), largest)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")

@@ -11,7 +11,7 @@ from lightning import Trainer
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError, SharedInputError
-from dino_detector.files import OF_THE_MACHINE, WriteError, write_error
+from dino_detector.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
 from dino_detector.training.checkpoints import LAST
 from dino_detector.training.rehearsal import Step, flags_of, is_out_of_memory, smaller_steps
 
@@ -39,6 +39,8 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
     except WriteError as error:
         raise InputError(f"{error}{_resume(config)}") from error
     except OSError as error:
+        if error.errno in RESOURCES:
+            raise InputError(f"{error.strerror}; {RESOURCES[error.errno]}{_resume(config)}") from error
         if error.errno not in OF_THE_MACHINE:
             raise
         log_dir = config.logging.log_dir or config.training.output_dir

@@ -4,6 +4,7 @@ import copy
 import gzip
 import json
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,7 @@ def replaced(key, value):
         (lambda content: {"images": content["images"]}, r'lists that the file lacks.*"annotations", "categories"'),
         (lambda content: {key: content[key] for key in ("images", "categories")}, 'no list "annotations"'),
         (replaced("categories", {}), r'lists that the file lacks.*"categories"'),
+        (replaced("categories", []), r'lists that the file lacks.*"categories"'),
         (replaced("images", []), "without an image.*instances.json"),
         (replaced("images", [3]), "entries that are no readable object"),
         (replaced("annotations", [None]), "entries that are no readable object: 1 of 7"),
@@ -145,6 +147,9 @@ def replaced(key, value):
         (changed("images", 1, id="0"), r"image ids that are no whole numbers.*'0'"),
         (changed("images", 1, id=True), "image ids that are no whole numbers.*True"),
         (changed("images", 1, id=1.5), r"image ids that are no whole numbers.*1\.5"),
+        (changed("images", 1, id="9" * 19), "image ids that are no whole numbers.*'9999999999999999999'"),
+        (changed("annotations", 1, image_id="9" * 19), "image_id of annotations that is no whole number.*id 2"),
+        (changed("images", 2, height=-(10**350)), r"images without a valid width and height.*b\.jpg"),
         (changed("images", 1, id=2**63), "image ids that are no whole numbers.*9223372036854775808"),
         (removed("images", 1, "file_name"), r"images without a file_name.*id 0"),
         (removed("images", 2, "height"), r"images without a valid width and height.*b\.jpg"),
@@ -231,7 +236,10 @@ def test_a_mask_in_cocos_compressed_runs_tells_its_box(write_json, coco):
     assert entry["bbox"] == [30, 7, 11, 5]
 
 
-@pytest.mark.parametrize("mask", [[], [[1, 2, 3]], [["a", "b"]], {"size": [40, 60], "counts": [7]}, {}, 3, [[]]])
+HUGE = {"size": ["5", 2**40], "counts": [5 * 2**40]}
+
+
+@pytest.mark.parametrize("mask", [[], [[1, 2, 3]], [["a", "b"]], {"size": [40, 60], "counts": [7]}, {}, 3, [[]], HUGE])
 def test_what_is_no_mask_leaves_the_annotation_without_a_box(write_json, coco, mask):
     coco["annotations"][0].update(bbox=None, segmentation=mask)
     assert len(CocoAnnotations.read(write_json(coco)).annotations_of(7)) == 1
@@ -390,3 +398,38 @@ def test_annotations_whose_ids_fill_64_bits_keep_ids_above_0(write_json, coco, i
 def test_images_that_are_not_listed_are_no_restriction(write_json, coco):
     with pytest.raises(AssertionError, match="1 of these images are not listed"):
         CocoAnnotations.read(write_json(coco)).restricted_to([7, 99])
+
+
+def test_nan_is_missing_and_stays_in_a_text(write_json, coco):
+    coco["categories"][0]["name"] = 'a, NaN, "b'
+    coco["annotations"][0]["area"] = float("nan")
+    annotations = CocoAnnotations.read(write_json(coco))
+    assert 'a, NaN, "b' in annotations.categories.names
+    assert annotations.annotations_of(7)[0]["area"] == 200
+
+
+def test_a_null_crowd_is_none(write_json, coco):
+    coco["annotations"][0]["iscrowd"] = None
+    assert CocoAnnotations.read(write_json(coco)).annotations_of(7)[0]["iscrowd"] == 0
+
+
+def test_annotations_without_ids_are_named_by_their_place(write_json, coco):
+    for entry in coco["annotations"]:
+        entry.pop("id", None)
+    coco["annotations"][1]["category_id"] = 1
+    with pytest.raises(InputError, match=r"of a category that is not in the file.*\(entry 1\)"):
+        CocoAnnotations.read(write_json(coco))
+
+
+def test_broken_utf_16_is_named_with_a_remedy(tmp_path):
+    (tmp_path / "a.json").write_bytes('{"images": []}'.encode("utf-16") + b"\x00\xd8")
+    with pytest.raises(InputError, match=r"a\.json: not UTF-16 text \(.* at byte \d+\); save it as UTF-8"):
+        CocoAnnotations.read(tmp_path / "a.json")
+
+
+def test_repeated_ids_and_names_take_no_time_to_count(write_json, coco):
+    coco["images"] = [coco["images"][0]] * 20_000
+    started = time.perf_counter()
+    with pytest.raises(InputError, match="image ids that appear more than once"):
+        CocoAnnotations.read(write_json(coco))
+    assert time.perf_counter() - started < 3

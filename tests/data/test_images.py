@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import math
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2 import functional as F
 
+from dino_detector.data.deep_pictures import survey
 from dino_detector.data.images import check_image, read_image, read_part, to_rgb_tensor
 from dino_detector.data.picture_files import allow_megapixels, image_size
 from dino_detector.errors import InputError
@@ -192,6 +196,54 @@ def test_a_picture_of_too_many_pixels_names_the_setting_and_its_value(tmp_path, 
         read_image(tmp_path / "a.png")
     allow_megapixels(2)
     assert read_image(tmp_path / "a.png").shape == (3, 1000, 1100)
+
+
+def test_limits_hold_for_pictures_that_many_threads_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    allow_megapixels(0.01)
+    for number in range(8):
+        Image.new("L", (200, 200)).save(tmp_path / f"{number}.png")
+
+    def refusal(number: int) -> str:
+        with pytest.raises(InputError) as refused:
+            read_image(tmp_path / f"{number % 8}.png")
+        return str(refused.value).partition(": ")[2]
+
+    with ThreadPoolExecutor(8) as pool:
+        refusals = set(pool.map(refusal, range(200)))
+    assert refusals == {
+        "has 0.04 megapixels, more than the 0.01 of --max_megapixels, which guards against files that fill the memory; "
+        "give --max_megapixels 1"
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), r"Permission denied\); correct its permissions"),
+        (OSError(errno.EIO, "Input/output error"), r"Input/output error\); check the disk"),
+    ],
+)
+def test_what_the_system_refuses_is_no_damage_of_the_file(error, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", Mock(side_effect=error))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=words):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_too_little_of_the_machine_does_not_skip_a_picture(error, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", Mock(side_effect=error))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(type(error)):
+        read_image(tmp_path / "a.png")
+
+
+def test_values_without_end_do_not_set_the_white_level_of_all(tmp_path):
+    Image.fromarray(np.array([[0, 0.5]], np.float32)).save(tmp_path / "a.tif")
+    for name, value in (("b.tif", np.inf), ("c.tif", np.nan)):
+        Image.fromarray(np.array([[0, value]], np.float32)).save(tmp_path / name)
+    assert survey(tmp_path, ["a.tif", "b.tif", "c.tif"]).white_level == 1
 
 
 def test_missing_image_is_named(tmp_path):

@@ -125,6 +125,7 @@ def test_ids_with_gaps_that_are_off_by_one_together_are_recognised(shift: int, d
     checked = data.check(skip_images=True)
     findings = found(checked)
     assert findings["category_off_by_one", "train"].count == 48
+    assert findings["category_off_by_one", "train"].fix.startswith("add 1 to" if shift == 1 else "subtract 1 from")
     assert ("category_unknown", "train") not in findings
     assert {row.name: row.boxes for row in checked.classes}["class 13"] == (16, 8), "counted as they were meant"
 
