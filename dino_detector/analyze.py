@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
         settings = AnalyzeSettings(**values)
         _check(settings)
         configure_logging()
-        with locked(settings.output_dir, "analysis"):
+        with locked(settings.output_dir, "evaluation"):
             _tell_of(_analyze(settings))
 
     return run_command(command)

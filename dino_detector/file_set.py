@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from dino_detector.files import TEMPORARY, explained_writing, sync_folder
+from dino_detector.files import DISK_FULL, explained_writing, sync_folder
 
 UNFINISHED, FINISHED = ".unfinished", ".finished"
 """subfolders of the files that are being written, and of complete ones that have not all taken their place yet"""
@@ -32,7 +30,7 @@ class FileSet:
 
     Args:
         folder: where the files go; it exists.
-        first: the file that takes its place before the others: who finds it knows of the rest, and can `recover`.
+        first: the file that takes its place before the others.
     """
 
     def __init__(self, folder: Path, *, first: str) -> None:
@@ -66,19 +64,29 @@ class FileSet:
             shutil.rmtree(self._unfinished, ignore_errors=True)
             return
         with explained_writing(self.folder):
-            self.path(MANIFEST).write_text(json.dumps(self._manifest), encoding="utf-8")
-            for path in self._unfinished.iterdir():
-                _sync(path)
-            sync_folder(self._unfinished)
-            self._unfinished.rename(self.folder / FINISHED)
+            try:
+                self.path(MANIFEST).write_text(json.dumps(self._manifest), encoding="utf-8")
+                for path in self._unfinished.iterdir():
+                    _sync(path)
+                sync_folder(self._unfinished)
+                self._unfinished.rename(self.folder / FINISHED)
+            except BaseException:
+                shutil.rmtree(self._unfinished, ignore_errors=True)
+                raise
             sync_folder(self.folder)
             _move_into_place(self.folder)
 
 
-def recover(folder: Path) -> None:
-    """Finish what a killed program began in a folder: complete a committed set, and remove all that was not committed.
+def committed(path: Path) -> Path:
+    """Where a file is: in its place, or in a committed set that a killed program has not moved there yet."""
+    waiting = path.parent / FINISHED / path.name
+    return waiting if (path.parent / FINISHED / MANIFEST).is_file() and waiting.is_file() else path
 
-    Temporary files of programs that still run stay. Call it with the folder's lock held.
+
+def recover(folder: Path) -> None:
+    """Finish what a killed program began in a folder: complete a committed set, and remove one that was not committed.
+
+    Call it with the folder's lock held.
     """
     if not folder.is_dir():
         return
@@ -86,9 +94,6 @@ def recover(folder: Path) -> None:
         if (folder / FINISHED).is_dir():
             _move_into_place(folder)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-        for path in folder.glob(TEMPORARY):
-            if not psutil.pid_exists(int(path.name.split("-")[1])):
-                path.unlink(missing_ok=True)
 
 
 def _move_into_place(folder: Path) -> None:
@@ -110,7 +115,9 @@ def _move_into_place(folder: Path) -> None:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # Windows and some network file systems can't
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:  # Windows and some network file systems can't
+        if error.errno in DISK_FULL | {errno.EIO}:
+            raise
     finally:
         os.close(descriptor)

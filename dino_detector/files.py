@@ -8,10 +8,14 @@ import gc
 import itertools
 import json
 import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from dino_detector.errors import InputError
 
@@ -28,6 +32,8 @@ RESOURCES = {
 """errors of a machine that has too little memory, or too low limits on files and processes, and what helps"""
 TEMPORARY = ".writing-*.tmp"
 """pattern of the files that `writing` fills before they take their name"""
+ABANDONED = 3600
+"""seconds after which nobody writes to a temporary file any more"""
 COMPRESSED = (
     (b"\x1f\x8b", "compressed by gzip", "gunzip"),
     (b"PK\x03\x04", "a zip archive", "unzip"),
@@ -85,7 +91,7 @@ def writing(path: Path | str, *, sync: bool = True) -> Iterator[IO[bytes]]:
     path = Path(path)
     with explained_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(TEMPORARY.replace("*", f"{os.getpid()}-{next(_counter)}"))
+        temporary = path.with_name(TEMPORARY.replace("*", f"{os.getpid()}-{next(_counter)}-{platform.node()}"))
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -98,6 +104,16 @@ def writing(path: Path | str, *, sync: bool = True) -> Iterator[IO[bytes]]:
             raise
         if sync:
             sync_folder(path.parent)
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what killed programs were writing: of processes that are gone, or not touched for an hour."""
+    for path in folder.glob(TEMPORARY):
+        _, process, _, machine = f"{path.stem}---".split("-", 3)
+        is_gone = machine.rstrip("-") == platform.node() and process.isdigit() and not psutil.pid_exists(int(process))
+        with contextlib.suppress(OSError):  # another program has removed it
+            if is_gone or time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def write_whole(path: Path | str, text: str) -> None:

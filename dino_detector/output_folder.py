@@ -1,4 +1,4 @@
-"""A folder of results: one program at a time writes to it, and nothing of an earlier one is overwritten."""
+"""A folder of results: one program of a kind writes to it at a time, and what an earlier one wrote is not lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dino_detector.errors import InputError
-from dino_detector.files import DISK_FULL, write_error
+from dino_detector.files import DISK_FULL, remove_temporary_files, write_error
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterator[None]:
     """Hold a folder for one purpose, and make it if it is missing.
 
-    The operating system gives the lock back when the program ends, however it ends. A folder that was made here is
-    removed again if it is still empty at the end.
+    The operating system gives the lock back when the program ends, however it ends. Temporary files of killed programs
+    are removed. A folder that was made here is removed again if it is still empty at the end.
 
     Args:
         folder: the folder to write to.
@@ -54,6 +54,7 @@ def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterato
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             facts = {"process": os.getpid(), "machine": platform.node(), "started": started}
             holder.write_text(json.dumps(facts), encoding="utf-8")
+            remove_temporary_files(folder)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -117,12 +118,13 @@ def test_an_exception_discards_the_set(tmp_path: Path) -> None:
     assert contents(tmp_path / "a") == OLD
 
 
-def test_left_over_files_of_programs_that_are_gone_are_removed(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    (tmp_path / f".writing-{child}-0.tmp").touch()
-    (tmp_path / f".writing-{os.getpid()}-0.tmp").touch()
-    recover(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f".writing-{os.getpid()}-0.tmp"]
+def test_a_disk_that_fills_up_discards_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_old(tmp_path / "a")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="the disk is full"), FileSet(tmp_path / "a", first="last") as files:
+        files.path("last").write_text("2")
+    assert contents(tmp_path / "a") == OLD
+    assert not (tmp_path / "a" / ".unfinished").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -72,3 +74,19 @@ def test_files_that_move_aside_keep_their_subfolders(tmp_path: Path) -> None:
         "a.png": "a.png",
         "sub/a.png": "sub/a.png",
     }
+
+
+def test_temporary_files_of_programs_that_are_gone_are_removed(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    here = platform.node()
+    kept = [f".writing-{os.getpid()}-0-{here}.tmp", f".writing-{child}-0-another-{here}.tmp"]
+    old = f".writing-{os.getpid()}-1-{here}.tmp"
+    for name in (*kept, old, f".writing-{child}-0-{here}.tmp", ".writing-foo.tmp"):
+        (tmp_path / name).touch()
+    for name in (old, ".writing-foo.tmp"):
+        os.utime(tmp_path / name, (0, 0))
+    with locked(tmp_path, "training"):
+        assert sorted(path.name for path in tmp_path.glob(".writing*")) == sorted(kept)

@@ -26,10 +26,13 @@ from torch import Tensor, nn
 from dino_detector.config import Config
 from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
+from dino_detector.file_set import committed
 from dino_detector.files import writing
 
 HEADER = "dino_detector"
 FORMAT = 2
+WITHOUT_DIGEST = 1
+"""the format of version 0.1.0"""
 
 DIGEST = "digest"
 WITHOUT_NAN = ("state_dict", "current_model_state", "optimizer_states")
@@ -92,7 +95,7 @@ def require_checkpoint(path: Path) -> None:
     """Raise `InputError` where there is no such file."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a checkpoint in it, such as {path / 'dino_detector_best.pth'}")
-    if not path.is_file():
+    if not committed(path).is_file():
         raise InputError(f"{path}: no such checkpoint; check its path")
 
 
@@ -104,13 +107,12 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
     """
     path = Path(path)
     require_checkpoint(path)
-    contents = _unpacked(path)
+    contents = _unpacked(committed(path))
     if not isinstance(contents, dict) or not isinstance(contents.get(HEADER), dict):
         raise InputError(f"{path}: not a checkpoint of dino_detector; use a file that this program wrote")
-    if (stated := contents[HEADER].get("format")) != FORMAT:
-        other = "a newer" if isinstance(stated, int) and stated > FORMAT else "an older"
-        raise InputError(f"{path}: written by {other} dino_detector; use that version, or train again with this one")
-    if contents.pop(DIGEST, None) != digest_of(contents):
+    if (stated := contents[HEADER].get("format")) not in (WITHOUT_DIGEST, FORMAT):
+        raise InputError(f"{path}: written by another version of dino_detector; use that one, or train again")
+    if stated == FORMAT and contents.pop(DIGEST, None) != digest_of(contents):
         raise InputError(f"{path}: changed since dino_detector wrote it (its digest differs); use an unchanged copy")
     try:
         return CheckpointHeader.from_dict(contents[HEADER]), contents

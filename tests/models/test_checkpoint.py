@@ -103,12 +103,27 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(("change", "words"), [(1, "a newer"), (-1, "an older")])
-def test_another_format_is_named(header: CheckpointHeader, tmp_path: Path, change: int, words: str):
+@pytest.mark.parametrize("stated", [FORMAT + 1, 0, None, "2"])
+def test_another_format_is_named(header: CheckpointHeader, tmp_path: Path, stated: object):
     path = tmp_path / "other.pth"
-    write_checkpoint({HEADER: header.to_dict() | {"format": FORMAT + change}}, path)
-    with pytest.raises(InputError, match=f"{path}: written by {words} dino_detector"):
+    write_checkpoint({HEADER: header.to_dict() | {"format": stated}}, path)
+    with pytest.raises(InputError, match=f"{path}: written by another version of dino_detector"):
         read_checkpoint(path)
+
+
+def test_a_checkpoint_from_before_there_were_digests_is_read(header: CheckpointHeader, tmp_path: Path):
+    path = tmp_path / "old.pth"
+    torch.save({HEADER: header.to_dict() | {"format": 1}, "state_dict": {}}, path)
+    assert read_checkpoint(path)[0] == header
+
+
+def test_a_committed_checkpoint_counts_before_it_is_in_its_place(header: CheckpointHeader, tmp_path: Path):
+    """A run was killed after the rename of its files' folder, and before it had moved all of them."""
+    write_checkpoint({HEADER: header.to_dict(), "state_dict": {"age": torch.zeros(1)}}, tmp_path / "best.pth")
+    finished = tmp_path / ".finished"
+    write_checkpoint({HEADER: header.to_dict(), "state_dict": {"age": torch.ones(1)}}, finished / "best.pth")
+    (finished / ".manifest.json").write_text("{}")
+    assert read_checkpoint(tmp_path / "best.pth")[1]["state_dict"]["age"] == 1
 
 
 def test_a_setting_of_another_version_is_named_with_the_file(header: CheckpointHeader, tmp_path: Path):
