@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, run_command
-from dino_detector.config import AnalyzeSettings
+from dino_detector.config import MAX_DETECTIONS, AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.output_folder import locked, make_room
 from dino_detector.plain_text import counted, short_path
@@ -37,7 +37,13 @@ SAME = (("test_images", "val_images"), ("test_annotations", "val_annotations"))
 """two names of one thing where the detections of a metrics file are given"""
 FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
-LEAST = {"num_visualizations": 0, "gallery_images": 0, "batch_size": 1, "num_workers": 0, "max_detections": 100}
+LEAST = {
+    "num_visualizations": 0,
+    "gallery_images": 0,
+    "batch_size": 1,
+    "num_workers": 0,
+    "max_detections": MAX_DETECTIONS,
+}
 """the smallest values of the settings that are counts"""
 
 Written = dict[Path, str]
@@ -266,7 +272,7 @@ def _show_results(subject: Subject, pictures: list[Picture], settings: AnalyzeSe
 
 
 def _make_room(settings: AnalyzeSettings, names: Sequence[str]) -> None:
-    """Make the output folder, and move aside what an earlier call left there by these names."""
+    """Move aside what an earlier call left in the output folder by these names."""
     _refuse_moving(settings, names)
     make_room(settings.output_dir, [glob.escape(name) for name in names])
 

@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 class SharedInputError(InputError):
-    """One that all processes of a distributed run raise after the same step, so that the main one alone tells of it."""
+    """An `InputError` that every process of a distributed run raises after the same step; the main one reports it."""
 
 
 class StoppedByUser(Exception):

@@ -96,8 +96,10 @@ def settings_writer(config: Config) -> Callback:
 def _train(settings: RunSettings) -> int:
     places = find_places(settings.config, training=True)
     configure_logging()
+    from dino_detector.data.picture_files import allow_megapixels
     from dino_detector.data.read_ahead import ReadAhead
 
+    allow_megapixels(settings.config.data.max_megapixels)
     with ReadAhead() as annotations:
         annotations.begin(places.train.annotations, images=None if places.train.fetch else places.train.images)
         with importing_libraries():

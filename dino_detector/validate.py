@@ -316,19 +316,33 @@ def _with_plain_names(content: Any) -> Any:
     return named | {"AR100": content[f"AR{limit}"]} if f"AR{limit}" in content else named
 
 
-def warn_of_limit(annotations: CocoAnnotations, max_detections: int) -> None:
-    """Say where images have more objects of a class than detections count, so that AP can't reach 1."""
+def warn_of_limit(annotations: CocoAnnotations, max_detections: int, *, found: int | None = None) -> None:
+    """Say where images have more objects of a class than detections count, so that AP can't reach 1.
+
+    Args:
+        annotations: the objects.
+        max_detections: the detections of an image and class that count.
+        found: the most detections of an image that the detector gives; None where that is not known.
+    """
+    if found is not None and max_detections > max(found, MAX_DETECTIONS):
+        log.warning(
+            "--max_detections %d has the effect of %d: the detector finds no more in an image; train it with "
+            "--num_queries %d",
+            *(max_detections, found, max_detections),
+        )
     entries = annotations.entries
     single = ~entries.is_crowd
     pairs = entries.image_indices[single] * len(annotations.categories) + entries.labels[single]
     groups, counts = np.unique(pairs, return_counts=True)
     crowded = np.unique(groups[counts > max_detections] // max(1, len(annotations.categories)))
     if len(crowded):
+        most = counts.max()
+        more = f", for a detector of --num_queries {most} or more" if found is not None and found < most else ""
         log.warning(
             "%s: %d of %d images have more than %d objects of a class, up to %d, and metrics count %d detections of an "
-            "image and class%s, so that AP can't reach 1; --max_detections %d counts all",
-            *(annotations.path, len(crowded), len(annotations.images), max_detections, counts.max(), max_detections),
-            *(" as COCO does" if max_detections == MAX_DETECTIONS else "", counts.max()),
+            "image and class%s, so that AP can't reach 1; --max_detections %d counts all%s",
+            *(annotations.path, len(crowded), len(annotations.images), max_detections, most, max_detections),
+            *(" as COCO does" if max_detections == MAX_DETECTIONS else "", most, more),
         )
 
 

@@ -372,6 +372,15 @@ def test_who_has_more_objects_than_count_is_told(tmp_path, caplog):
         f"{tmp_path}/val.json: 1 of 1 images have more than 100 objects of a class, up to 120, and metrics count 100 "
         "detections of an image and class as COCO does, so that AP can't reach 1; --max_detections 120 counts all"
     ]
+    caplog.clear()
+    warn_of_limit(annotations, 100, found=110)
+    warn_of_limit(annotations, 120, found=110)
+    crowded, without_effect = caplog.messages
+    assert crowded.endswith("--max_detections 120 counts all, for a detector of --num_queries 120 or more")
+    assert without_effect == (
+        "--max_detections 120 has the effect of 110: the detector finds no more in an image; train it with "
+        "--num_queries 120"
+    )
 
 
 def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from dino_detector.data.picture_files import WRITABLE, picture_extensions, save_
 from dino_detector.detections import coco_detections
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ https://jfly.uni-koeln.de/color/
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from dino_detector.analysis.fonts import drawable, font_path
+from dino_detector.analysis.fonts import font_path
 from dino_detector.files import writing
-from dino_detector.plain_text import counted
+from dino_detector.plain_text import counted, plain
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 MOST_BARS = 100
 """a chart of more classes shows the ends of their order"""
 LONGEST_NAME = 28
+SHARED = re.compile(r" \(\d{1,9}\)$")
+"""the id behind a name that several classes share"""
 """characters of a class name; longer ones are cut"""
 PRECISION = {
     "AP": "mean over IoU 0.50 to 0.95",
@@ -197,4 +200,6 @@ def _class_bar(row: ClassMetrics, name: str) -> Bar:
 
 def cut(name: str) -> str:
     """A name of a class as it fits beside an axis."""
-    return drawable(name, longest=LONGEST_NAME)
+    mark = SHARED.search(name)
+    end = mark[0] if mark else ""
+    return plain(name.removesuffix(end), LONGEST_NAME - len(end)) + end

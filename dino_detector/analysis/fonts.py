@@ -8,14 +8,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from dino_detector.plain_text import plain
-
 logger = logging.getLogger(__name__)
-
-
-def drawable(text: str, *, longest: int = 40) -> str:
-    """Text that fonts can set in a picture: one line without control characters, and not too long."""
-    return plain(text, longest)
 
 
 def font_path(text: str) -> Path:

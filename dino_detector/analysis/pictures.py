@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from dino_detector.analysis.fonts import drawable, font, font_path
-from dino_detector.plain_text import counted
+from dino_detector.analysis.fonts import font, font_path
+from dino_detector.plain_text import counted, plain
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -24,6 +24,8 @@ COLORS = (
     "#469990", "#dcbeff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000", "#ffd8b1", "#000075", "#a9a9a9",
 )
 # fmt: on
+LONGEST_LINE = 200
+"""columns of a caption, before it is cut to its room"""
 MOST_LABELS = 25
 """in a grid, a picture with more boxes than this shows them without text"""
 
@@ -85,7 +87,7 @@ def draw_detections(
     painter = BoxAnnotator(color=palette, thickness=max(1, round(length / 320)))
     picture = painter.annotate(picture, detections, custom_color_lookup=labels)
     if names:
-        texts = [drawable(categories.shown[label]) for label in labels.tolist()]
+        texts = [categories.shown[label] for label in labels.tolist()]
         if scores:
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, detections.confidence.tolist(), strict=True)]
         text_size = min(max(11, round(length / 60)), max(7, min(picture.size) // 8))
@@ -195,7 +197,7 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
     places = []
     x = y = 0
     for label in labels:
-        name = drawable(categories.shown[label])
+        name = categories.shown[label]
         needed = line + font(name, text_size).getlength(name) + 2 * space
         if x and x + needed > width:
             x, y = 0, y + line
@@ -211,7 +213,7 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
 
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, *, room: int, fill: str) -> None:
     """A line of text with its upper left corner there, cut to ``room`` pixels."""
-    text = drawable(text, longest=200)
+    text = plain(text, LONGEST_LINE)
     letters = font(text, size)
     if letters.getlength(text) > room:
         while text and letters.getlength(text + "...") > room:

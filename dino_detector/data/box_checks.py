@@ -85,7 +85,8 @@ def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
 def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
     """Positions of images whose boxes all fit once width and height are swapped, though some do not as the file has it.
 
-    A box that reaches a little below a wide picture would fit a tall one by chance: believed if it is far, and usual.
+    A box that reaches a little below a wide picture would fit a tall one by chance. So the swap is believed only where
+    most misfits are far outside.
     """
     boxes, sizes = split.boxes, split.box_image_sizes
     none = np.zeros(0, np.int64)

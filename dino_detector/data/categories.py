@@ -11,6 +11,8 @@ from pathlib import Path
 from dino_detector.errors import InputError
 from dino_detector.plain_text import plain, quoted
 
+LONGEST_SHOWN = 40
+"""columns of a name in terminals and pictures"""
 MOST_LISTED = 8
 """classes that a message lists"""
 
@@ -50,7 +52,7 @@ class Categories:
     @cached_property
     def shown(self) -> tuple[str, ...]:
         """``[C]`` names for terminals and pictures: distinct, on one line, without control characters, not too long."""
-        return distinct(self.ids, [plain(name) for name in self.names])
+        return distinct(self.ids, [plain(name, LONGEST_SHOWN) for name in self.names])
 
     def listed(self) -> str:
         """Ids and names, for a message: ``1 red, 2 blue``."""

@@ -89,7 +89,7 @@ class CocoAnnotations:
         path: the file.
         images: every image of the file in its order, those without annotations too.
         categories: ids and names of the classes.
-        entries: all annotations.
+        entries: the annotations that are used, crowd regions too.
         training: boxes to train on: crowd regions and boxes that clipping leaves empty are not among them.
     """
 

@@ -203,7 +203,7 @@ def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda i
 
 
 def _with_pixels(path: Path | str, prepare: Callable[[Image.Image], Any]) -> Image.Image:
-    """A picture that ``prepare`` accepts; without its metadata where it does not with them."""
+    """Open and decode a picture; where this fails, try again without its metadata."""
     try:
         return _prepared(path, prepare)
     except (FileNotFoundError, Image.DecompressionBombError):

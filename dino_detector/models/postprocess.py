@@ -6,12 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dino_detector.config import ImageSize
+from dino_detector.config import MAX_DETECTIONS, ImageSize
 from dino_detector.data.transforms import boxes_to_original
 from dino_detector.detections import ImageDetections
-
-MAX_DETECTIONS = 100
-"""Detections kept of an image where there are no more queries, as in the COCO evaluation."""
 
 
 class BestPairs(NamedTuple):
@@ -28,11 +25,16 @@ class BestPairs(NamedTuple):
     labels: Tensor
 
 
+def most_detections(num_queries: int) -> int:
+    """How many detections of an image are kept, over all its classes: COCO's 100, or as many as there are queries."""
+    return max(MAX_DETECTIONS, num_queries)
+
+
 def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
     """The best 100 pairs, or as many as there are queries, from ``[B, Q, C]`` and ``[B, Q, 4]``."""
     num_queries, num_classes = logits.shape[1:]
     scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
-    kept = min(max(MAX_DETECTIONS, num_queries), scores.shape[1])
+    kept = min(most_detections(num_queries), scores.shape[1])
     scores, order = scores.topk(kept, dim=1)  # [B, K]
     chosen = (order // num_classes)[..., None].expand(-1, -1, 4)
     return BestPairs(boxes_cxcywh.float().gather(1, chosen), scores, order % num_classes)

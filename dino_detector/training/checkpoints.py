@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from dino_detector.errors import StoppedByUser
-from dino_detector.file_set import UNFINISHED, FileSet
+from dino_detector.file_set import FileSet
 from dino_detector.models.checkpoint import all_finite
 from dino_detector.training.memory import peak_memory
 from dino_detector.training.moments import round_moments, with_small_moments
@@ -95,9 +95,8 @@ class RunFiles(Checkpoint):
                 signal.signal(number, self._request_stop)
         epoch_file = self.output_dir / epoch_name(self.best_epoch)
         if trainer.is_global_zero and not (self.output_dir / BEST).exists() and epoch_file.exists():
-            with FileSet(
-                self.output_dir, first=BEST
-            ) as files:  # the best checkpoint of a run that had gone further moved aside
+            # An earlier run went further, and its best checkpoint was moved aside: link the best epoch of this run.
+            with FileSet(self.output_dir, first=BEST) as files:
                 files.link(BEST, epoch_file)
         self._begin_epoch(trainer)
 
@@ -231,7 +230,7 @@ class RunFiles(Checkpoint):
     def _written(self, trainer: Trainer, names: list[str]) -> Iterator[FileSet | None]:
         """Write the state of the run under several names; the caller may add to the `FileSet` of the main process."""
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(self.output_dir / UNFINISHED / LAST)  # all processes take part
+            trainer.save_checkpoint(FileSet(self.output_dir, first=LAST).path(LAST))  # all processes take part
             yield None
             return
         with FileSet(self.output_dir, first=LAST) as files:

@@ -21,6 +21,7 @@ from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.models.detector import build_from_checkpoint, resolve_device
+from dino_detector.models.postprocess import most_detections
 from dino_detector.models.precision import resolve_precision
 from dino_detector.output_folder import make_output_dir
 from dino_detector.training.data import DetectionData
@@ -92,7 +93,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     sources.fetch(config.download)
     if sources.val is not None and rank_zero_only.rank == 0:
-        warn_of_limit(sources.val.annotations, config.evaluation.max_detections)
+        found = None if config.tiling.tile_size else most_detections(config.decoder.num_queries)
+        warn_of_limit(sources.val.annotations, config.evaluation.max_detections, found=found)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
     make_output_dir(config.training.output_dir)
     if config.tiling.tile_size is None:

@@ -19,6 +19,7 @@ from dino_detector.file_set import recover
 from dino_detector.losses import build_criterion
 from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
+from dino_detector.models.postprocess import most_detections
 from dino_detector.models.precision import resolve_precision
 from dino_detector.output_folder import locked, make_output_dir
 from dino_detector.plain_text import counted
@@ -277,7 +278,8 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     elif not len(sources.val.annotations.training.labels):
         log.warning("%s has no boxes, so there is no AP and no best checkpoint", sources.val.annotations.path)
     else:
-        warn_of_limit(sources.val.annotations, config.evaluation.max_detections)
+        found = most_detections(config.decoder.num_queries)
+        warn_of_limit(sources.val.annotations, config.evaluation.max_detections, found=found)
 
 
 def _warn_of_queries(detector: Detector, sources: Sources) -> None:
