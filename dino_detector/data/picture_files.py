@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -36,6 +36,9 @@ QUARTER_TURNS = (5, 6, 7, 8)
 MOST_THREADS = 16
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is an error; half of it is nothing
+
+
+T = TypeVar("T")
 
 
 class PictureFolder(NamedTuple):
@@ -198,32 +201,32 @@ def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda i
     Raises:
         InputError: the file is missing or can't be decoded.
     """
-    with reading(path), _with_pixels(path, prepare) as image:
+
+    def prepared(file: Path | str | BytesIO) -> Image.Image:
+        image = Image.open(file)
+        try:
+            prepare(image)
+            image.load()
+        except BaseException:
+            image.close()
+            raise
+        return image
+
+    with reading(path), _with_or_without_metadata(path, prepared) as image:
         yield image
 
 
-def _with_pixels(path: Path | str, prepare: Callable[[Image.Image], Any]) -> Image.Image:
-    """Open and decode a picture; where this fails, try again without its metadata."""
+def _with_or_without_metadata(path: Path | str, use: Callable[[Path | str | BytesIO], T]) -> T:
+    """Use a file; where this fails, try again without its metadata."""
     try:
-        return _prepared(path, prepare)
+        return use(path)
     except (FileNotFoundError, Image.DecompressionBombError):
         raise
     except Exception:  # whatever a decoder raises
         plain = without_metadata(Path(path).read_bytes())
         if plain is None:
             raise
-        return _prepared(BytesIO(plain), prepare)
-
-
-def _prepared(file: Path | str | BytesIO, prepare: Callable[[Image.Image], Any]) -> Image.Image:
-    image = Image.open(file)
-    try:
-        prepare(image)
-        image.load()
-    except BaseException:
-        image.close()
-        raise
-    return image
+        return use(BytesIO(plain))
 
 
 def orientation(image: Image.Image) -> int:
@@ -241,23 +244,14 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or is not an image.
     """
+
+    def displayed_size(file: Path | str | BytesIO) -> tuple[int, int]:
+        with Image.open(file) as image:
+            turned = orientation(image) in QUARTER_TURNS
+            return (image.width, image.height) if turned else (image.height, image.width)
+
     with reading(path):
-        try:
-            with Image.open(path) as image:
-                return _displayed_size(image)
-        except (FileNotFoundError, Image.DecompressionBombError):
-            raise
-        except Exception:  # whatever a decoder raises
-            plain = without_metadata(Path(path).read_bytes())
-            if plain is None:
-                raise
-            with Image.open(BytesIO(plain)) as image:
-                return _displayed_size(image)
-
-
-def _displayed_size(image: Image.Image) -> tuple[int, int]:
-    turned = orientation(image) in QUARTER_TURNS
-    return (image.width, image.height) if turned else (image.height, image.width)
+        return _with_or_without_metadata(path, displayed_size)
 
 
 def picture_sizes(paths: Sequence[Path | None]) -> np.ndarray:

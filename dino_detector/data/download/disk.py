@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dino_detector.errors import InputError
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from dino_detector.files import DISK_FULL
 
 
 def require_space(folder: Path, needed: int, purpose: str, *, remedy: str = "choose another --data_dir") -> None:
@@ -29,7 +27,7 @@ def written(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             free = _free(path)
             raise InputError(
                 f"{path}: the disk is full ({error.strerror}): {as_size(needed)} ({needed:,} bytes) are needed and "
