@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_set
 from jsonargparse.typing import register_type
 
 from dino_detector.config import Config, ImageSize, preset_settings
-from dino_detector.errors import InputError, nearest
+from dino_detector.errors import InputError, did_you_mean
 from dino_detector.files import write_whole
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
@@ -289,12 +289,14 @@ def _explain(message: str, parser: ArgumentParser, origin: str) -> str:
     if match := re.match("unrecognized arguments: ([^ =]+)", message):
         flags = [flag for action in parser._actions for flag in action.option_strings]
         if match[1].startswith("-"):
-            return f"unknown flag {match[1]}{nearest(match[1], flags)}"
-        return f"unexpected {match[1]!r}; settings are given as --name value{nearest(f'--{match[1]}', flags)}"
+            return f"unknown flag {match[1]}{did_you_mean(match[1], flags)}"
+        return f"unexpected {match[1]!r}; settings are given as --name value{did_you_mean(f'--{match[1]}', flags)}"
     if match := re.match("the following arguments are required: (.*)", message):
         return f"missing: {match[1]}; usage: {parser.usage}"
     if match := re.match("Option '(.*)' is not accepted", message):
-        return f"{file}unknown setting {match[1]!r}{nearest(match[1], [action.dest for action in parser._actions])}"
+        return (
+            f"{file}unknown setting {match[1]!r}{did_you_mean(match[1], [action.dest for action in parser._actions])}"
+        )
     if message.startswith("Unexpected config"):
         return f"{file}holds no settings; write one on each line, such as epochs: 50"
     if match := re.match(r"Problems parsing config: (.*)|('utf-8' codec .*)", message, re.DOTALL):
@@ -314,4 +316,4 @@ def _explain_value(name: str, reason: str) -> str:
     choices = [choice for kind in kinds for choice in re.findall("'(.*?)'", kind)]
     wanted = [f"one of {', '.join(choices)}" if "[" in kind else WANTED.get(kind, kind) for kind in kinds]
     text = "null" if value[1] == "None" else repr(value[1])
-    return f"{name} must be {' or '.join(wanted)}, not {text}{nearest(value[1], choices)}"
+    return f"{name} must be {' or '.join(wanted)}, not {text}{did_you_mean(value[1], choices)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from dino_detector import __version__
 from dino_detector.command import run_command
-from dino_detector.errors import InputError, nearest
+from dino_detector.errors import InputError, did_you_mean
 
 PROG = "dino-detector"
 COMMANDS = {
@@ -45,7 +45,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         kind = "flag" if name.startswith("-") else "command"
-        raise InputError(f"unknown {kind} {name}{nearest(name, [*COMMANDS, '--help', '--version'])}")
+        raise InputError(f"unknown {kind} {name}{did_you_mean(name, [*COMMANDS, '--help', '--version'])}")
     return _load(name)(rest)
 
 

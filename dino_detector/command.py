@@ -18,17 +18,18 @@ from dino_detector.files import OF_THE_MACHINE, RESOURCES, paused_collection, wr
 from dino_detector.plain_text import printable
 
 INPUT_ERROR = 2
+"""exit code after an `InputError`"""
 BROKEN_PIPE = 141
-"""exit codes; BROKEN_PIPE is what a shell returns where the reader of the output has gone"""
+"""exit code after SIGPIPE, as a shell gives it: the reader of the output has gone"""
 
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code, 0 where it returns None.
 
-    An `InputError` is one line on stderr and code 2, and so is a file that can't be read or written. An interruption is
-    one line and the code of a shell: 130 for Ctrl-C, 143 for SIGTERM. Anything else is a bug of ours and keeps its
-    traceback. Of several processes the main one tells of an interruption and of a `SharedInputError`, and the others
-    end well, since Lightning kills all of them at once where one does not.
+    An `InputError`, or a file that can't be read or written, prints one line on stderr and gives code 2. An
+    interruption prints one line and gives the code of a shell: 130 for Ctrl-C, 143 for SIGTERM. Any other exception is
+    a bug of ours and keeps its traceback. In a distributed run only the main process reports an interruption or a
+    `SharedInputError`. The other processes return 0, because Lightning kills every process once one returns an error.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -86,7 +87,7 @@ def signal_of(interruption: KeyboardInterrupt) -> int:
 
 
 def is_main_process() -> bool:
-    """False in the processes that a distributed run has beside the first, which are not to say or write anything."""
+    """Return whether this is the first process of a distributed run, the only one that prints and writes."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
@@ -104,11 +105,11 @@ def _report_interruption(number: int, message: str = "interrupted") -> int:
 
 @contextlib.contextmanager
 def importing_libraries() -> Iterator[None]:
-    """Import without garbage collection, a seventh of the time, and let no later one look at what stays anyway."""
-    are_there = "torch" in sys.modules  # in a process that has run something, what is garbage would stay too
+    """Pause garbage collection during imports, a seventh of their time, and exempt the modules from later ones."""
+    was_imported = "torch" in sys.modules
     with paused_collection():
         yield
-    if not are_there:
+    if not was_imported:  # a process that has run something would exempt its garbage too
         gc.freeze()
 
 
@@ -125,9 +126,9 @@ class ProgressSafeHandler(logging.Handler):
 
 
 def configure_logging() -> None:
-    """Show what this package logs, and quieten the libraries below it: their hints are about code, not about data.
+    """Show the log of this package and silence hints of its libraries, which concern code and not data.
 
-    To be called before they are imported.
+    Call it before the libraries are imported.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[ProgressSafeHandler()])
     logging.getLogger("dino_detector").setLevel(logging.INFO if is_main_process() else logging.ERROR)

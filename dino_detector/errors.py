@@ -1,4 +1,4 @@
-"""The error that a user can mend, and the stop that a user asked for."""
+"""Errors that the user can mend, and stops that the user asked for."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something in the user's hands is wrong: a file, a flag, a setting, a checkpoint.
+    """A file, a flag, a setting or a checkpoint is wrong, and the user can mend it.
 
-    The message is one line that names the file, the id and the remedy. Commands print it and exit with
-    code 2; every other exception is a bug of ours and keeps its traceback.
+    The message is one line that names the file, the id and the remedy. Commands print the message and exit with
+    code 2. Every other exception except a stop is a bug of ours and keeps its traceback.
     """
 
 
 class SharedInputError(InputError):
-    """An `InputError` that every process of a distributed run raises after the same step; the main one reports it."""
+    """An `InputError` that every process of a distributed run raises after the same step; only the main one prints."""
 
 
 class StoppedByUser(Exception):
-    """The user stopped a run. The message is one line that says where its state is and how to resume it.
+    """The user stopped a run.
 
     Args:
-        message: the line.
+        message: one line that says where the results are and how to resume.
         number: the signal that stopped the run.
     """
 
@@ -36,7 +36,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which `timeout`, containers and clusters send; it unwinds the program as Ctrl-C does."""
 
 
-def nearest(wanted: str, known: Iterable[str]) -> str:
-    """``"; did you mean X?"`` for the known name closest to ``wanted``, or an empty string."""
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean X?"`` with the known name closest to ``wanted``, or an empty string."""
     close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""

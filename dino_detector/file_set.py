@@ -11,17 +11,19 @@ from typing import Any
 
 from dino_detector.files import DISK_FULL, explained_writing, sync_folder
 
-UNFINISHED, FINISHED = ".unfinished", ".finished"
-"""subfolders of the files that are being written, and of complete ones that have not all taken their place yet"""
+UNFINISHED = ".unfinished"
+"""subfolder of the files that are being written"""
+FINISHED = ".finished"
+"""subfolder of committed files until they are moved to their places"""
 MANIFEST = ".manifest.json"
-"""file in the set that tells which files to remove, and which to move first"""
+"""file of the set with the names of the file to move first and of the files to remove"""
 
 
 class FileSet:
-    """Files that are written into a subfolder and committed by one rename of it.
+    """Files that are written to a subfolder and committed by renaming the subfolder.
 
-    Before the rename none of the files counts, and after it all of them do: `recover` puts those into their place that
-    a killed program left in the subfolder. As a context manager it commits at the end, and an exception discards it.
+    Before the rename no file of the set counts; after it every file does. If the program is killed after the rename,
+    `recover` moves the files to their places. The context manager commits the set at its end; an exception discards it.
 
     Example:
         >>> with FileSet(Path("outputs"), first="last.pth") as files:  # doctest: +SKIP
@@ -39,18 +41,18 @@ class FileSet:
         self._manifest: dict[str, Any] = {"first": first, "remove": []}
 
     def path(self, name: str) -> Path:
-        """Where to write the file that will be ``folder / name``."""
+        """Return the path to write the file to that will be ``folder / name``."""
         return self._unfinished / name
 
     def link(self, name: str, source: Path) -> None:
-        """Add a file that exists already, by a hard link where the file system has them and else by a copy."""
+        """Add an existing file by a hard link, or by a copy where the file system has no hard links."""
         try:
             os.link(source, self.path(name))
         except OSError:
             shutil.copyfile(source, self.path(name))
 
     def remove(self, *names: str) -> None:
-        """Remove files of the folder together with the commit."""
+        """Remove these files of the folder when the set is committed."""
         self._manifest["remove"] += names
 
     def __enter__(self) -> FileSet:
@@ -78,15 +80,19 @@ class FileSet:
 
 
 def committed(path: Path) -> Path:
-    """Where a file is: in its place, or in a committed set that a killed program has not moved there yet."""
-    waiting = path.parent / FINISHED / path.name
-    return waiting if (path.parent / FINISHED / MANIFEST).is_file() and waiting.is_file() else path
+    """Return where a file is: at ``path``, or in a committed set whose files a killed program has not moved yet."""
+    finished = path.parent / FINISHED
+    waiting = finished / path.name
+    return waiting if (finished / MANIFEST).is_file() and waiting.is_file() else path
 
 
 def recover(folder: Path) -> None:
-    """Finish what a killed program began in a folder: complete a committed set, and remove one that was not committed.
+    """Complete a set that a killed program committed in a folder, and remove a set that it did not commit.
 
-    Call it with the folder's lock held.
+    Hold the folder's lock while calling it.
+
+    Raises:
+        WriteError: a file can't be moved or removed.
     """
     if not folder.is_dir():
         return
@@ -100,12 +106,12 @@ def _move_into_place(folder: Path) -> None:
     """Move the files of a committed set to their names; can be interrupted and called again."""
     finished = folder / FINISHED
     manifest = finished / MANIFEST
-    if manifest.is_file():  # it goes last
-        told = json.loads(manifest.read_text(encoding="utf-8"))
-        for path in sorted(finished.iterdir(), key=lambda path: path.name != told["first"]):
+    if manifest.is_file():  # removed last, so a call that was interrupted can be repeated
+        order = json.loads(manifest.read_text(encoding="utf-8"))
+        for path in sorted(finished.iterdir(), key=lambda path: path.name != order["first"]):
             if path != manifest:
                 path.replace(folder / path.name)
-        for name in told["remove"]:
+        for name in order["remove"]:
             (folder / name).unlink(missing_ok=True)
         manifest.unlink()
     finished.rmdir()

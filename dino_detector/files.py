@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ import psutil
 from dino_detector.errors import InputError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-OF_THE_MACHINE = DISK_FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO}
-OF_THE_MACHINE |= {getattr(errno, "ESTALE", errno.EIO)}  # Windows has none
+"""errors of a full disk, a full quota, and a file above the size limit"""
+ESTALE = getattr(errno, "ESTALE", errno.EIO)  # Windows has no ESTALE
+OUT_OF_REACH = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO, ESTALE}
+OF_THE_MACHINE = DISK_FULL | OUT_OF_REACH
 """errors of files and folders that the user can mend"""
 RESOURCES = {
     errno.ENOMEM: "free some memory, or lower --num_workers",
@@ -29,11 +32,11 @@ RESOURCES = {
     errno.ENFILE: "close other programs, or lower --num_workers",
     errno.EAGAIN: "raise the limit on processes with ulimit -u, or lower --num_workers",
 }
-"""errors of a machine that has too little memory, or too low limits on files and processes, and what helps"""
+"""the remedy for each error of a machine that is out of memory, open files or processes"""
 TEMPORARY = ".writing-*.tmp"
-"""pattern of the files that `writing` fills before they take their name"""
+"""pattern of the temporary files of `writing`"""
 ABANDONED = 3600
-"""seconds after which nobody writes to a temporary file any more"""
+"""seconds without a change after which a temporary file counts as left behind"""
 COMPRESSED = (
     (b"\x1f\x8b", "compressed by gzip", "gunzip"),
     (b"PK\x03\x04", "a zip archive", "unzip"),
@@ -42,7 +45,7 @@ COMPRESSED = (
     (b"BZh", "compressed by bzip2", "bunzip2"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unzstd"),
 )
-"""how compressed files begin, what they are, and what unpacks them"""
+"""first bytes of each compressed format, its description, and the tool that unpacks it"""
 _counter = itertools.count()
 
 
@@ -60,9 +63,9 @@ def write_error(path: Path | str, error: OSError) -> WriteError:
 
 @contextmanager
 def explained_writing(path: Path | str) -> Iterator[None]:
-    """Turn an `OSError` into a `WriteError` about ``path``, also one that a library hides behind its own exception.
+    """Turn an `OSError` into a `WriteError` about ``path``, also where a library has replaced it by a RuntimeError.
 
-    The writer of torch, for one, raises a RuntimeError about its position in the file when the disk is full.
+    On a full disk `torch.save` raises a RuntimeError about its position in the file.
     """
     try:
         yield
@@ -107,10 +110,11 @@ def writing(path: Path | str, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what killed programs were writing: of processes that are gone, or not touched for an hour."""
+    """Remove the temporary files of processes of this machine that have ended, and files untouched for an hour."""
     for path in folder.glob(TEMPORARY):
-        _, process, _, machine = f"{path.stem}---".split("-", 3)
-        is_gone = machine.rstrip("-") == platform.node() and process.isdigit() and not psutil.pid_exists(int(process))
+        named = re.fullmatch(r"\.writing-(?P<process>\d+)-\d+-(?P<machine>.*)\.tmp", path.name)
+        is_here = named is not None and named["machine"] == platform.node()
+        is_gone = is_here and not psutil.pid_exists(int(named["process"]))
         with contextlib.suppress(OSError):  # another program has removed it
             if is_gone or time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
@@ -123,7 +127,7 @@ def write_whole(path: Path | str, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk remember the names in a folder; does nothing where the system can't sync folders."""
+    """Sync the names in a folder to the disk; do nothing where the system can't sync folders."""
     with contextlib.suppress(OSError):  # Windows opens no folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -143,7 +147,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON; raises `ValueError` for whatever is wrong with it, nesting without end included."""
+    """Parse JSON; raise `ValueError` where it is malformed, not UTF-8 or nested too deeply."""
     with paused_collection():
         try:
             return json.loads(as_utf8(content))
@@ -154,9 +158,12 @@ def parse_json(content: bytes) -> Any:
 
 
 def as_utf8(content: bytes) -> bytes:
-    """Return JSON text without a byte order mark, and UTF-16 as UTF-8; raises `ValueError` for a compressed file.
+    """Return JSON text as UTF-8 without a byte order mark.
 
-    RFC 8259 wants UTF-8, but PowerShell's ``>`` writes UTF-16.
+    RFC 8259 demands UTF-8, but PowerShell's ``>`` writes UTF-16.
+
+    Raises:
+        ValueError: the content is compressed, or begins as UTF-16 and is not.
     """
     for magic, name, tool in COMPRESSED:
         if content.startswith(magic):
@@ -169,7 +176,7 @@ def as_utf8(content: bytes) -> bytes:
 
 @contextmanager
 def paused_collection() -> Iterator[None]:
-    """Pause garbage collection: it would look at millions of new objects again and again, and triple the time."""
+    """Pause garbage collection, which would scan millions of new objects repeatedly and triple the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""A folder of results: one program of a kind writes to it at a time, and what an earlier one wrote is not lost."""
+"""A folder of results: one program of a kind writes to it at a time, and files of earlier programs are kept."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterator[None]:
-    """Hold a folder for one purpose, and make it if it is missing.
+    """Lock a folder for one purpose, and make the folder if it is missing.
 
-    The operating system gives the lock back when the program ends, however it ends. Temporary files of killed programs
-    are removed. A folder that was made here is removed again if it is still empty at the end.
+    The operating system releases the lock however the program ends. Temporary files of killed programs are removed. A
+    folder that was made here and is empty at the end is removed.
 
     Args:
         folder: the folder to write to.
-        purpose: what is done there in one word, such as ``training``; each purpose has a lock of its own.
+        purpose: one word such as ``training``; each purpose has its own lock.
         flag: the flag that names the folder, for the message.
 
     Raises:
-        InputError: another program holds the folder, which the message names with its start; or the folder can't be
-            made or written to.
+        InputError: another program holds the lock, and the message names its process and start; or the folder can't
+            be made or written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock, holder = folder / f".{purpose}.lock", folder / f".{purpose}.json"
     with contextlib.ExitStack() as leaving:
         leaving.callback(_remove_empty, made)
-        with _needed(folder, flag):
+        with _explained_access(folder, flag):
             folder.mkdir(parents=True, exist_ok=True)
             hold = FileLock(lock, timeout=0)
             try:
                 hold.acquire()
             except Timeout:
                 raise InputError(
-                    f"{folder}: another {purpose} writes there ({_described(holder)}); wait for it, or give another "
+                    f"{folder}: another {purpose} writes there ({_holder_text(holder)}); wait for it, or give another "
                     f"{flag}"
                 ) from None
             leaving.callback(_give_back, hold, holder)
@@ -61,7 +61,7 @@ def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterato
 def _give_back(hold: FileLock, holder: Path) -> None:
     with contextlib.suppress(OSError):  # Windows removes no open file
         holder.unlink(missing_ok=True)
-        Path(hold.lock_file).unlink()  # who waits for it sees that it is gone, and makes a new one
+        Path(hold.lock_file).unlink()  # a program that waits for the lock notices, and makes a new file
     hold.release()
 
 
@@ -71,7 +71,7 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _described(holder: Path) -> str:
+def _holder_text(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text(encoding="utf-8"))
         return f"process {facts['process']} on {facts['machine']}, started {facts['started']}"
@@ -81,7 +81,7 @@ def _described(holder: Path) -> str:
 
 def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
     """Make the folder that a flag names; raises `InputError` where it can't be made or written to."""
-    with _needed(folder, flag):
+    with _explained_access(folder, flag):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
@@ -89,7 +89,7 @@ def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
 
 
 @contextmanager
-def _needed(folder: Path, flag: str) -> Iterator[None]:
+def _explained_access(folder: Path, flag: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -99,12 +99,12 @@ def _needed(folder: Path, flag: str) -> Iterator[None]:
 
 
 def make_room(folder: Path, names: Sequence[str]) -> None:
-    """Move aside what an earlier program wrote to a folder by these names, of which some are patterns."""
+    """Move aside the files of an earlier program in a folder; ``names`` are file names or glob patterns."""
     move_aside([file for name in names for file in folder.glob(name)], folder)
 
 
 def move_aside(files: Sequence[Path], folder: Path) -> None:
-    """Move files of a folder to a subfolder that is named by the time of the newest; paths below the folder stay."""
+    """Move files to a subfolder named by the time of the newest file, and keep their paths relative to the folder."""
     if not files:
         return
     newest = max(file.stat().st_mtime for file in files)

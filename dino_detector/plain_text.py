@@ -9,20 +9,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 WIDTH = 96
-"""columns of a line at most"""
+"""most columns of a line"""
 LONGEST = 64
-"""columns of a name or an id at most"""
+"""most columns of a name or an id"""
 SHOWN = 3
-"""ids that are listed"""
+"""ids that `listed` shows"""
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """``1 image``, ``1,200 images``; the plural has an s unless it is given."""
+    """Return ``1 image`` or ``1,200 images``; the plural adds an s unless ``many`` is given."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def plain(value: object, longest: int = LONGEST) -> str:
-    """A name or an id on one line without control characters, and not too long."""
+    """Return a name or an id on one line, without control characters, in at most ``longest`` columns."""
     text = printable(re.sub(r"\s", " ", str(value)))
     while columns(text) > longest:
         text = text[: min(len(text) - 4, longest - 3)].rstrip(".") + "..."
@@ -30,9 +30,9 @@ def plain(value: object, longest: int = LONGEST) -> str:
 
 
 def printable(value: object) -> str:
-    """Text that a terminal can show: whatever would move its cursor or change its colours is a question mark.
+    """Return text that a terminal can show, with a question mark for each character that could control it.
 
-    These are control characters but for the line feed, and format characters but for those that join emoji.
+    These are control characters except the line feed, and format characters except joiners (as in emoji).
     """
     return "".join("?" if _is_control(character) else character for character in str(value))
 
@@ -44,7 +44,7 @@ def _is_control(character: str) -> bool:
 
 
 def quoted(value: object, longest: int = LONGEST) -> str:
-    """A value of a file in a message: as Python writes it, so that spaces and controls show, and not too long."""
+    """Return a value as Python writes it, which shows spaces and control characters, cut to ``longest`` characters."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of over 4,300 digits
@@ -55,17 +55,17 @@ def quoted(value: object, longest: int = LONGEST) -> str:
 
 
 def short_path(path: str | Path) -> str:
-    """The last two parts of an absolute path, for a page that is sent to others."""
+    """Return the last two parts of an absolute path, for a page that others will see; a relative path stays."""
     return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else str(path)
 
 
 def relative_name(name: str) -> str:
-    """The name of an image's file; of an absolute one the last part alone."""
+    """Return a file name without the folders of an absolute path; a relative name stays."""
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def columns(text: str) -> int:
-    """The columns a terminal gives to the text: two for a wide East Asian character, none for a combining one."""
+    """Return the columns of a text in a terminal: two for a wide East Asian character, none for a combining one."""
     return sum(_columns_of(character) for character in text)
 
 
@@ -76,12 +76,12 @@ def _columns_of(character: str) -> int:
 
 
 def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tuple[int, int] = (0, 0)) -> list[str]:
-    """Rows as lines: the first column to the left, the others to the right.
+    """Return the lines of a table: the first column is left-aligned, and the others are right-aligned.
 
     Args:
         rows: cells, equally many in each row.
-        rules: numbers of the rows that have a rule before them.
-        least: columns of the terminal that the first column, and each of the others, has at least.
+        rules: numbers of the rows that follow a rule, from 0.
+        least: least width of the first column, and of each other column, in columns of the terminal.
     """
     widths = [max(least[position > 0], *(columns(row[position]) for row in rows)) for position in range(len(rows[0]))]
     lines = []
@@ -95,12 +95,12 @@ def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tu
 
 
 def listed(ids: Sequence[object], shown: int = SHOWN, *, longest: int = LONGEST) -> str:
-    """The first ids, and whether there are more."""
+    """Return the first ids, separated by commas, with ``...`` where more follow."""
     return ", ".join([plain(one, longest) for one in ids[:shown]] + (["..."] if len(ids) > shown else []))
 
 
 def wrapped(text: str, *, first: str = "", then: str = "") -> list[str]:
-    """Text over several lines, the first of which begins with ``first`` and the others with ``then``."""
+    """Wrap text to lines of 96 columns; the first begins with ``first``, the others with ``then``."""
     whole = text.replace(" %", "\0%")  # a number keeps its per cent sign
     lines = textwrap.wrap(
         whole, WIDTH, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
@@ -109,12 +109,12 @@ def wrapped(text: str, *, first: str = "", then: str = "") -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share with one decimal; what is not quite none or all does not look like it."""
+    """Return a share in per cent with one decimal; only an exact 0 or 1 is shown as 0.0 % or 100.0 %."""
     if 0 < share < 0.001:
         return "<0.1 %"
     return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
 
 
 def joined(parts: Iterable[str]) -> str:
-    """Those that are not empty, with commas."""
+    """Join the parts that are not empty with commas."""
     return ", ".join(part for part in parts if part)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.arguments import parse_settings
 from dino_detector.command import configure_logging, importing_libraries, run_command, signal_of
-from dino_detector.config import PredictSettings, TilingConfig
+from dino_detector.config import MAX_DETECTIONS, PredictSettings, TilingConfig
 from dino_detector.data.picture_files import (
     WRITABLE,
     PictureFolder,
@@ -38,13 +38,13 @@ log = logging.getLogger("dino_detector.predict")
 
 RESULTS = "predictions.json"
 LIST = "predictions_images.json"
-"""the pictures of a call with their ids, and the files that it writes; the next call moves these aside"""
+"""names and ids of the pictures, and the files that this call writes; the next call moves these files aside"""
 
 
 class Source(NamedTuple):
     """A picture to detect in: its id, its path below what the user named, and the file of the picture with boxes."""
 
-    number: int
+    image_id: int
     path: Path
     name: str
     drawn: str
@@ -99,7 +99,7 @@ def _tiling(values: dict[str, Any]) -> TilingConfig:
 
 
 def _check(settings: PredictSettings) -> None:
-    """Raise `InputError` for numbers that can't be."""
+    """Raise `InputError` where the threshold or the batch size is out of range."""
     if not 0 <= settings.threshold <= 1:
         raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
     if settings.batch_size < 1:
@@ -107,7 +107,10 @@ def _check(settings: PredictSettings) -> None:
 
 
 def _folders(settings: PredictSettings) -> list[Path]:
-    """Where the results of each checkpoint go: of several, to folders named by what tells their paths apart."""
+    """Return the result folder of each checkpoint.
+
+    Several checkpoints get subfolders, named by the shortest ends of their paths that differ.
+    """
     checkpoints = [path.resolve() for path in settings.checkpoint]
     if len(checkpoints) < 2:
         return [settings.output_dir]
@@ -122,7 +125,7 @@ def _folders(settings: PredictSettings) -> list[Path]:
 
 
 def _sources(found: PictureFolder, given: Path) -> list[Source]:
-    """The pictures, and for each the file to draw it to: of its own name where that names a format to write."""
+    """Return each picture with the file to draw it to, which has its name, or ``.png`` added to an unwritable name."""
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
     taken = {name for name in names if PurePosixPath(name).suffix.lower() in WRITABLE}
     sources = []
@@ -163,16 +166,16 @@ def _predict(
     results: list[list[dict[str, Any]]] = [[] for _ in folders]
     broken: list[str] = []
     framed: list[str] = []
-    done = 0
+    drawn = 0
     try:
         for source, found in _detected(group, sources, settings, tiling, broken):
             if has_several_frames(source.path):
                 framed.append(source.name)
             _write_picture(source, found, group, folders, results, settings)
-            done = source.number
+            drawn += 1
     except KeyboardInterrupt as stop:
         raise StoppedByUser(
-            f"stopped after {done} of {counted(len(sources), 'picture')}; {RESULTS} has the detections in these",
+            f"stopped after {drawn} of {counted(len(sources), 'picture')}; {RESULTS} has their detections",
             signal_of(stop),
         ) from None
     finally:
@@ -192,8 +195,8 @@ def _predict(
 def _detected(
     group: DetectorGroup, sources: Sequence[Source], settings: PredictSettings, tiling: TilingConfig, broken: list[str]
 ) -> Iterator[tuple[Source, tuple[Tensor, list[ImageDetections]]]]:
-    """Each picture that can be read, with its pixels ``[3, H, W]`` and what each detector finds in it."""
-    # The detectors take pictures from the second as they need them; those that are not answered wait in the first.
+    """Yield each readable picture with its pixels ``[3, H, W]`` and the detections of each detector."""
+    # The detectors read ahead from `to_detect`; `readable` holds the pictures whose detections are still to come.
     readable, to_detect = tee(_readable(sources, group.detectors[0].white_level, broken))
     images = (image for _, image in to_detect)
     found = group.detect_each(images, tiling=tiling, batch_size=settings.batch_size)
@@ -204,7 +207,7 @@ def _detected(
 def _readable(
     sources: Sequence[Source], white_level: float | None, broken: list[str]
 ) -> Iterator[tuple[Source, Tensor]]:
-    """Pictures that can be read, with their pixels ``[3, H, W]``; for others the reason is appended."""
+    """Yield each readable picture with its pixels ``[3, H, W]``; append the reason of every other one to ``broken``."""
     from dino_detector.data.images import read_image
 
     for source in sources:
@@ -225,7 +228,6 @@ def _write_picture(
     settings: PredictSettings,
 ) -> None:
     """Draw a picture for each detector, say what is in it, and add its detections to the results."""
-    from dino_detector.config import MAX_DETECTIONS
     from dino_detector.validate import coco_results
 
     image, of_picture = found
@@ -233,11 +235,11 @@ def _write_picture(
         shown = detections.above(settings.threshold)
         _draw(image, shown, detector, folder / source.drawn)
         counts = Counter(shown.labels.tolist())
-        listed = ", ".join(f"{counts[label]} {detector.categories.shown[label]}" for label in sorted(counts))
+        objects = ", ".join(f"{counts[label]} {detector.categories.shown[label]}" for label in sorted(counts))
         where = plain((folder / source.drawn).relative_to(settings.output_dir), 200)
-        print(f"{where}: {listed or 'nothing'}")
+        print(f"{where}: {objects or 'nothing'}")
         written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
-        found_rows = coco_results(source.number, written, detector.categories)
+        found_rows = coco_results(source.image_id, written, detector.categories)
         rows += [{**row, "file_name": source.name} for row in found_rows]
 
 
@@ -257,8 +259,8 @@ def _draw(image: Tensor, shown: ImageDetections, detector: Detector, path: Path)
 
 
 def _write_list(folder: Path, sources: Sequence[Source], detector: Detector) -> None:
-    """Write which pictures there are, before anything else: the next call knows by it what this one has written."""
-    images = [{"id": source.number, "file_name": source.name, "drawn": source.drawn} for source in sources]
+    """Write the list of pictures before any other file: the next call reads from it which files to move aside."""
+    images = [{"id": source.image_id, "file_name": source.name, "drawn": source.drawn} for source in sources]
     named = zip(detector.categories.ids, detector.categories.names, strict=True)
     categories = [{"id": number, "name": name} for number, name in named]
     write_whole(folder / LIST, json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
@@ -267,7 +269,7 @@ def _write_list(folder: Path, sources: Sequence[Source], detector: Detector) -> 
 def _make_room(folder: Path, sources: Sequence[Source]) -> None:
     """Move aside what an earlier call wrote to a folder, and whatever else has the name of a file to be written."""
     names = {RESULTS, LIST, *(source.drawn for source in sources)}
-    with suppress(OSError, ValueError, LookupError, TypeError):  # there is none, or a file of that name by another
+    with suppress(OSError, ValueError, LookupError, TypeError):  # no such file, or not one of ours
         names |= {str(image["drawn"]) for image in read_json(folder / LIST)["images"]}
     there = [folder / name for name in sorted(names) if ".." not in Path(name).parts and (folder / name).is_file()]
     move_aside([path for path in there if path.is_relative_to(folder)], folder)

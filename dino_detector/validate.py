@@ -50,9 +50,9 @@ class ClassMetrics:
 class CocoMetrics:
     """The twelve COCO numbers, 0..1, and the classes they average over; -1 where no such ground truth exists.
 
-    AP and AR are means over the IoU thresholds 0.50, 0.55 .. 0.95; s, m, l are areas below 32², below 96² and
-    above, in pixels; AR1, AR10 and AR100 allow that many detections of an image and class. With another
-    ``max_detections`` all but AR1 and AR10 allow that many, and files and tables call AR100 by that number.
+    AP and AR are means over the IoU thresholds 0.50, 0.55 .. 0.95. s, m and l are areas below 32², from 32² to 96² and
+    above 96² square pixels. AR1 and AR10 count 1 and 10 detections of an image and class; all other numbers count
+    ``max_detections``. Files and tables name AR100 by that limit, for example AR300.
     """
 
     AP: float
@@ -93,7 +93,7 @@ class CocoMetrics:
         """Read the numbers from a file that `write` wrote; extra entries are left out.
 
         Raises:
-            InputError: the file is missing or not JSON, or a number is missing or can't be one of these.
+            InputError: the file is missing or not JSON, or a number is missing or out of range.
         """
         try:
             content = read_json(path)
@@ -153,7 +153,7 @@ class CocoEvaluation(NamedTuple):
     precision: np.ndarray
     """``[T, R, C, A, M]``, interpolated: the best precision at that recall or above"""
     recall: np.ndarray
-    """``[T, C, A, M]``, the highest that is reached"""
+    """``[T, C, A, M]``, the highest recall"""
 
 
 def coco_metrics(
@@ -188,7 +188,7 @@ def coco_evaluation(
     image_ids: Iterable[int] | None = None,
     max_detections: int = MAX_DETECTIONS,
 ) -> CocoEvaluation:
-    """As :func:`coco_metrics`, with the precision and recall behind the numbers."""
+    """Return the metrics of :func:`coco_metrics` with the precision and recall that they average."""
     from hotcoco import COCO, COCOeval
 
     known = {image["id"] for image in ground_truth["images"]}
@@ -199,29 +199,13 @@ def coco_evaluation(
     images = {image_id: number for number, image_id in enumerate(sorted(wanted), start=1)}
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     classes = {category["id"]: number for number, category in enumerate(categories, start=1)}
-    kept = [annotation for annotation in ground_truth["annotations"] if annotation["image_id"] in images]
-    truth = COCO(
-        {
-            "images": [{"id": number} for number in images.values()],
-            "annotations": [
-                {
-                    "id": number,
-                    "image_id": images[annotation["image_id"]],
-                    "category_id": classes[annotation["category_id"]],
-                    "bbox": annotation["bbox"],
-                    "area": _area(annotation),
-                    "iscrowd": annotation.get("iscrowd", 0),
-                }
-                for number, annotation in enumerate(kept, start=1)
-            ],
-            "categories": [{"id": number, "name": str(number)} for number in classes.values()],
-        }
-    )
+    annotations = [annotation for annotation in ground_truth["annotations"] if annotation["image_id"] in images]
     rows = [
         (images[result["image_id"]], *result["bbox"], result["score"], classes[result["category_id"]])
         for result in results
         if result["image_id"] in images
     ]
+    truth = COCO(_renumbered(annotations, images, classes))
     evaluation = COCOeval(truth, truth.load_res(np.array(rows, np.float64) if rows else []), "bbox")
     parameters = evaluation.params
     parameters.max_dets = [1, 10, max_detections]
@@ -230,25 +214,51 @@ def coco_evaluation(
     evaluation.accumulate()
 
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    best_100 = precision[:, :, :, 0, -1]  # [T, R, C], of all areas
-    boxes = Counter(annotation["category_id"] for annotation in kept if not annotation.get("iscrowd", 0))
     metrics = CocoMetrics(
         *_summary(precision, recall),
-        per_class=tuple(
-            ClassMetrics(
-                category_id=category["id"],
-                name=category["name"],
-                AP=float(best_100[:, :, index].mean()),  # all -1 without ground truth
-                AP50=float(best_100[0, :, index].mean()),
-                boxes=boxes[category["id"]],
-            )
-            for index, category in enumerate(categories)
-        ),
+        per_class=_class_metrics(precision, categories, annotations),
         num_images=len(wanted),
         num_detections=len(rows),
         max_detections=max_detections,
     )
     return CocoEvaluation(metrics, precision, recall)
+
+
+def _renumbered(annotations: list[dict[str, Any]], images: dict[int, int], classes: dict[int, int]) -> dict[str, Any]:
+    """Return a COCO data set of annotations under the new numbers of their images and categories."""
+    return {
+        "images": [{"id": number} for number in images.values()],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": images[annotation["image_id"]],
+                "category_id": classes[annotation["category_id"]],
+                "bbox": annotation["bbox"],
+                "area": _area(annotation),
+                "iscrowd": annotation.get("iscrowd", 0),
+            }
+            for number, annotation in enumerate(annotations, start=1)
+        ],
+        "categories": [{"id": number, "name": str(number)} for number in classes.values()],
+    }
+
+
+def _class_metrics(
+    precision: np.ndarray, categories: list[dict[str, Any]], annotations: list[dict[str, Any]]
+) -> tuple[ClassMetrics, ...]:
+    """Return the AP of each category from precision ``[T, R, C, A, M]``."""
+    all_areas = precision[..., 0, -1]  # [T, R, C] at max_detections; -1 throughout for a class without ground truth
+    boxes = Counter(annotation["category_id"] for annotation in annotations if not annotation.get("iscrowd", 0))
+    return tuple(
+        ClassMetrics(
+            category_id=category["id"],
+            name=category["name"],
+            AP=float(all_areas[:, :, index].mean()),
+            AP50=float(all_areas[0, :, index].mean()),
+            boxes=boxes[category["id"]],
+        )
+        for index, category in enumerate(categories)
+    )
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray) -> list[float]:
@@ -292,7 +302,7 @@ class EvaluationFiles(NamedTuple):
 
     @classmethod
     def named_in(cls, path: Path) -> EvaluationFiles | None:
-        """The files that a metrics file names, be they there or not; None for a file that names none."""
+        """Return the files that a metrics file names, whether they exist or not; None where it names none."""
         content = read_json(path)
         values = [content.get(name) for name in ("predictions", "val_images", "val_annotations")]
         if not all(isinstance(value, str) and value for value in values):
@@ -308,7 +318,7 @@ class EvaluationFiles(NamedTuple):
 
 
 def _with_plain_names(content: Any) -> Any:
-    """The content of a metrics file with AR100 under this name, whatever number the file calls it by."""
+    """Return the content of a metrics file with its recall at ``max_detections`` renamed to AR100."""
     if not isinstance(content, dict):
         return content
     limit = content.get("max_detections", MAX_DETECTIONS)  # files of other tools may lack it
@@ -317,19 +327,26 @@ def _with_plain_names(content: Any) -> Any:
 
 
 def warn_of_limit(annotations: CocoAnnotations, max_detections: int, *, found: int | None = None) -> None:
-    """Say where images have more objects of a class than detections count, so that AP can't reach 1.
+    """Warn of a limit that the detector can't reach, and of images with more objects of a class than the limit.
 
     Args:
-        annotations: the objects.
-        max_detections: the detections of an image and class that count.
-        found: the most detections of an image that the detector gives; None where that is not known.
+        annotations: the ground truth.
+        max_detections: detections of an image and class that count.
+        found: detections that the detector gives for an image at most; None where this is unknown.
     """
     if found is not None and max_detections > max(found, MAX_DETECTIONS):
         log.warning(
             "--max_detections %d has the effect of %d: the detector finds no more in an image; train it with "
             "--num_queries %d",
-            *(max_detections, found, max_detections),
+            max_detections,
+            found,
+            max_detections,
         )
+    _warn_of_crowded_images(annotations, max_detections, found=found)
+
+
+def _warn_of_crowded_images(annotations: CocoAnnotations, max_detections: int, *, found: int | None) -> None:
+    """Warn of images with more objects of a class than detections count, which keep AP below 1."""
     entries = annotations.entries
     single = ~entries.is_crowd
     pairs = entries.image_indices[single] * len(annotations.categories) + entries.labels[single]
@@ -347,7 +364,7 @@ def warn_of_limit(annotations: CocoAnnotations, max_detections: int, *, found: i
 
 
 def _checked(entry: Any, kind: type) -> dict[str, Any]:
-    """The entries that are fields of a dataclass; raises `ValueError` for one that is missing or can't be its value."""
+    """Return the entries that are fields of a dataclass; raise `ValueError` where one is missing or invalid."""
     if not isinstance(entry, dict):
         raise ValueError(f"it has {quoted(entry)} where names and numbers belong")
     values = {item.name: entry.get(item.name) for item in fields(kind)}
@@ -391,6 +408,6 @@ def _check_ids(
 
 
 def _area(annotation: dict[str, Any]) -> float:
-    """That of the object where the data set knows it, else of its box, in square pixels."""
+    """Return the area of an annotation in square pixels, or the area of its box where the file has none."""
     area = annotation.get("area")
     return annotation["bbox"][2] * annotation["bbox"][3] if area is None else area

@@ -13,7 +13,7 @@ import torch
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.config.layer_ranges import by_layer
-from dino_detector.errors import InputError, nearest
+from dino_detector.errors import InputError, did_you_mean
 
 GROUPS = [field.default_factory for field in dataclasses.fields(Config)]
 
@@ -118,8 +118,8 @@ def test_an_unknown_setting_is_named_with_the_nearest(name: str, suggestion: str
 
 
 def test_nearest_suggests_only_what_is_close():
-    assert nearest("epoch", ["epochs", "seed"]) == "; did you mean epochs?"
-    assert nearest("epoch", ["seed"]) == ""
+    assert did_you_mean("epoch", ["epochs", "seed"]) == "; did you mean epochs?"
+    assert did_you_mean("epoch", ["seed"]) == ""
 
 
 @pytest.mark.parametrize(

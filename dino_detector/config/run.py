@@ -21,7 +21,7 @@ from dino_detector.config.layer_ranges import by_layer
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.tiling import TilingConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
-from dino_detector.errors import InputError, nearest
+from dino_detector.errors import InputError, did_you_mean
 
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "at least 1": (
@@ -92,7 +92,7 @@ class Config:
         chosen: dict[str, dict[str, Any]] = {group.name: {} for group in dataclasses.fields(cls)}
         for name, value in settings.items():
             if name not in owner:
-                raise InputError(f"unknown setting {name!r}{nearest(name, owner)}")
+                raise InputError(f"unknown setting {name!r}{did_you_mean(name, owner)}")
             group, hint = owner[name]
             chosen[group][name] = _converted(name, value, hint)
         config = cls(**{group.name: group.default_factory(**chosen[group.name]) for group in dataclasses.fields(cls)})
@@ -190,7 +190,9 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}{nearest(str(value), choices)}")
+            raise InputError(
+                f"{name} must be one of {', '.join(choices)}, not {value!r}{did_you_mean(str(value), choices)}"
+            )
         return value
     if typing.get_origin(hint) is list and typing.get_origin(typing.get_args(hint)[0]) is Literal:
         choices = typing.get_args(typing.get_args(hint)[0])

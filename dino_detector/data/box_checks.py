@@ -1,4 +1,4 @@
-"""Boxes that can't be trained on: which they are, and whether they are few enough to be left out."""
+"""Finds boxes that can't be trained on, and decides whether they are few enough to leave out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from dino_detector.data.finding_kinds import STOPS, TELLS
 from dino_detector.data.findings import Finding
 
 FEW = 0.05
-"""share of the boxes that can be wrong, one at least, before training does not start"""
+"""largest share of unusable boxes that training leaves out, one box at least; it refuses more"""
 LEFT_OUT = "training leaves them out"
 FAR = 0.1
-"""of the shorter side: how far boxes reach beyond images whose width and height are swapped"""
+"""least median excess of boxes whose images have swapped sides, as a share of the shorter side"""
 
 
 def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Finding]:
-    """Findings about boxes of no use, which training leaves out where they are few, and about boxes that it clips.
+    """Return findings about unusable boxes, boxes that training clips, and images with swapped sides.
+
+    Training leaves unusable boxes out where they are few, and refuses the file otherwise.
 
     Args:
         split: boxes in COCO's format.
@@ -83,19 +85,23 @@ def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
-    """Positions of images whose boxes all fit once width and height are swapped, though some do not as the file has it.
+    """Return the positions ``[S]`` of images whose boxes fit only after width and height are swapped.
 
-    A box that reaches a little below a wide picture would fit a tall one by chance. So the swap is believed only where
-    most misfits are far outside.
+    A box that reaches a little below a wide image fits a tall one by chance. So a swap is believed only where the
+    median misfit reaches far outside, and where most affected images agree.
+
+    Args:
+        split: boxes in COCO's format.
+        misfits: ``[M]`` bool, boxes that reach beyond their image.
     """
     boxes, sizes = split.boxes, split.box_image_sizes
     none = np.zeros(0, np.int64)
     affected = np.unique(boxes.image[misfits])
     if not len(affected) or np.median(excess(split)[misfits] / sizes[misfits].min(axis=1)) < FAR:
         return none
-    far = boxes.xywh[:, :2] + boxes.xywh[:, 2:]
+    near, far = _corners(split)
     with np.errstate(invalid="ignore"):
-        bad = ~every((boxes.xywh[:, :2] >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE))
+        bad = ~every((near >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE))
     swapped = np.setdiff1d(affected, boxes.image[bad])
     swapped = swapped[split.images.sizes[swapped, 0] != split.images.sizes[swapped, 1]]
     return swapped if len(swapped) >= 0.8 * len(affected) else none

@@ -90,7 +90,7 @@ class CocoAnnotations:
         images: every image of the file in its order, those without annotations too.
         categories: ids and names of the classes.
         entries: the annotations that are used, crowd regions too.
-        training: boxes to train on: crowd regions and boxes that clipping leaves empty are not among them.
+        training: boxes to train on, without crowd regions and without boxes that clipping leaves empty.
     """
 
     path: Path
@@ -101,14 +101,14 @@ class CocoAnnotations:
 
     @classmethod
     def read(cls, path: Path | str, *, images: Path | None = None) -> CocoAnnotations:
-        """Read and check a COCO detection JSON; says what is left out or taken from elsewhere.
+        """Read and check a COCO detection JSON; log entries that are left out, and values that come from elsewhere.
 
         Args:
             path: the file.
-            images: folder of the images, where sizes are looked up that the file lacks.
+            images: folder of the images, for image sizes that the file lacks; None leaves them unknown.
 
         Raises:
-            InputError: the file is missing, not JSON or not COCO, or has a mistake that training does not start with.
+            InputError: the file is missing, not JSON or not COCO, or has a mistake that keeps training from starting.
         """
         path = Path(path)
         with paused_collection():
@@ -146,7 +146,7 @@ class CocoAnnotations:
         return self.training.of(self._index_of[image_id])
 
     def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
-        """These images alone with all that belongs to them, in the order of the images; categories stay."""
+        """Return a selection of images with their annotations, both in the order of the file, and all categories."""
         wanted = set(image_ids)
         kept = np.flatnonzero(np.isin(self.images.ids, np.fromiter(wanted, np.int64, len(wanted))))
         assert len(kept) == len(wanted), f"{self.path}: {len(wanted) - len(kept)} of these images are not listed"
@@ -174,14 +174,14 @@ class CocoAnnotations:
             )
 
     def with_files(self, folder: Path, *, required: bool = True) -> CocoAnnotations:
-        """The same with the names that the files of the images have in a folder; says where they differ.
+        """Return the annotations with the file names that the images have in a folder; log names that differ.
 
         Args:
-            folder: of the images.
-            required: raise where a file is missing; otherwise its image keeps the name of the annotations.
+            folder: the folder of the images.
+            required: raise an error where an image file is missing; False keeps the name that the annotations give.
 
         Raises:
-            InputError: the folder or an image file is missing; names the first and counts the others.
+            InputError: the folder is missing, or an image file is; the message names the first files and counts them.
         """
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder of images; correct the path")
@@ -217,7 +217,7 @@ class CocoAnnotations:
 
 
 def _raise_or_tell(findings: Iterable[Finding], path: Path) -> None:
-    """Raise `InputError` for the first finding that stops training, and log those that change what is learned from."""
+    """Raise `InputError` for the first finding that stops training; log the findings that change the training data."""
     for finding in findings:
         if finding.effect == STOPS:
             raise InputError(f"{path}: {finding.sentence()}")
@@ -232,11 +232,11 @@ def _checked(reading: Reading) -> CocoAnnotations:
     _raise_or_tell(reading.findings, split.path)
     if not split.labelled:
         raise InputError(f'{split.path}: it has no list "annotations"; give a file of annotations')
-    order = sorted(range(len(split.categories.ids)), key=split.categories.ids.__getitem__)
+    by_id = sorted(range(len(split.categories.ids)), key=split.categories.ids.__getitem__)
     categories = Categories(
-        tuple(split.categories.ids[row] for row in order), tuple(split.categories.names[row] for row in order)
+        tuple(split.categories.ids[row] for row in by_id), tuple(split.categories.names[row] for row in by_id)
     )
-    label_of = np.argsort(order)  # [C]
+    label_of = np.argsort(by_id)  # [C]
     images = ImageTable.of(split.images.ids, split.images.names, split.images.sizes[:, ::-1].astype(np.int64))
     boxes = split.boxes
     used = np.flatnonzero(split.usable)
@@ -251,8 +251,8 @@ def _checked(reading: Reading) -> CocoAnnotations:
         areas=np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
         is_crowd=boxes.crowd[used],
     )
-    order = np.argsort(entries.image_indices, kind="stable")
-    trained = order[~entries.is_crowd[order]]
+    by_image = np.argsort(entries.image_indices, kind="stable")
+    trained = by_image[~entries.is_crowd[by_image]]
     return CocoAnnotations(
         path=split.path,
         images=images,
@@ -267,9 +267,10 @@ def _checked(reading: Reading) -> CocoAnnotations:
 
 
 def _annotation_ids(split: Split) -> np.ndarray:
-    """``[M]`` ids above 0: all of them moved where one is not, and new ones for annotations without one.
+    """Return ids ``[M]`` int64 above 0.
 
-    Where those would not be of 64 bits, all are new.
+    Where an id is 0 or less, all ids are shifted alike. Annotations without an id get new ones. Where an id would not
+    fit into 64 bits, the annotations are numbered from 1.
     """
     ids = split.boxes.ids
     if None not in ids and min(ids, default=1) > 0:  # as in most files, and five times faster

@@ -13,12 +13,12 @@ Id = int | str | None
 
 
 def every(flags: np.ndarray) -> np.ndarray:
-    """``[M]`` bool: rows ``[M, K]`` of nothing but true; ``all(axis=1)`` takes ten times as long."""
+    """Return ``flags.all(axis=1)`` ``[M]`` for bool flags ``[M, K]``, ten times as fast where K is small."""
     return reduce(np.logical_and, flags.T)
 
 
 def some(flags: np.ndarray) -> np.ndarray:
-    """``[M]`` bool: rows ``[M, K]`` with a true in them."""
+    """Return ``flags.any(axis=1)`` ``[M]`` for bool flags ``[M, K]``, as fast as `every`."""
     return reduce(np.logical_or, flags.T)
 
 
@@ -75,7 +75,14 @@ def annotation_label(ids: list[Id], index: int) -> Id:
 
 @dataclass
 class CategoryColumns:
-    """The entries of ``categories``; ``listed`` is false where the file has none, and these are what boxes refer to."""
+    """The entries of ``categories``, C of them.
+
+    Attributes:
+        ids: ids, None where there is none.
+        names: class names.
+        parents: supercategories, None where there is none.
+        listed: whether the file lists categories; otherwise these are the ids that annotations refer to.
+    """
 
     ids: list[Id]
     names: list[str]
@@ -122,7 +129,7 @@ class Split:
 
     @cached_property
     def clipped_xyxy(self) -> np.ndarray:
-        """``[M, 4]`` boxes, clipped to their images where the sizes of these are known."""
+        """``[M, 4]`` corner boxes in pixels, clipped to images of known size."""
         near = self.boxes.xywh[:, :2]
         far = near + self.boxes.xywh[:, 2:]
         limits = np.nan_to_num(self.box_image_sizes, nan=np.inf)

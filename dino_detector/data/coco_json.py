@@ -1,8 +1,8 @@
-"""From the bytes of a COCO file to its entries, whatever they hold.
+"""Decodes the entries of a COCO file, also entries with missing fields or wrong types.
 
-The format: https://cocodataset.org/#format-data. A file of COCO's size is mostly polygons, which would take 3 GB as
-Python objects; msgspec skips them. A file whose entries all have the right types, as most have, is decoded in one go.
-Of any other file each entry keeps its named fields, of whatever type.
+The format: https://cocodataset.org/#format-data. The polygons of COCO 2017 would take 3 GB as Python objects, so
+msgspec skips them. A file whose entries all have the right types, as usual, is decoded in one pass. In any other file
+each entry keeps its named fields with the types that the file has.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dino_detector.errors import InputError
 from dino_detector.files import as_utf8, parse_json, paused_collection
 
 WHOLE_NUMBERS = range(-(2**63), 2**63)
-"""what an id or a number of pixels can be"""
+"""64-bit integers, the possible ids"""
 LARGEST_SIDE = 10**7
-"""pixels of a side that an image can have"""
+"""largest width or height of an image in pixels"""
 NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|Infinity', re.DOTALL)
-"""NaN and Infinity, which Python writes though JSON does not have them, and texts, in which they may stay"""
+"""a string, which is kept, or NaN or Infinity, which Python writes and JSON lacks"""
 JSON_FOR = {b"NaN": b"null", b"Infinity": b"1e999"}
-"""a value that is missing, and a number that is too large"""
+"""JSON that stands for NaN and Infinity: no value, and a number too large for float64"""
 LARGE = 2**26
-"""bytes up to which Python reads what msgspec can't, and says in which line the mistake is"""
+"""bytes of the largest file that Python parses after msgspec has failed; Python names the line of the mistake"""
 
-Id = Annotated[int, Meta(ge=WHOLE_NUMBERS[0], le=WHOLE_NUMBERS[-1])]
+Int64 = Annotated[int, Meta(ge=WHOLE_NUMBERS[0], le=WHOLE_NUMBERS[-1])]
 Pixels = Annotated[int, Meta(ge=1, le=WHOLE_NUMBERS[-1])]
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -37,7 +37,7 @@ Name = Annotated[str, Meta(min_length=1)]
 class ImageEntry(Struct, gc=False):
     """An entry of ``images``."""
 
-    id: Id
+    id: Int64
     file_name: Name
     height: Pixels
     width: Pixels
@@ -48,10 +48,10 @@ class ImageEntry(Struct, gc=False):
 class AnnotationEntry(Struct, gc=False):
     """An entry of ``annotations``."""
 
-    image_id: Id
-    category_id: Id
+    image_id: Int64
+    category_id: Int64
     bbox: tuple[float, float, float, float]
-    id: Id = UNSET
+    id: Int64 = UNSET
     iscrowd: Literal[0, 1] = UNSET
     area: float = UNSET
 
@@ -59,7 +59,7 @@ class AnnotationEntry(Struct, gc=False):
 class CategoryEntry(Struct, gc=False):
     """An entry of ``categories``."""
 
-    id: Id
+    id: Int64
     name: Name
     supercategory: Any = UNSET
 
@@ -90,13 +90,13 @@ class Content(NamedTuple):
         images: a list of entries, whose fields may be missing (UNSET) or of any type.
         annotations: likewise; None where the file has no such list.
         categories: likewise.
-        no_objects: how many entries were left out because they are no objects.
+        non_objects: how many entries were left out because they are no objects.
     """
 
     images: list[Any]
     annotations: list[Any] | None
     categories: list[Any] | None
-    no_objects: int = 0
+    non_objects: int = 0
 
 
 def read_content(path: Path) -> Content:
@@ -125,7 +125,15 @@ def read_content(path: Path) -> Content:
 
 
 def content_of(parts: Any, path: Path) -> Content:
-    """The entries of the outermost object of a file, whose values are JSON that is still to be read, or Python's."""
+    """Return the entries of a COCO file.
+
+    Args:
+        parts: the outermost object of the file; its values are `Raw` JSON or Python values.
+        path: the file, for messages.
+
+    Raises:
+        InputError: ``parts`` is no object, or has no list of images.
+    """
     if isinstance(parts, list):
         raise InputError(f"{path}: {_what_a_list_is(parts)}")
     if not isinstance(parts, dict):
@@ -157,7 +165,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parts(path: Path, text: bytes) -> Any:
-    """The values of the outermost object, as JSON that is still to be read; or what else the file holds, parsed."""
+    """Return the outermost object with `Raw` values, or the parsed content where the file holds something else."""
     try:
         return msgspec.json.decode(text, type=dict[str, Raw])
     except (ValueError, RecursionError) as error:
@@ -195,7 +203,7 @@ def _what_it_is(keys: list[str]) -> str:
 
 
 def _entries(part: Any, kind: type[Struct]) -> tuple[list[Any] | None, int]:
-    """Entries of a list, and how many of it are no objects; None where it is no list."""
+    """Return the objects of a list and the number of its other entries; None and 0 where ``part`` is no list."""
     if isinstance(part, Raw):
         try:
             return msgspec.json.decode(part, type=list[kind]), 0
@@ -213,7 +221,7 @@ def _entries(part: Any, kind: type[Struct]) -> tuple[list[Any] | None, int]:
 
 
 def _entry(part: Any, kind: type[Struct]) -> Any | None:
-    """An entry, or None where it is no object that can be read; Python reads what is too much for msgspec: 1e999."""
+    """Return an entry, or None where it is no readable object; Python reads numbers that msgspec refuses, as 1e999."""
     if isinstance(part, Raw):
         try:
             return msgspec.json.decode(part, type=kind)

@@ -1,6 +1,6 @@
-"""Reads a COCO file to its end, with every mistake on the way.
+"""Reads a COCO file and reports all of its mistakes.
 
-Training raises the first mistake that stops it, and the check lists all of them: both have the same reader.
+Training raises the first mistake that stops it, and ``dino-detector data`` lists them all. Both use this reader.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from dino_detector.data.picture_files import picture_sizes
 from dino_detector.plain_text import quoted
 
 LIMIT = 1e12
-"""what is larger is no number of pixels"""
+"""coordinates and areas from here on are mistakes"""
 NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 """a file name that is absolute, has a drive or backslashes, or leads out of its folder"""
 FEWEST_SHIFTED = 3
-"""ids that are off by one together by no chance, though some classes have no box"""
+"""distinct category ids that are not off by one by chance"""
 
 
 class Reading(NamedTuple):
@@ -49,16 +49,16 @@ class Reading(NamedTuple):
 
 
 FindFolder = Callable[[Sequence[str | None]], Path | None]
-"""from the file names of images to their folder, None where it is not known"""
+"""returns the folder of images with these file names, None where it is unknown"""
 
 
 def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
-    """Read an annotation file; everything that can be read is kept, and everything else is counted.
+    """Read an annotation file: keep every readable entry, and report every mistake as a finding.
 
     Args:
         path: the file.
-        name: what it is for, for the findings.
-        find_folder: finds the folder of the images, which is opened for the sizes that the file lacks.
+        name: name of the split in the findings.
+        find_folder: finds the folder of the images; sizes that the file lacks are read from the pictures there.
 
     Raises:
         InputError: it can't be read, is not JSON, or has no list of images.
@@ -70,13 +70,13 @@ def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFo
     """As `read_split`, from the entries of a file."""
     reader = _Reader(name)
     missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
-    if content.annotations and content.categories == [] and not content.no_objects:
+    if content.annotations and content.categories == [] and not content.non_objects:
         missing = ["categories"]
     listed_only = content.annotations is None and content.categories is not None
     if missing and not listed_only:
         reader.find("list_missing", len(missing), 3, "lists", [f'"{key}"' for key in missing])
-    total = len(content.images) + len(content.annotations or []) + len(content.categories or []) + content.no_objects
-    reader.find("entry_no_object", content.no_objects, total, "entries", ())
+    total = len(content.images) + len(content.annotations or []) + len(content.categories or []) + content.non_objects
+    reader.find("entry_no_object", content.non_objects, total, "entries", ())
     if not content.images:
         reader.find("no_images", 1, 1, "files", [path.name])
     images = reader.images(content.images, find_folder)
@@ -95,6 +95,7 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self.name = name
         self.findings: list[Finding] = []
+        self.box_ids: list[Id] = []
         self.boxless: dict[str, list[int]] = {}
         """rows of annotations whose bbox can't be used, by the kind of the finding"""
 
@@ -155,47 +156,62 @@ class _Reader:
         return CategoryColumns(ids, names, [_text(entry.supercategory) for entry in entries])
 
     def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
-        total = len(entries)
-        ids = self.annotation_ids(entries)
-
-        def find(kind: str, rows: Sequence[int], note: str = "") -> None:
-            labels = [annotation_label(ids, row) for row in rows]
-            self.find(kind, len(rows), total, "annotations", labels, note)
-
-        image_ids, bad = whole_numbers(_column(entries, "image_id"))
-        find("image_reference", bad)
-        category_ids, bad = whole_numbers(_column(entries, "category_id"))
-        find("category_reference", bad)
-        image = _positions(image_ids, images.ids)
-        lost = [row for row in np.flatnonzero(image < 0).tolist() if image_ids[row] is not None]
-        find("image_unknown", lost, _first_ids("images", [image_ids[row] for row in lost]))
-        category = _positions(category_ids, categories.ids)
-        if shift := _shift(category_ids, categories.ids):
-            given = [one for one in category_ids if one is not None]
-            category = _positions([None if one is None else one + shift for one in category_ids], categories.ids)
-            used = f"{min(given)} to {max(given)}"
-            known = [one for one in categories.ids if one is not None]
-            listed = f"{min(known)} to {max(known)}"
-            ids_of_all = [annotation_label(ids, row) for row in range(total)]
-            note = f"annotations use {used}, categories are {listed}"
-            what = "add 1 to" if shift == 1 else "subtract 1 from"
-            fix = f"{what} every category_id, or number the categories from {min(given)}"
-            self.findings.append(
-                Finding("category_off_by_one", self.name, total, total, "annotations", ids_of_all, note, fix)
-            )
-        else:
-            lost = [row for row in np.flatnonzero(category < 0).tolist() if category_ids[row] is not None]
-            find("category_unknown", lost, _first_ids("categories", [category_ids[row] for row in lost]))
-
+        """Return the columns of ``annotations``."""
+        self.box_ids = self.annotation_ids(entries)
+        image = self.image_positions(_column(entries, "image_id"), images.ids)
+        category = self.category_positions(_column(entries, "category_id"), categories.ids)
         xywh, absent, malformed = _boxes(_column(entries, "bbox"))
-        absent = self.boxes_of_masks(entries, xywh, absent, find)
+        absent = self.boxes_of_masks(entries, xywh, absent)
         self.boxless = {"box_missing": absent, "box_no_numbers": malformed}
-        crowd = self.crowd(_column(entries, "iscrowd"), find)
-        area = self.area(_column(entries, "area"), find)
-        return BoxColumns(ids, image, category, xywh, crowd, area)
+        crowd = self.crowd(_column(entries, "iscrowd"))
+        area = self.area(_column(entries, "area"))
+        return BoxColumns(self.box_ids, image, category, xywh, crowd, area)
 
-    def boxes_of_masks(self, entries: list[Any], xywh: np.ndarray, absent: list[int], find: Any) -> list[int]:
-        """Fill in the boxes ``[M, 4]`` that polygons and masks tell; returns the rows that have neither."""
+    def find_rows(self, kind: str, rows: Sequence[int], note: str = "") -> None:
+        """Add a finding about rows of ``annotations``."""
+        labels = [annotation_label(self.box_ids, row) for row in rows]
+        self.find(kind, len(rows), len(self.box_ids), "annotations", labels, note)
+
+    def image_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
+        """Return the position ``[M]`` of each annotation's image, -1 where the file lists no such image."""
+        ids, bad = whole_numbers(values)
+        self.find_rows("image_reference", bad)
+        positions = _positions(ids, listed)
+        self.find_unknown("image_unknown", "images", ids, positions)
+        return positions
+
+    def category_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
+        """Return the position ``[M]`` of each annotation's category, -1 where the file lists no such category.
+
+        Ids that count from another number than the categories are shifted first.
+        """
+        ids, bad = whole_numbers(values)
+        self.find_rows("category_reference", bad)
+        if shift := _shift(ids, listed):
+            self.find_shift(shift, ids, listed)
+            return _positions([None if one is None else one + shift for one in ids], listed)
+        positions = _positions(ids, listed)
+        self.find_unknown("category_unknown", "categories", ids, positions)
+        return positions
+
+    def find_unknown(self, kind: str, what: str, ids: list[Id], positions: np.ndarray) -> None:
+        """Add a finding about annotations whose image or category is not listed."""
+        rows = [row for row in np.flatnonzero(positions < 0).tolist() if ids[row] is not None]
+        self.find_rows(kind, rows, _first_ids(what, [ids[row] for row in rows]))
+
+    def find_shift(self, shift: int, ids: list[Id], listed: list[Id]) -> None:
+        """Add a finding that the category ids of all annotations are off by one."""
+        used, known = ([one for one in column if one is not None] for column in (ids, listed))
+        labels = [annotation_label(self.box_ids, row) for row in range(len(ids))]
+        note = f"annotations use {min(used)} to {max(used)}, categories are {min(known)} to {max(known)}"
+        change = "add 1 to" if shift == 1 else "subtract 1 from"
+        fix = f"{change} every category_id, or number the categories from {min(used)}"
+        self.findings.append(
+            Finding("category_off_by_one", self.name, len(ids), len(ids), "annotations", labels, note, fix)
+        )
+
+    def boxes_of_masks(self, entries: list[Any], xywh: np.ndarray, absent: list[int]) -> list[int]:
+        """Fill in the boxes ``[M, 4]`` of polygons and masks; return the rows without a polygon or mask."""
         rows = [row for row in absent if getattr(entries[row], "segmentation", UNSET) is not UNSET]
         found = []
         for row in rows:
@@ -203,7 +219,7 @@ class _Reader:
             if box is not None:
                 xywh[row] = box
                 found.append(row)
-        find("box_from_mask", found)
+        self.find_rows("box_from_mask", found)
         return sorted(set(absent) - set(found))
 
     def annotation_ids(self, entries: list[Any]) -> list[Id]:
@@ -217,28 +233,30 @@ class _Reader:
         self.find("annotation_id_twice", len(repeated), total, "annotations", [ids[row] for row in repeated])
         return ids
 
-    def crowd(self, values: list[Any], find: Any) -> np.ndarray:
+    def crowd(self, values: list[Any]) -> np.ndarray:
+        """Return which annotations are crowd regions, ``[M]`` bool."""
         if _types(values) <= {int} and set(values) <= {0, 1}:
             return np.array(values, dtype=bool)
         absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
         strange = sorted({row for row, value in enumerate(values) if not _is_flag(value)} - set(absent))
-        find("crowd_missing", absent)
-        find("crowd_value", strange)
+        self.find_rows("crowd_missing", absent)
+        self.find_rows("crowd_value", strange)
         return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)
 
-    def area(self, values: list[Any], find: Any) -> np.ndarray:
+    def area(self, values: list[Any]) -> np.ndarray:
+        """Return areas ``[M]`` in square pixels, NaN where the file has no number from 0 to 1e12."""
         absent: list[int] = []
         if _types(values) == {float}:
             area = np.array(values)
             area[~(np.abs(area) < LIMIT)] = np.nan
         else:
             absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
-            find("area_missing", absent)
+            self.find_rows("area_missing", absent)
             area = np.array([float(value) if _is_finite(value) else np.nan for value in values])
         area[area < 0] = np.nan
         given = np.ones(len(values), bool)
         given[absent] = False
-        find("area_value", np.flatnonzero(given & np.isnan(area)).tolist())
+        self.find_rows("area_value", np.flatnonzero(given & np.isnan(area)).tolist())
         return area
 
 
@@ -247,7 +265,11 @@ def _column(entries: list[Any], name: str) -> list[Any]:
 
 
 def whole_numbers(values: list[Any]) -> tuple[list[Id], list[int]]:
-    """Ids, and the positions of those that are no whole numbers of 64 bits; ``"17"`` counts as 17 all the same."""
+    """Return ids, and the positions of values that are not 64-bit integers.
+
+    A float such as 17.0 becomes 17. A text such as ``"17"`` also becomes 17, but its position is returned. Other texts
+    stay, and other values become None.
+    """
     if _types(values) <= {int} and (not values or (min(values) in WHOLE_NUMBERS and max(values) in WHOLE_NUMBERS)):
         return values, []
     ids: list[Id] = []
@@ -300,9 +322,10 @@ def _positions(wanted: list[Id], listed: list[Id]) -> np.ndarray:
 
 
 def _shift(used: list[Id], listed: list[Id]) -> int:
-    """1 or -1 where all ids that annotations use are listed only after they are shifted by that, otherwise 0.
+    """Return the shift, 1 or -1, after which every used id is listed; 0 where none is needed or none fits.
 
-    A single unknown id fits by chance. So either it is counting from 0 or 1 that differs, or many ids agree.
+    A few ids can fit by chance. So a shift is believed where one side counts from 0, where the shifted ids are exactly
+    the listed ids, or where at least `FEWEST_SHIFTED` ids fit.
     """
     ids, known = set(used) - {None}, set(listed) - {None}
     if ids <= known or not known or not all(isinstance(one, int) for one in ids | known):
@@ -316,19 +339,12 @@ def _shift(used: list[Id], listed: list[Id]) -> int:
 
 
 def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
-    """``[M, 4]`` float64, and the positions of boxes that are absent and of those that are no four finite numbers."""
-    if values and _types(values) == {tuple}:  # of four floats each
+    """Return boxes ``[M, 4]`` float64, the rows without a box, and the rows whose box is not four finite numbers."""
+    if _all_four_numbers(values):
         boxes = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values)).reshape(-1, 4)
-        infinite = ~every(np.abs(boxes) < LIMIT)
-        boxes[infinite] = np.nan
-        return boxes, [], np.flatnonzero(infinite).tolist()
-    if values and _types(values) == {list} and set(map(len, values)) == {4}:
-        flat = list(chain.from_iterable(values))
-        if _types(flat) <= {float} or (_types(flat) <= {int, float} and max(map(abs, flat)) < LIMIT):
-            boxes = np.array(flat, dtype=np.float64).reshape(-1, 4)
-            infinite = ~every(np.abs(boxes) < LIMIT)  # NaN too
-            boxes[infinite] = np.nan
-            return boxes, [], np.flatnonzero(infinite).tolist()
+        not_finite = ~every(np.abs(boxes) < LIMIT)  # NaN is not below the limit either
+        boxes[not_finite] = np.nan
+        return boxes, [], np.flatnonzero(not_finite).tolist()
     boxes = np.full((len(values), 4), np.nan)
     absent, malformed = [], []
     for row, value in enumerate(values):
@@ -341,8 +357,18 @@ def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
     return boxes, absent, malformed
 
 
+def _all_four_numbers(values: list[Any]) -> bool:
+    """Return whether every box is four numbers that float64 can hold."""
+    if _types(values) == {tuple}:  # msgspec has decoded four floats
+        return True
+    if _types(values) != {list} or set(map(len, values)) != {4}:
+        return False
+    numbers = list(chain.from_iterable(values))
+    return _types(numbers) <= {float} or (_types(numbers) <= {int, float} and max(map(abs, numbers)) < LIMIT)
+
+
 def _sizes(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """``[I]`` float64 pixels, NaN where they can't be used, and ``[I]`` bool: not a whole number above 0."""
+    """Return widths or heights ``[I]`` float64, and whether each is unusable ``[I]`` bool; unusable ones are NaN."""
     if _types(values) <= {int} and -LARGEST_SIDE <= min(values, default=1) <= max(values, default=1) <= LARGEST_SIDE:
         sizes = np.array(values, dtype=np.float64)
         return np.where(sizes < 1, np.nan, sizes), sizes < 1

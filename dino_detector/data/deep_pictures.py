@@ -15,7 +15,7 @@ from dino_detector.errors import InputError
 LEVELS = (255, 1023, 4095, 16383, 65535)
 """largest values of 8, 10, 12, 14 and 16 bits"""
 NEVER_DEEP = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp")
-"""extensions of formats that have 8 bits and one frame, or several that nobody labels"""
+"""extensions of 8-bit formats without further frames that anybody labels"""
 LOOKED_AT = 200
 """pictures of a data set that are opened to see whether they are deep"""
 MEASURED = 50
@@ -23,13 +23,13 @@ MEASURED = 50
 
 
 class Survey(NamedTuple):
-    """What a sample of a data set's pictures shows.
+    """White level and numbers of deep and multi-frame pictures in a sample of a data set.
 
     Attributes:
-        white_level: of the deep ones together; None where none is deep.
-        deep: how many are deep.
-        framed: how many have several frames, of which the first is used.
-        looked_at: how many pictures were opened.
+        white_level: one white level for all deep pictures; None where no deep picture can be read.
+        deep: deep pictures of the sample.
+        framed: pictures of the sample with several frames; the first frame is used.
+        looked_at: pictures of the sample that could be opened.
     """
 
     white_level: float | None
@@ -44,24 +44,33 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def white_level_of(maximum: float, *, floating: bool) -> float:
-    """The value that is white in pictures with such a largest value: 1 for fractions, else that of the fewest bits."""
+    """Return the smallest of `LEVELS` that is at least ``maximum``, or ``maximum`` itself above 65535.
+
+    Args:
+        maximum: largest value of the pictures.
+        floating: the pictures have floating-point values; 1.0 is then the smallest level.
+    """
     levels = (1.0, *LEVELS) if floating else LEVELS
     return float(next((level for level in levels if maximum <= level), maximum))
 
 
 def largest_value(values: np.ndarray) -> float:
-    """The largest value of a deep picture; raises `InputError` where a value is below 0, infinite or no number."""
-    least, most = float(values.min()), float(values.max())  # NaN where one value is
+    """Return the largest value of a deep picture; raise `InputError` where a value is negative, infinite or NaN."""
+    least, most = float(values.min()), float(values.max())  # NaN if any value is NaN
     if not 0 <= least <= most < np.inf:
         raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
     return most
 
 
 def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
-    """Scale a deep picture so that the white level, None for the picture's own, becomes 255.
+    """Scale a deep picture to 8 bits, its white level to 255.
+
+    Args:
+        image: a deep picture, see `is_deep`.
+        white_level: the value that is white; None takes `white_level_of` the picture's largest value.
 
     Raises:
-        InputError: a value is below 0, no number, or above the white level.
+        InputError: a value is negative, infinite, NaN or above the white level.
     """
     values = np.asarray(image)
     floating = image.mode == "F"
@@ -77,7 +86,12 @@ def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
 
 
 def survey(folder: Path, names: Sequence[str]) -> Survey:
-    """Look at some pictures of a data set, evenly spaced over those of formats that can be deep."""
+    """Survey at most 200 pictures of a data set, evenly spaced among the files of formats that can be deep.
+
+    Args:
+        folder: the folder of the pictures.
+        names: their paths, relative to the folder; files that can't be read are passed over.
+    """
     candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
     sample = candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]
     maxima: list[float] = []

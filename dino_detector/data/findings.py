@@ -13,7 +13,7 @@ from dino_detector.plain_text import listed, percent, plain
 LONGEST_ID = 100
 """columns of an id or a name in a message"""
 LEAST_SHARE_OF_A_REFUSAL = 0.25
-"""share of the data that a mistake counts for at least where training does not start because of it"""
+"""lower bound on the share in `Problem.harm` of a mistake that keeps training from starting"""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Finding:
 
     Attributes:
         kind: key of `KINDS`.
-        split: the split it is in; ``val in train`` for what is shared by two.
-        count: how many are affected.
-        total: of how many.
-        unit: what is counted: boxes, images, classes, files.
-        ids: every one of them, as a person looks it up in the file.
-        note: numbers that belong to this finding alone.
-        fix: what to do, where that depends on the data; empty takes that of the kind.
-        weight: factor on the severity of the kind.
-        training: what training does about it (`Kind.training`), where that depends on the data.
+        split: the split with the mistake; ``val in train`` for images that two splits share.
+        count: affected boxes, images, classes or files.
+        total: all boxes, images, classes or files of the split.
+        unit: the word for what ``count`` and ``total`` count, such as ``boxes``.
+        ids: ids or names of all affected entries, as the file has them.
+        note: details for the message, such as ``by up to 12 pixels``.
+        fix: the remedy, where it depends on the data; empty stands for `Kind.fix`.
+        weight: factor on `Kind.severity`.
+        training: the effect on training, where it depends on the data; None stands for `Kind.training`.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Finding:
         return min(1.0, self.count / max(1, self.total))
 
     def described(self, around: str = " ({})") -> str:
-        """How many there are, the note, and the first of them put into ``around``: ``1 of 12 boxes (id 4)``."""
+        """Return the count, the note and the first ids, such as ``1 of 12 boxes (id 4)``; ``around`` frames the ids."""
         share = f" ({percent(self.share)})" if self.total > 20 else ""
         note = f", {plain(self.note, 200)}" if self.note else ""
         numbered = "id" if len(self.ids) == 1 else "ids"
@@ -80,11 +80,11 @@ class Problem:
     def harm(self) -> float:
         """How much is gained by fixing it: severity x the square root of the share that is affected, 0 to 1.
 
-        The severity is that of the kind (`KINDS`): 1 is a label that teaches something wrong or a number that can't be
-        trusted, 0.05 is untidiness. The share is that of the split where it is largest, since a validation set that is
-        wrong throughout spoils every number though it is small. The root is taken because the first few per cent do
-        most of the harm: a tenth of the validation images in the training set makes a metric as useless as a half. What
-        keeps training from starting counts for at least a quarter of the data, however rare it is.
+        The severity is `Kind.severity`: 1 for a label that teaches something wrong or a metric that can't be trusted,
+        0.05 for untidiness. The split with the most harm counts, since a small validation set that is wrong throughout
+        spoils every metric. The square root is taken because the first few per cent do most of the harm: a tenth of the
+        validation images in the training set makes a metric as useless as a half. A mistake that keeps training from
+        starting counts for at least a quarter of the data, however rare it is.
         """
         return max(harm_of(finding) for finding in self.findings)
 

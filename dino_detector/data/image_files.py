@@ -43,10 +43,10 @@ class ImageFiles(NamedTuple):
 def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
     """Find the file of each image in a folder.
 
-    A file whose name differs in separators, letter case, Unicode form, percent encoding, spaces or extension is taken
-    where it is the only such file, and no other image has it. Leading folders may be missing in the name or on the
-    disk, but none may have another name: ``v2/0001.jpg`` is not ``v3/0001.jpg``. The folders of another machine, as in
-    ``C:\\data\\v2\\0001.jpg``, say nothing.
+    Where no file has the exact name, a file is taken whose name differs only in separators, letter case, Unicode form,
+    percent encoding, surrounding spaces or extension, if exactly one file fits and no other image has it. The name or
+    the disk may lack leading folders, but folders may not differ: ``v2/0001.jpg`` is not ``v3/0001.jpg``. Folders of
+    another machine, as in ``C:\\data\\v2\\0001.jpg``, are ignored.
 
     Args:
         names: file names as the annotations have them; None for an image without one.
@@ -75,7 +75,7 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
 
 
 def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
-    """The files of images whose names differ a little, by row; and what the first that was not found is like."""
+    """Return the files of images whose names differ a little, by row, and a hint for the first image without a file."""
     index = _Index(folder)
     fitting = {row: index.fitting(name) for row, name in wanted.items()}
     uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
@@ -89,7 +89,7 @@ def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[d
 
 
 class _Index:
-    """The files below a folder by the ends of their paths, in whole parts, without letter case and Unicode form.
+    """Finds the files below a folder by the last parts of their paths, whatever their letter case and Unicode form.
 
     Attributes:
         by_base: files by their name alone.
@@ -113,7 +113,10 @@ class _Index:
             self._by_end[parts[start:]].append(name)
 
     def fitting(self, name: str) -> list[str]:
-        """The files whose path ends with a name, or is the longest end of it; then these without the extension."""
+        """Return the files whose path ends with the name, or whose path is the longest ending of the name.
+
+        Where there are none, extensions are ignored: first the file's, then the name's too.
+        """
         given = _folded(_cleaned(name)).split("/")
         parts = tuple(part for part in given if part not in ("", ".", ".."))
         if not parts:
@@ -193,7 +196,7 @@ def _all_files(folder: Path) -> Iterator[str]:
 
 
 class _Listing:
-    """Whether files exist; a folder is listed once, as asking for each of a hundred thousand files takes too long."""
+    """Tells which files exist; it lists each folder once, since a system call for each of 100,000 files is slow."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -209,7 +212,7 @@ class _Listing:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names of the files of a folder, of none where it can't be read."""
+    """Return the names of the files in a folder; none where the folder can't be read."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if not entry.is_dir()}
@@ -218,10 +221,10 @@ def names_in(folder: Path) -> set[str]:
 
 
 def find_extra_files(splits: Sequence[tuple[str, Path | None, ImageFiles]]) -> list[Finding]:
-    """Pictures without an entry in the folders that hold those with one.
+    """Find pictures that no split lists, in the folders of pictures that a split lists.
 
     Args:
-        splits: name, folder of the images and their files; a file that any split lists has an entry.
+        splits: the name of each split, the folder of its images (None where unknown), and its image files.
     """
     used: dict[Path, set[str]] = defaultdict(set)
     folders: list[set[Path]] = []

@@ -30,12 +30,13 @@ HEIF = {".heic", ".heif", ".hif"}
 LITTER = ("._", ".DS_Store", "Thumbs.db", "desktop.ini")
 """how the names of files begin that macOS and Windows leave in folders and archives"""
 SEVERAL_FRAMES = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
-"""formats whose further frames are pictures of their own; the further ones of a phone's JPEG are previews"""
+"""formats whose further frames are pictures; in a phone's JPEG they are previews"""
 QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height"""
 MOST_THREADS = 16
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is an error; half of it is nothing
+# Pillow warns above MAX_IMAGE_PIXELS and raises an error above twice as many. `allow_megapixels` sets the error.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> 
     Args:
         path: a file, or a folder.
         recursive: look into subfolders too.
-        results: name of a file that a subfolder has where an earlier call wrote its pictures; these are passed over.
+        results: name of the file that marks a subfolder as the results of an earlier call; marked ones are left out.
 
     Raises:
         InputError: there is no picture.
@@ -104,7 +105,7 @@ def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> 
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file has the extension of a picture, or begins as one; not for the litter of macOS and Windows."""
+    """Return whether a file has a picture's extension or content; False for files that macOS and Windows leave."""
     if file.name.startswith(LITTER) or not file.is_file():
         return False
     if file.suffix.lower() in picture_extensions():
@@ -118,7 +119,7 @@ def is_picture(file: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def picture_extensions() -> frozenset[str]:
-    """Extensions of the formats that Pillow reads, with the dot, in lower case; those of HEIF whether it can or not."""
+    """Return the extensions of HEIF and of all formats that Pillow reads, in lower case with the dot."""
     if find_spec("pillow_heif") is not None:
         import pillow_heif
 
@@ -142,7 +143,7 @@ def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None
 
 
 def allow_megapixels(limit: float) -> None:
-    """Have Pillow refuse pictures of more megapixels; it refuses twice what it warns of.
+    """Have Pillow refuse pictures above a limit in megapixels, which is twice its `MAX_IMAGE_PIXELS`.
 
     Raises:
         InputError: the limit is not above 0.
@@ -178,7 +179,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def _too_large(error: Image.DecompressionBombError) -> str:
-    """What Pillow says of a picture of too many pixels, in megapixels and with the setting."""
+    """Return Pillow's message about a picture above the limit, in megapixels and with the flag that raises it."""
     numbers = [int(number) for number in re.findall(r"\d+", str(error))]
     if len(numbers) != 2:
         return f"{error}; give a larger --max_megapixels"
@@ -192,11 +193,12 @@ def _too_large(error: Image.DecompressionBombError) -> str:
 
 @contextmanager
 def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda image: None) -> Iterator[Image.Image]:
-    """Open and decode a picture; damaged metadata lose no pixels that can be decoded.
+    """Open and decode a picture, without its metadata where these are damaged.
 
     Args:
         path: the file.
-        prepare: is called when the header is read and the pixels are not, to read a JPEG at a fraction of its size.
+        prepare: called after the header is read and before the pixels are, for example to read a JPEG at a fraction of
+            its size.
 
     Raises:
         InputError: the file is missing or can't be decoded.
@@ -277,7 +279,7 @@ def has_several_frames(path: Path) -> bool:
 
 
 def number_of_frames(image: Image.Image) -> int:
-    """1, or more for an animation or a file of several pages, of which the first is used."""
+    """Return the number of frames or pages of a picture; 1 where only the first can be read."""
     try:
         return getattr(image, "n_frames", 1) if image.format in SEVERAL_FRAMES else 1
     except Exception:  # the first frame can be read all the same

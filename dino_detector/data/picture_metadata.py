@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF files without metadata, where these are damaged or larger than Pillow allows."""
+"""Removes metadata from PNG, JPEG and TIFF files whose metadata Pillow refuses as damaged or too large."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ TIFF_KEPT |= {*range(330, 350), *range(512, 522), *range(529, 533)}
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return the file without text, EXIF, colour profiles and comments; None for other formats and damaged structure.
+    """Return a picture file without text, EXIF, colour profile and comments.
 
-    The EXIF orientation of PNG and JPEG is lost with the rest, so the picture is as it is stored.
+    PNG and JPEG lose the EXIF orientation, so the picture is displayed as it is stored; TIFF keeps it.
+
+    Returns:
+        The bytes of the file; None for another format, or where the structure of the file is damaged.
     """
     if content.startswith(PNG):
         return _plain_png(content)

@@ -1,9 +1,9 @@
 """Checkpoints: what they hold, and how they are written, read and verified.
 
-A checkpoint is a dictionary that ``torch.load(weights_only=True)`` reads: ``dino_detector`` is the header below,
-``state_dict`` the weights that trained (their moving average where one was kept), with names that begin with
-``detector.``, and ``digest`` the SHA-256 of everything else but the values of tensors. A training run adds Lightning's
-training state. The file is a zip archive, whose checksums cover the values of tensors.
+A checkpoint is a dictionary that ``torch.load(weights_only=True)`` reads. ``dino_detector`` is a `CheckpointHeader`.
+``state_dict`` holds the trained weights, or their moving average where the run kept one; their names begin with
+``detector.``. ``digest`` is a SHA-256 of all other entries except the values of tensors, which the checksums of the
+zip archive cover. A training run adds Lightning's training state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,27 +35,26 @@ WITHOUT_DIGEST = 1
 """the format of version 0.1.0"""
 
 DIGEST = "digest"
-WITHOUT_NAN = ("state_dict", "current_model_state", "optimizer_states")
-"""entries of a checkpoint whose tensors must be finite: weights, their latest values beside the average, moments"""
+FINITE = ("state_dict", "current_model_state", "optimizer_states")
+"""entries whose tensors must be finite: averaged weights, latest weights, and the optimizer's moments"""
 
-DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, OSError, EOFError),
-    *(ValueError, TypeError, LookupError, AttributeError, struct.error),
-)
-"""what the readers of zip archives and of torch raise for bytes that are no checkpoint"""
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError)
+TORCH_ERRORS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+DAMAGED = ZIP_ERRORS + TORCH_ERRORS
+"""what `zipfile` and `torch.load` raise for a file that is no checkpoint"""
 
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """Everything that is needed to build the detector again and to know that it is the same.
+    """Everything that is needed to build the detector again, and to recognise its base model.
 
     Attributes:
         config: the settings of the run.
-        categories: ids and names of the data set that the detector was trained on.
-        mean: of the backbone's normalisation, per channel in 0..1.
-        std: likewise.
+        categories: ids and names of the classes that the detector was trained on.
+        mean: mean of each channel that the backbone's normalisation subtracts, for pixels in 0..1.
+        std: standard deviation of each channel that the normalisation divides by.
         architecture: settings of the backbone's transformers config.
-        base_fingerprint: SHA-256 of the base weights, None where the checkpoint holds all weights itself.
+        base_fingerprint: SHA-256 of the base weights; None where the checkpoint holds all weights.
     """
 
     config: Config
@@ -80,7 +79,7 @@ class CheckpointHeader:
 
     @classmethod
     def from_dict(cls, header: dict[str, Any]) -> CheckpointHeader:
-        """Inverse of `to_dict`."""
+        """Return the header that `to_dict` described; raise `InputError` where its settings are invalid."""
         return cls(
             config=Config.from_flat(header["config"]),
             categories=Categories(tuple(header["category_ids"]), tuple(header["category_names"])),
@@ -92,7 +91,7 @@ class CheckpointHeader:
 
 
 def require_checkpoint(path: Path) -> None:
-    """Raise `InputError` where there is no such file."""
+    """Raise `InputError` where a path is a folder or does not exist."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a checkpoint in it, such as {path / 'dino_detector_best.pth'}")
     if not committed(path).is_file():
@@ -100,10 +99,10 @@ def require_checkpoint(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
-    """Read a checkpoint onto the CPU and verify it; returns its header and the whole dictionary.
+    """Read a checkpoint onto the CPU, verify it, and return its header and the whole dictionary.
 
     Raises:
-        InputError: naming the file, where it is missing, damaged, changed, of another program or of another format.
+        InputError: the file is missing, damaged, changed, or written by another program or an unknown version.
     """
     path = Path(path)
     require_checkpoint(path)
@@ -118,6 +117,8 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
         return CheckpointHeader.from_dict(contents[HEADER]), contents
     except InputError as error:
         raise InputError(f"{path}: {error}; it was written by another version of dino_detector") from error
+    except KeyError as error:
+        raise InputError(f"{path}: its header lacks {error}; use a file that dino_detector wrote") from error
 
 
 def write_checkpoint(contents: dict[str, Any], path: Path) -> None:
@@ -127,25 +128,20 @@ def write_checkpoint(contents: dict[str, Any], path: Path) -> None:
         FloatingPointError: a weight or a moment is not finite; nothing is written.
         WriteError: the file can't be written.
     """
-    require_finite(contents)
+    require_finite([contents[name] for name in FINITE if name in contents])
     with writing(path) as file:
         torch.save(contents | {DIGEST: digest_of(contents)}, file)
 
 
-def require_finite(contents: dict[str, Any]) -> None:
-    """Raise `FloatingPointError` where a weight or an optimizer's moment is NaN or infinite."""
-    if not all_finite(_tensors([contents[name] for name in WITHOUT_NAN if name in contents])):
+def require_finite(values: Any) -> None:
+    """Raise `FloatingPointError` where a tensor in nested mappings and sequences has a NaN or an infinite value."""
+    floating = [tensor for tensor in _tensors(values) if tensor.is_floating_point() and tensor.numel()]
+    if floating and not nn.utils.get_total_norm(floating, norm_type=math.inf).isfinite():
         raise FloatingPointError("the weights are not finite: training diverged")
 
 
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether no value of any tensor is NaN or infinite."""
-    floating = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
-    return bool(nn.utils.get_total_norm(floating, norm_type=math.inf).isfinite()) if floating else True
-
-
 def digest_of(contents: dict[str, Any]) -> str:
-    """Return the SHA-256 of all that a checkpoint holds but the values of its tensors, in hexadecimal digits."""
+    """Return the SHA-256 of a checkpoint except the values of its tensors, in hexadecimal digits."""
     return hashlib.sha256(json.dumps(_outline(contents)).encode()).hexdigest()
 
 
@@ -170,19 +166,23 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _unpacked(path: Path) -> Any:
-    """What torch reads from a file whose checksums are right."""
+    """Return the contents of a file after a check of its checksums; raise `InputError` where it can't be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, map_location="cpu", weights_only=True)
-        reason = f"{damaged} does not have its checksum: the file is damaged"
     except DAMAGED as error:
-        text = str(error).strip()
-        reason = text.splitlines()[0][:120] if text else type(error).__name__
-        if isinstance(error, zipfile.BadZipFile):
-            reason = "it is damaged or cut short, or torch did not write it"
-        if isinstance(error, (pickle.UnpicklingError, IndexError)):  # torch's advice is to load it without safety
-            reason = "torch did not write it, or it holds more than weights and plain values"
-        raise InputError(f"{path}: not a readable checkpoint ({reason}); use another file") from error
+        raise InputError(f"{path}: not a readable checkpoint ({_reason(error)}); use another file") from error
+    reason = f"{damaged} does not have its checksum: the file is damaged"
     raise InputError(f"{path}: not a readable checkpoint ({reason}); use another copy")
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why torch can't read a file."""
+    if isinstance(error, zipfile.BadZipFile):
+        return "it is damaged or cut short, or torch did not write it"
+    if isinstance(error, (pickle.UnpicklingError, IndexError)):  # torch would advise to load it without safety
+        return "torch did not write it, or it holds more than weights and plain values"
+    text = str(error).strip()
+    return text.splitlines()[0][:120] if text else type(error).__name__

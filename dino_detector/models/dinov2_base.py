@@ -27,7 +27,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import logging as transformers_logging
 
 from dino_detector.config import BackboneConfig, ImageSize
-from dino_detector.errors import InputError, nearest
+from dino_detector.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
     known = {setting: value for setting, value in model_config.to_dict().items() if setting not in derived}
     for setting, value in changes.items():
         if setting not in known:
-            raise InputError(f"backbone_architecture: unknown setting {setting!r}{nearest(setting, known)}")
+            raise InputError(f"backbone_architecture: unknown setting {setting!r}{did_you_mean(setting, known)}")
         if not isinstance(value, (int, float) if isinstance(known[setting], float) else type(known[setting])):
             raise InputError(f"backbone_architecture: {setting} must be like {known[setting]!r}, not {value!r}")
     model_config = type(model_config).from_dict(known | changes)

@@ -6,18 +6,17 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
 
 from dino_detector.errors import StoppedByUser
 from dino_detector.file_set import FileSet
-from dino_detector.models.checkpoint import all_finite
+from dino_detector.models.checkpoint import require_finite
 from dino_detector.training.memory import peak_memory
 from dino_detector.training.moments import round_moments, with_small_moments
 from dino_detector.validate import EvaluationFiles
@@ -28,36 +27,37 @@ LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "f
 
 
 def epoch_name(epoch: int) -> str:
-    """The checkpoint of an evaluated epoch, counted from 1."""
+    """Return the file name of the checkpoint of an evaluated epoch, counted from 1."""
     return f"dino_detector_epoch_{epoch}.pth"
 
 
 def finished_epochs(contents: dict[str, Any]) -> int:
-    """How many epochs the run had finished that wrote these contents of a checkpoint with training state."""
+    """Return how many epochs a run had finished when it wrote a checkpoint with training state."""
     return contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
 
 
 class RunFiles(Checkpoint):
     """Writes checkpoints and metrics.
 
-    After each epoch ``dino_detector_last.pth``; where the epoch was evaluated also ``dino_detector_epoch_N.pth``,
-    ``val_metrics_epoch_N.json`` and ``val_predictions_epoch_N.json``, N counted from 1, and ``dino_detector_best.pth``
-    if there is an AP and none was higher; after the last epoch, early or not, ``dino_detector_final.pth``. The files of
-    an epoch are one `FileSet`: a program that is killed leaves all of them or none. Checkpoints hold the full training
-    state, the optimizer's moments as `moments` says.
+    - Every epoch writes ``dino_detector_last.pth``.
+    - An evaluated epoch N, counted from 1, adds ``dino_detector_epoch_N.pth``, ``val_metrics_epoch_N.json`` and
+      ``val_predictions_epoch_N.json``. Without validation images it adds the checkpoint alone.
+    - An epoch whose AP is higher than in all earlier epochs adds ``dino_detector_best.pth``.
+    - The last epoch, also after early stopping, adds ``dino_detector_final.pth``.
 
-    On the first Ctrl-C or SIGTERM the optimizer step is finished, at the end of an epoch its evaluation too, the last
-    checkpoint written, and `StoppedByUser` raised; the second stops at once.
+    The files of an epoch are one `FileSet`: a program that is killed leaves all of them or none. Checkpoints hold the
+    full training state; `training.moments` describes the format of the optimizer's moments.
 
-    Epochs that would be evaluated get their checkpoint also where there are no validation images; no best one then.
+    The first Ctrl-C or SIGTERM finishes the optimizer step, or the evaluation at the end of an epoch, writes the last
+    checkpoint and raises `StoppedByUser`. The second stops at once.
 
     Args:
-        output_dir: where files go.
-        keep_epochs: whether checkpoint and detections of each epoch stay, or the newest alone.
+        output_dir: folder for the files; it exists.
+        keep_epochs: keep the checkpoint and the detections of every evaluated epoch; False keeps the newest alone.
 
     Attributes:
-        best_ap: highest AP of the run so far, of the parts that it resumes too; minus infinity before there is one.
-        best_epoch: the first epoch that had it, counted from 1; 0 before there is one.
+        best_ap: highest AP since the run began, before resumptions too; minus infinity before the first AP.
+        best_epoch: first epoch with ``best_ap``, counted from 1; 0 before the first AP.
     """
 
     def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
@@ -101,7 +101,7 @@ class RunFiles(Checkpoint):
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Not called for an epoch that is resumed in its middle."""
+        """Begin the epoch; Lightning skips this hook for an epoch that is resumed in its middle."""
         self._begin_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -111,51 +111,49 @@ class RunFiles(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if asked to: gradients are applied and the loader's position is that of the weights.
+        """Stop after an optimizer step if asked to: then the weights match the position of the loader.
 
         Raises:
-            FloatingPointError: an epoch ends with weights that are not finite; nothing of it is evaluated or written.
+            StoppedByUser: the run was asked to stop, and its last checkpoint is written.
+            FloatingPointError: weights or moments are not finite at a stop or at the end of an epoch; neither is
+                evaluated or written.
         """
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         stops = between_steps and not trainer.is_last_batch and self._all_stop(trainer, batch_idx)
         if stops or trainer.is_last_batch:
-            self._require_finite(trainer, pl_module)
+            weights = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
+            require_finite([weights, *(optimizer.state for optimizer in trainer.optimizers)])
         if stops:
             self._pause()
-            with self._written(trainer, [LAST]):
+            with self._written(trainer):
                 pass
             self._leave()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluation is not training time."""
+        """Stop the clock of `training_seconds`: evaluation is not training."""
         self._pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on."""
+        """Start the clock of `training_seconds` again."""
         self._resumed_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch's files, and stop if asked to while there is something left to do."""
+        """Write the epoch's files, and stop if asked to while epochs are left."""
         self._pause()
         epoch = trainer.current_epoch + 1
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
-        average_precision = float("-inf") if metrics is None else metrics.AP
-        is_best = average_precision >= 0 and average_precision > self.best_ap  # it is -1 where there are no boxes
-        if is_best:
-            self.best_ap, self.best_epoch = average_precision, epoch
+        is_best = metrics is not None and self._is_best(metrics.AP, epoch)
         for optimizer in trainer.optimizers:
             round_moments(optimizer)
         done = trainer.should_stop or epoch == trainer.max_epochs
-        names = [LAST, *([epoch_name(epoch)] if due else []), *([BEST] if is_best else []), *([FINAL] if done else [])]
-        replaced = self._replaced if due else None
-        if due and not self.keep_epochs:
-            self._replaced = epoch
-        with self._written(trainer, names) as files:
-            if files is not None and replaced not in (None, epoch):
-                files.remove(epoch_name(replaced), f"val_predictions_epoch_{replaced}.json")
-            if files is not None and metrics is not None:
-                self._write_evaluation(trainer, pl_module, files, epoch)
+        copies = [name for name, wanted in ((epoch_name(epoch), due), (BEST, is_best), (FINAL, done)) if wanted]
+        obsolete = self._obsolete_files(epoch) if due else []
+        with self._written(trainer, copies) as files:
+            if files is not None:
+                files.remove(*obsolete)
+                if metrics is not None:
+                    self._write_evaluation(trainer, pl_module, files, epoch)
         if not done and self._all_stop(trainer):
             self._leave()
 
@@ -164,7 +162,7 @@ class RunFiles(Checkpoint):
         checkpoint["optimizer_states"] = [with_small_moments(state) for state in checkpoint["optimizer_states"]]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on counting."""
+        """Return the counts that a resumed run continues."""
         return {
             "best_ap": self.best_ap,
             "best_epoch": self.best_epoch,
@@ -175,7 +173,7 @@ class RunFiles(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue with the counts of the resumed run."""
         self.best_ap = state_dict["best_ap"]
         self.best_epoch = state_dict["best_epoch"]
         self.images_seen = state_dict["images_seen"]
@@ -184,12 +182,29 @@ class RunFiles(Checkpoint):
         self._replaced = state_dict["replaced"]
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        """Evaluate after the last epoch whatever the frequency; the trainer asks at the end of the epoch."""
+        """Start the clock, and have the trainer evaluate after the last epoch whatever the frequency."""
         self._resumed_at = time.monotonic()
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
+    def _is_best(self, average_precision: float, epoch: int) -> bool:
+        """Return whether an epoch has the highest AP so far, and remember it then; -1 is no AP."""
+        if average_precision < 0 or average_precision <= self.best_ap:
+            return False
+        self.best_ap, self.best_epoch = average_precision, epoch
+        return True
+
+    def _obsolete_files(self, epoch: int) -> list[str]:
+        """Return the files that this evaluated epoch replaces, and note that the next one may replace its own."""
+        replaced = self._replaced
+        if not self.keep_epochs:
+            self._replaced = epoch
+        if replaced in (None, epoch):
+            return []
+        return [epoch_name(replaced), f"val_predictions_epoch_{replaced}.json"]
+
     def _pause(self) -> None:
+        """Stop the clock of `training_seconds`."""
         now = time.monotonic()
         self.training_seconds += now - self._resumed_at
         self._resumed_at = now
@@ -217,27 +232,21 @@ class RunFiles(Checkpoint):
             raise StoppedByUser(f"stopped; resume with the same settings and --checkpoint {last}", number)
         raise StoppedByUser("stopped before anything was saved", number)
 
-    def _require_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise `FloatingPointError` in every process where a weight or a moment is not finite."""
-        weights = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
-        moments = [
-            value for optimizer in trainer.optimizers for each in optimizer.state.values() for value in each.values()
-        ]
-        if not all_finite([*weights, *(value for value in moments if isinstance(value, Tensor))]):
-            raise FloatingPointError("the weights are not finite: training diverged")
-
     @contextmanager
-    def _written(self, trainer: Trainer, names: list[str]) -> Iterator[FileSet | None]:
-        """Write the state of the run under several names; the caller may add to the `FileSet` of the main process."""
+    def _written(self, trainer: Trainer, copies: Sequence[str] = ()) -> Iterator[FileSet | None]:
+        """Write the last checkpoint and its copies, and commit them when the caller is done.
+
+        The main process yields the `FileSet`, to which the caller may add files; other processes yield None.
+        """
+        files = FileSet(self.output_dir, first=LAST)
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(FileSet(self.output_dir, first=LAST).path(LAST))  # all processes take part
+            trainer.save_checkpoint(files.path(LAST))  # every process takes part, and the main one writes
             yield None
             return
-        with FileSet(self.output_dir, first=LAST) as files:
+        with files:
             trainer.save_checkpoint(files.path(LAST))
-            for name in names:
-                if name != LAST:
-                    files.link(name, files.path(LAST))
+            for name in copies:
+                files.link(name, files.path(LAST))
             yield files
 
     def _write_evaluation(self, trainer: Trainer, pl_module: LightningModule, files: FileSet, epoch: int) -> None:

@@ -21,21 +21,22 @@ PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pi
 
 @contextmanager
 def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
-    """Turn what ends a run in its middle into an `InputError` that says why and how to go on.
+    """Turn an error that ends training into an `InputError` that says why and how to go on.
 
-    That is too high a rate, too little memory, a data worker or another process that is gone, or a file that can't be
-    written.
+    The error is one of these: training diverged, a file can't be written, memory or a limit of the system ran out, or
+    a data worker or another process of the run has died. Any other error is raised as it is.
+
+    Args:
+        trainer: the trainer of the run.
+        config: settings of the run.
+        patch: side of the backbone's patch in pixels.
     """
     parent = os.getppid()
     try:
         with _quiet_threads() as raised:
             yield
     except FloatingPointError as error:
-        rate = "debug_lr" if config.subset.debug else "learning_rate"
-        precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
-        raise InputError(
-            f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
-        ) from error
+        raise InputError(_why_it_diverged(error, trainer, config)) from error
     except WriteError as error:
         raise InputError(f"{error}{_resume(config)}") from error
     except OSError as error:
@@ -49,18 +50,28 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
     except (RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
         if is_out_of_memory(error):
-            smaller = next(smaller_steps(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
-            remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
-            raise InputError(
-                f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else "
-                f"takes memory of this machine; free it, or {remedy}"
-            ) from error
-        if "DataLoader worker (pid" in text:  # one that has died; others pass on what they raised
+            raise InputError(_why_memory_ran_out(trainer, config, patch)) from error
+        if "DataLoader worker (pid" in text:  # torch names a worker that was killed; others pass on their exception
             raise InputError(f"{_why_a_worker_died(text, config)} ({text[:120]}){_resume(config)}") from error
         if trainer.world_size > 1 and any(sign in text for sign in PEER_GONE):
-            kind = SharedInputError if os.getppid() == parent else InputError  # the main process may be the one
+            kind = SharedInputError if os.getppid() == parent else InputError  # nobody else reports a dead main process
             raise kind(f"another process of the run ended (out of memory?){_resume(config)}") from error
         raise
+
+
+def _why_it_diverged(error: FloatingPointError, trainer: Trainer, config: Config) -> str:
+    rate = "debug_lr" if config.subset.debug else "learning_rate"
+    precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
+    return f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
+
+
+def _why_memory_ran_out(trainer: Trainer, config: Config, patch: int) -> str:
+    smaller = next(smaller_steps(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
+    remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
+    return (
+        f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else takes "
+        f"memory of this machine; free it, or {remedy}"
+    )
 
 
 @contextmanager

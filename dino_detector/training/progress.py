@@ -31,11 +31,10 @@ class EpochBar(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """Logs the mean loss, the AP where the epoch was evaluated, the pace, and the time left.
+    """Logs one line an epoch: the mean loss, the AP of an evaluated epoch, images per second, and the time left.
 
-    Within a long epoch a line a minute tells where it is.
-
-    The pace counts evaluation and loading too: it is what the user waits for.
+    A long epoch also logs its progress once a minute. Images per second and the time left include loading and
+    evaluation.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,19 +44,19 @@ class EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss where it is; reading it here would make the device wait."""
-        self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning has divided it by them
+        """Keep the loss on its device, since reading it would wait for the device; log progress once a minute."""
+        self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning divides by these batches
         self._images += len(batch.image_ids) * trainer.world_size
         if time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
             self._spoke = time.monotonic()
-            self._say_where_it_is(trainer, batch_idx + 1)
+            self._log_progress(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """This epoch has an AP to tell."""
+        """Note that this epoch has an AP."""
         self._evaluated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the line."""
+        """Log the line of the epoch, and start counting for the next one."""
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         left = 0 if trainer.should_stop else epochs - epoch
@@ -74,8 +73,8 @@ class EpochLines(Callback):
             log.info("  ".join(parts))
         self._begin()
 
-    def _say_where_it_is(self, trainer: Trainer, batch: int) -> None:
-        """An epoch may take hours."""
+    def _log_progress(self, trainer: Trainer, batch: int) -> None:
+        """Log the batch, the mean loss and images per second within an epoch."""
         pace = self._images / (time.monotonic() - self._started)
         mean_loss = sum(self._losses).item() / len(self._losses)
         if trainer.is_global_zero:
