@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,21 +22,29 @@ from dino_detector.data.coco_columns import (
     ImageColumns,
     Split,
     annotation_label,
-    every,
 )
-from dino_detector.data.coco_json import LARGEST_SIDE, WHOLE_NUMBERS, Content, read_content
+from dino_detector.data.coco_json import Content, read_content
+from dino_detector.data.coco_values import (
+    LIMIT,
+    boxes_of,
+    column,
+    is_finite,
+    is_flag,
+    positions_of,
+    repeated_rows,
+    shift_of,
+    sizes_of,
+    types,
+    whole_numbers,
+)
 from dino_detector.data.findings import Finding
 from dino_detector.data.image_files import ADDRESS, find_image_files
 from dino_detector.data.mask_boxes import box_of_mask
 from dino_detector.data.picture_files import picture_sizes
 from dino_detector.plain_text import quoted
 
-LIMIT = 1e12
-"""coordinates and areas from here on are mistakes"""
 NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 """a file name that is absolute, has a drive or backslashes, or leads out of its folder"""
-FEWEST_SHIFTED = 3
-"""distinct category ids that are not off by one by chance"""
 
 
 class Reading(NamedTuple):
@@ -105,20 +111,20 @@ class _Reader:
 
     def images(self, entries: list[Any], find_folder: FindFolder) -> ImageColumns:
         total = len(entries)
-        ids, bad = whole_numbers(_column(entries, "id"))
+        ids, bad = whole_numbers(column(entries, "id"))
         self.find("image_id", len(bad), total, "images", [_shown(entries[row].id) for row in bad])
-        repeated = _repeated(ids)
+        repeated = repeated_rows(ids)
         self.find("image_id_twice", len(repeated), total, "images", [ids[row] for row in repeated])
         names = [entry.file_name if isinstance(entry.file_name, str) and entry.file_name else None for entry in entries]
         nameless = [row for row, name in enumerate(names) if name is None]
         self.find("file_name_missing", len(nameless), total, "images", [_id(ids, row) for row in nameless])
         known = set(repeated)
-        again = [row for row in _repeated(names) if row not in known]
+        again = [row for row in repeated_rows(names) if row not in known]
         self.find("file_name_twice", len(again), total, "images", [names[row] for row in again])
         strange = _tied_to_a_machine(names)
         self.find("file_name_path", len(strange), total, "images", [names[row] for row in strange])
-        widths, bad_widths = _sizes(_column(entries, "width"))
-        heights, bad_heights = _sizes(_column(entries, "height"))
+        widths, bad_widths = sizes_of(column(entries, "width"))
+        heights, bad_heights = sizes_of(column(entries, "height"))
         sizes = np.stack([widths, heights], axis=1)
         sizeless = np.flatnonzero(bad_widths | bad_heights).tolist()
         sizes[sizeless] = self.sizes_of_pictures([names[row] for row in sizeless], find_folder)
@@ -140,14 +146,14 @@ class _Reader:
     def categories(self, entries: list[Any] | None, annotations: list[Any]) -> CategoryColumns:
         """The classes; where the file lists none, those that annotations refer to."""
         if not entries:
-            used, _ = whole_numbers(_column(annotations, "category_id"))
+            used, _ = whole_numbers(column(annotations, "category_id"))
             known = {one for one in used if one is not None}
             ids: list[Id] = sorted(known, key=lambda one: (isinstance(one, str), one))
             return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids), listed=False)
-        ids, bad = whole_numbers(_column(entries, "id"))
+        ids, bad = whole_numbers(column(entries, "id"))
         total = len(entries)
         self.find("category_id", len(bad), total, "classes", [_shown(entries[row].id) for row in bad])
-        repeated = _repeated(ids)
+        repeated = repeated_rows(ids)
         self.find("category_id_twice", len(repeated), total, "classes", [ids[row] for row in repeated])
         texts = [_class_name(entry.name) for entry in entries]
         nameless = [row for row, text in enumerate(texts) if text is None]
@@ -158,13 +164,13 @@ class _Reader:
     def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
         """Return the columns of ``annotations``."""
         self.box_ids = self.annotation_ids(entries)
-        image = self.image_positions(_column(entries, "image_id"), images.ids)
-        category = self.category_positions(_column(entries, "category_id"), categories.ids)
-        xywh, absent, malformed = _boxes(_column(entries, "bbox"))
+        image = self.image_positions(column(entries, "image_id"), images.ids)
+        category = self.category_positions(column(entries, "category_id"), categories.ids)
+        xywh, absent, malformed = boxes_of(column(entries, "bbox"))
         absent = self.boxes_of_masks(entries, xywh, absent)
         self.boxless = {"box_missing": absent, "box_no_numbers": malformed}
-        crowd = self.crowd(_column(entries, "iscrowd"))
-        area = self.area(_column(entries, "area"))
+        crowd = self.crowd(column(entries, "iscrowd"))
+        area = self.area(column(entries, "area"))
         return BoxColumns(self.box_ids, image, category, xywh, crowd, area)
 
     def find_rows(self, kind: str, rows: Sequence[int], note: str = "") -> None:
@@ -176,7 +182,7 @@ class _Reader:
         """Return the position ``[M]`` of each annotation's image, -1 where the file lists no such image."""
         ids, bad = whole_numbers(values)
         self.find_rows("image_reference", bad)
-        positions = _positions(ids, listed)
+        positions = positions_of(ids, listed)
         self.find_unknown("image_unknown", "images", ids, positions)
         return positions
 
@@ -187,10 +193,10 @@ class _Reader:
         """
         ids, bad = whole_numbers(values)
         self.find_rows("category_reference", bad)
-        if shift := _shift(ids, listed):
+        if shift := shift_of(ids, listed):
             self.find_shift(shift, ids, listed)
-            return _positions([None if one is None else one + shift for one in ids], listed)
-        positions = _positions(ids, listed)
+            return positions_of([None if one is None else one + shift for one in ids], listed)
+        positions = positions_of(ids, listed)
         self.find_unknown("category_unknown", "categories", ids, positions)
         return positions
 
@@ -224,21 +230,21 @@ class _Reader:
 
     def annotation_ids(self, entries: list[Any]) -> list[Id]:
         total = len(entries)
-        given = _column(entries, "id")
+        given = column(entries, "id")
         ids, numberless = whole_numbers(given)
         bad = [row for row in numberless if given[row] is not UNSET]
         self.find("annotation_id_missing", len(numberless) - len(bad), total, "annotations", [])
         self.find("annotation_id", len(bad), total, "annotations", [_shown(given[row]) for row in bad])
-        repeated = _repeated(ids)
+        repeated = repeated_rows(ids)
         self.find("annotation_id_twice", len(repeated), total, "annotations", [ids[row] for row in repeated])
         return ids
 
     def crowd(self, values: list[Any]) -> np.ndarray:
         """Return which annotations are crowd regions, ``[M]`` bool."""
-        if _types(values) <= {int} and set(values) <= {0, 1}:
+        if types(values) <= {int} and set(values) <= {0, 1}:
             return np.array(values, dtype=bool)
         absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
-        strange = sorted({row for row, value in enumerate(values) if not _is_flag(value)} - set(absent))
+        strange = sorted({row for row, value in enumerate(values) if not is_flag(value)} - set(absent))
         self.find_rows("crowd_missing", absent)
         self.find_rows("crowd_value", strange)
         return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)
@@ -246,146 +252,18 @@ class _Reader:
     def area(self, values: list[Any]) -> np.ndarray:
         """Return areas ``[M]`` in square pixels, NaN where the file has no number from 0 to 1e12."""
         absent: list[int] = []
-        if _types(values) == {float}:
+        if types(values) == {float}:
             area = np.array(values)
             area[~(np.abs(area) < LIMIT)] = np.nan
         else:
             absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
             self.find_rows("area_missing", absent)
-            area = np.array([float(value) if _is_finite(value) else np.nan for value in values])
+            area = np.array([float(value) if is_finite(value) else np.nan for value in values])
         area[area < 0] = np.nan
         given = np.ones(len(values), bool)
         given[absent] = False
         self.find_rows("area_value", np.flatnonzero(given & np.isnan(area)).tolist())
         return area
-
-
-def _column(entries: list[Any], name: str) -> list[Any]:
-    return list(map(attrgetter(name), entries))
-
-
-def whole_numbers(values: list[Any]) -> tuple[list[Id], list[int]]:
-    """Return ids, and the positions of values that are not 64-bit integers.
-
-    A float such as 17.0 becomes 17. A text such as ``"17"`` also becomes 17, but its position is returned. Other texts
-    stay, and other values become None.
-    """
-    if _types(values) <= {int} and (not values or (min(values) in WHOLE_NUMBERS and max(values) in WHOLE_NUMBERS)):
-        return values, []
-    ids: list[Id] = []
-    bad: list[int] = []
-    for row, value in enumerate(values):
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is int and value in WHOLE_NUMBERS:
-            ids.append(value)
-            continue
-        bad.append(row)
-        if isinstance(value, str):
-            text = value.strip()
-            is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) < 21
-            ids.append(int(text) if is_number and int(text) in WHOLE_NUMBERS else value)
-        else:
-            ids.append(None)
-    return ids, bad
-
-
-def _types(values: Sequence[Any]) -> set[type]:
-    return set(map(type, values))
-
-
-def _repeated(values: Sequence[Any]) -> list[int]:
-    """Positions of the values that came before; None never did."""
-    if _types(values) == {int}:  # a set of a million ids would take longer
-        if np.diff(np.sort(np.array(values, np.int64))).all():
-            return []
-    elif len(set(values)) == len(values):
-        return []
-    seen: set[Any] = set()
-    again = []
-    for row, value in enumerate(values):
-        if value is not None and value in seen:
-            again.append(row)
-        seen.add(value)
-    return again
-
-
-def _positions(wanted: list[Id], listed: list[Id]) -> np.ndarray:
-    """``[N]`` int64 position in the list of each wanted id, the first of equal ones, or -1."""
-    known, ids = np.array(listed), np.array(wanted)
-    if len(listed) and known.dtype == ids.dtype == np.int64:
-        order = np.argsort(known, kind="stable")
-        found = order[np.searchsorted(known[order], ids).clip(max=len(known) - 1)]
-        return np.where(known[found] == ids, found, -1)
-    where = {one: row for row, one in reversed(list(enumerate(listed))) if one is not None}
-    return np.fromiter((where.get(one, -1) for one in wanted), dtype=np.int64, count=len(wanted))
-
-
-def _shift(used: list[Id], listed: list[Id]) -> int:
-    """Return the shift, 1 or -1, after which every used id is listed; 0 where none is needed or none fits.
-
-    A few ids can fit by chance. So a shift is believed where one side counts from 0, where the shifted ids are exactly
-    the listed ids, or where at least `FEWEST_SHIFTED` ids fit.
-    """
-    ids, known = set(used) - {None}, set(listed) - {None}
-    if ids <= known or not known or not all(isinstance(one, int) for one in ids | known):
-        return 0
-    counts_from = {1: 0 in ids and 0 not in known, -1: 0 in known and max(ids) > max(known)}
-    for shift in (1, -1):
-        shifted = {one + shift for one in ids}
-        if shifted <= known and (counts_from[shift] or shifted == known or len(ids) >= FEWEST_SHIFTED):
-            return shift
-    return 0
-
-
-def _boxes(values: list[Any]) -> tuple[np.ndarray, list[int], list[int]]:
-    """Return boxes ``[M, 4]`` float64, the rows without a box, and the rows whose box is not four finite numbers."""
-    if _all_four_numbers(values):
-        boxes = np.fromiter(chain.from_iterable(values), np.float64, 4 * len(values)).reshape(-1, 4)
-        not_finite = ~every(np.abs(boxes) < LIMIT)  # NaN is not below the limit either
-        boxes[not_finite] = np.nan
-        return boxes, [], np.flatnonzero(not_finite).tolist()
-    boxes = np.full((len(values), 4), np.nan)
-    absent, malformed = [], []
-    for row, value in enumerate(values):
-        if value is UNSET or value is None or value == []:
-            absent.append(row)
-        elif isinstance(value, list) and len(value) == 4 and all(_is_finite(number) for number in value):
-            boxes[row] = value
-        else:
-            malformed.append(row)
-    return boxes, absent, malformed
-
-
-def _all_four_numbers(values: list[Any]) -> bool:
-    """Return whether every box is four numbers that float64 can hold."""
-    if _types(values) == {tuple}:  # msgspec has decoded four floats
-        return True
-    if _types(values) != {list} or set(map(len, values)) != {4}:
-        return False
-    numbers = list(chain.from_iterable(values))
-    return _types(numbers) <= {float} or (_types(numbers) <= {int, float} and max(map(abs, numbers)) < LIMIT)
-
-
-def _sizes(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return widths or heights ``[I]`` float64, and whether each is unusable ``[I]`` bool; unusable ones are NaN."""
-    if _types(values) <= {int} and -LARGEST_SIDE <= min(values, default=1) <= max(values, default=1) <= LARGEST_SIDE:
-        sizes = np.array(values, dtype=np.float64)
-        return np.where(sizes < 1, np.nan, sizes), sizes < 1
-    numbers, bad = whole_numbers(values)
-    sizes = np.array(
-        [one if isinstance(one, int) and 1 <= one <= LARGEST_SIDE else np.nan for one in numbers], dtype=np.float64
-    )
-    sizes[bad] = np.nan  # a size in quotes is read from the picture, which can't be wrong
-    return sizes, np.isnan(sizes)
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LIMIT
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) in (int, bool) and value in (0, 1)
 
 
 def _tied_to_a_machine(names: list[str | None]) -> list[int]:

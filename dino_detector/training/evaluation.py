@@ -16,6 +16,7 @@ from dino_detector.config import (
     SubsetConfig,
     TilingConfig,
 )
+from dino_detector.data.crowded_images import warn_of_limit
 from dino_detector.data.picture_files import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.losses import build_criterion
@@ -29,7 +30,7 @@ from dino_detector.training.module import DetectorModule
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes
-from dino_detector.validate import CocoMetrics, warn_of_limit
+from dino_detector.validate import CocoMetrics
 
 DECIDED_HERE = frozenset(
     (

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config, TrainingConfig
 from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.crowded_images import warn_of_limit
 from dino_detector.data.deep_pictures import survey
 from dino_detector.data.picture_files import allow_megapixels
 from dino_detector.errors import InputError
@@ -43,7 +44,7 @@ from dino_detector.training.sources import Reader, Sources, gather
 from dino_detector.training.testdev import write_testdev
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.training.weight_averaging import MovingAverage
-from dino_detector.validate import CocoMetrics, warn_of_limit
+from dino_detector.validate import CocoMetrics
 
 log = logging.getLogger(__name__)
 
