@@ -13,7 +13,7 @@ from dino_detector.command import configure_logging, run_command
 from dino_detector.config import MAX_DETECTIONS, AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.output_folder import locked, make_room
-from dino_detector.plain_text import counted, short_path
+from dino_detector.plain_text import columns, counted, plain, short_path
 
 if TYPE_CHECKING:
     from dino_detector.analysis.annotated import Picture
@@ -37,6 +37,8 @@ SAME = (("test_images", "val_images"), ("test_annotations", "val_annotations"))
 """two names of one thing where the detections of a metrics file are given"""
 FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
+LONGEST_PATH = 200
+"""columns of a path in a terminal"""
 LEAST = {
     "num_visualizations": 0,
     "gallery_images": 0,
@@ -129,9 +131,10 @@ def _check_combination(settings: AnalyzeSettings) -> None:
 def _tell_of(written: Written) -> None:
     """List the files, the report first, and say how to open it."""
     print("\nWritten:" if written else "\nThere is nothing to draw")
-    width = max((len(str(path)) for path in written), default=0)
-    for path, meaning in written.items():
-        print(f"{path!s:{width}}  {meaning}")
+    shown = {plain(path, LONGEST_PATH): meaning for path, meaning in written.items()}
+    width = max(map(columns, shown), default=0)
+    for path, meaning in shown.items():
+        print(f"{path}{' ' * (width - columns(path))}  {meaning}")
     for report in (path for path in written if path.suffix == ".html"):
         print(f"\nOpen the report in a browser: {report.resolve().as_uri()}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from itertools import count, tee
 from pathlib import Path, PurePosixPath
@@ -162,25 +162,27 @@ def _predict(
         print(f"{plain(pictures.left_out_line(settings.image_or_folder), 200)}{hint}")
     for folder, detector in zip(folders, group.detectors, strict=True):
         _make_room(folder, sources)
-        _write_list(folder, sources, detector)
+        _write_list(folder, sources, detector, drawn={source.image_id for source in sources})
     results: list[list[dict[str, Any]]] = [[] for _ in folders]
     broken: list[str] = []
     framed: list[str] = []
-    drawn = 0
+    drawn: set[int] = set()
     try:
         for source, found in _detected(group, sources, settings, tiling, broken):
             if has_several_frames(source.path):
                 framed.append(source.name)
             _write_picture(source, found, group, folders, results, settings)
-            drawn += 1
+            drawn.add(source.image_id)
     except KeyboardInterrupt as stop:
         raise StoppedByUser(
-            f"stopped after {drawn} of {counted(len(sources), 'picture')}; {RESULTS} has their detections",
+            f"stopped after {len(drawn)} of {counted(len(sources), 'picture')}; {RESULTS} has their detections",
             signal_of(stop),
         ) from None
     finally:
-        for folder, rows in zip(folders, results, strict=True):
+        for folder, detector, rows in zip(folders, group.detectors, results, strict=True):
             write_results(folder / RESULTS, rows)
+            if len(drawn) < len(sources):
+                _write_list(folder, sources, detector, drawn=drawn)
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
     if framed:
         have = "has" if len(framed) == 1 else "have"
@@ -258,9 +260,19 @@ def _draw(image: Tensor, shown: ImageDetections, detector: Detector, path: Path)
     save_picture(picture, path)
 
 
-def _write_list(folder: Path, sources: Sequence[Source], detector: Detector) -> None:
-    """Write the list of pictures before any other file: the next call reads from it which files to move aside."""
-    images = [{"id": source.image_id, "file_name": source.name, "drawn": source.drawn} for source in sources]
+def _write_list(folder: Path, sources: Sequence[Source], detector: Detector, *, drawn: Set[int]) -> None:
+    """Write the list of pictures, before any other file: the next call reads from it which files to move aside.
+
+    Args:
+        folder: the folder of the results.
+        sources: the pictures.
+        detector: knows the classes.
+        drawn: ids of the pictures that are drawn with their boxes; the other pictures have null for the file.
+    """
+    images = [
+        {"id": one.image_id, "file_name": one.name, "drawn": one.drawn if one.image_id in drawn else None}
+        for one in sources
+    ]
     named = zip(detector.categories.ids, detector.categories.names, strict=True)
     categories = [{"id": number, "name": name} for number, name in named]
     write_whole(folder / LIST, json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
@@ -270,6 +282,6 @@ def _make_room(folder: Path, sources: Sequence[Source]) -> None:
     """Move aside what an earlier call wrote to a folder, and whatever else has the name of a file to be written."""
     names = {RESULTS, LIST, *(source.drawn for source in sources)}
     with suppress(OSError, ValueError, LookupError, TypeError):  # no such file, or not one of ours
-        names |= {str(image["drawn"]) for image in read_json(folder / LIST)["images"]}
+        names |= {str(image["drawn"]) for image in read_json(folder / LIST)["images"] if image["drawn"]}
     there = [folder / name for name in sorted(names) if ".." not in Path(name).parts and (folder / name).is_file()]
     move_aside([path for path in there if path.is_relative_to(folder)], folder)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dino_detector.analysis.pictures import class_color
-from dino_detector.analyze import main
+from dino_detector.analyze import _tell_of, main
 from dino_detector.errors import InputError
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
@@ -532,3 +532,8 @@ def test_broken_inputs_are_found_before_an_evaluation(
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("it was evaluated"))
     message = error_of(checkpoint("--metrics_file", "empty.json"), capsys)
     assert message.startswith("empty.json: not metrics")
+
+
+def test_names_of_files_reach_the_terminal_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell_of({Path("a\x1b[31m\nb.png"): "image 1"})
+    assert capsys.readouterr().out == "\nWritten:\na?[31m b.png  image 1\n"

@@ -220,6 +220,13 @@ def test_a_broken_picture_is_named_at_the_end_and_the_others_are_done(
         (4, "b.png"),
     }
     assert sorted(file.name for file in out.iterdir()) == ["a.PNG", "b.jpg", "b.png", *JSON]
+    listed = json.loads((out / "predictions_images.json").read_text())["images"]
+    assert {one["file_name"]: one["drawn"] for one in listed} == {
+        **{name: name for name in ("a.PNG", "b.jpg", "b.png")},
+        "aa.jpg": None,
+    }
+    assert predict(pictures / "b.png", "--checkpoint", checkpoint, "--output_dir", out) == 0
+    assert sorted(file.name for file in out.iterdir() if file.is_file()) == ["b.png", *JSON]
 
 
 def test_the_pictures_are_never_overwritten(

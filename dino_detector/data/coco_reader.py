@@ -278,8 +278,9 @@ def _text(value: Any) -> str | None:
 
 
 def _class_name(value: Any) -> str | None:
-    """The name of a class; a number is its own name."""
-    return str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
+    """The name of a class, None for an empty or blank one; a number is its own name."""
+    name = str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
+    return name if name and name.strip() else None
 
 
 def _id(ids: list[Id], row: int) -> Id:

@@ -37,6 +37,7 @@ _LEAK = "Leakage between splits"
 GROUPS = (_FILE, _BOX, _CLASS, _IMAGE, _COPY, _LEAK)
 """headings that kinds are listed under, in their order"""
 
+_OBJECT = 'write objects, such as {"id": 1, "name": "red"} for a class, or remove them'
 _WHOLE = 'write ids as whole numbers of 64 bits, 17 and not "17" or true'
 _REMOVE = "remove them from all but one split, and split by source (video, place, day) and not by picture"
 
@@ -48,12 +49,12 @@ KINDS = {
             "file_unreadable", _FILE, 1.0, "annotation files that can't be read", "write or download them again", STOPS
         ),
         Kind(
-            *("list_missing", _FILE, 1.0, "lists that the file lacks"),
-            'add the lists "annotations" and "categories"',
+            *("list_missing", _FILE, 1.0, "lists that are missing or empty"),
+            'add them; a class is {"id": 1, "name": "red"}',
             STOPS,
         ),
         Kind("no_images", _FILE, 1.0, "files without an image", "add at least one image, or give another file", STOPS),
-        Kind("entry_no_object", _FILE, 0.9, "entries that are no readable object", "remove them", STOPS),
+        Kind("entry_no_object", _FILE, 0.9, "entries that are no readable object", _OBJECT, STOPS),
         Kind("image_id", _FILE, 0.9, "image ids that are no whole numbers", _WHOLE, STOPS),
         Kind("annotation_id", _FILE, 0.9, "annotation ids that are no whole numbers", _WHOLE, STOPS),
         Kind("category_id", _FILE, 0.9, "category ids that are no whole numbers", _WHOLE, STOPS),

@@ -169,7 +169,8 @@ def reading(path: Path | str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):  # whose message is the path again
-            reason = "it is damaged, or of a format that Pillow does not know"
+            is_empty = Path(path).is_file() and not Path(path).stat().st_size
+            reason = "it is empty" if is_empty else "it is damaged, or of a format that Pillow does not know"
         remedy = "replace the file"
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
             remedy = "correct its permissions" if isinstance(error, PermissionError) else "check the disk"

@@ -93,7 +93,9 @@ class CheckpointHeader:
 def require_checkpoint(path: Path) -> None:
     """Raise `InputError` where a path is a folder or does not exist."""
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a checkpoint in it, such as {path / 'dino_detector_best.pth'}")
+        found = next(iter(sorted(path.glob("*.pth"))), None)
+        example = f" in it, such as {found}" if found else ", a file that ends in .pth"
+        raise InputError(f"{path}: is a folder; give a checkpoint{example}")
     if not committed(path).is_file():
         raise InputError(f"{path}: no such checkpoint; check its path")
 
@@ -180,7 +182,7 @@ def _unpacked(path: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     """Return in one line why torch can't read a file."""
-    if isinstance(error, zipfile.BadZipFile):
+    if isinstance(error, zipfile.BadZipFile) or "PytorchStreamReader" in str(error):
         return "it is damaged or cut short, or torch did not write it"
     if isinstance(error, (pickle.UnpicklingError, IndexError)):  # torch would advise to load it without safety
         return "torch did not write it, or it holds more than weights and plain values"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,6 +32,8 @@ from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.validate import CocoMetrics
+
+log = logging.getLogger(__name__)
 
 DECIDED_HERE = frozenset(
     (
@@ -94,6 +97,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     sources.fetch(config.download)
     if sources.val is not None and rank_zero_only.rank == 0:
+        if not len(sources.val.annotations.training.labels):
+            log.warning("%s has no boxes, so there is no AP", sources.val.annotations.path)
         found = None if config.tiling.tile_size else most_detections(config.decoder.num_queries)
         warn_of_limit(sources.val.annotations, config.evaluation.max_detections, found=found)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()

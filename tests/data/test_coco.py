@@ -135,10 +135,13 @@ def replaced(key, value):
         (lambda _: [], "is a list, not a COCO detection file"),
         (lambda _: 3, 'it has no list "images"'),
         (lambda content: {"annotations": content["annotations"]}, 'it has no list "images"'),
-        (lambda content: {"images": content["images"]}, r'lists that the file lacks.*"annotations", "categories"'),
+        (
+            lambda content: {"images": content["images"]},
+            r'lists that are missing or empty.*"annotations", "categories"',
+        ),
         (lambda content: {key: content[key] for key in ("images", "categories")}, 'no list "annotations"'),
-        (replaced("categories", {}), r'lists that the file lacks.*"categories"'),
-        (replaced("categories", []), r'lists that the file lacks.*"categories"'),
+        (replaced("categories", {}), r'lists that are missing or empty.*"categories"'),
+        (replaced("categories", []), r'lists that are missing or empty.*"categories"'),
         (replaced("images", []), "without an image.*instances.json"),
         (replaced("images", [3]), "entries that are no readable object"),
         (replaced("annotations", [None]), "entries that are no readable object: 1 of 7"),
@@ -433,3 +436,9 @@ def test_repeated_ids_and_names_take_no_time_to_count(write_json, coco):
     with pytest.raises(InputError, match="image ids that appear more than once"):
         CocoAnnotations.read(write_json(coco))
     assert time.perf_counter() - started < 3
+
+
+def test_a_blank_name_is_none(write_json, coco):
+    coco["categories"][0]["name"] = " \t"
+    categories = CocoAnnotations.read(write_json(coco)).categories
+    assert f"category {coco['categories'][0]['id']}" in categories.names

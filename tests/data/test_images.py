@@ -246,6 +246,15 @@ def test_values_without_end_do_not_set_the_white_level_of_all(tmp_path):
     assert survey(tmp_path, ["a.tif", "b.tif", "c.tif"]).white_level == 1
 
 
+def test_an_empty_file_and_nan_are_called_that(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image \(it is empty\)"):
+        read_image(tmp_path / "a.png")
+    Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(InputError, match=r"b\.tif: has values that are no numbers \(NaN\)"):
+        read_image(tmp_path / "b.tif")
+
+
 def test_missing_image_is_named(tmp_path):
     with pytest.raises(InputError, match=r"a\.jpg: no such image file"):
         read_image(tmp_path / "a.jpg")
@@ -257,7 +266,7 @@ def test_size_that_contradicts_the_annotations_names_both(quarters, tmp_path):
         read_image(tmp_path / "a.png", expected_size=(20, 31))
 
 
-@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-0.5, float("inf")])
 def test_values_that_are_no_colours_are_refused(tmp_path, value):
     Image.fromarray(np.array([[0, 1], [0.5, value]], dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif: has values from .* convert it"):

@@ -64,7 +64,7 @@ def test_what_is_wrong_with_the_file_is_told_when_it_is_asked_for(write_json, co
     path = write_json({"images": []})
     with ReadAhead() as annotations:
         annotations.begin(path)
-        with pytest.raises(InputError, match="lists that the file lacks"):
+        with pytest.raises(InputError, match="lists that are missing or empty"):
             annotations.read(path)
 
 

@@ -57,6 +57,9 @@ def test_a_missing_file_is_named(tmp_path: Path):
 
 
 def test_a_folder_is_told_from_a_missing_file(tmp_path: Path):
+    with pytest.raises(InputError, match=r"is a folder; give a checkpoint, a file that ends in \.pth"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "dino_detector_best.pth").touch()
     with pytest.raises(InputError, match=r"is a folder; give a checkpoint in it, such as .*dino_detector_best.pth"):
         read_checkpoint(tmp_path)
 
