@@ -35,7 +35,7 @@ def contents(path: Path) -> dict[str, Any]:
 def test_a_split_reads_as_coco_with_all_its_oddities(tree: CocoTree, split: str, count: int):
     folder, path = tree.root / f"{split}2017", tree.root / "annotations" / f"instances_{split}2017.json"
     annotations = CocoAnnotations.read(path)
-    annotations.check_files(folder)
+    annotations.with_files(folder)
     ids = [record.image_id for record in annotations.images]
     assert len(set(ids)) == count == len(list(folder.iterdir()))
     assert ids != sorted(ids)
