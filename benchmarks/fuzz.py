@@ -44,7 +44,7 @@ from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_check
 from dino_detector.validate import CocoMetrics
 
 LONGEST_MESSAGE = 1_500
-"""characters of a message; longer ones quote what a file holds without end"""
+"""characters of the longest message; a longer message quotes a value of the file at full length"""
 ODD_NUMBERS = (0, -1, 1.5, 1e308, 1e999, -1e999, float("nan"), 2**63, 10**400, 3.0, True)
 ODD_TEXTS = ("", "0", "1", "a\nb", "\x00", "\x1b[31m", "\ud800", "x" * 5_000, "../a.png", "C:\\a.png", "http://a/b.png")
 ODD_VALUES = st.one_of(

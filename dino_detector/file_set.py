@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dino_detector.files import DISK_FULL, explained_writing, sync_folder
+from dino_detector.files import DISK_FULL, explained_writing, sync, sync_folder
 
 UNFINISHED = ".unfinished"
 """subfolder of the files that are being written"""
@@ -119,11 +119,9 @@ def _move_into_place(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Sync a file of the set; raise `OSError` where the disk is full or broken."""
     try:
-        os.fsync(descriptor)
+        sync(path)
     except OSError as error:  # Windows and some network file systems can't
         if error.errno in DISK_FULL | {errno.EIO}:
             raise
-    finally:
-        os.close(descriptor)

@@ -126,14 +126,19 @@ def write_whole(path: Path | str, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def sync(path: Path) -> None:
+    """Sync a closed file, or the names in a folder, to the disk; raise `OSError` where that fails."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Sync the names in a folder to the disk; do nothing where the system can't sync folders."""
     with contextlib.suppress(OSError):  # Windows opens no folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
 
 
 def read_json(path: Path) -> Any:

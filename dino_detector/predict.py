@@ -157,9 +157,9 @@ def _predict(
         f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {first.device}, precision "
         f"{first.inference_precision}"
     )
-    if pictures.nested or pictures.left_out or pictures.results:
+    if left_out := pictures.left_out_line(settings.image_or_folder):
         hint = "; --recursive takes subfolders too" if pictures.nested else ""
-        print(f"{plain(pictures.left_out_line(settings.image_or_folder), 200)}{hint}")
+        print(f"{plain(left_out, 200)}{hint}")
     for folder, detector in zip(folders, group.detectors, strict=True):
         _make_room(folder, sources)
         _write_list(folder, sources, detector, drawn={source.image_id for source in sources})

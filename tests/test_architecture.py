@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "files", "file_set", "output_folder", "plain_text"},
-    {"config", "targets", "boxes", "detections", "predictions"},
+    {"config", "targets", "boxes", "detections", "predictions", "nested"},
     {"matching"},
     {"losses"},
     {"data"},

@@ -25,9 +25,9 @@ BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 MOST_BARS = 100
 """a chart of more classes shows the ends of their order"""
 LONGEST_NAME = 28
+"""columns of a class name; longer ones are cut"""
 SHARED = re.compile(r" \(\d{1,9}\)$")
 """the id behind a name that several classes share"""
-"""characters of a class name; longer ones are cut"""
 PRECISION = {
     "AP": "mean over IoU 0.50 to 0.95",
     "AP50": "at IoU 0.50",

@@ -32,9 +32,10 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
     with np.errstate(invalid="ignore"):
         negative = some(boxes.xywh[:, 2:] < 0)
         flat = ~negative & some(boxes.xywh[:, 2:] == 0)
-        outside = ~negative & ~flat & lies_outside(split)
-        beyond = ~negative & ~flat & ~outside & (excess(split) > TOLERANCE)
-    swapped = _swapped_sides(split, outside | beyond)  # [S] positions of images
+        excess = _excess(split)
+        outside = ~negative & ~flat & _lies_outside(split)
+        beyond = ~negative & ~flat & ~outside & (excess > TOLERANCE)
+    swapped = _swapped_sides(split, outside | beyond, excess)  # [S] positions of images
     if len(swapped) > FEW * len(split.images.ids):  # boxes that do not fit are a consequence
         of_swapped = np.isin(boxes.image, swapped)
         outside, beyond = outside & ~of_swapped, beyond & ~of_swapped
@@ -54,7 +55,7 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
         for kind, of_kind in rows.items()
     ]
     ids = [boxes.label(row) for row in np.flatnonzero(beyond).tolist()]
-    note = f"by up to {excess(split)[beyond].max():,.0f} pixels" if ids else ""
+    note = f"by up to {excess[beyond].max():,.0f} pixels" if ids else ""
     names, images = [split.images.label(index) for index in swapped.tolist()], len(split.images.ids)
     return [
         Finding(
@@ -66,15 +67,15 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
     ]
 
 
-def lies_outside(split: Split) -> np.ndarray:
-    """``[M]`` bool: boxes of which no part is in their image."""
+def _lies_outside(split: Split) -> np.ndarray:
+    """Return which boxes lie wholly outside their image, ``[M]`` bool."""
     near, far = _corners(split)
     with np.errstate(invalid="ignore"):
         return some((near >= split.box_image_sizes) | (far <= 0))
 
 
-def excess(split: Split) -> np.ndarray:
-    """``[M]`` pixels by which boxes reach beyond their image, NaN where its size is unknown."""
+def _excess(split: Split) -> np.ndarray:
+    """Return by how many pixels boxes reach beyond their image, ``[M]``; NaN where its size is unknown."""
     near, far = _corners(split)
     return np.maximum(*np.maximum(-near, far - split.box_image_sizes).T)
 
@@ -84,7 +85,7 @@ def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return split.boxes.xywh[:, :2], split.boxes.xywh[:, :2] + split.boxes.xywh[:, 2:]
 
 
-def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
+def _swapped_sides(split: Split, misfits: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """Return the positions ``[S]`` of images whose boxes fit only after width and height are swapped.
 
     A box that reaches a little below a wide image fits a tall one by chance. So a swap is believed only where the
@@ -93,11 +94,12 @@ def _swapped_sides(split: Split, misfits: np.ndarray) -> np.ndarray:
     Args:
         split: boxes in COCO's format.
         misfits: ``[M]`` bool, boxes that reach beyond their image.
+        excess: ``[M]`` pixels by which they do.
     """
     boxes, sizes = split.boxes, split.box_image_sizes
     none = np.zeros(0, np.int64)
     affected = np.unique(boxes.image[misfits])
-    if not len(affected) or np.median(excess(split)[misfits] / sizes[misfits].min(axis=1)) < FAR:
+    if not len(affected) or np.median(excess[misfits] / sizes[misfits].min(axis=1)) < FAR:
         return none
     near, far = _corners(split)
     with np.errstate(invalid="ignore"):

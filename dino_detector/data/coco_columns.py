@@ -64,12 +64,12 @@ class BoxColumns:
     area: np.ndarray
 
     def label(self, index: int) -> Id:
-        """What to call an annotation."""
-        return annotation_label(self.ids, index)
+        """Return the `entry_label` of an annotation."""
+        return entry_label(self.ids, index)
 
 
-def annotation_label(ids: list[Id], index: int) -> Id:
-    """What to call an annotation: its id, or else its place in the list, from 0."""
+def entry_label(ids: list[Id], index: int) -> Id:
+    """Return what to call an entry of a list: its id, or else its place in the list, counted from 0."""
     return ids[index] if ids[index] is not None else f"entry {index}"
 
 

@@ -21,7 +21,7 @@ from dino_detector.data.coco_columns import (
     Id,
     ImageColumns,
     Split,
-    annotation_label,
+    entry_label,
 )
 from dino_detector.data.coco_json import Content, read_content
 from dino_detector.data.coco_values import (
@@ -73,7 +73,7 @@ def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
 
 
 def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> Reading:
-    """As `read_split`, from the entries of a file."""
+    """Make a `Reading` of decoded entries; the other arguments are those of `read_split`."""
     reader = _Reader(name)
     missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
     if content.annotations and content.categories == [] and not content.non_objects:
@@ -117,7 +117,7 @@ class _Reader:
         self.find("image_id_twice", len(repeated), total, "images", [ids[row] for row in repeated])
         names = [entry.file_name if isinstance(entry.file_name, str) and entry.file_name else None for entry in entries]
         nameless = [row for row, name in enumerate(names) if name is None]
-        self.find("file_name_missing", len(nameless), total, "images", [_id(ids, row) for row in nameless])
+        self.find("file_name_missing", len(nameless), total, "images", [entry_label(ids, row) for row in nameless])
         known = set(repeated)
         again = [row for row in repeated_rows(names) if row not in known]
         self.find("file_name_twice", len(again), total, "images", [names[row] for row in again])
@@ -131,7 +131,7 @@ class _Reader:
         unknown = np.isnan(sizes[sizeless]).any(axis=1)
         for kind, which in (("image_size", unknown), ("image_size_read", ~unknown)):
             rows = [row for row, chosen in zip(sizeless, which, strict=True) if chosen]
-            self.find(kind, len(rows), total, "images", [names[row] or _id(ids, row) for row in rows])
+            self.find(kind, len(rows), total, "images", [names[row] or entry_label(ids, row) for row in rows])
         addresses = [_text(entry.coco_url) or _text(entry.flickr_url) for entry in entries]
         return ImageColumns(ids, names, sizes, addresses)
 
@@ -157,8 +157,8 @@ class _Reader:
         self.find("category_id_twice", len(repeated), total, "classes", [ids[row] for row in repeated])
         texts = [_class_name(entry.name) for entry in entries]
         nameless = [row for row, text in enumerate(texts) if text is None]
-        self.find("class_no_name", len(nameless), total, "classes", [_id(ids, row) for row in nameless])
-        names = [f"category {_id(ids, row)}" if text is None else text for row, text in enumerate(texts)]
+        self.find("class_no_name", len(nameless), total, "classes", [entry_label(ids, row) for row in nameless])
+        names = [f"category {entry_label(ids, row)}" if text is None else text for row, text in enumerate(texts)]
         return CategoryColumns(ids, names, [_text(entry.supercategory) for entry in entries])
 
     def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
@@ -175,7 +175,7 @@ class _Reader:
 
     def find_rows(self, kind: str, rows: Sequence[int], note: str = "") -> None:
         """Add a finding about rows of ``annotations``."""
-        labels = [annotation_label(self.box_ids, row) for row in rows]
+        labels = [entry_label(self.box_ids, row) for row in rows]
         self.find(kind, len(rows), len(self.box_ids), "annotations", labels, note)
 
     def image_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
@@ -207,8 +207,8 @@ class _Reader:
 
     def find_shift(self, shift: int, ids: list[Id], listed: list[Id]) -> None:
         """Add a finding that the category ids of all annotations are off by one."""
-        used, known = ([one for one in column if one is not None] for column in (ids, listed))
-        labels = [annotation_label(self.box_ids, row) for row in range(len(ids))]
+        used, known = ([one for one in side if one is not None] for side in (ids, listed))
+        labels = [entry_label(self.box_ids, row) for row in range(len(ids))]
         note = f"annotations use {min(used)} to {max(used)}, categories are {min(known)} to {max(known)}"
         change = "add 1 to" if shift == 1 else "subtract 1 from"
         fix = f"{change} every category_id, or number the categories from {min(used)}"
@@ -281,10 +281,6 @@ def _class_name(value: Any) -> str | None:
     """The name of a class, None for an empty or blank one; a number is its own name."""
     name = str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
     return name if name and name.strip() else None
-
-
-def _id(ids: list[Id], row: int) -> Id:
-    return ids[row] if ids[row] is not None else f"entry {row}"
 
 
 def _shown(value: Any) -> str:

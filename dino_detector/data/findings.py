@@ -64,7 +64,7 @@ class Finding:
         return f"{self.count:,} of {self.total:,} {self.unit}{share}{note}{ids}"
 
     def sentence(self) -> str:
-        """The finding in one line for a message: what it is, how many there are, and what to do."""
+        """Return the finding in one line for a message: its title, the count, and the fix."""
         kind = KINDS[self.kind]
         return f"{kind.title}: {self.described()}; {self.fix or kind.fix}"
 

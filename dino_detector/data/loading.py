@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from dino_detector.data.dataset import CachedSample, CocoDetection, Sample
 from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
 from dino_detector.errors import InputError
+from dino_detector.nested import tensors_in
 from dino_detector.targets import Targets
 
 
@@ -145,7 +146,7 @@ def ready_to_send(batch: Sent) -> Sent:
     """
     if get_worker_info() is not None:
         try:
-            for tensor in _tensors(batch):
+            for tensor in tensors_in(batch):
                 tensor.share_memory_()
         except RuntimeError as error:
             raise InputError(
@@ -153,14 +154,6 @@ def ready_to_send(batch: Sent) -> Sent:
                 "give --num_workers 0, or more shared memory, as by docker run --shm-size 8g"
             ) from error
     return batch
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)
 
 
 class Loader(DataLoader):

@@ -58,14 +58,14 @@ class PictureFolder(NamedTuple):
     results: list[str]
 
     def left_out_line(self, folder: Path) -> str:
-        """Say which files were left out, in one line."""
+        """Return which files were left out, in one line; an empty text where none was."""
         parts = [f"{counted(self.nested, 'picture')} in subfolders"] if self.nested else []
         if self.left_out:
             what = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
             parts.append(f"{what} ({listed(self.left_out)})")
         if self.results:
             parts.append(f"the results of earlier calls in {listed(self.results)}")
-        return f"{folder}: left out {' and '.join(parts)}"
+        return f"{folder}: left out {' and '.join(parts)}" if parts else ""
 
 
 def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> PictureFolder:
@@ -242,7 +242,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Height and width in pixels of an image file as it is displayed, from its header alone.
+    """Return the height and width in pixels of a picture as displayed, from the header of its file.
 
     Raises:
         InputError: the file is missing or is not an image.

@@ -21,7 +21,7 @@ TIFF_KEPT |= {*range(330, 350), *range(512, 522), *range(529, 533)}
 def without_metadata(content: bytes) -> bytes | None:
     """Return a picture file without text, EXIF, colour profile and comments.
 
-    PNG and JPEG lose the EXIF orientation, so the picture is displayed as it is stored; TIFF keeps it.
+    PNG and JPEG files lose the EXIF orientation, so their pictures are not turned. TIFF files keep the orientation.
 
     Returns:
         The bytes of the file; None for another format, or where the structure of the file is damaged.

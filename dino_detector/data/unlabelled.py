@@ -63,8 +63,8 @@ def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
     """
     found = find_pictures(folder)
     paths = found.pictures
-    if found.nested or found.left_out:
-        log.warning("%s", found.left_out_line(folder))
+    if left_out := found.left_out_line(folder):
+        log.warning("%s", left_out)
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else None for path in paths]
     if None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))

@@ -15,7 +15,6 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
 from dino_detector.file_set import committed
 from dino_detector.files import writing
+from dino_detector.nested import tensors_in
 
 HEADER = "dino_detector"
 FORMAT = 2
@@ -137,7 +137,7 @@ def write_checkpoint(contents: dict[str, Any], path: Path) -> None:
 
 def require_finite(values: Any) -> None:
     """Raise `FloatingPointError` where a tensor in nested mappings and sequences has a NaN or an infinite value."""
-    floating = [tensor for tensor in _tensors(values) if tensor.is_floating_point() and tensor.numel()]
+    floating = [tensor for tensor in tensors_in(values) if tensor.is_floating_point() and tensor.numel()]
     if floating and not nn.utils.get_total_norm(floating, norm_type=math.inf).isfinite():
         raise FloatingPointError("the weights are not finite: training diverged")
 
@@ -156,15 +156,6 @@ def _outline(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [type(value).__name__, [_outline(item) for item in value]]
     return repr(value)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested mappings and sequences."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
 
 
 def _unpacked(path: Path) -> Any:

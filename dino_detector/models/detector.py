@@ -66,7 +66,7 @@ class Detector(nn.Module, ImageDetector):
 
     @property
     def white_level(self) -> float | None:
-        """As `ImageDetector.white_level`: that of the training images."""
+        """Return the white level of the training images, see `ImageDetector.white_level`."""
         return self.config.data.white_level
 
     @property

@@ -168,7 +168,7 @@ class ExportedDetector(ImageDetector):
 
     @property
     def white_level(self) -> float | None:
-        """As `ImageDetector.white_level`: that of the training images."""
+        """Return the white level of the training images, see `ImageDetector.white_level`."""
         return self.description.white_level
 
     @classmethod

@@ -26,7 +26,7 @@ class BestPairs(NamedTuple):
 
 
 def most_detections(num_queries: int) -> int:
-    """How many detections of an image are kept, over all its classes: COCO's 100, or as many as there are queries."""
+    """Return how many detections of an image are kept over all classes: 100 as in COCO, or ``num_queries`` if more."""
     return max(MAX_DETECTIONS, num_queries)
 
 

@@ -176,7 +176,7 @@ class _FirstFiles(Callback):
 
 
 def _surveyed(config: Config, sources: Sources) -> Config:
-    """The config with the white level of the training images, where some have more than 8 bits; says what it is."""
+    """Return the config with the white level of the training images, and log it; pictures of 8 bits need none."""
     train = sources.train
     found = survey(train.folder, [] if train.fetch else train.annotations.images.file_names)
     if found.framed:

@@ -43,7 +43,7 @@ class TiledModule(DetectorModule):
         self.evaluation = config
 
     def _detect(self, batch: FullSizeBatch) -> None:
-        """Collect the detections of whole images: of each class as many as the metrics count, in all maybe over 100."""
+        """Collect the best ``max_detections`` detections of each class in each whole image."""
         settings = self.evaluation
         found = self.detector.detect_each(batch.images, tiling=settings.tiling, batch_size=settings.training.batch_size)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
