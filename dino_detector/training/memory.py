@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import psutil
@@ -45,9 +46,13 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     return peaks
 
 
-def worker_memory() -> tuple[int, int]:
-    """How many data workers there are, and their memory in bytes; what they share is divided among them."""
-    total, workers = 0, multiprocessing.active_children()
+def worker_memory(others: Collection[BaseProcess] = ()) -> tuple[int, int]:
+    """Count the data workers and their memory in bytes; memory that they share is divided among them.
+
+    Args:
+        others: child processes that are no data workers.
+    """
+    total, workers = 0, [child for child in multiprocessing.active_children() if child not in others]
     for worker in workers:
         try:
             memory = psutil.Process(worker.pid).memory_full_info()
@@ -67,6 +72,11 @@ class MemoryMonitor(Callback):
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
         self._told = False
+        self._other_children: list[BaseProcess] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """No data worker runs yet: the child processes of this moment belong to others."""
+        self._other_children = multiprocessing.active_children()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -98,7 +108,7 @@ class MemoryMonitor(Callback):
         frozen = [parameter for parameter in parameters if not parameter.requires_grad]
         state = [value for values in trainer.optimizers[0].state.values() for value in values.values()]
         averages = [callback.averages for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
-        workers, used = worker_memory()
+        workers, used = worker_memory(self._other_children)
         peaks = peak_memory(pl_module.device)
         rows = {
             "model": ("model, frozen", _bytes([*frozen, *pl_module.buffers()])),

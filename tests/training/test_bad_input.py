@@ -95,7 +95,7 @@ ANNOTATIONS = [
     ("train", each_box([90, 4, 5, 9]), ["ids 1, 2, 3", "outside their image"]),
     ("val", each_box([3, 4, 5, -9]), ["ids 1, 2, 3", "negative width or height"]),
     ("train", lambda content: content["annotations"].clear(), ["no boxes to train on", "annotate"]),
-    ("train", lambda content: content.pop("categories"), ['"categories"', "add the lists"]),
+    ("train", lambda content: content.pop("categories"), ['"categories"', "add them"]),
     (
         "val",
         lambda content: content["images"].append(content["images"][0]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -311,10 +313,16 @@ def test_a_killed_data_worker_names_the_setting(
 def test_the_table_tells_what_memory_goes_to(
     settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Adam keeps two numbers for each weight; the moving average is a copy."""
+    """Adam keeps two numbers for each weight; the moving average is a copy; the caller's own child is no worker."""
     caplog.set_level("INFO")
     big = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
-    fit(settings(tmp_path / "out", epochs=2, memory_monitor=True, num_workers=1, backbone_architecture=big))
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    try:
+        fit(settings(tmp_path / "out", epochs=2, memory_monitor=True, num_workers=1, backbone_architecture=big))
+    finally:
+        child.kill()
+        child.join()
     rows = dict(re.findall(r"^  (.+?) {2,}([\d.]+ [MG]iB)$", caplog.text, re.MULTILINE))
     assert list(rows) == [
         *("model, frozen", "model, trained", "gradients", "optimizer state", "moving average of the weights"),
