@@ -2,7 +2,7 @@
 
 import sys
 
-from dino_detector.analyze import main
+from dino_detector.commands.analyze import main
 
 if __name__ == "__main__":
     sys.exit(main())

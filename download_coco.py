@@ -2,7 +2,7 @@
 
 import sys
 
-from dino_detector.download import main
+from dino_detector.commands.download import main
 
 if __name__ == "__main__":
     sys.exit(main())

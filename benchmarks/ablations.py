@@ -28,7 +28,7 @@ from side_by_side import machine
 from side_by_side.machine import revision
 from side_by_side.runs import require_equal
 
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError
 
 

@@ -36,11 +36,11 @@ from side_by_side.environment import rf_detr_python
 from side_by_side.job import Job
 from side_by_side.systems import OURS, PRESETS, SYSTEMS
 
-from dino_detector.command import run_command
-from dino_detector.data.sample import SampleFiles, write_sample
+from dino_detector.commands.frame import run_command
+from dino_detector.data.demo_set import SampleFiles, write_sample
 from dino_detector.errors import InputError
-from dino_detector.files import write_whole
 from dino_detector.models.precision import resolve_precision
+from dino_detector.storage.files import write_whole
 
 PATCH = 14
 

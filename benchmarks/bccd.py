@@ -14,7 +14,7 @@ from pathlib import Path
 
 import supervision
 
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError
 
 SPLITS = ("train", "val", "test")

@@ -20,10 +20,10 @@ import torch
 from side_by_side.machine import processor_name, revision
 
 from dino_detector import Detector, ExportedDetector
-from dino_detector.command import configure_logging, run_command
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import read_image
-from dino_detector.models.image_detector import ImageDetector
+from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.pictures.reading import read_image
+from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
 
 EXPORTED = {

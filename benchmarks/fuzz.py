@@ -29,18 +29,18 @@ from PIL import Image
 
 from dino_detector.analysis.result_files import read_results
 from dino_detector.config import Config, ImageSize
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.finding_kinds import STOPS
-from dino_detector.data.images import check_image, read_image
-from dino_detector.data.picture_files import image_size, is_picture
-from dino_detector.data.subsets import Subset
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.finding_kinds import STOPS
+from dino_detector.data.coco.subsets import Subset
+from dino_detector.data.pictures.files import image_size, is_picture
+from dino_detector.data.pictures.reading import check_image, read_image
+from dino_detector.data_check.check import check, load
+from dino_detector.data_check.layouts import Source
+from dino_detector.data_check.patches import PatchGrid
+from dino_detector.data_check.report import payload, report_text
 from dino_detector.errors import InputError
-from dino_detector.inspection.check import check, load
-from dino_detector.inspection.layouts import Source
-from dino_detector.inspection.patches import PatchGrid
-from dino_detector.inspection.report import payload, report_text
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
+from dino_detector.structures.categories import Categories
 from dino_detector.validate import CocoMetrics
 
 LONGEST_MESSAGE = 1_500

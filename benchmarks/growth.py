@@ -21,7 +21,7 @@ import torch
 from side_by_side import machine
 from speed import INPUT, SIZES, Measurement, measure_in_process
 
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.models.precision import resolve_precision
 
 PATCH = 14

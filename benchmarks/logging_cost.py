@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from dino_detector.command import configure_logging
-from dino_detector.data.sample import write_sample
-from dino_detector.demo import demo_config
+from dino_detector.commands.demo import demo_config
+from dino_detector.commands.frame import configure_logging
+from dino_detector.data.demo_set import write_sample
 from dino_detector.training import fit as module
 from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog

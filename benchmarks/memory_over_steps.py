@@ -14,9 +14,9 @@ import psutil
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dino_detector.command import configure_logging
-from dino_detector.data.sample import write_sample
-from dino_detector.demo import demo_config
+from dino_detector.commands.demo import demo_config
+from dino_detector.commands.frame import configure_logging
+from dino_detector.data.demo_set import write_sample
 from dino_detector.training.fit import fit
 from dino_detector.training.memory import peak_memory
 

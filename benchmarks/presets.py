@@ -25,10 +25,10 @@ from side_by_side.machine import processor_name, revision
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from dino_detector.arguments import parse_config
-from dino_detector.command import configure_logging
-from dino_detector.data.sample import write_sample
-from dino_detector.models.detector import Detector
+from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.frame import configure_logging
+from dino_detector.data.demo_set import write_sample
+from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_base import random_architecture, untrained
 from dino_detector.training.fit import fit
 from dino_detector.training.memory import peak_memory

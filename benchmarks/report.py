@@ -117,7 +117,7 @@ def main() -> None:
         target = folder / f"analysis_{len(metrics)}"
         started = time.monotonic()
         words = ["--metrics_file", *(str(files.metrics) for files in metrics), "--output_dir", str(target)]
-        code = "import sys; from dino_detector.analyze import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from dino_detector.commands.analyze import main; sys.exit(main(sys.argv[1:]))"
         subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

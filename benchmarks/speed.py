@@ -35,7 +35,7 @@ from stopwatch.clock import MARK
 from stopwatch.large import write_large
 from stopwatch.scenes import write_scenes
 
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.config.presets import LIGHTWEIGHT
 from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dino_detector.command import configure_logging
+from dino_detector.commands.demo import demo_config
+from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
-from dino_detector.data.sample import SHAPES, Drawn, draw_picture, tight_box, write_sample
-from dino_detector.demo import demo_config
+from dino_detector.data.demo_set import SHAPES, Drawn, draw_picture, tight_box, write_sample
 
 CELL = (160, 208)
 """height and width of a picture in a scene"""
@@ -106,7 +106,7 @@ def train(folder: Path) -> Path:
 
 def main(folder: Path) -> None:
     """Train, evaluate each way, and print the table."""
-    from dino_detector.models.tiling import views_of
+    from dino_detector.inference.tiling import views_of
     from dino_detector.training.evaluation import evaluate
 
     configure_logging()

@@ -16,11 +16,11 @@ import torch
 from scenes import write_scenes
 from transformers import BitImageProcessor
 
-from dino_detector.command import configure_logging
+from dino_detector.commands.demo import SMALL_DECODER
+from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
-from dino_detector.data.sample import SampleFiles
-from dino_detector.demo import SMALL_DECODER
-from dino_detector.models.detector import Detector
+from dino_detector.data.demo_set import SampleFiles
+from dino_detector.inference.detector import Detector
 from dino_detector.training.fit import fit
 
 SIDE = 112

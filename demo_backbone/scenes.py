@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from shapes import SHAPES, Shape
 
-from dino_detector.data.sample import SampleFiles, tight_box
+from dino_detector.data.demo_set import SampleFiles, tight_box
 
 SIDES = (128, 176)
 FINE = 3

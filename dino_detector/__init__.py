@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dino_detector.config import Config
-    from dino_detector.models.detector import Detector
-    from dino_detector.models.detector_group import DetectorGroup
-    from dino_detector.models.export import ExportedDetector
+    from dino_detector.inference.detector import Detector
+    from dino_detector.inference.detector_group import DetectorGroup
+    from dino_detector.inference.export import ExportedDetector
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Detector", "DetectorGroup", "ExportedDetector", "__version__"]
@@ -23,15 +23,15 @@ __all__ = ["Config", "Detector", "DetectorGroup", "ExportedDetector", "__version
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that importing the package costs nothing."""
     if name == "Detector":
-        from dino_detector.models.detector import Detector
+        from dino_detector.inference.detector import Detector
 
         return Detector
     if name == "DetectorGroup":
-        from dino_detector.models.detector_group import DetectorGroup
+        from dino_detector.inference.detector_group import DetectorGroup
 
         return DetectorGroup
     if name == "ExportedDetector":
-        from dino_detector.models.export import ExportedDetector
+        from dino_detector.inference.export import ExportedDetector
 
         return ExportedDetector
     if name == "Config":

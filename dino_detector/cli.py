@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dino_detector import __version__
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError, did_you_mean
 
 PROG = "dino-detector"
@@ -63,10 +63,10 @@ def _load(name: str) -> Callable[[list[str]], int]:
     """The function of a command; each imports what it needs only when it is called."""
     if name == "evaluate":
         from dino_detector.train import evaluate_main as main
-    elif name == "data":  # which names the subpackage
-        from dino_detector.inspect_data import main
+    elif name == "train":
+        from dino_detector.train import main
     else:
-        main = importlib.import_module(f"dino_detector.{name}").main
+        main = importlib.import_module(f"dino_detector.commands.{name}").main
     return lambda argv: main(argv, prog=f"{PROG} {name}")
 
 

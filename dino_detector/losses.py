@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou, iou
 from dino_detector.config import Config, LossConfig
 from dino_detector.matching import HungarianMatcher
-from dino_detector.predictions import Matches, Supervised
-from dino_detector.targets import Targets
+from dino_detector.structures.boxes import cxcywh_to_xyxy, generalized_iou, iou
+from dino_detector.structures.matches import Matches, Supervised
+from dino_detector.structures.targets import Targets
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou
-from dino_detector.predictions import Matches
-from dino_detector.targets import Targets
+from dino_detector.structures.boxes import cxcywh_to_xyxy, generalized_iou
+from dino_detector.structures.matches import Matches
+from dino_detector.structures.targets import Targets
 
 PAIRS_AT_ONCE = 2**20
 """whose costs a CPU computes together: what comes between fits into its cache"""

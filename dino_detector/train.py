@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from dino_detector.arguments import RunSettings, parse_config, write_config
-from dino_detector.command import configure_logging, importing_libraries, is_main_process, run_command
+from dino_detector.commands.arguments import RunSettings, parse_config, write_config
+from dino_detector.commands.frame import configure_logging, importing_libraries, is_main_process, run_command
 from dino_detector.config import Config, preset_settings
 from dino_detector.errors import InputError
-from dino_detector.output_folder import locked, make_room
-from dino_detector.training.places import find_places
+from dino_detector.storage.output_folder import locked, make_room
+from dino_detector.training.split_paths import find_places
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -96,7 +96,7 @@ def settings_writer(config: Config) -> Callback:
 def _train(settings: RunSettings) -> int:
     places = find_places(settings.config, training=True)
     configure_logging()
-    from dino_detector.data.picture_files import allow_megapixels
+    from dino_detector.data.pictures.files import allow_megapixels
     from dino_detector.data.read_ahead import ReadAhead
 
     allow_megapixels(settings.config.data.max_megapixels)
@@ -197,7 +197,7 @@ def _with_indices_file(settings: RunSettings) -> Config:
     path = config.subset.coco_mini_indices_file
     if path is None:
         return config
-    from dino_detector.data.subsets import Subset
+    from dino_detector.data.coco.subsets import Subset
 
     subset = Subset.read(path)
     held = {"coco_mini_size": subset.size, "coco_mini_seed": subset.seed}

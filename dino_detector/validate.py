@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dino_detector.config.evaluation import MAX_DETECTIONS
-from dino_detector.data.categories import distinct
-from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.files import read_json, write_whole
 from dino_detector.plain_text import quoted
+from dino_detector.storage.files import read_json, write_whole
+from dino_detector.structures.categories import distinct
+from dino_detector.structures.detections import ImageDetections
 
 if TYPE_CHECKING:
-    from dino_detector.data.categories import Categories
+    from dino_detector.structures.categories import Categories
 
 log = logging.getLogger(__name__)
 

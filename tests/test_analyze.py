@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dino_detector.analysis.pictures import class_color
-from dino_detector.analyze import _tell_of, main
+from dino_detector.commands.analyze import _tell_of, main
 from dino_detector.errors import InputError
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
@@ -37,7 +37,7 @@ def row(image_id: int, score: float, category_id: int = 3, **more: Any) -> dict[
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: images 1 to 6 as 000001.png and so on, metrics.json, and empty.json without detections."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dino_detector.analyze.configure_logging", lambda: None)
+    monkeypatch.setattr("dino_detector.commands.analyze.configure_logging", lambda: None)
     (tmp_path / "images").mkdir()
     for number in range(1, 7):
         Image.new("RGB", (64, 48), GREY).save(tmp_path / "images" / f"{number:06}.png")
@@ -146,7 +146,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 def test_help_and_mistakes_import_nothing_heavy() -> None:
     code = (
         "import contextlib, io, sys\n"
-        "from dino_detector.analyze import main\n"
+        "from dino_detector.commands.analyze import main\n"
         "with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):\n"
         "    assert [main(argv) for argv in ([], ['--run_eval'], ['--metrics_file', 'none'])] == [2, 2, 2]\n"
         "    with contextlib.suppress(SystemExit):\n"
@@ -448,8 +448,8 @@ def checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
     import torch
 
     from dino_detector.config import Config
-    from dino_detector.data.categories import Categories
-    from dino_detector.models.detector import build_detector
+    from dino_detector.inference.detector import build_detector
+    from dino_detector.structures.categories import Categories
 
     architecture = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
     config = Config.from_flat(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dino_detector.arguments import Settings, parse_config, parse_settings, write_config
+from dino_detector.commands.arguments import Settings, parse_config, parse_settings, write_config
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError
 

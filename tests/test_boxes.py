@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou
 
-from dino_detector.boxes import cxcywh_to_xyxy, generalized_iou, xyxy_to_cxcywh
+from dino_detector.structures.boxes import cxcywh_to_xyxy, generalized_iou, xyxy_to_cxcywh
 
 
 def random_boxes_xyxy(*shape: int) -> torch.Tensor:

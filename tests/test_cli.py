@@ -11,7 +11,7 @@ import pytest
 
 import dino_detector
 from dino_detector import cli, train
-from dino_detector.command import run_command
+from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError, StoppedByUser
 
 DATA = ["--train_images", "a", "--train_annotations", "b", "--val_images", "c", "--val_annotations", "d"]
@@ -298,7 +298,7 @@ def test_an_interruption_is_one_line_and_code_130(capsys: pytest.CaptureFixture[
 
 
 def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
-    code = "import sys; from dino_detector.command import run_command; "
+    code = "import sys; from dino_detector.commands.frame import run_command; "
     code += "sys.exit(run_command(lambda: [print('line', flush=True) for _ in range(100_000)] and 0))"
     piped = subprocess.run(
         ["bash", "-c", f'{sys.executable} -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'],
@@ -320,7 +320,7 @@ def test_other_errors_and_exits_pass() -> None:
 
 FREEZES = """
 import gc, sys
-from dino_detector.command import importing_libraries
+from dino_detector.commands.frame import importing_libraries
 {before}
 frozen = gc.get_freeze_count()
 with importing_libraries():

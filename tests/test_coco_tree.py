@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from dino_detector.config import BackboneConfig
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.models.dinov2_base import fingerprint, image_statistics, load_pretrained
 
 NAMES = [f"facebook/dinov2-{size}" for size in ("small", "base", "large", "giant")]

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import torch
 
-from dino_detector.data.categories import Categories
-from dino_detector.detections import ImageDetections, supervision_detections
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.detections import ImageDetections, supervision_detections
 
 CATEGORIES = Categories(ids=(0, 4, 90), names=("cat", "käfer", "owl"))
 
@@ -69,6 +69,8 @@ def assert_rows(found: ImageDetections, of: ImageDetections, rows: list[int]) ->
 
 def test_metrics_and_detections_load_no_drawing_library():
     heavy = ["supervision", "matplotlib", "hotcoco", "cv2"]
-    code = "import sys, dino_detector.validate, dino_detector.detections, dino_detector.analysis.tables as t\n"
+    code = (
+        "import sys, dino_detector.validate, dino_detector.structures.detections, dino_detector.analysis.tables as t\n"
+    )
     code += f"sys.exit(' '.join(name for name in {heavy} if name in sys.modules) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)

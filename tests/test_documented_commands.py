@@ -21,9 +21,10 @@ from coco_tree import CATEGORIES, CocoTree, write_coco_tree
 from hub_cache import fill_hub_cache, serve_hub_cache
 from PIL import Image
 
-from dino_detector import ExportedDetector, analyze, cli, download, train
-from dino_detector.data.download import is_complete
-from dino_detector.models.detector import Detector
+from dino_detector import ExportedDetector, cli, train
+from dino_detector.commands import analyze, download
+from dino_detector.download import is_complete
+from dino_detector.inference.detector import Detector
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from coco_server import CocoServer, jpeg, status
 
-from dino_detector.download import main
+from dino_detector.commands.download import main
 
 SCRIPT = Path(__file__).parents[1] / "download_coco.py"
 IMAGES = "zips/val2017.zip"
@@ -59,7 +59,7 @@ def test_a_mistake_is_one_line_and_code_2(
 
 
 def test_help_and_mistakes_load_no_torch() -> None:
-    code = "import sys; from dino_detector.download import main; main([]); main(['--download_val', '--coco_url', 'x'])"
+    code = "import sys; from dino_detector.commands.download import main; main([]); main(['--download_val', '--coco_url', 'x'])"
     code += "; main(['--help'])"
     check = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dino_detector.errors import InputError
-from dino_detector.file_set import FileSet, recover
+from dino_detector.storage.file_set import FileSet, recover
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
 

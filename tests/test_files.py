@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dino_detector.errors import InputError
-from dino_detector.files import WriteError, explained_writing, parse_json, read_json, write_whole, writing
+from dino_detector.storage.files import WriteError, explained_writing, parse_json, read_json, write_whole, writing
 
 
 def names_in(folder: Path) -> list[str]:
@@ -54,8 +54,8 @@ def test_a_file_is_synced_before_it_takes_its_name(tmp_path: Path, monkeypatch: 
 
 LIMITED = """
 import resource, sys
-from dino_detector.command import run_command
-from dino_detector.files import write_whole
+from dino_detector.commands.frame import run_command
+from dino_detector.storage.files import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 sys.exit(run_command(lambda: write_whole(sys.argv[1], "x" * 50_000)))
 """

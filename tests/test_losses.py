@@ -11,8 +11,8 @@ from torchvision.ops import box_convert, generalized_box_iou, sigmoid_focal_loss
 
 from dino_detector.config import Config, LossConfig
 from dino_detector.losses import LossTerms, SetCriterion, build_criterion, classification_losses
-from dino_detector.predictions import Matches, Supervised
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Matches, Supervised
+from dino_detector.structures.targets import Targets
 
 
 @pytest.fixture

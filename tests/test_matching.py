@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from dino_detector.matching import HungarianMatcher
-from dino_detector.predictions import Matches
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Matches
+from dino_detector.structures.targets import Targets
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from dino_detector.errors import InputError
-from dino_detector.output_folder import locked, move_aside
+from dino_detector.storage.output_folder import locked, move_aside
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from dino_detector.output_folder import locked
+from dino_detector.storage.output_folder import locked
 with locked(Path(sys.argv[1]), "training"):
     print("held", flush=True)
     time.sleep(60)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dino_detector import cli
 from dino_detector.config import Config
-from dino_detector.data.picture_files import find_pictures
+from dino_detector.data.pictures.files import find_pictures
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained detector of two categories with the ids 3 and 9."""
     import torch
 
-    from dino_detector.data.categories import Categories
-    from dino_detector.models.detector import build_detector
+    from dino_detector.inference.detector import build_detector
+    from dino_detector.structures.categories import Categories
 
     architecture = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
     config = Config.from_flat(
@@ -135,7 +135,7 @@ def test_tiles_give_the_json_every_box_that_is_drawn_and_at_least_the_best_hundr
     pictures: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     """What Python gives is the measure; the picture of 30 x 80 pixels has the whole and 3 tiles."""
-    from dino_detector.models.detector import Detector
+    from dino_detector.inference.detector import Detector
 
     every = Detector.load(checkpoint, device="cpu").predict(pictures / "a.PNG", threshold=0.0, tile_size=(30, 35))
     assert len(every) > 150
@@ -360,7 +360,7 @@ def test_who_stops_it_has_the_detections_in_the_pictures_that_are_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from dino_detector.data import images
+    from dino_detector.data.pictures import reading as images
 
     read = images.read_image
 
@@ -404,8 +404,8 @@ def two(dinov2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
     """Detectors of cells and of plates over one base, in files of the same name."""
     import torch
 
-    from dino_detector.data.categories import Categories
-    from dino_detector.models.detector import build_detector
+    from dino_detector.inference.detector import build_detector
+    from dino_detector.structures.categories import Categories
 
     paths = []
     for seed, (name, key) in enumerate({"cell": 3, "plate": 9}.items()):

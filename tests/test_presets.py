@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dino_detector.arguments import parse_config
-from dino_detector.data.categories import Categories
-from dino_detector.models.detector import build_detector
+from dino_detector.commands.arguments import parse_config
+from dino_detector.inference.detector import build_detector
+from dino_detector.structures.categories import Categories
 
 SMALL = ["--dino_model", "facebook/dinov2-small"]
 BASE = ["--dino_model", "facebook/dinov2-base"]

@@ -12,11 +12,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dino_detector.analysis.tables import metrics_table
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.crowded_images import warn_of_limit
-from dino_detector.detections import ImageDetections
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.errors import InputError
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.detections import ImageDetections
 from dino_detector.validate import CocoMetrics, coco_metrics, coco_results, write_results
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -39,9 +39,9 @@ from transformers import (
 )
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
-from dino_detector.data.augmentation import augmentation_seed
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import augmentation_seed
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, FullSizeImages, Sample, SampleKey
 from dino_detector.data.sampling import TrainingSampler
 from side_by_side.job import Job

@@ -14,7 +14,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from dino_detector.command import configure_logging
+from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.training.fit import fit

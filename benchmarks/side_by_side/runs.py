@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from dino_detector.errors import InputError
-from dino_detector.files import write_whole
+from dino_detector.storage.files import write_whole
 from side_by_side.job import Job
 from side_by_side.machine import revision
 from side_by_side.recorder import RECORD

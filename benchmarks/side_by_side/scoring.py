@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.validate import coco_metrics
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -21,14 +21,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dino_detector import Detector, DetectorGroup, ExportedDetector
-from dino_detector.command import configure_logging
+from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
+from dino_detector.inference.detector import build_detector
 from dino_detector.losses import build_criterion
-from dino_detector.models.detector import build_detector
 from dino_detector.models.dinov2_base import random_architecture, untrained
 from dino_detector.models.precision import autocast_to
-from dino_detector.targets import Targets
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.targets import Targets
 from dino_detector.training.data import DetectionData
 from dino_detector.training.fit import fit
 from dino_detector.training.sources import gather

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dino_detector.analysis.result_files import ImageList, file_inside
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import read_image
-from dino_detector.data.picture_files import WRITABLE, picture_extensions, save_picture
-from dino_detector.detections import coco_detections
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.pictures.files import WRITABLE, picture_extensions, save_picture
+from dino_detector.data.pictures.reading import read_image
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.detections import coco_detections
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from dino_detector.analysis.fonts import font_path
-from dino_detector.files import writing
 from dino_detector.plain_text import counted, plain
+from dino_detector.storage.files import writing
 from dino_detector.validate import ClassMetrics, CocoMetrics
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"

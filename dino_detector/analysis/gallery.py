@@ -9,7 +9,7 @@ import numpy as np
 
 from dino_detector.analysis.matches import Matches
 from dino_detector.analysis.mistakes import KINDS, Mistakes
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.plain_text import relative_name
 
 LOWEST_SCORE = 0.05

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dino_detector.config.evaluation import MAX_DETECTIONS
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.structures.categories import Categories
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """``[T]``, as COCO computes them"""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dino_detector.analysis.charts import class_chart, count_chart, metrics_chart, save_chart, score_chart
 from dino_detector.analysis.evaluation_charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart
-from dino_detector.data.categories import Categories
+from dino_detector.structures.categories import Categories
 from dino_detector.validate import CocoMetrics
 
 REPORT = "report.html"

@@ -24,7 +24,7 @@ from dino_detector.plain_text import relative_name, short_path
 from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation, coco_metrics
 
 if TYPE_CHECKING:
-    from dino_detector.data.coco import CocoAnnotations
+    from dino_detector.data.coco.annotations import CocoAnnotations
 
 SCORE_EDGES = np.arange(21) / 20
 MOST_FLIPPED = 50

@@ -15,7 +15,7 @@ from dino_detector.plain_text import counted, plain
 if TYPE_CHECKING:
     from supervision import Detections
 
-    from dino_detector.data.categories import Categories
+    from dino_detector.structures.categories import Categories
 
 # "20 simple, distinct colors" by Sasha Trubetskoy, https://sashamaps.net/docs/resources/20-colors/
 # fmt: off

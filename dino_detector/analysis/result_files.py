@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco_json import WHOLE_NUMBERS
-from dino_detector.data.unlabelled import DETECTED_INFO, find_image_info
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.entries import WHOLE_NUMBERS
+from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
 from dino_detector.errors import InputError
-from dino_detector.files import paused_collection, read_json
 from dino_detector.plain_text import quoted
+from dino_detector.storage.files import paused_collection, read_json
+from dino_detector.structures.categories import Categories
 
 
 class ImageList(NamedTuple):

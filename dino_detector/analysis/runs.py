@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from dino_detector.analysis.payload import Run
 from dino_detector.analysis.result_files import read_results
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.crowded_images import warn_of_limit
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.errors import InputError
-from dino_detector.files import read_json
 from dino_detector.plain_text import short_path
+from dino_detector.storage.files import read_json
 from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_evaluation
 
 log = logging.getLogger(__name__)

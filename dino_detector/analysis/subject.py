@@ -10,10 +10,10 @@ from dino_detector.analysis.payload import build_payload
 from dino_detector.analysis.result_files import ImageList, find_image_list, images_of, read_images, read_results
 from dino_detector.analysis.runs import Evaluated, Places, read_evaluation, score_results
 from dino_detector.analysis.thumbnails import Thumbnails
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.plain_text import short_path
+from dino_detector.structures.categories import Categories
 
 log = logging.getLogger(__name__)
 

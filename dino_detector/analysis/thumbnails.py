@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from dino_detector.analysis.result_files import ImageList, file_inside
-from dino_detector.data.images import read_image
+from dino_detector.data.pictures.reading import read_image
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
-from dino_detector.data.coco_images import CocoImages, first_readable
+from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.transforms import ResizeMode, evaluation_transforms
 
 

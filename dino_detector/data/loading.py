@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, get_worker_info
 from dino_detector.data.dataset import CachedSample, CocoDetection, Sample
 from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
 from dino_detector.errors import InputError
-from dino_detector.nested import tensors_in
-from dino_detector.targets import Targets
+from dino_detector.structures.nested import tensors_in
+from dino_detector.structures.targets import Targets
 
 
 class CachedPart(NamedTuple):

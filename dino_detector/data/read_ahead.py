@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 
 LARGE = 2**25
 """bytes from which on another process is worth it"""

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
 from dino_detector.config import ImageSize
-from dino_detector.data.coco import BoxTable
+from dino_detector.data.coco.annotations import BoxTable
 from dino_detector.data.dataset import SampleKey
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CachedSample, Sample, SampleKey
 from dino_detector.data.record_store import RecordStore
 

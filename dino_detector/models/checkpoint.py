@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
-from dino_detector.file_set import committed
-from dino_detector.files import writing
-from dino_detector.nested import tensors_in
+from dino_detector.storage.file_set import committed
+from dino_detector.storage.files import writing
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.nested import tensors_in
 
 HEADER = "dino_detector"
 FORMAT = 2

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dino_detector.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from dino_detector.predictions import Matches
-from dino_detector.targets import Targets
+from dino_detector.structures.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from dino_detector.structures.matches import Matches
+from dino_detector.structures.targets import Targets
 
 LABEL_NOISE = 0.25
 """Chance that a query is told a class drawn at random."""

@@ -20,8 +20,8 @@ from dino_detector.models.denoising import DenoisingQueries, DisturbedQueries
 from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
 from dino_detector.models.proposals import ProposalHead
-from dino_detector.predictions import Supervised
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Supervised
+from dino_detector.structures.targets import Targets
 
 
 class DecoderOutput(NamedTuple):

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
-from dino_detector.models.attention import ATTENTION
+from dino_detector.models.cpu.attention import ATTENTION
+from dino_detector.models.cpu.layer_copies import LayerCopies
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
-from dino_detector.models.layer_copies import LayerCopies
 
 FEATURES = 4
 """of how many layers the outputs are returned, unless they are chosen or the backbone has fewer"""

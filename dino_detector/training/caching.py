@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import Config
-from dino_detector.data.augmentation import Augmentation
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import Augmentation
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample, SampleKey
-from dino_detector.data.download.disk import as_size, require_space
 from dino_detector.data.loading import Batch
 from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of, halved
+from dino_detector.download.disk import as_size, require_space
 from dino_detector.errors import InputError
-from dino_detector.models.detector import Detector, resolve_device
+from dino_detector.inference.detector import Detector, resolve_device
 from dino_detector.models.dinov2_backbone import Tokens
 from dino_detector.models.precision import resolve_precision
-from dino_detector.output_folder import make_output_dir
 from dino_detector.plain_text import counted
+from dino_detector.storage.output_folder import make_output_dir
 
 log = logging.getLogger(__name__)
 

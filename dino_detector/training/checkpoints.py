@@ -15,8 +15,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from dino_detector.errors import StoppedByUser
-from dino_detector.file_set import FileSet
 from dino_detector.models.checkpoint import require_finite
+from dino_detector.storage.file_set import FileSet
 from dino_detector.training.memory import peak_memory
 from dino_detector.training.moments import round_moments, with_small_moments
 from dino_detector.validate import EvaluationFiles

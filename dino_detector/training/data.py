@@ -10,8 +10,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from dino_detector.config import Config
-from dino_detector.data.augmentation import Augmentation
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import Augmentation
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, FullSizeImages, WholeImages
 from dino_detector.data.loading import build_evaluation_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors

@@ -17,15 +17,15 @@ from dino_detector.config import (
     SubsetConfig,
     TilingConfig,
 )
-from dino_detector.data.crowded_images import warn_of_limit
-from dino_detector.data.picture_files import allow_megapixels
+from dino_detector.data.coco.crowded_images import warn_of_limit
+from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
+from dino_detector.inference.detector import build_from_checkpoint, resolve_device
+from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
-from dino_detector.models.detector import build_from_checkpoint, resolve_device
-from dino_detector.models.postprocess import most_detections
 from dino_detector.models.precision import resolve_precision
-from dino_detector.output_folder import make_output_dir
+from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.sources import Sources, gather

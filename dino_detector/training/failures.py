@@ -11,7 +11,7 @@ from lightning import Trainer
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError, SharedInputError
-from dino_detector.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
+from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
 from dino_detector.training.checkpoints import LAST
 from dino_detector.training.rehearsal import Step, flags_of, is_out_of_memory, smaller_steps
 

@@ -11,19 +11,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config, TrainingConfig
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.crowded_images import warn_of_limit
-from dino_detector.data.deep_pictures import survey
-from dino_detector.data.picture_files import allow_megapixels
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.crowded_images import warn_of_limit
+from dino_detector.data.pictures.bit_depth import survey
+from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
-from dino_detector.file_set import recover
+from dino_detector.inference.detector import Detector, build_detector, resolve_device
+from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
-from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
-from dino_detector.models.postprocess import most_detections
 from dino_detector.models.precision import resolve_precision
-from dino_detector.output_folder import locked, make_output_dir
 from dino_detector.plain_text import counted
+from dino_detector.storage.file_set import recover
+from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.training.caching import build_caching
 from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.data import DetectionData

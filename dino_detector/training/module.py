@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 
 from dino_detector.config import MAX_DETECTIONS
 from dino_detector.data.loading import Batch
+from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
-from dino_detector.models.detector import Detector
+from dino_detector.models.cpu.heap import keep_freed_memory
 from dino_detector.models.detr_decoder import DecoderOutput
-from dino_detector.models.heap import keep_freed_memory
-from dino_detector.targets import Targets
+from dino_detector.structures.targets import Targets
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.optimization import build_optimizer
 from dino_detector.training.schedule import build_schedule

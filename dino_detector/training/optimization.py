@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from dino_detector.config import Config
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dino_detector.config import TrainingConfig
 from dino_detector.models.checkpoint import read_checkpoint
-from dino_detector.output_folder import move_aside
+from dino_detector.storage.output_folder import move_aside
 from dino_detector.training.checkpoints import BEST, FINAL, LAST, finished_epochs
 
 OF_A_RUN = (

@@ -18,7 +18,7 @@ from torch import Tensor
 from dino_detector.config import AugmentationConfig, Config, ImageSize
 from dino_detector.errors import SharedInputError
 from dino_detector.plain_text import counted
-from dino_detector.targets import Targets
+from dino_detector.structures.targets import Targets
 
 SMALLEST_SIDE = 112
 """pixels; below this no smaller image is tried"""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dino_detector.config import BackboneConfig, Config, DecoderConfig, preset_settings
-from dino_detector.data.categories import Categories, check_categories
 from dino_detector.errors import InputError
+from dino_detector.inference.detector import Detector, load_weights
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
-from dino_detector.models.detector import Detector, load_weights
+from dino_detector.structures.categories import Categories, check_categories
 from dino_detector.training.checkpoints import finished_epochs
 from dino_detector.training.data import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain

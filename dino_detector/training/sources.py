@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dino_detector.config import Config, DownloadConfig
-from dino_detector.data.categories import Categories, check_categories, require_num_classes
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.download import Split, download_annotations, download_images, download_split
-from dino_detector.data.subsets import Subset, class_balance, select
-from dino_detector.data.unlabelled import find_image_info, list_pictures, read_image_info
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.subsets import Subset, class_balance, select
+from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
+from dino_detector.download import Split, download_annotations, download_images, download_split
 from dino_detector.errors import InputError
-from dino_detector.training.places import Place, Places, find_places
+from dino_detector.structures.categories import Categories, check_categories, require_num_classes
+from dino_detector.training.split_paths import Place, Places, find_places
 
 log = logging.getLogger(__name__)
 

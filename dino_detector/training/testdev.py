@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.unlabelled import DETECTED_INFO
-from dino_detector.files import write_whole
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.unlabelled import DETECTED_INFO
+from dino_detector.storage.files import write_whole
 from dino_detector.validate import write_results
 
 PREDICTIONS = "testdev_predictions_final.json"

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 from dino_detector.config import Config
 from dino_detector.data.dataset import CocoDetection, FullSizeImages
 from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
+from dino_detector.inference.detector import Detector
 from dino_detector.losses import SetCriterion
-from dino_detector.models.detector import Detector
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.validate import coco_results

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
-from dino_detector.models.detector import resolve_device
+from dino_detector.inference.detector import resolve_device
 from dino_detector.models.precision import resolve_precision
 from dino_detector.training.checkpoint_io import VerifiedCheckpointIO
 from dino_detector.training.checkpoints import RunFiles

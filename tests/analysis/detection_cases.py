@@ -4,7 +4,7 @@ import copy
 import random
 from pathlib import Path
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 
 IDS = (0, 2, 3, 90, 91)
 """category ids; at random, 90 has one box and no detection, and 91 no box"""

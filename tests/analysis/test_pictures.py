@@ -8,8 +8,8 @@ from PIL import Image
 
 from dino_detector.analysis.fonts import font, font_path
 from dino_detector.analysis.pictures import Comparison, class_color, draw_detections, enlarged, prediction_grid
-from dino_detector.data.categories import Categories
-from dino_detector.detections import ImageDetections, supervision_detections
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.detections import ImageDetections, supervision_detections
 
 CATEGORIES = Categories(ids=(0, 4, 90), names=("cat", "käfer", "owl"))
 GREY = (100, 100, 100)

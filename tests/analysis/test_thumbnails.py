@@ -10,7 +10,7 @@ from PIL import Image
 
 from dino_detector.analysis.result_files import ImageList
 from dino_detector.analysis.thumbnails import PREFIX, Thumbnails
-from dino_detector.data.categories import Categories
+from dino_detector.structures.categories import Categories
 
 
 def images(folder: Path, *sizes: tuple[int, int]) -> ImageList:

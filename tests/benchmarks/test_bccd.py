@@ -8,7 +8,7 @@ import pytest
 from bccd import convert
 from PIL import Image
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 
 VOC = """<annotation><filename>{name}.jpg</filename><size><width>64</width><height>48</height><depth>3</depth></size>

@@ -13,7 +13,7 @@ from speed import Measurement, Row
 from stopwatch import clock
 from stopwatch.scenes import write_scenes
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
 

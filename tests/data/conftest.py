@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.images import CocoImages
 
 
 @pytest.fixture

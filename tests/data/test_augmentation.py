@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.augmentation import Augmentation
+from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
 from dino_detector.data.transforms import FILL
 

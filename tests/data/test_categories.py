@@ -5,8 +5,8 @@ import io
 import pytest
 import torch
 
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
+from dino_detector.structures.categories import Categories
 
 GAPS = Categories(ids=(0, 3, 90), names=("cat", "dog", "owl"))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.colours import RGB_TO_YIQ, ColourChange
+from dino_detector.data.augmentation.colours import RGB_TO_YIQ, ColourChange
 
 NONE = ColourChange(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
 

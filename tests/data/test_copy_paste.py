@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.augmentation import Augmentation
-from dino_detector.data.copy_paste import MOST_HIDDEN, covered_share, visible_part, visible_parts
+from dino_detector.data.augmentation.copy_paste import MOST_HIDDEN, covered_share, visible_part, visible_parts
+from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.dataset import CocoDetection, SampleKey
 
 SIZE = ImageSize(200, 200)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.augmentation import Augmentation, augmentation_seed
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import Augmentation, augmentation_seed
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
 from dino_detector.errors import InputError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_detector.data.image_files import differences, find_image_files
+from dino_detector.data.coco.image_files import differences, find_image_files
 
 
 def made(folder: Path, *names: str) -> Path:

@@ -7,10 +7,10 @@ import psutil
 import pytest
 import torch
 
-from dino_detector.data.coco import BoxTable
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.coco.annotations import BoxTable
+from dino_detector.data.coco.image_table import ImageRecord, ImageTable
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample
-from dino_detector.data.image_table import ImageRecord, ImageTable
 from dino_detector.data.loading import build_evaluation_loader
 
 RECORDS = (ImageRecord(30, "c.jpg", 40, 60), ImageRecord(-1, "ä/日本.png", 1, 2), ImageRecord(2**62, "\ud800", 9, 8))

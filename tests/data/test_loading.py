@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.augmentation import Augmentation
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import Augmentation
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, WholeImages
 from dino_detector.data.loading import Collate, build_evaluation_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes

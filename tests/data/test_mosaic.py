@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.augmentation import Augmentation
+from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.dataset import CocoDetection, SampleKey
 
 MOSAIC = AugmentationConfig(mosaic_probability=1.0, photometric_probability=0.0, flip_probability=0.5)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from dino_detector.data import read_ahead
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.read_ahead import ReadAhead
 from dino_detector.errors import InputError
 
@@ -96,7 +96,7 @@ SLOW = """
 import os, signal, sys, time
 from pathlib import Path
 from dino_detector.data import read_ahead
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 
 def slow(cls, path, **where):
     print(os.getpid(), flush=True)

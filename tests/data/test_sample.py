@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.sample import draw_picture, sample_categories, tight_box, write_sample
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.demo_set import draw_picture, sample_categories, tight_box, write_sample
 
 
 def digest(folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import DistributedSampler
 
 from dino_detector.config import ImageSize
-from dino_detector.data.coco import BoxTable
+from dino_detector.data.coco.annotations import BoxTable
 from dino_detector.data.dataset import SampleKey
 from dino_detector.data.sampling import (
     BatchSizes,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.subsets import Subset, class_balance, select
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.errors import InputError
 
 IDS = [5, 9, 10, 139, 285, 632, 724, 776, 785, 802, 872, 885]

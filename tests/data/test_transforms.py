@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
-from dino_detector.data.images import read_image
+from dino_detector.data.pictures.reading import read_image
 from dino_detector.data.transforms import boxes_to_original, content_size, evaluation_transforms
 
 MEAN = (124, 116, 104)

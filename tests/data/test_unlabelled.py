@@ -9,9 +9,9 @@ import pytest
 from coco_tree import CocoTree
 from PIL import Image
 
-from dino_detector.data.categories import Categories
-from dino_detector.data.unlabelled import find_image_info, list_pictures, read_image_info
+from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
 from dino_detector.errors import InputError
+from dino_detector.structures.categories import Categories
 
 CLASSES = Categories((3, 90), ("ox", "owl"))
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from dino_detector.config import BackboneConfig
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_backbone import build_backbone
 
 COMMAND = Path(__file__).parents[2] / "demo_backbone" / "pretrain.py"

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "demo_backbone"))
 from scenes import draw_scene, write_scenes
 from shapes import SHAPES, polar, rectangle
 
-from dino_detector.data import sample
+from dino_detector.data import demo_set as sample
 
 
 @pytest.mark.parametrize("name", SHAPES)

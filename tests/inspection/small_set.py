@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.config import ImageSize
-from dino_detector.data.findings import Finding
-from dino_detector.inspection.check import Check, check, load
-from dino_detector.inspection.layouts import find_sources
-from dino_detector.inspection.patches import PatchGrid
+from dino_detector.data.coco.findings import Finding
+from dino_detector.data_check.check import Check, check, load
+from dino_detector.data_check.layouts import find_sources
+from dino_detector.data_check.patches import PatchGrid
 
 IMAGES, BOXES = {"train": 24, "val": 12}, 2
 SIZE = (120, 90)

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, without
 
+from dino_detector.commands.data import main
 from dino_detector.config import ImageSize
-from dino_detector.data.finding_kinds import KINDS
-from dino_detector.data.findings import ranked
-from dino_detector.inspect_data import main
-from dino_detector.inspection.check import load
-from dino_detector.inspection.layouts import find_sources
-from dino_detector.inspection.patches import PatchGrid
+from dino_detector.data.coco.finding_kinds import KINDS
+from dino_detector.data.coco.findings import ranked
+from dino_detector.data_check.check import load
+from dino_detector.data_check.layouts import find_sources
+from dino_detector.data_check.patches import PatchGrid
 
 
 def test_a_clean_data_set_has_no_finding(data: Data) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dino_detector.detections import ImageDetections
+from dino_detector.structures.detections import ImageDetections
 
 SMALLEST = 0.05
 """longest side of what is found, as a share of the view's: smaller ones would be lost in the network's input"""

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_detector.models import attention
-from dino_detector.models.attention import attend
+from dino_detector.models.cpu import attention
+from dino_detector.models.cpu.attention import attend
 
 
 def heads(batch: int = 3, tokens: int = 50, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:

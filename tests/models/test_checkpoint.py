@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import FORMAT, HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
+from dino_detector.structures.categories import Categories
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from dino_detector.config import BackboneConfig, Config
-from dino_detector.data.categories import Categories
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.images import read_image
-from dino_detector.data.sample import write_sample
-from dino_detector.models.detector import Detector, build_detector
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.demo_set import write_sample
+from dino_detector.data.pictures.reading import read_image
+from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
 from dino_detector.models.dinov2_base import SHIPPED, random_architecture, untrained
+from dino_detector.structures.categories import Categories
 
 SIDE = 112
 """pixels, those it was trained with"""

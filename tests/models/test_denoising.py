@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from dino_detector.boxes import cxcywh_to_xyxy
 from dino_detector.config import Config, DecoderConfig, LossConfig
 from dino_detector.losses import build_criterion
 from dino_detector.models.denoising import LABEL_NOISE, DenoisingQueries, disturbed
 from dino_detector.models.detr_decoder import DetrDecoder
-from dino_detector.targets import Targets
+from dino_detector.structures.boxes import cxcywh_to_xyxy
+from dino_detector.structures.targets import Targets
 
 TINY = DecoderConfig(
     num_queries=5,

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dino_detector.config import LIGHTWEIGHT, Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
+from dino_detector.inference.detector import Detector, build_detector, resolve_device
 from dino_detector.models.checkpoint import write_checkpoint
-from dino_detector.models.detector import Detector, build_detector, resolve_device
 from dino_detector.models.heads import inverse_sigmoid
+from dino_detector.structures.categories import Categories
 
 CATEGORIES = Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush"))
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dino_detector import Detector, DetectorGroup
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
-from dino_detector.models.detector import build_detector
+from dino_detector.inference.detector import build_detector
+from dino_detector.structures.categories import Categories
 
 SETTINGS: dict[str, Any] = {
     "image_size": "56x84",

@@ -11,7 +11,7 @@ from dino_detector.config import DecoderConfig
 from dino_detector.models.detr_decoder import DetrDecoder, FullAttention, spread_boxes
 from dino_detector.models.heads import inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
-from dino_detector.targets import Targets
+from dino_detector.structures.targets import Targets
 
 TINY = DecoderConfig(
     num_queries=5,

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from dino_detector import Detector, ExportedDetector
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
-from dino_detector.models import export
-from dino_detector.models.detector import build_detector
+from dino_detector.inference import export
+from dino_detector.inference.detector import build_detector
+from dino_detector.structures.categories import Categories
 
 SUFFIXES = [".onnx", ".xml"]
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dino_detector.models import heap
+from dino_detector.models.cpu import heap
 
 FAULTS = """
 import resource
@@ -37,15 +37,15 @@ def faults(prepare: str, change: str) -> tuple[int, int]:
 
 
 STEPS = """
-from dino_detector.models.heap import keep_freed_memory
+from dino_detector.models.cpu.heap import keep_freed_memory
 
 def work():
     kept = [torch.ones(12_000_000) for _ in range(3)]  # 48 MB each, as activations of a large batch are
 """
 PICTURES = """
 from dino_detector.config import Config
-from dino_detector.data.categories import Categories
-from dino_detector.models.detector import build_detector
+from dino_detector.structures.categories import Categories
+from dino_detector.inference.detector import build_detector
 
 settings = {"dino_model": "dinov2-demo", "image_size": 448, "num_queries": 20, "decoder_layers": 1}
 detector = build_detector(Config.from_flat(settings), categories=Categories((1,), ("one",))).eval()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dino_detector.config import BackboneConfig
-from dino_detector.models import layer_copies
+from dino_detector.models.cpu import layer_copies
+from dino_detector.models.cpu.layer_copies import LayerCopies, PackedLinear, packs
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
-from dino_detector.models.layer_copies import LayerCopies, PackedLinear, packs
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]

@@ -10,8 +10,8 @@ from dino_detector.config import Config, DecoderConfig, LossConfig
 from dino_detector.losses import build_criterion
 from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes, anchors_before_sigmoid
-from dino_detector.predictions import Supervised
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Supervised
+from dino_detector.structures.targets import Targets
 
 TINY = DecoderConfig(
     num_queries=5,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from dino_detector.config import ImageSize, TilingConfig
 from dino_detector.data.windows import Window
-from dino_detector.detections import ImageDetections
 from dino_detector.errors import InputError
-from dino_detector.models.tiling import detect_in_views, views_of
-from dino_detector.models.view_merging import merge_views
+from dino_detector.inference.tiling import detect_in_views, views_of
+from dino_detector.inference.view_merging import merge_views
+from dino_detector.structures.detections import ImageDetections
 
 TILES = TilingConfig(ImageSize(200, 200), 0.2)
 """neighbours share at least 40 pixels; a square of 10 pixels or more is found in a tile"""

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 import yaml
 
-from dino_detector.arguments import parse_config
-from dino_detector.command import run_command
+from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.frame import run_command
 from dino_detector.config import Config
 from dino_detector.train import settings_writer
 from dino_detector.training.fit import fit

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from dino_detector import train as command
-from dino_detector.arguments import write_config
-from dino_detector.models.detector import Detector
+from dino_detector.commands.arguments import write_config
+from dino_detector.inference.detector import Detector
 
 
 class Place(NamedTuple):

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from dino_detector.config import AugmentationConfig, Config
-from dino_detector.data import coco_images
-from dino_detector.data.augmentation import Augmentation
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.coco_images import CocoImages
+from dino_detector.data.augmentation.pipeline import Augmentation
+from dino_detector.data.coco import images as coco_images
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CachedSample, Sample, SampleKey, WholeImages
 from dino_detector.data.trunk_cache import CachedView, TrunkCache, halved
 from dino_detector.errors import InputError
-from dino_detector.models.detector import build_detector
+from dino_detector.inference.detector import build_detector
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.fit import fit
 

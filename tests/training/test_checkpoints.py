@@ -15,7 +15,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
 from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_metrics
 

@@ -19,7 +19,7 @@ from lightning import Trainer, seed_everything
 
 from dino_detector.config import Config
 from dino_detector.losses import build_criterion
-from dino_detector.models.detector import build_detector
+from dino_detector.inference.detector import build_detector
 from dino_detector.training.data import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.sources import gather

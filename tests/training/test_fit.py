@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import Dinov2Model
 
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 
 BY_HEART = {
     "image_size": 112,

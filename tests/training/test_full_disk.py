@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dino_detector import cli
-from dino_detector.arguments import write_config
+from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 
@@ -36,8 +36,8 @@ def nearly_full(size: int) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trained(settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector as training saves it, without its training."""
-    from dino_detector.data.categories import Categories
-    from dino_detector.models.detector import build_detector
+    from dino_detector.inference.detector import build_detector
+    from dino_detector.structures.categories import Categories
 
     folder = tmp_path_factory.mktemp("trained")
     config = settings(folder, num_queries=60)

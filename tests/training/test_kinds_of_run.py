@@ -19,9 +19,9 @@ from PIL import Image
 
 from dino_detector import train as command
 from dino_detector.analysis.tables import overfitting_verdict
-from dino_detector.arguments import write_config
+from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.fit import fit
 from dino_detector.validate import CocoMetrics

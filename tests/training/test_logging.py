@@ -25,10 +25,10 @@ from torch.utils.tensorboard import SummaryWriter
 from dino_detector.config import Config
 from dino_detector.data.dataset import CocoDetection
 from dino_detector.errors import InputError
+from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms
-from dino_detector.models.detector import Detector
-from dino_detector.predictions import Matches
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Matches
+from dino_detector.structures.targets import Targets
 from dino_detector.training.fit import fit
 from dino_detector.training.logging.histograms import add_histogram
 from dino_detector.training.logging.sums import ClassCounts, LossSums

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dino_detector.data.categories import Categories
+from dino_detector.inference.detector import build_detector
 from dino_detector.losses import build_criterion
-from dino_detector.models.detector import build_detector
+from dino_detector.structures.categories import Categories
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.fit import fit
 from dino_detector.training.module import DetectorModule

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from dino_detector import cli
-from dino_detector.arguments import write_config
-from dino_detector.models.detector import Detector
+from dino_detector.commands.arguments import write_config
+from dino_detector.inference.detector import Detector
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 NAMES = (

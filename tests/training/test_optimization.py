@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dino_detector.data.categories import Categories
-from dino_detector.models.detector import build_detector
+from dino_detector.inference.detector import build_detector
+from dino_detector.structures.categories import Categories
 from dino_detector.training.optimization import build_optimizer
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from dino_detector.arguments import parse_config
+from dino_detector.commands.arguments import parse_config
 from dino_detector.config import LIGHTWEIGHT, Config
-from dino_detector.data.categories import Categories
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader, write_checkpoint
+from dino_detector.structures.categories import Categories
 from dino_detector.training.resuming import Start, read_start
 
 CLASSES = Categories((4, 9), ("brick", "tile"))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dino_detector.arguments import write_config
+from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

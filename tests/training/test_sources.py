@@ -13,12 +13,12 @@ from coco_tree import CocoTree
 from PIL import Image
 
 from dino_detector.config import Config, DownloadConfig
-from dino_detector.data.coco import CocoAnnotations
-from dino_detector.data.subsets import Subset, select
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.subsets import Subset, select
 from dino_detector.errors import InputError
 from dino_detector.training import sources as sources_module
-from dino_detector.training.places import find_places
 from dino_detector.training.sources import Sources, gather
+from dino_detector.training.split_paths import find_places
 
 
 def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:

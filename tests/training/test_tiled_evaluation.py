@@ -14,11 +14,11 @@ import yaml
 
 from dino_detector import cli
 from dino_detector import train as command
-from dino_detector.arguments import write_config
+from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
-from dino_detector.data.coco import CocoAnnotations
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.fit import fit
 from dino_detector.validate import coco_metrics

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from dino_detector.models.detector import Detector
+from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.weight_averaging import MovingAverage
 

@@ -23,7 +23,7 @@ from dino_detector.analysis.report.essentials import (
     missing_parts,
     plain_sentences,
 )
-from dino_detector.files import write_whole
+from dino_detector.storage.files import write_whole
 
 STYLES = ("palette.css", "layout.css", "controls.css", "charts.css", "pictures.css", "media.css")
 """in the order in which they join to one style; of equal rules the later wins"""

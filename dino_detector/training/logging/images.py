@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dino_detector.analysis.pictures import Comparison, draw_detections, prediction_grid
-from dino_detector.boxes import cxcywh_to_xyxy
-from dino_detector.data.images import read_image
 from dino_detector.data.loading import Batch
-from dino_detector.detections import coco_detections, supervision_detections
+from dino_detector.data.pictures.reading import read_image
+from dino_detector.structures.boxes import cxcywh_to_xyxy
+from dino_detector.structures.detections import coco_detections, supervision_detections
 from dino_detector.training.logging.loggers import log_image
 
 MOST_IMAGES = 4

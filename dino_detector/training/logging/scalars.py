@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim import Optimizer
 
-from dino_detector.data.categories import Categories
 from dino_detector.losses import LossTerms
+from dino_detector.structures.categories import Categories
 from dino_detector.training.logging.loggers import log_values
 from dino_detector.training.logging.sums import ClassCounts, LossSums
 from dino_detector.training.memory import memory_now

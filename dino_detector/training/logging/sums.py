@@ -7,8 +7,8 @@ from lightning import Trainer
 from torch import Tensor
 
 from dino_detector.losses import LossTerms
-from dino_detector.predictions import Matches
-from dino_detector.targets import Targets
+from dino_detector.structures.matches import Matches
+from dino_detector.structures.targets import Targets
 
 
 class LossSums:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from coco_server import zipped
 
-from dino_detector.data.download.archives import ArchiveError, unpack
+from dino_detector.download.archives import ArchiveError, unpack
 from dino_detector.errors import InputError
 
 GOOD = {"val2017/a.jpg": b"image a", "val2017/more/b.jpg": b"image b", "other/c.jpg": b"image c"}

@@ -9,9 +9,9 @@ import pytest
 from coco_server import CocoServer, body, drop, jpeg, status, web_page, zipped
 from filelock import FileLock
 
+from dino_detector import download
 from dino_detector.config import DownloadConfig
-from dino_detector.data import download
-from dino_detector.data.download import (
+from dino_detector.download import (
     Split,
     annotations_path,
     download_annotations,
@@ -20,8 +20,8 @@ from dino_detector.data.download import (
     images_dir,
     is_complete,
 )
-from dino_detector.data.download.coco2017 import SPLITS
-from dino_detector.data.download.retry import Patience
+from dino_detector.download.coco2017 import SPLITS
+from dino_detector.download.retry import Patience
 from dino_detector.errors import InputError
 
 QUICK = Patience(first_wait=0.001, longest_wait=0.002, read_timeout=0.3)

@@ -28,9 +28,9 @@ from coco_server import (
     zipped,
 )
 
-from dino_detector.data.download.checksums import Checksum
-from dino_detector.data.download.retry import Patience
-from dino_detector.data.download.transfer import fetch_file
+from dino_detector.download.checksums import Checksum
+from dino_detector.download.retry import Patience
+from dino_detector.download.transfer import fetch_file
 from dino_detector.errors import InputError
 
 CONTENT = zipped({"noise": os.urandom(200_000)})

@@ -1,0 +1,70 @@
+"""Mosaic: four images in one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dino_detector.config import ImageSize
+from dino_detector.data.augmentation.scene import Scene, blank, draw_piece
+from dino_detector.data.coco.images import CocoImages, Objects, first_readable
+from dino_detector.data.transforms import ResizeMode
+from dino_detector.data.windows import Window, covering_window, fit
+
+CENTRE = (0.3, 0.7)
+"""Where the four images meet: between these fractions of both sides."""
+
+
+def mosaic(
+    rng: np.random.Generator,
+    images: CocoImages,
+    index: int,
+    *,
+    image_size: ImageSize,
+    resize_mode: ResizeMode,
+    flip_probability: float,
+    skipped: list[str],
+) -> Scene:
+    """The image at ``index`` and three others, drawn at random, each in a quadrant and mirrored by itself.
+
+    From "YOLOv4" (https://arxiv.org/abs/2004.10934, section 3.3). A quadrant is filled by the largest part of its image
+    that is distorted no more than the whole image would be, so that no space is lost and the image need not be cut
+    twice: of an image at 0.3 to 0.7 of its size it shows all along one axis.
+
+    Args:
+        rng: what is random is drawn from it.
+        images: of the data set.
+        index: of the image in the first quadrant.
+        image_size: size of the network's input.
+        resize_mode: stretch or letterbox, which decides on the distortion.
+        flip_probability: chance to mirror an image.
+        skipped: gets one line for each image that can't be read; the next stands in for it.
+
+    Raises:
+        InputError: the image at ``index`` can't be read.
+    """
+    canvas = blank(image_size)
+
+    def draw(index: int, place: Window) -> Objects:
+        size = images.size(index)
+        window = covering_window(rng, size, place=place, image_size=image_size, resize_mode=resize_mode)
+        mirrored = rng.random() < flip_probability
+        piece = fit(window, size, place=place, resize_mode="stretch", mirrored=mirrored)
+        return draw_piece(images, index, window=window, piece=piece, canvas=canvas)
+
+    first, *others = _quadrants(rng, image_size)
+    parts = [draw(index, first)]
+    for place in others:
+        partner = images.another(rng, index)
+        parts.append(first_readable(images, partner, lambda index, place=place: draw(index, place), skipped))
+    return Scene(canvas, Objects.joined(parts))
+
+
+def _quadrants(rng: np.random.Generator, image_size: ImageSize) -> list[Window]:
+    height, width = image_size
+    y, x = (round(side * rng.uniform(*CENTRE)) for side in image_size)
+    return [
+        Window(0, 0, x, y),
+        Window(x, 0, width - x, y),
+        Window(0, y, x, height - y),
+        Window(x, y, width - x, height - y),
+    ]

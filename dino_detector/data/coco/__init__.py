@@ -1,0 +1,1 @@
+"""COCO files: read, checked, and turned into arrays of images and boxes."""

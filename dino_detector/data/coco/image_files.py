@@ -1,0 +1,247 @@
+"""The file of each image: found by its name, or by a name that differs a little, or missing. No file is opened."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from dino_detector.data.coco.findings import Finding
+from dino_detector.data.pictures.files import picture_extensions
+from dino_detector.plain_text import quoted
+
+ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|^/?data/local-files/\?d=")
+"""names that a server understands, such as https://..., s3://..., and Label Studio's own"""
+
+NO_EXTENSION = "/"
+"""mark of a name without its extension; no name has it"""
+
+
+class ImageFiles(NamedTuple):
+    """The files of the images of a split.
+
+    Attributes:
+        names: path of each image's file, relative to the folder; None where it was not found.
+        findings: names that are missing, that differ from the file's, or that are addresses.
+    """
+
+    names: list[str | None]
+    findings: list[Finding]
+
+    @property
+    def renamed(self) -> int:
+        """Images whose file has another name than the annotations say."""
+        return sum(finding.count for finding in self.findings if finding.kind == "file_name_near")
+
+
+def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
+    """Find the file of each image in a folder.
+
+    Where no file has the exact name, a file is taken whose name differs only in separators, letter case, Unicode form,
+    percent encoding, surrounding spaces or extension, if exactly one file fits and no other image has it. The name or
+    the disk may lack leading folders, but folders may not differ: ``v2/0001.jpg`` is not ``v3/0001.jpg``. Folders of
+    another machine, as in ``C:\\data\\v2\\0001.jpg``, are ignored.
+
+    Args:
+        names: file names as the annotations have them; None for an image without one.
+        folder: where the files are.
+        split: what the images are for, for the findings.
+    """
+    exists = _Listing(folder).exists
+    found: list[str | None] = [name if name is not None and exists(name) else None for name in names]
+    lost = {row: name for row, name in enumerate(names) if name is not None and found[row] is None}
+    addresses = {row: name for row, name in lost.items() if ADDRESS.match(name)}
+    wanted = {row: name for row, name in lost.items() if row not in addresses}
+    near, likely = _nearly(wanted, folder, taken={name for name in found if name is not None}) if wanted else ({}, "")
+    for row, name in near.items():
+        found[row] = name
+    total = len(names)
+    missing = [name for row, name in wanted.items() if row not in near]
+    pairs = [f"{quoted(wanted[row])} = {quoted(name)}" for row, name in near.items()]
+    differing = Counter(what for row, name in near.items() for what in differences(wanted[row], name))
+    note = f"not in {folder}{likely}"
+    findings = [
+        Finding("file_name_near", split, len(pairs), total, "images", pairs, ", ".join(sorted(differing))),
+        Finding("file_name_url", split, len(addresses), total, "images", [*addresses.values()]),
+        Finding("image_missing", split, len(missing), total, "images", missing, note),
+    ]
+    return ImageFiles(found, [finding for finding in findings if finding.count])
+
+
+def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
+    """Return the files of images whose names differ a little, by row, and a hint for the first image without a file."""
+    index = _Index(folder)
+    fitting = {row: index.fitting(name) for row, name in wanted.items()}
+    uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
+    near = {
+        row: candidates[0]
+        for row, candidates in fitting.items()
+        if len(candidates) == 1 and uses[candidates[0]] == 1 and candidates[0] not in taken
+    }
+    unfound = next((row for row in wanted if row not in near), None)
+    return near, "" if unfound is None else _likeness(wanted[unfound], fitting[unfound], index.by_base)
+
+
+class _Index:
+    """Finds the files below a folder by the last parts of their paths, whatever their letter case and Unicode form.
+
+    Attributes:
+        by_base: files by their name alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.by_base: dict[str, list[str]] = defaultdict(list)
+        self._by_end: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._by_path: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name in _all_files(folder):
+            parts = tuple(_folded(name).split("/"))
+            self.by_base[parts[-1]].append(name)
+            self._add(parts, name)
+            stem, dot, extension = parts[-1].rpartition(".")
+            if stem and dot + extension in picture_extensions():
+                self._add((*parts[:-1], stem + NO_EXTENSION), name)
+
+    def _add(self, parts: tuple[str, ...], name: str) -> None:
+        self._by_path[parts].append(name)
+        for start in range(len(parts)):
+            self._by_end[parts[start:]].append(name)
+
+    def fitting(self, name: str) -> list[str]:
+        """Return the files whose path ends with the name, or whose path is the longest ending of the name.
+
+        Where there are none, extensions are ignored: first the file's, then the name's too.
+        """
+        given = _folded(_cleaned(name)).split("/")
+        parts = tuple(part for part in given if part not in ("", ".", ".."))
+        if not parts:
+            return []
+        elsewhere = given[0] in ("", "~") or given[0].endswith(":") or ".." in given
+        stem = parts[-1].rpartition(".")[0]
+        for base in (parts[-1], parts[-1] + NO_EXTENSION, stem + NO_EXTENSION):
+            form = (*parts[:-1], base)
+            if form in self._by_end:
+                return self._by_end[form]
+            shorter = next((form[start:] for start in range(len(form)) if form[start:] in self._by_path), None)
+            if shorter is not None:
+                return self._by_path[shorter]
+            if elsewhere and (base,) in self._by_end:
+                return self._by_end[base,]
+        return []
+
+
+def _likeness(name: str, candidates: list[str], by_base: Mapping[str, list[str]]) -> str:
+    """Which files a name is like, and in what it differs from them."""
+    base = _folded(PurePosixPath(_cleaned(name)).name)
+    candidates = candidates or by_base.get(base, [])
+    if not candidates:
+        same_numbers = [one for one in by_base if re.findall("[0-9]+", one) == re.findall("[0-9]+", base)]
+        close = difflib.get_close_matches(base, same_numbers[:10_000], n=1)
+        return f"; {quoted(name)} is most like {quoted(by_base[close[0]][0])}" if close else ""
+    shown = " and ".join(
+        f"{quoted(one)} ({', '.join(differences(name, one)) or 'which another image has'})" for one in candidates[:2]
+    )
+    return f"; {quoted(name)} is like {shown}"
+
+
+def differences(name: str, file: str) -> list[str]:
+    """In what a name in the annotations differs from the name of the file."""
+    found = []
+    plain = name
+    for what, change in (
+        ("backslashes", lambda text: text.replace("\\", "/")),
+        ("percent encoding", unquote),
+        ("spaces", lambda text: text.strip()),
+        ("Unicode form", lambda text: unicodedata.normalize("NFC", text)),
+    ):
+        changed = change(plain)
+        if changed != plain:
+            found.append(what)
+        plain = changed
+    composed = unicodedata.normalize("NFC", file)
+    if composed != file and "Unicode form" not in found:
+        found.append("Unicode form")
+    file = composed
+    one, other = PurePosixPath(plain), PurePosixPath(file)
+    if _folded(one.name) != _folded(other.name):
+        found.append("extension")
+    elif one.name != other.name:
+        found.append("letter case")
+    if one.parent != other.parent:
+        found.append("folder")
+    return found
+
+
+def _cleaned(name: str) -> str:
+    """A name with slashes, without percent encoding and spaces around it."""
+    return unquote(name.replace("\\", "/")).strip()
+
+
+def _folded(name: str) -> str:
+    """Equal for names that differ in letter case or Unicode form alone."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _all_files(folder: Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it."""
+    for inside, folders, files in os.walk(folder):
+        folders.sort()
+        relative = Path(inside).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in sorted(files))
+
+
+class _Listing:
+    """Tells which files exist; it lists each folder once, since a system call for each of 100,000 files is slow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, set[str]] = {}
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name, relative to the folder or absolute."""
+        inside, slash, base = name.rpartition("/")
+        inside = inside or slash
+        if inside not in self._names:
+            self._names[inside] = names_in(self.folder / inside)
+        return base in self._names[inside]
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of the files in a folder; none where the folder can't be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except (OSError, ValueError):  # a name that no file can have
+        return set()
+
+
+def find_extra_files(splits: Sequence[tuple[str, Path | None, ImageFiles]]) -> list[Finding]:
+    """Find pictures that no split lists, in the folders of pictures that a split lists.
+
+    Args:
+        splits: the name of each split, the folder of its images (None where unknown), and its image files.
+    """
+    used: dict[Path, set[str]] = defaultdict(set)
+    folders: list[set[Path]] = []
+    for _, folder, files in splits:
+        paths = [Path(os.path.normpath(folder / name)) for name in files.names if name is not None] if folder else []
+        for path in paths:
+            used[path.parent].add(path.name)
+        folders.append({path.parent for path in paths})
+    findings, claimed = [], set()
+    for (name, _, files), own in zip(splits, folders, strict=True):
+        extra = [
+            str(folder / base)
+            for folder in sorted(own - claimed)
+            for base in sorted(names_in(folder) - used[folder])
+            if Path(base).suffix.lower() in picture_extensions() and not base.startswith("._")
+        ]
+        claimed |= own
+        total = len(extra) + sum(one is not None for one in files.names)
+        findings.append(Finding("image_extra", name, len(extra), total, "files", extra))
+    return findings

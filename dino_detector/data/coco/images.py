@@ -1,0 +1,117 @@
+"""Images of a COCO data set by their position in its file, and the objects in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.pictures.reading import check_image, read_image, read_part
+from dino_detector.data.windows import Window
+from dino_detector.errors import InputError
+
+Found = TypeVar("Found")
+
+
+class Objects(NamedTuple):
+    """Boxes ``[N, 4]`` xyxy float32 in pixels, and labels ``[N]`` int64."""
+
+    boxes_xyxy: np.ndarray
+    labels: np.ndarray
+
+    def at(self, which: np.ndarray) -> Objects:
+        """Those at some positions, or where ``which`` ``[N]`` is true."""
+        return Objects(self.boxes_xyxy[which], self.labels[which])
+
+    def at_least(self, side: float) -> Objects:
+        """Those whose sides are both at least that long."""
+        return self.at((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2] >= side).all(axis=1))
+
+    @staticmethod
+    def joined(parts: list[Objects]) -> Objects:
+        """All of several, in this order."""
+        return Objects(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+class CocoImages:
+    """Images of a COCO data set in the order of the file, also those without annotations.
+
+    Args:
+        folder: that the file names are relative to.
+        annotations: the annotation file; its crowd regions are not among the boxes.
+        white_level: value that is white in pictures of more than 8 bits, see `images.read_image`.
+    """
+
+    def __init__(self, folder: Path | str, annotations: CocoAnnotations, *, white_level: float | None = None) -> None:
+        self.folder = Path(folder)
+        self.white_level = white_level
+        self.annotations_path = annotations.path
+        self.records = annotations.images
+        self.table = annotations.training
+        self._all = np.arange(len(self.records))
+        self._with_objects = np.flatnonzero(np.diff(self.table.starts))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, in pixels."""
+        height, width = self.records.sizes[index].tolist()
+        return height, width
+
+    def objects(self, index: int) -> Objects:
+        """The objects in an image."""
+        rows = slice(self.table.starts[index], self.table.starts[index + 1])
+        return Objects(self.table.boxes_xyxy[rows], self.table.labels[rows])
+
+    def another(self, rng: np.random.Generator, index: int, *, with_objects: bool = False) -> int:
+        """The index of another image, or of another with objects in it, at random; where there is none, its own."""
+        pool = self._with_objects if with_objects else self._all
+        position = int(np.searchsorted(pool, index))
+        is_in = int(index in pool[position : position + 1])
+        others = max(1, len(pool) - is_in)
+        return int(pool[(position + is_in + rng.integers(others)) % len(pool)])
+
+    def read(self, index: int) -> Tensor:
+        """An image ``[3, H, W]`` uint8; raises `InputError` with its file and id where it can't be read."""
+        return self._read(read_image, index)
+
+    def read_part(self, index: int, crop: Window, size: tuple[int, int]) -> Tensor:
+        """A part of an image, resized to ``[3, *size]`` uint8; raises as `read`."""
+        return self._read(read_part, index, crop=crop, size=size)
+
+    def check(self, index: int) -> None:
+        """Raise where `read` would."""
+        self._read(check_image, index)
+
+    def _read(self, reader: Callable[..., Found], index: int, **how: object) -> Found:
+        record = self.records[index]
+        try:
+            path, size = self.folder / record.file_name, self.size(index)
+            return reader(path, expected_size=size, white_level=self.white_level, **how)
+        except InputError as error:
+            raise InputError(f"{error}, or remove image {record.image_id} from {self.annotations_path}") from error
+
+
+def first_readable(images: CocoImages, index: int, look: Callable[[int], Found], skipped: list[str]) -> Found:
+    """What ``look`` returns for the image at ``index``, or for the next that it can read.
+
+    Args:
+        images: of the data set; after the last comes the first.
+        index: the first that is tried.
+        look: raises `InputError` where it can't read the image at an index.
+        skipped: gets one line for each image that can't be read.
+
+    Raises:
+        InputError: no image can be read.
+    """
+    for step in range(len(images)):
+        try:
+            return look((index + step) % len(images))
+        except InputError as error:
+            skipped.append(str(error))
+    raise InputError(f"{images.folder}: none of the {len(images)} images can be read; the first: {skipped[0]}")

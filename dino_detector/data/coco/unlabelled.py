@@ -1,0 +1,89 @@
+"""Images without annotations: COCO's test-dev, or any folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.pictures.files import find_pictures, image_size
+from dino_detector.errors import InputError
+from dino_detector.storage.files import read_json
+from dino_detector.structures.categories import Categories
+
+log = logging.getLogger(__name__)
+
+IMAGE_INFO = "image_info_test-dev2017.json"
+"""COCO's list of the images of test-dev"""
+DETECTED_INFO = "testdev_image_info.json"
+"""the list of the images that were detected in, which lies beside the detections"""
+
+
+class UnlabelledImages(NamedTuple):
+    """Images to detect in.
+
+    Attributes:
+        images: ids, names and sizes, as annotations that hold no boxes.
+        unreadable: one line for each picture of the folder that is no image.
+    """
+
+    images: CocoAnnotations
+    unreadable: tuple[str, ...]
+
+
+def find_image_info(folder: Path) -> Path | None:
+    """COCO's list of the test-dev images, in ``annotations`` beside the folder of the images or in the folder."""
+    places = (folder.absolute().parent / "annotations" / IMAGE_INFO, folder / IMAGE_INFO)
+    return next((path for path in places if path.is_file()), None)
+
+
+def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
+    """The images of a COCO image list, with the categories of the detector; annotations of the list are left out.
+
+    Raises:
+        InputError: naming the file, where it is no such list.
+    """
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable list of images ({error}); replace or remove it") from error
+    if not isinstance(content, dict):
+        raise InputError(f'{path}: not a COCO list of images: it has no list "images"; replace or remove it')
+    return CocoAnnotations.parse(content | _no_boxes(categories), path)
+
+
+def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
+    """The pictures of a folder by the order of their names.
+
+    Where every name is a number, as COCO's are, that is the id; otherwise ids count from 1.
+
+    Raises:
+        InputError: where there is no picture in it.
+    """
+    found = find_pictures(folder)
+    paths = found.pictures
+    if left_out := found.left_out_line(folder):
+        log.warning("%s", left_out)
+    numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else None for path in paths]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        numbers = list(range(1, len(paths) + 1))
+    entries, unreadable = [], []
+    for number, path in zip(numbers, paths, strict=True):
+        try:
+            height, width = image_size(path)
+        except InputError as error:
+            unreadable.append(str(error))
+        else:
+            entries.append({"id": number, "file_name": path.name, "height": height, "width": width})
+    if not entries:
+        raise InputError(f"{folder}: none of its {len(paths)} pictures can be read; the first: {unreadable[0]}")
+    return UnlabelledImages(
+        CocoAnnotations.parse({"images": entries, **_no_boxes(categories)}, folder), tuple(unreadable)
+    )
+
+
+def _no_boxes(categories: Categories) -> dict[str, Any]:
+    """The rest of a COCO file that holds no annotation."""
+    named = zip(categories.ids, categories.names, strict=True)
+    return {"annotations": [], "categories": [{"id": number, "name": name} for number, name in named]}

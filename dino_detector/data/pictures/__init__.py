@@ -1,0 +1,1 @@
+"""Picture files: found, opened, and turned into RGB tensors."""

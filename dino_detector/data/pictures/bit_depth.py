@@ -1,0 +1,116 @@
+"""Greyscale pictures of more than 8 bits, and of floating-point values: which value is white."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dino_detector.data.pictures.files import number_of_frames, opened
+from dino_detector.errors import InputError
+
+LEVELS = (255, 1023, 4095, 16383, 65535)
+"""largest values of 8, 10, 12, 14 and 16 bits"""
+NEVER_DEEP = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp")
+"""extensions of 8-bit formats without further frames that anybody labels"""
+LOOKED_AT = 200
+"""pictures of a data set that are opened to see whether they are deep"""
+MEASURED = 50
+"""deep pictures whose values are read"""
+
+
+class Survey(NamedTuple):
+    """White level and numbers of deep and multi-frame pictures in a sample of a data set.
+
+    Attributes:
+        white_level: one white level for all deep pictures; None where no deep picture can be read.
+        deep: deep pictures of the sample.
+        framed: pictures of the sample with several frames; the first frame is used.
+        looked_at: pictures of the sample that could be opened.
+    """
+
+    white_level: float | None
+    deep: int
+    framed: int
+    looked_at: int
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture has greyscale values of more than 8 bits, or of floating point."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def white_level_of(maximum: float, *, floating: bool) -> float:
+    """Return the smallest of `LEVELS` that is at least ``maximum``, or ``maximum`` itself above 65535.
+
+    Args:
+        maximum: largest value of the pictures.
+        floating: the pictures have floating-point values; 1.0 is then the smallest level.
+    """
+    levels = (1.0, *LEVELS) if floating else LEVELS
+    return float(next((level for level in levels if maximum <= level), maximum))
+
+
+def largest_value(values: np.ndarray) -> float:
+    """Return the largest value of a deep picture; raise `InputError` where a value is negative, infinite or NaN."""
+    least, most = float(values.min()), float(values.max())  # NaN if any value is NaN
+    if np.isnan(least):
+        raise InputError("has values that are no numbers (NaN); convert it to 8 or 16 bits")
+    if not 0 <= least <= most < np.inf:
+        raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
+    return most
+
+
+def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
+    """Scale a deep picture to 8 bits, its white level to 255.
+
+    Args:
+        image: a deep picture, see `is_deep`.
+        white_level: the value that is white; None takes `white_level_of` the picture's largest value.
+
+    Raises:
+        InputError: a value is negative, infinite, NaN or above the white level.
+    """
+    values = np.asarray(image)
+    floating = image.mode == "F"
+    most = largest_value(values)
+    white = white_level_of(most, floating=floating) if white_level is None else white_level
+    if most > white:
+        raise InputError(f"has values up to {most:g}, above the white level {white:g}; give --white_level {most:g}")
+    if floating or not white.is_integer():
+        scaled = np.rint(values * (255 / white))
+    else:
+        scaled = (values.astype(np.int64) * 255 + int(white) // 2) // int(white)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def survey(folder: Path, names: Sequence[str]) -> Survey:
+    """Survey at most 200 pictures of a data set, evenly spaced among the files of formats that can be deep.
+
+    Args:
+        folder: the folder of the pictures.
+        names: their paths, relative to the folder; files that can't be read are passed over.
+    """
+    candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
+    sample = candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]
+    maxima: list[float] = []
+    floating, deep, framed, seen = False, 0, 0, 0
+    for path in sample:
+        try:
+            with Image.open(path) as image:
+                framed += number_of_frames(image) > 1
+                seen += 1
+                if not is_deep(image):
+                    continue
+            deep += 1
+            if len(maxima) < MEASURED:
+                with opened(path) as image:
+                    maxima.append(largest_value(np.asarray(image)))
+                    floating = floating or image.mode == "F"
+        except Exception:  # a file that can't be read is reported by its reader
+            continue
+    level = white_level_of(max(maxima), floating=floating) if maxima else None
+    return Survey(level, deep, framed, seen)

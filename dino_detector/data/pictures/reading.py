@@ -1,0 +1,202 @@
+"""Any picture a user may have, as a uint8 RGB tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from dino_detector.data.pictures.bit_depth import is_deep, to_eight_bits
+from dino_detector.data.pictures.files import opened, orientation
+from dino_detector.errors import InputError
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""what brings a picture of an EXIF orientation upright; CIPA DC-008, tag 0x0112"""
+
+
+def read_image(
+    path: Path | str, *, expected_size: tuple[int, int] | None = None, white_level: float | None = None
+) -> Tensor:
+    """Read an image file as RGB.
+
+    The EXIF rotation is applied, unless ``expected_size`` shows that the annotations were made on the pixels as they
+    are stored. Greyscale of more than 8 bits is scaled to 8 bits; transparent pixels are laid over white. Of several
+    frames the first is read.
+
+    Args:
+        path: an image in any format that Pillow reads.
+        expected_size: ``(height, width)`` in pixels that the annotation file states.
+        white_level: value that is white in pictures of more than 8 bits; None takes the picture's own, see
+            `deep_pictures.white_level_of`.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: the file is missing, is not an image, is cut short, or its size is not the expected one.
+    """
+    return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1).rgb)
+
+
+def read_part(
+    path: Path | str,
+    *,
+    expected_size: tuple[int, int],
+    crop: tuple[int, int, int, int],
+    size: tuple[int, int],
+    white_level: float | None = None,
+) -> Tensor:
+    """Read a part of an image file as RGB, resampled once to ``size``.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where twice the pixels that are wanted are left
+    then; that is several times as fast for a large photograph, and pixels stay where they are. One that its EXIF data
+    turn is decoded in full.
+
+    Args:
+        path: an image in any format that Pillow reads.
+        expected_size: ``(height, width)`` in pixels that the annotation file states.
+        crop: left, top, width and height of the part, within the image.
+        size: ``(height, width)`` to resize the part to.
+        white_level: as for `read_image`.
+
+    Returns:
+        ``[3, *size]`` uint8.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    left, top, width, height = crop
+    most_reduced = min(height // (2 * size[0]), width // (2 * size[1]))
+    rgb, reduction = _decoded(path, expected_size, white_level, most_reduced=most_reduced)
+    if reduction > 1:
+        box = tuple(edge / reduction for edge in (left, top, left + width, top + height))
+        return F.pil_to_tensor(rgb.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+    return F.resize(F.crop(F.pil_to_tensor(rgb), top, left, height, width), list(size), antialias=True)
+
+
+def check_image(path: Path | str, *, expected_size: tuple[int, int], white_level: float | None = None) -> None:
+    """Raise as `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
+
+    Args:
+        path: an image in any format that Pillow reads.
+        expected_size: ``(height, width)`` in pixels that the annotation file states.
+        white_level: as for `read_image`.
+    """
+    _decoded(path, expected_size, white_level, most_reduced=8)
+
+
+def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, white_level: float | None = None) -> Tensor:
+    """Return an image in any form as RGB.
+
+    Args:
+        image: a path, read by `read_image`; or pixels, taken as they are: a PIL image; a numpy array of uint8, RGB
+            ``[H, W, 3]``, RGBA ``[H, W, 4]`` or grey ``[H, W]`` (arrays of OpenCV are BGR: reverse the last axis); or
+            a tensor ``[3, H, W]``, RGB, uint8 or floating point in 0..1.
+        white_level: as for `read_image`.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: an array or tensor of another shape, type or range, or a file that cannot be read.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image, white_level=white_level)
+    if isinstance(image, Image.Image):
+        return F.pil_to_tensor(_to_rgb(image, white_level))
+    if isinstance(image, np.ndarray):
+        channels = image.shape[2:] if image.ndim in (2, 3) else None
+        if channels not in ((), (3,), (4,)) or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(
+                f"a numpy image must be uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W], not {image.dtype} "
+                f"{list(image.shape)}; convert it"
+            )
+        return F.pil_to_tensor(_to_rgb(Image.fromarray(image), None))
+    if isinstance(image, Tensor):
+        floating = image.is_floating_point()
+        if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
+            raise InputError(
+                f"an image tensor must be [3, H, W], uint8 or floating point in 0..1, not {image.dtype} "
+                f"{list(image.shape)}; convert it"
+            )
+        if not floating:
+            return image
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError(
+                "a floating-point image tensor must have values in 0..1; divide by 255, or leave out mean and std"
+            )
+        return (image * 255).round().to(torch.uint8)
+    raise InputError(f"an image must be a path, a PIL image, a numpy array or a tensor, not {type(image).__name__}")
+
+
+class _Decoded(NamedTuple):
+    """An upright RGB image, and what its sides have been divided by."""
+
+    rgb: Image.Image
+    reduction: int
+
+
+def _decoded(
+    path: Path | str, expected_size: tuple[int, int] | None, white_level: float | None, *, most_reduced: int
+) -> _Decoded:
+    size, reduction = (0, 0), 1
+
+    def prepare(image: Image.Image) -> None:
+        nonlocal size, reduction
+        size = (image.height, image.width)
+        reduction = _reduce(image, most_reduced)
+
+    with opened(path, prepare=prepare) as image:
+        rgb = _to_rgb(image if reduction > 1 else _upright(image, expected_size), white_level)
+    size = size if reduction > 1 else (rgb.height, rgb.width)
+    if expected_size is not None and size != expected_size:
+        raise InputError(
+            f"{path}: the image has {size[0]} x {size[1]} pixels (height x width), but its annotations say "
+            f"{expected_size[0]} x {expected_size[1]}; correct the annotations or replace the file"
+        )
+    return _Decoded(rgb, reduction)
+
+
+def _reduce(image: Image.Image, most: int) -> int:
+    """Have a JPEG decoded at a fraction of its size; returns what its sides are divided by, 1 for one that is not."""
+    most = min(most, *image.size)
+    if most < 2 or image.format != "JPEG" or orientation(image) != 1:
+        return 1
+    reduction = max(power for power in (2, 4, 8) if power <= most)
+    # Pillow divides by the largest power of two that leaves these sides at least, which is this one
+    return 1 if image.draft(None, tuple(side // reduction for side in image.size)) is None else reduction
+
+
+def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image.Image:
+    """Apply the EXIF rotation, unless only the stored pixels have the expected size."""
+    turn = TURNS.get(orientation(image))
+    if turn is None:
+        return image
+    stored_size = (image.height, image.width)
+    upright = image.transpose(turn)
+    if expected_size == stored_size != (upright.height, upright.width):
+        return image
+    return upright
+
+
+def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
+    """Convert any mode of Pillow to RGB; raises `InputError` where there is no sensible scale."""
+    if is_deep(image):
+        return to_eight_bits(image, white_level).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it

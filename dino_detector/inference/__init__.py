@@ -1,0 +1,1 @@
+"""Images in, detections out: detectors, groups of detectors, tiles, and exported files."""

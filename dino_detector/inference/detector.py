@@ -1,0 +1,295 @@
+"""The detector: backbone, neck and decoder with what is needed to use them - categories, preprocessing, files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dino_detector.config import Config
+from dino_detector.data.transforms import evaluation_transforms
+from dino_detector.errors import InputError
+from dino_detector.inference.image_detector import ImageDetector
+from dino_detector.inference.postprocess import postprocess
+from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
+from dino_detector.models.cpu.heap import keep_freed_memory
+from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
+from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
+from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
+from dino_detector.models.neck import Neck
+from dino_detector.models.precision import LOWER, autocast_to, resolve_precision
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.detections import ImageDetections
+from dino_detector.structures.targets import Targets
+
+
+class Detector(nn.Module, ImageDetector):
+    """Finds the objects of a data set's categories in images.
+
+    Example:
+        >>> detector = Detector.load("outputs/dino_detector_final.pth")  # doctest: +SKIP
+        >>> detections = detector.predict("street.jpg", threshold=0.5)  # doctest: +SKIP
+        >>> detections.xyxy, detections.data["class_name"]  # doctest: +SKIP
+
+    Args:
+        backbone: DINOv2, as trunk and tail.
+        neck: from the backbone's maps to the decoder's levels.
+        decoder: queries, layers and heads.
+        header: settings, categories and normalisation, which a checkpoint carries.
+    """
+
+    def __init__(self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.decoder = decoder
+        self.header = header
+        self.inference_precision = "32"
+        self.register_buffer("mean", torch.tensor(header.mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(header.std).view(3, 1, 1) * 255, persistent=False)
+
+    @property
+    def config(self) -> Config:
+        """The settings that the detector was built with."""
+        return self.header.config
+
+    @property
+    def categories(self) -> Categories:
+        """Ids and names of the classes, from the annotation file that the detector was trained on."""
+        return self.header.categories
+
+    @property
+    def white_level(self) -> float | None:
+        """Return the white level of the training images, see `ImageDetector.white_level`."""
+        return self.config.data.white_level
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    def forward(self, pixel_values: Tensor, targets: Targets | None = None) -> DecoderOutput:
+        """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``; training knows their targets."""
+        return self.decode(self.backbone.trunk(pixel_values), targets)
+
+    def decode(self, tokens: Tokens, targets: Targets | None = None) -> DecoderOutput:
+        """As `forward`, from what the trunk made of the images."""
+        return self.decoder(self.neck(self.backbone.tail(tokens)), targets)
+
+    def train(self, mode: bool = True) -> Detector:
+        """Set training mode. Adapters that were merged for inference are taken out of the base weights again."""
+        if mode:
+            self.backbone.unmerge_adapters()
+        return super().train(mode)
+
+    def merge(self) -> Detector:
+        """Merge the adapters into the base weights: the same detections, without their cost."""
+        self.eval()
+        self.backbone.merge_adapters()
+        return self
+
+    def optimize(self, *, precision: str = "auto") -> Detector:
+        """Make detection fast on the device that the detector is on: adapters merged, in the precision it is fast in.
+
+        Example:
+            >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()  # doctest: +SKIP
+
+        Scores and boxes are computed in float32 in any precision, and the weights that `save` writes are unchanged: the
+        backbone has its matrices a second time, in a lower precision in half the memory. On a CPU the process keeps
+        memory that it has freed, for the next picture.
+
+        Args:
+            precision: ``32``, ``bf16``, ``16``, or ``auto``: bf16 where the device has instructions for it.
+
+        Raises:
+            InputError: for a precision that does not exist, or not on this device.
+        """
+        self.inference_precision = resolve_precision(precision, self.device)
+        self.backbone.compute_in(LOWER.get(self.inference_precision, torch.float32))
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
+        return self.merge()
+
+    def optimize_training(self, *, precision: str, device: torch.device) -> None:
+        """Make training fast on a device, in a precision as for `optimize`; what is computed stays the same."""
+        if device.type == "cpu":
+            self.decoder.use_plain_attention()
+        self.backbone.compute_in(LOWER.get(resolve_precision(precision, device)), trunk_alone=True)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
+        """As `ImageDetector.detect`."""
+        assert not self.training, "call eval() first: dropout would change the result"
+        with autocast_to(self.inference_precision, self.device):
+            output = self(self.prepare(images))
+        return self.detections(output, torch.tensor([image.shape[1:] for image in images]))
+
+    @torch.inference_mode()
+    def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
+        """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
+        assert not self.training, "call eval() first: dropout would change the result"
+        with autocast_to(self.inference_precision, self.device):
+            output = self.decode(tokens)
+        return self.detections(output, original_sizes)
+
+    def prepare(self, images: Sequence[Tensor]) -> Tensor:
+        """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
+        data = self.config.data
+        resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
+        return self.normalise(torch.stack([resize(image) for image in images]).to(self.device))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Uint8 RGB ``[B, 3, H, W]`` with the mean and the deviation that the backbone was trained with."""
+        return (pixels.float() - self.mean) / self.std
+
+    def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
+        """What predictions mean in pixels of the images, which have sizes ``[B, 2]``, height first."""
+        data = self.config.data
+        return postprocess(
+            output.logits[-1],
+            output.boxes_cxcywh[-1],
+            original_sizes=original_sizes,
+            image_size=data.image_size,
+            resize_mode=data.resize_mode,
+        )
+
+    def export(self, path: str | os.PathLike[str], *, batch_size: int = 1, precision: str = "32") -> None:
+        """Write the network for ONNX Runtime (``.onnx``) or OpenVINO (``.xml``), see `models.export`."""
+        from dino_detector.inference.export import export
+
+        export(self, Path(path), batch_size=batch_size, precision=precision)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""
+        merged = self.backbone.adapters_are_merged
+        self.backbone.unmerge_adapters()  # where base weights are stored too, merged ones would be merged again at load
+        weights = {f"detector.{name}": value.cpu() for name, value in self.state_dict().items()}
+        try:
+            write_checkpoint({HEADER: self.header.to_dict(), "state_dict": weights}, Path(path))
+        except FloatingPointError as error:
+            raise InputError(f"{path}: not written, as {error}; load a checkpoint of an earlier epoch") from error
+        finally:
+            if merged:
+                self.backbone.merge_adapters()
+
+    @classmethod
+    def load(
+        cls, checkpoint: str | os.PathLike[str], *, device: str = "auto", dino_model: str | None = None
+    ) -> Detector:
+        """Build the detector that a checkpoint describes, ready for `predict`, adapters merged.
+
+        Args:
+            checkpoint: any file that training or `save` wrote.
+            device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            dino_model: name or folder of the base model, where it is not the one the checkpoint names.
+
+        Raises:
+            InputError: where the file is no checkpoint, or its base can't be had or is not the one it was trained on.
+        """
+        header, contents = read_checkpoint(Path(checkpoint))
+        detector = build_from_checkpoint(header, contents, source=Path(checkpoint), dino_model=dino_model)
+        return detector.to(resolve_device(device)).merge()
+
+
+def build_detector(config: Config, *, categories: Categories) -> Detector:
+    """A detector to be trained: the backbone that the config names, a new neck and decoder.
+
+    Raises:
+        InputError: where the base can't be had or the settings do not fit it.
+    """
+    backbone = build_backbone(config.backbone)
+    mean, std = image_statistics(config.backbone)
+    holds_all = config.backbone.train_backbone == "full" or config.backbone.backbone_weights == "random"
+    base = Path(config.backbone.dino_model)
+    if base.is_dir() and not holds_all:
+        config = config.replace(dino_model=str(base.resolve()))  # the checkpoint will be used from other folders
+    header = CheckpointHeader(
+        config=config,
+        categories=categories,
+        mean=mean,
+        std=std,
+        architecture=json.loads(backbone.model.config.to_json_string(use_diff=False)),
+        base_fingerprint=None if holds_all else fingerprint(backbone.model),
+    )
+    return _assemble(backbone, header)
+
+
+def build_from_checkpoint(
+    header: CheckpointHeader, contents: dict[str, Any], *, source: Path, dino_model: str | None = None
+) -> Detector:
+    """The detector of a checkpoint that has been read, in evaluation mode on the CPU, adapters not merged.
+
+    Raises:
+        InputError: naming ``source``, where the base or the weights do not fit.
+    """
+    trained_on = header.config.backbone.dino_model
+    if dino_model is not None:
+        header = replace(header, config=header.config.replace(dino_model=dino_model))
+    config = header.config
+    if header.base_fingerprint is None:
+        backbone = build_backbone(config.backbone, architecture=header.architecture)
+    else:
+        backbone = build_backbone(config.backbone)
+        if fingerprint(backbone.model) != header.base_fingerprint:
+            raise InputError(
+                f"{source}: was trained on another base than {config.backbone.dino_model!r} (the fingerprints of the "
+                f"weights differ); give the base it was trained on, {trained_on!r} at that time, with --dino_model"
+            )
+    detector = _assemble(backbone, header)
+    load_weights(detector, contents, source=source)
+    return detector.eval()
+
+
+def load_weights(detector: Detector, contents: dict[str, Any], *, source: Path) -> None:
+    """Put the weights of a checkpoint into a detector of its settings.
+
+    Raises:
+        InputError: naming ``source``, where they do not fit.
+    """
+    weights = {name.removeprefix("detector."): value for name, value in contents["state_dict"].items()}
+    try:
+        detector.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: its weights do not fit its settings ({reason[:200]})") from error
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a setting names; ``auto`` is the accelerator where there is one.
+
+    Raises:
+        InputError: for a name that is none, or a device that this machine lacks.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r} is not auto, cpu, cuda, cuda:N or mps") from error
+    if wanted.type != "cpu" and (accelerator is None or accelerator.type != wanted.type):
+        raise InputError(f"device {device!r} is not available here; use --device cpu or --device auto")
+    if (wanted.index or 0) >= max(1, torch.accelerator.device_count()):
+        raise InputError(f"device {device!r} is not available here: there are {torch.accelerator.device_count()}")
+    return wanted
+
+
+def _assemble(backbone: Dinov2Backbone, header: CheckpointHeader) -> Detector:
+    config = header.config
+    check_image_size(config.data.image_size, backbone.patch_size)
+    neck = Neck(
+        in_channels=backbone.hidden_size,
+        num_features=backbone.num_features,
+        hidden_dim=config.decoder.hidden_dim,
+        scales=config.decoder.feature_scales,
+        blocks=config.decoder.neck_blocks,
+    )
+    decoder = DetrDecoder(config.decoder, num_classes=len(header.categories))
+    return Detector(backbone=backbone, neck=neck, decoder=decoder, header=header)

@@ -1,0 +1,156 @@
+"""Several detectors over one frozen trunk, which runs once for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dino_detector.config import TilingConfig
+from dino_detector.data.windows import Window
+from dino_detector.errors import InputError
+from dino_detector.inference.detector import Detector
+from dino_detector.inference.image_detector import predict_images
+from dino_detector.inference.tiling import detect_in_views
+from dino_detector.inference.view_merging import merge_views
+from dino_detector.models.precision import autocast_to
+from dino_detector.structures.detections import ImageDetections
+
+if TYPE_CHECKING:
+    import supervision
+
+
+class DetectorGroup:
+    """Detectors that were trained apart, on one trunk: it is in memory once and runs once, each tail and decoder too.
+
+    Example:
+        >>> group = DetectorGroup(["cars/dino_detector_best.pth", "signs/dino_detector_best.pth"])  # doctest: +SKIP
+        >>> cars, signs = group.predict("street.jpg")  # doctest: +SKIP
+
+    What a detector finds in a group is what it finds alone.
+
+    Args:
+        checkpoints: files that training or `Detector.save` wrote: of detectors over the same base, with the same
+            frozen layers, image size and way to resize.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        dino_model: name or folder of the base model, where it is not the one that the checkpoints name.
+
+    Attributes:
+        detectors: in the order of the checkpoints.
+
+    Raises:
+        InputError: where a file is no checkpoint, its base can't be had, or two of them have no trunk in common.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        dino_model: str | None = None,
+    ) -> None:
+        if isinstance(checkpoints, str | os.PathLike):
+            checkpoints = [checkpoints]
+        paths = [Path(path) for path in checkpoints]
+        if not paths:
+            raise InputError("a group needs at least one checkpoint")
+        self.detectors: list[Detector] = []
+        for path in paths:
+            detector = Detector.load(path, device=device, dino_model=dino_model)
+            if self.detectors:
+                _require_same_trunk(self.detectors[0], detector, names=(paths[0], path))
+                detector.backbone.share_trunk(self.detectors[0].backbone)
+            self.detectors.append(detector)
+        self._kept = {layer for detector in self.detectors for layer in detector.backbone.feature_layers}
+
+    def optimize(self, *, precision: str = "auto") -> DetectorGroup:
+        """As `Detector.optimize`, of all detectors."""
+        for detector in self.detectors:
+            detector.optimize(precision=precision)
+        return self
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Tensor]) -> list[list[ImageDetections]]:
+        """The detections of each detector in each image, at most 100 each, whatever their score.
+
+        Args:
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
+        """
+        first = self.detectors[0]
+        with autocast_to(first.inference_precision, first.device):
+            tokens = first.backbone.trunk(first.prepare(images), keep=self._kept)
+        sizes = torch.tensor([image.shape[1:] for image in images])
+        found = [detector.detect_in_tokens(tokens, sizes) for detector in self.detectors]
+        return [list(of_image) for of_image in zip(*found, strict=True)]
+
+    def detect_each(
+        self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
+    ) -> Iterator[list[ImageDetections]]:
+        """As `Detector.detect_each`, the detections of each detector in each image."""
+        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size, merge=_merge_each)
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 8,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_overlap: float = TilingConfig.tile_overlap,
+    ) -> list[supervision.Detections] | list[list[supervision.Detections]]:
+        """Detect objects in an image or a list of images.
+
+        Takes the arguments of `Detector.predict`.
+
+        Returns:
+            A list with the ``supervision.Detections`` of each detector, in the order of the checkpoints; for a list of
+            images a list of these.
+
+        Raises:
+            InputError: for an image that can't be used, or such a number, size or overlap.
+        """
+        return predict_images(
+            images,
+            detect_each=self.detect_each,
+            show=lambda of_image, threshold: [
+                detections.above(threshold).to_supervision(detector.categories)
+                for detections, detector in zip(of_image, self.detectors, strict=True)
+            ],
+            white_level=self.detectors[0].white_level,
+            threshold=threshold,
+            batch_size=batch_size,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+        )
+
+
+def _merge_each(views: Sequence[Window], found: Sequence[list[ImageDetections]]) -> list[ImageDetections]:
+    return [merge_views(views, of_detector) for of_detector in zip(*found, strict=True)]
+
+
+def _require_same_trunk(first: Detector, second: Detector, *, names: tuple[Path, Path]) -> None:
+    """Raise `InputError` where the trunk of one is not that of the other, or is fed with other images."""
+    for detector, name in zip((first, second), names, strict=True):
+        if detector.header.base_fingerprint is None:
+            raise InputError(
+                f"{name}: has a backbone of its own, from --train_backbone full or --backbone_weights random, and so "
+                "shares no trunk; use it alone"
+            )
+    wanted = {
+        "number of frozen layers (--lora_layers, --feature_layers)": lambda one: one.backbone.trunk_depth,
+        "base model, up to the last of --feature_layers,": lambda one: one.header.base_fingerprint[:12],
+        "--image_size": lambda one: str(one.config.data.image_size),
+        "--resize_mode": lambda one: one.config.data.resize_mode,
+        "--white_level": lambda one: one.config.data.white_level,
+        "normalisation": lambda one: (one.header.mean, one.header.std),
+    }
+    for what, of in wanted.items():
+        if of(first) != of(second):
+            raise InputError(
+                f"{names[1]}: its {what} is {of(second)}, but that of {names[0]} is {of(first)}; detectors of a group "
+                "are trained with the same"
+            )

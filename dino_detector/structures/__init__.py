@@ -1,0 +1,1 @@
+"""What flows between the rooms: boxes, targets, matches, detections, categories."""
