@@ -60,13 +60,8 @@ def _help() -> str:
 
 
 def _load(name: str) -> Callable[[list[str]], int]:
-    """The function of a command; each imports what it needs only when it is called."""
-    if name == "evaluate":
-        from dino_detector.train import evaluate_main as main
-    elif name == "train":
-        from dino_detector.train import main
-    else:
-        main = importlib.import_module(f"dino_detector.commands.{name}").main
+    """Import the module of a command, and return its function."""
+    main = importlib.import_module(f"dino_detector.commands.{name}").main
     return lambda argv: main(argv, prog=f"{PROG} {name}")
 
 

@@ -59,8 +59,8 @@ def test_a_mistake_is_one_line_and_code_2(
 
 
 def test_help_and_mistakes_load_no_torch() -> None:
-    code = "import sys; from dino_detector.commands.download import main; main([]); main(['--download_val', '--coco_url', 'x'])"
-    code += "; main(['--help'])"
+    code = "import sys; from dino_detector.commands.download import main; main([])"
+    code += "; main(['--download_val', '--coco_url', 'x']); main(['--help'])"
     check = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("False\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from dino_detector import train as command
+from dino_detector.commands import train as command
 from dino_detector.config import Config
 from stopwatch import clock
 from stopwatch.clock import report

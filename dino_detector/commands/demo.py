@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config, DemoSettings
 from dino_detector.storage.output_folder import locked
-from dino_detector.train import settings_writer
 
 if TYPE_CHECKING:
     from dino_detector.data.demo_set import SampleFiles

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import os
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
 from dino_detector.plain_text import printable
-from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, paused_collection, write_error
+from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, write_error
 
 INPUT_ERROR = 2
 """exit code after an `InputError`"""
@@ -101,16 +100,6 @@ def _report_interruption(number: int, message: str = "interrupted") -> int:
         return 0
     print(printable(message), file=sys.stderr)
     return 128 + number
-
-
-@contextlib.contextmanager
-def importing_libraries() -> Iterator[None]:
-    """Pause garbage collection during imports, a seventh of their time, and exempt the modules from later ones."""
-    was_imported = "torch" in sys.modules
-    with paused_collection():
-        yield
-    if not was_imported:  # a process that has run something would exempt its garbage too
-        gc.freeze()
 
 
 class ProgressSafeHandler(logging.Handler):

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.commands.arguments import parse_settings
-from dino_detector.commands.frame import configure_logging, importing_libraries, run_command, signal_of
+from dino_detector.commands.frame import configure_logging, run_command, signal_of
 from dino_detector.config import MAX_DETECTIONS, PredictSettings, TilingConfig
 from dino_detector.data.pictures.files import (
     WRITABLE,
@@ -146,9 +146,8 @@ def _predict(
     sources: list[Source],
     folders: list[Path],
 ) -> None:
-    with importing_libraries():
-        from dino_detector.inference.detector_group import DetectorGroup
-        from dino_detector.validate import write_results
+    from dino_detector.inference.detector_group import DetectorGroup
+    from dino_detector.validate import write_results
 
     group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
     group.optimize(precision=settings.precision)

@@ -18,7 +18,6 @@ from dino_detector.errors import StoppedByUser
 from dino_detector.models.checkpoint import require_finite
 from dino_detector.storage.file_set import FileSet
 from dino_detector.training.memory import peak_memory
-from dino_detector.training.moments import round_moments, with_small_moments
 from dino_detector.validate import EvaluationFiles
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class RunFiles(Checkpoint):
     - The last epoch, also after early stopping, adds ``dino_detector_final.pth``.
 
     The files of an epoch are one `FileSet`: a program that is killed leaves all of them or none. Checkpoints hold the
-    full training state; `training.moments` describes the format of the optimizer's moments.
+    full training state.
 
     The first Ctrl-C or SIGTERM finishes the optimizer step, or the evaluation at the end of an epoch, writes the last
     checkpoint and raises `StoppedByUser`. The second stops at once.
@@ -144,8 +143,6 @@ class RunFiles(Checkpoint):
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
         is_best = metrics is not None and self._is_best(metrics.AP, epoch)
-        for optimizer in trainer.optimizers:
-            round_moments(optimizer)
         done = trainer.should_stop or epoch == trainer.max_epochs
         copies = [name for name, wanted in ((epoch_name(epoch), due), (BEST, is_best), (FINAL, done)) if wanted]
         obsolete = self._obsolete_files(epoch) if due else []
@@ -156,10 +153,6 @@ class RunFiles(Checkpoint):
                     self._write_evaluation(trainer, pl_module, files, epoch)
         if not done and self._all_stop(trainer):
             self._leave()
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store the optimizer's moments in half the space where that is exact."""
-        checkpoint["optimizer_states"] = [with_small_moments(state) for state in checkpoint["optimizer_states"]]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts that a resumed run continues."""

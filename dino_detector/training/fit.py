@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config, TrainingConfig
-from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.files import allow_megapixels
@@ -40,7 +39,7 @@ from dino_detector.training.output_dir import prepare_output_dir
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.rehearsal import Rehearsal
 from dino_detector.training.resuming import begin, read_start
-from dino_detector.training.sources import Reader, Sources, gather
+from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
 from dino_detector.training.trainer import build_trainer, resolve_processes
 from dino_detector.training.weight_averaging import MovingAverage
@@ -49,12 +48,7 @@ from dino_detector.validate import CocoMetrics
 log = logging.getLogger(__name__)
 
 
-def fit(
-    config: Config,
-    *,
-    callbacks: list[Callback] | None = None,
-    read: Reader = CocoAnnotations.read,
-) -> CocoMetrics | None:
+def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetrics | None:
     """Train a detector, from the start or from a checkpoint, and leave its files in ``output_dir``.
 
     Everything that can be known to be wrong is found before the first step, and leaves no trace in ``output_dir``.
@@ -64,7 +58,6 @@ def fit(
     Args:
         config: settings.
         callbacks: of Lightning, beside those that the settings ask for.
-        read: reads an annotation file.
 
     Returns:
         The metrics after the last epoch; None where there are no validation images.
@@ -76,18 +69,18 @@ def fit(
     if config.tiling.tile_size is not None:
         raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
     if rank_zero_only.rank:
-        return _fit(config, callbacks or [], read)
+        return _fit(config, callbacks or [])
     with locked(config.training.output_dir, "training"):
         recover(config.training.output_dir)
-        return _fit(config, callbacks or [], read)
+        return _fit(config, callbacks or [])
 
 
-def _fit(config: Config, callbacks: list[Callback], read: Reader) -> CocoMetrics | None:
+def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     """Train, as one of the processes of the run."""
     config = resolve_processes(config)
     require_loggers(config)
     allow_megapixels(config.data.max_megapixels)
-    sources = gather(config, training=True, read=read)
+    sources = gather(config, training=True)
     train = sources.train.annotations
     sources.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     config = _surveyed(config, sources)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,10 +21,6 @@ log = logging.getLogger(__name__)
 MINI_TRAIN = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
 MINI_VAL = {"1k": 1_000, "5k": 5_000}
 """validation images of a COCO mini, where there are that many; of 10k all"""
-
-
-Reader = Callable[..., CocoAnnotations]
-"""reads an annotation file, as `CocoAnnotations.read` does"""
 
 
 class ImageSet(NamedTuple):
@@ -95,39 +91,25 @@ class Sources(NamedTuple):
             log.info("the images of %s are listed in %s", subset.name, path)
 
 
-def gather(
-    config: Config,
-    *,
-    training: bool,
-    categories: Categories | None = None,
-    read: Reader = CocoAnnotations.read,
-) -> Sources:
+def gather(config: Config, *, training: bool, categories: Categories | None = None) -> Sources:
     """What a run needs, read and checked. Images that are to be fetched are not yet, their annotations are.
 
     Args:
         config: settings.
         training: whether images to train on are needed.
         categories: of the detector that is evaluated; None takes those of the training images.
-        read: reads an annotation file, given the folder of its images.
 
     Raises:
         InputError: for anything wrong with the data that can be known before an image is decoded or fetched.
     """
-    return _Gathering(config, find_places(config, training=training), categories, read).gather()
+    return _Gathering(config, find_places(config, training=training), categories).gather()
 
 
 class _Gathering:
-    def __init__(
-        self,
-        config: Config,
-        places: Places,
-        categories: Categories | None,
-        read_file: Reader,
-    ) -> None:
+    def __init__(self, config: Config, places: Places, categories: Categories | None) -> None:
         self.config = config
         self.places = places
         self.categories = categories
-        self.read_file = read_file
         self.subsets: list[Subset] = []
         self.unreadable: tuple[str, ...] = ()
 
@@ -194,7 +176,7 @@ class _Gathering:
     def read(self, split: Split, place: Place) -> CocoAnnotations:
         if place.fetch:
             download_annotations(split, self.config.download)
-        return self.read_file(place.annotations, images=None if place.fetch else place.images)
+        return CocoAnnotations.read(place.annotations, images=None if place.fetch else place.images)
 
     def mini(self, whole: CocoAnnotations, split: Split) -> CocoAnnotations:
         """The COCO mini of a split; an indices file is of the training images where there are any."""

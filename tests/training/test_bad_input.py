@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from dino_detector import train as command
+from dino_detector.commands import train as command
 from dino_detector.commands.arguments import write_config
 from dino_detector.inference.detector import Detector
 

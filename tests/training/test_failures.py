@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dino_detector import train as command
+from dino_detector.commands import train as command
 from dino_detector.commands.arguments import write_config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint

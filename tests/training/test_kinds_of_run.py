@@ -17,8 +17,8 @@ import torch
 import yaml
 from PIL import Image
 
-from dino_detector import train as command
 from dino_detector.analysis.tables import overfitting_verdict
+from dino_detector.commands import train as command
 from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
 from dino_detector.inference.detector import Detector

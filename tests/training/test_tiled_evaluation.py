@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from dino_detector import cli
-from dino_detector import train as command
+from dino_detector.commands import train as command
 from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
 from dino_detector.data.coco.annotations import CocoAnnotations
