@@ -186,7 +186,7 @@ def test_an_image_size_survives_its_text(size: ImageSize):
         ("feature_layers", [], "at least one layer, or null"),
         ("mosaic_probability", 1.1, "between 0 and 1"),
         ("flip_probability", -0.1, "between 0 and 1"),
-        ("plain_fraction", 5.0, "between 0 and 1"),
+        ("no_augment_fraction", 5.0, "between 0 and 1"),
         ("repeat_threshold", -0.001, "between 0 and 1"),
         ("multi_scale", 1.0, "at least 0 and below 1"),
         ("scale_range", [2.0, 0.5], "two factors above 0 and at most 100, the smaller first"),

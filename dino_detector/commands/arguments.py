@@ -38,7 +38,7 @@ EFFECTIVE_WITH = {
     **dict.fromkeys(("world_size", "dist_url"), "distributed"),
     **dict.fromkeys(("scale_range", "zoom_out_probability", "crop_probability", "flip_probability"), "augmentation"),
     **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
-    **dict.fromkeys(("multi_scale", "plain_fraction"), "augmentation"),
+    **dict.fromkeys(("multi_scale", "no_augment_fraction"), "augmentation"),
     **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
     **{"cache_views": "cache_trunk", "tile_overlap": "tile_size", "n_points": "use_deformable"},
     **dict.fromkeys(("log_dir", "experiment_name", "log_layers"), "logger"),

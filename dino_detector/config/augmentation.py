@@ -33,7 +33,7 @@ class AugmentationConfig:
     multi_scale: float = 0.0
     """largest change of the input size, as a fraction of image_size: 0.25 draws a size between 0.75 and 1.25 times it,
     in whole patches, for each batch. It is evaluated at image_size"""
-    plain_fraction: float = 0.25
+    no_augment_fraction: float = 0.25
     """share of the epochs, the last ones, in which images are shown whole and at image_size: only mirrored and with
     distorted colours; at least one of several"""
     repeat_threshold: float = 0.0
@@ -42,8 +42,8 @@ class AugmentationConfig:
 
     def plain_from(self, epochs: int) -> int:
         """The first of the plain epochs, counted from 0: of the nearest number, at least one of several ``epochs``."""
-        plain = math.floor(self.plain_fraction * epochs + 0.5)
-        return epochs - max(plain, int(self.plain_fraction > 0 and epochs > 1))
+        plain = math.floor(self.no_augment_fraction * epochs + 0.5)
+        return epochs - max(plain, int(self.no_augment_fraction > 0 and epochs > 1))
 
     def input_sizes(self, image_size: ImageSize, patch_size: int) -> list[ImageSize]:
         """Sizes that training batches may have, smallest first: of the aspect of ``image_size``, in whole patches."""

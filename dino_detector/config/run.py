@@ -49,7 +49,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "between 0 and 1": (
         lambda value: 0 <= value <= 1,
         "zoom_out_probability crop_probability flip_probability photometric_probability mosaic_probability "
-        "copy_paste_probability plain_fraction repeat_threshold",
+        "copy_paste_probability no_augment_fraction repeat_threshold",
     ),
     "at least 0 and below 2 ** 32": (lambda value: 0 <= value < 2**32, "seed coco_mini_seed"),
     "above 0": (lambda value: value > 0, "learning_rate debug_lr lora_alpha max_megapixels"),

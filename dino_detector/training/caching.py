@@ -97,7 +97,7 @@ class TrunkCaching:
         shown: dict[str, Any] = {
             name: value
             for name, value in dataclasses.asdict(settings).items()
-            if name not in ("multi_scale", "plain_fraction", "repeat_threshold")
+            if name not in ("multi_scale", "no_augment_fraction", "repeat_threshold")
         }
         shown |= {"resize_mode": self.config.data.resize_mode, "seed": self.config.training.seed}
         if settings.mosaic_probability or settings.copy_paste_probability:

@@ -264,8 +264,8 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
     epochs, plain_from = config.training.epochs, config.augmentation.plain_from(config.training.epochs)
     if config.augmentation.augmentation and plain_from < epochs:
         log.info(
-            "the last %s of %d show images whole and without others' objects (--plain_fraction %g)",
-            *(counted(epochs - plain_from, "epoch"), epochs, config.augmentation.plain_fraction),
+            "the last %s of %d show images whole and without others' objects (--no_augment_fraction %g)",
+            *(counted(epochs - plain_from, "epoch"), epochs, config.augmentation.no_augment_fraction),
         )
     if sources.val is None:
         log.info("nothing is evaluated, as no validation images are given (--val_images and --val_annotations)")

@@ -181,7 +181,7 @@ def test_plain_epochs_show_images_as_they_are_evaluated_and_their_mirror_images(
     [(0, 50, 50), (0.1, 50, 45), (0.07, 100, 93), (0.1, 3, 2), (1, 7, 0), (0.5, 1, 0), (0.25, 1, 1)],
 )
 def test_plain_epochs_are_the_last_and_at_least_one_of_several(fraction, epochs, first):
-    assert AugmentationConfig(plain_fraction=fraction).plain_from(epochs) == first
+    assert AugmentationConfig(no_augment_fraction=fraction).plain_from(epochs) == first
 
 
 def test_input_sizes_are_whole_patches_around_the_image_size():

@@ -34,7 +34,7 @@ FROZEN: dict[str, Any] = {
     "lora_layers": 2,
     "augmentation": True,
     "copy_paste_probability": 0.0,
-    "plain_fraction": 0.0,
+    "no_augment_fraction": 0.0,
     "epochs": 4,
     "denoising_queries": 10,
 }
@@ -259,7 +259,7 @@ def keys(config: Config, images: CocoImages) -> list[str]:
 
 
 def test_every_view_of_every_image_has_an_entry_of_its_own(frozen: Callable[..., Config], images: CocoImages):
-    config = frozen("out", cache_trunk=Path("cache"), cache_views=3, epochs=8, plain_fraction=0.25)
+    config = frozen("out", cache_trunk=Path("cache"), cache_views=3, epochs=8, no_augment_fraction=0.25)
     found = keys(config, images)
     plain = [set(found[first::7][6:]) for first in range(7)]
     assert len(set(found)) == 7 * 3 + sum(map(len, plain)), "the last two epochs are plain"
@@ -268,16 +268,20 @@ def test_every_view_of_every_image_has_an_entry_of_its_own(frozen: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("epochs", "plain_fraction", "views"),
+    ("epochs", "no_augment_fraction", "views"),
     [(1, 0.0, 1), (4, 0.0, 1), (5, 0.0, 2), (20, 0.25, 4), (40, 0.25, 8), (100, 0.25, 8), (12, 1.0, 3)],
 )
 def test_unless_told_otherwise_an_image_has_a_view_for_four_epochs_and_at_most_8(
-    frozen: Callable[..., Config], images: CocoImages, epochs: int, plain_fraction: float, views: int
+    frozen: Callable[..., Config], images: CocoImages, epochs: int, no_augment_fraction: float, views: int
 ):
     config = frozen(
-        "out", cache_trunk=Path("cache"), epochs=epochs, plain_fraction=plain_fraction, photometric_probability=1.0
+        "out",
+        cache_trunk=Path("cache"),
+        epochs=epochs,
+        no_augment_fraction=no_augment_fraction,
+        photometric_probability=1.0,
     )
-    augmented = round(epochs * (1 - plain_fraction)) or epochs
+    augmented = round(epochs * (1 - no_augment_fraction)) or epochs
     found = keys(config, images)[: 7 * augmented]
     assert len(set(found)) == 7 * views
     assert all(found.count(key) in (augmented // views, -(-augmented // views)) for key in found)
@@ -426,6 +430,12 @@ def test_plain_epochs_that_show_what_earlier_ones_showed_pay(
 ):
     """Five epochs of augmented views, then three plain ones, which are all the same without flips."""
     caplog.set_level("INFO")
-    settings = {"augmentation": True, "plain_fraction": 0.4, "flip_probability": 0.0, "epochs": 8, "cache_views": 8}
+    settings = {
+        "augmentation": True,
+        "no_augment_fraction": 0.4,
+        "flip_probability": 0.0,
+        "epochs": 8,
+        "cache_views": 8,
+    }
     fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", **settings))
     assert "training fills it, and it pays from epoch 7 on\n" in caplog.text

@@ -80,7 +80,7 @@ STRONG = WORKERS | {
     "copy_paste_probability": 0.5,
     "scale_range": [0.1, 2.0],
     "multi_scale": 0.5,
-    "plain_fraction": 0.3,
+    "no_augment_fraction": 0.3,
 }
 """The last of three epochs is plain; sizes are of 2 to 6 patches, around 4."""
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
