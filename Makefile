@@ -5,18 +5,18 @@ SHELL := bash
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
 INSTALLED := .venv/installed
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED)  ## create .venv with the package and all it needs
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv; the first time this downloads PyTorch and takes some minutes."
-	.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check torch torchvision -e '.[dev]' \
+	.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -r requirements.txt -e '.[dev,docs]' \
 		| awk '/^(Collecting|Installing|Successfully)/ { print substr($$0, 1, 100); fflush() }'
 	@touch $@
 
@@ -25,6 +25,9 @@ demo: install  ## generate a small data set, train on it, evaluate, and draw wha
 
 test: install  ## run the tests
 	.venv/bin/python -m pytest
+
+docs: install  ## build the pages into build/site
+	.venv/bin/mkdocs build --strict
 
 lint: install  ## check style and formatting
 	.venv/bin/ruff check .
@@ -36,4 +39,4 @@ format: install  ## format and sort imports
 
 clean:  ## remove .venv and caches; outputs stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
-	find dino_detector tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find dino_detector tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
