@@ -1,6 +1,6 @@
 """Random damage of everything that users hand in: annotation files, pictures, result files, checkpoints.
 
-    python benchmarks/fuzz.py [--minutes 10] [--only annotations pictures results checkpoints] [--seed 0]
+    python -m benchmarks.fuzz [--minutes 10] [--only annotations pictures results checkpoints] [--seed 0]
 
 Whatever a file holds, its readers return something sound or raise an `InputError` of one line that names the file;
 training and the data check agree about annotation files; and no damaged checkpoint is read as another detector. The

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from side_by_side.job import Job
+from benchmarks.accuracy.job import Job
 
 CLASSES = ({"id": 4, "name": "red"}, {"id": 9, "name": "blue"})
 """ids with gaps, that do not begin at 0 or 1"""

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import yaml
-from ablations import Result, run, table
-from side_by_side.machine import revision
 from tiny_settings import TINY
 
+from benchmarks.ablations.__main__ import Result, run, table
+from benchmarks.common.machine import revision
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ABLATIONS = Path(__file__).parents[2] / "benchmarks" / "ablations"
 
 
 def read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((BENCHMARKS / name).read_text(encoding="utf-8"))
+    return yaml.safe_load((ABLATIONS / name).read_text(encoding="utf-8"))
 
 
 CHANGES = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bccd import convert
 from PIL import Image
 
+from benchmarks.accuracy.bccd import convert
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from side_by_side import summary, table
-from side_by_side.summary import Reached, Spread
-from side_by_side.systems import OURS, SYSTEMS, precision
+
+from benchmarks.accuracy import summary, table
+from benchmarks.accuracy.summary import Reached, Spread
+from benchmarks.accuracy.systems import OURS, SYSTEMS, precision
 
 
 def result(system: str, points: list[tuple[float, int, float]], **fields: Any) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from side_by_side import deformable_detr
-from side_by_side.deformable_detr import DeformableDetr, RandomSizeCrop, build_model, weighted_loss
-from side_by_side.job import Job
-from side_by_side.recorder import Recorder, TrainingClock
-from side_by_side.scoring import score
 from torch import nn
 from torchvision import tv_tensors
+
+from benchmarks.accuracy import deformable_detr
+from benchmarks.accuracy.deformable_detr import DeformableDetr, RandomSizeCrop, build_model, weighted_loss
+from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.recorder import Recorder, TrainingClock
+from benchmarks.accuracy.scoring import score
 
 TINY = {
     "model": {

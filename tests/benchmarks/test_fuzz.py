@@ -1,11 +1,12 @@
-"""A few seconds of `benchmarks/fuzz.py`."""
+"""A few seconds of `benchmarks.fuzz`."""
 
 from __future__ import annotations
 
 import logging
 
 import pytest
-from fuzz import properties, run
+
+from benchmarks.fuzz import properties, run
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from side_by_side.job import Job
-from side_by_side.recorder import Pace, Recorder, TrainingClock, coco_result
+
+from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.recorder import Pace, Recorder, TrainingClock, coco_result
 
 
 class Hand:

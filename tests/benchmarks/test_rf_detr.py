@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from side_by_side import runs
-from side_by_side.job import Job
-from side_by_side.recorder import OVERRUN
-from side_by_side.systems import SYSTEMS
+
+from benchmarks.accuracy import runs
+from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.recorder import OVERRUN
+from benchmarks.accuracy.systems import SYSTEMS
 
 PYTHON = os.environ.get("RFDETR_PYTHON")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from side_by_side import ours, runs
-from side_by_side.job import Job
-from side_by_side.machine import revision
-from side_by_side.recorder import OVERRUN, RECORD, Pace
 from tiny_settings import TINY
 
+from benchmarks.accuracy import ours, runs
+from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.recorder import OVERRUN, RECORD, Pace
+from benchmarks.common.machine import revision
 from dino_detector.errors import InputError
 
 MIB = 2**20

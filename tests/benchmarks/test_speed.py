@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import speed
 import torch
 from PIL import Image
-from speed import Measurement, Row
-from stopwatch import clock
-from stopwatch.scenes import write_scenes
 
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed import clock
+from benchmarks.speed.__main__ import Measurement, Row
+from benchmarks.speed.scenes import write_scenes
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
@@ -87,7 +87,7 @@ def test_rows_without_rf_detr_do_not_install_it(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_all_rows_name_measurements_that_there_are():
-    from stopwatch import evaluation, ours, start
+    from benchmarks.speed import evaluation, ours, start
 
     modules = {"ours": ours, "evaluation": evaluation, "start": start}
     data = {"train_images": "pictures", "train_annotations": "listing"}
@@ -118,7 +118,7 @@ def test_scenes_are_a_data_set(tmp_path: Path):
 
 
 def test_a_case_of_evaluation_has_detections_near_boxes_and_elsewhere():
-    from stopwatch import evaluation
+    from benchmarks.speed import evaluation
 
     truth, results = evaluation.case(images=40, detections=10)
     assert len(results) == 400
@@ -129,7 +129,7 @@ def test_a_case_of_evaluation_has_detections_near_boxes_and_elsewhere():
 
 def test_operations_of_a_convolution_in_groups_are_not_those_of_a_dense_one():
     """Each of 10 x 10 places of 8 channels of 2 images is a sum of 49 products; its gradients are two such sums."""
-    from stopwatch.ours import _operations
+    from benchmarks.speed.ours import _operations
 
     convolution = torch.nn.Conv2d(8, 8, 7, padding=3, groups=8)
     with _operations() as counter:

@@ -34,7 +34,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_small_and_says_how_it_was_made() -> None:
     folder = SHIPPED["dinov2-demo"]
     assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
-    assert "demo_backbone/pretrain.py" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "python -m tools.pretrain_demo_backbone" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -1,0 +1,1 @@
+"""Benchmarks of the toolkit; each runs from the repository root as ``python -m benchmarks.NAME``."""

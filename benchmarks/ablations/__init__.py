@@ -1,0 +1,1 @@
+"""Ablations of a training recipe: one run for each changed setting and seed."""

@@ -1,0 +1,274 @@
+"""This repository's detector: ``python -m benchmarks.speed.ours MEASUREMENT SETTINGS``."""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed import clock
+from benchmarks.speed.clock import Clock, report, seconds_of
+from benchmarks.speed.scenes import CLASSES, random_boxes
+from dino_detector import Detector, DetectorGroup, ExportedDetector
+from dino_detector.commands.frame import configure_logging
+from dino_detector.config import Config
+from dino_detector.inference.detector import build_detector
+from dino_detector.losses import build_criterion
+from dino_detector.models.dinov2_base import random_architecture, untrained
+from dino_detector.models.precision import autocast_to
+from dino_detector.structures.categories import Categories
+from dino_detector.structures.targets import Targets
+from dino_detector.training.data import DetectionData
+from dino_detector.training.fit import fit
+from dino_detector.training.sources import gather
+
+MATRIX = 2048
+"""side of the matrices whose product tells how fast the machine multiplies"""
+
+
+class StepClock(Callback):
+    """Ends the training after enough steps."""
+
+    def __init__(self, steps: Clock) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """After the step."""
+        trainer.should_stop = self.steps.tick()
+
+
+def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool = False) -> None:
+    """Images a second in training, of ``filled`` with a trunk cache that an epoch before has filled."""
+    configure_logging()
+    logging.getLogger("dino_detector").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as temporary:
+        config = Config.from_flat(settings | _places(Path(temporary), settings["dino_model"]))
+        if filled:
+            config = config.replace(cache_trunk=Path(temporary) / "cache", cache_views=1)
+            fit(config.replace(epochs=1))
+        steps_of = Clock(warm_up=warm_up, steps=steps)
+        fit(config.replace(epochs=10_000), callbacks=[StepClock(steps_of)])
+    report(images_per_second=config.training.batch_size / steps_of.seconds)
+
+
+def whole_run(*, settings: dict[str, Any]) -> None:
+    """Seconds of a training run from its settings to its last checkpoint, with a trunk cache that is empty at first."""
+    configure_logging()
+    with tempfile.TemporaryDirectory() as temporary:
+        config = Config.from_flat(settings | _places(Path(temporary), settings["dino_model"]))
+        began = time.perf_counter()
+        fit(config.replace(cache_trunk=Path(temporary) / "cache"))
+        report(seconds=time.perf_counter() - began)
+
+
+def latency(
+    *, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None, exported: str = "32"
+) -> None:
+    """Seconds for a picture, from its pixels to its detections; of ``suffix`` exported to such a file."""
+    image = Image.open(picture).convert("RGB")
+    with tempfile.TemporaryDirectory() as temporary:
+        detector: Any = _detector(settings).optimize(precision=precision)
+        if suffix is not None:
+            path = Path(temporary) / f"detector{suffix}"
+            detector.export(path, precision=exported)
+            detector = ExportedDetector.load(path, threads=torch.get_num_threads())
+        report(seconds=seconds_of(lambda: detector.predict(image)))
+
+
+def group(*, settings: dict[str, Any], picture: str, precision: str, detectors: int) -> None:
+    """What one more detector on a shared trunk takes, as a share of one alone, and in seconds."""
+    image = Image.open(picture).convert("RGB")
+    with tempfile.TemporaryDirectory() as temporary:
+        places = _places(Path(temporary), settings["dino_model"])
+        paths = [Path(temporary) / f"{number}.pth" for number in range(detectors)]
+        for number, path in enumerate(paths):
+            torch.manual_seed(number)
+            _detector(settings | places).save(path)
+        alone, together = (DetectorGroup(chosen).optimize(precision=precision) for chosen in (paths[:1], paths))
+        of_one, of_all = (seconds_of(lambda one=one: one.predict(image)) for one in (alone, together))
+    one_more = (of_all - of_one) / (detectors - 1)
+    report(share=one_more / of_one, seconds=one_more, seconds_alone=of_one)
+
+
+def matching(*, batch: int, queries: int, boxes: int) -> None:
+    """Seconds to match one layer."""
+    torch.manual_seed(0)
+    matcher = build_criterion(Config()).matcher
+    truth = _truth(batch, boxes)
+    logits, predicted = torch.randn(1, batch, queries, 80), random_boxes(1, batch, queries)
+    report(seconds=seconds_of(lambda: matcher(logits, predicted, truth)))
+
+
+def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
+    """Matching and losses as a share of a training step, forward and backward pass and optimizer."""
+    config = Config.from_flat(settings)
+    detector = _detector(settings).train()
+    detector.optimize_training(precision=config.training.precision, device=torch.device("cpu"))
+    criterion = build_criterion(config)
+    optimizer = torch.optim.AdamW(parameter for parameter in detector.parameters() if parameter.requires_grad)
+    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+    shares = []
+    for _ in range(4):
+        began = time.perf_counter()
+        with autocast_to(config.training.precision, torch.device("cpu")):
+            output = detector(pixels, truth)
+        predicted = time.perf_counter()
+        loss = criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+        measured = time.perf_counter()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        shares.append((measured - predicted) / (time.perf_counter() - began))
+    report(share=median(shares[1:]))
+
+
+def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
+    """A training step without loader and optimizer's schedule: its seconds, memory and operations.
+
+    Reports ``seconds``, the median of a few; ``memory_bytes``, by which the peak of the resident memory grew from
+    before the detector was built; ``operations`` of the matrix products and convolutions, forward and backward; and
+    ``kept_bytes`` of weights, their gradients, the optimizer's state and what the graph keeps for the backward pass.
+    """
+    config, device = Config.from_flat(settings), torch.device("cpu")
+    before = psutil.Process().memory_info().rss
+    detector = _detector(settings).train()
+    detector.optimize_training(precision=config.training.precision, device=device)
+    criterion = build_criterion(config)
+    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+
+    def forward() -> torch.Tensor:
+        with autocast_to(config.training.precision, device):
+            output = detector(pixels, truth)
+        return criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+
+    def whole() -> None:
+        optimizer.zero_grad()
+        forward().backward()
+        optimizer.step()
+
+    seconds = seconds_of(whole, warm_up=1, steps=4)
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    kept = {parameter.data_ptr(): parameter.nbytes for parameter in detector.parameters()}
+    kept |= {-1: 3 * sum(parameter.nbytes for parameter in trained)}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = forward()
+    kept_bytes = sum(kept.values())
+    del loss
+    detector.backbone.compute_in(None)
+    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # fused kernels and packed layers are not counted
+        forward().backward()
+    report(seconds=seconds, memory_bytes=memory, operations=counter.get_total_flops(), kept_bytes=kept_bytes)
+
+
+def matrix_rate(*, precision: str) -> None:
+    """Operations a second of a product of large matrices."""
+    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
+    if precision == "bf16":
+        left, right = left.bfloat16(), right.bfloat16()
+    report(operations_per_second=2 * MATRIX**3 / seconds_of(lambda: left @ right))
+
+
+def pipeline(*, settings: dict[str, Any], images: int) -> None:
+    """Images a second from files to normalised batches, in this process, with the training's augmentation."""
+    torch.set_num_threads(1)
+    config = Config.from_flat(settings)
+    data = DetectionData(config=config, sources=gather(config, training=True))
+    data.header = _detector(settings).header
+    data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    began = time.perf_counter()
+    seen = 0
+    for batch in data.train_dataloader():
+        seen += len(batch.image_ids)
+        if seen >= images:
+            break
+    report(images_per_second=seen / (time.perf_counter() - began))
+
+
+def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> None:
+    """Operations a second of an optimized backbone in inference, as a share of those of a product of large matrices."""
+    device, detector = torch.device("cpu"), _detector(settings)
+    backbone = detector.backbone
+    pixels = torch.randn(batch, 3, *Config.from_flat(settings).data.image_size)
+    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
+    with torch.inference_mode(), autocast_to(precision, device):
+        with sdpa_kernel(SDPBackend.MATH), _operations() as counter:
+            backbone(pixels)
+        operations = counter.get_total_flops()  # of PyTorch's own layers; the counter does not know packed ones
+        detector.optimize(precision=precision)
+        rate = operations / seconds_of(lambda: backbone(pixels))
+        if precision == "bf16":
+            left, right = left.bfloat16(), right.bfloat16()
+        of_matrices = 2 * MATRIX**3 / seconds_of(lambda: left @ right)
+    report(share=rate / of_matrices, operations_per_second=rate, operations_per_second_of_matrices=of_matrices)
+
+
+def _operations() -> FlopCounterMode:
+    """Counts as PyTorch does, but for the gradient of convolutions in groups, which it takes for dense ones."""
+
+    def of_gradient(
+        grad_output: Sequence[int], inputs: Sequence[int], weight: Sequence[int], *others: Any, out_shape: Any = None
+    ) -> int:
+        transposed, wanted = others[4], others[-1]
+        places = math.prod((inputs if transposed else grad_output)[2:])
+        return sum(wanted[:2]) * 2 * inputs[0] * places * math.prod(weight)
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: of_gradient})
+
+
+def _truth(batch: int, boxes: int) -> Targets:
+    return Targets(
+        boxes_cxcywh=random_boxes(batch, boxes),
+        labels=torch.randint(CLASSES, (batch, boxes)),
+        valid=torch.ones(batch, boxes, dtype=torch.bool),
+    )
+
+
+def _detector(settings: dict[str, Any]) -> Detector:
+    known = Categories(tuple(range(1, CLASSES + 1)), tuple(f"class {number}" for number in range(1, CLASSES + 1)))
+    random = {"backbone_weights": "random"} if not Path(settings["dino_model"]).is_dir() else {}
+    return build_detector(Config.from_flat(settings | random), categories=known).merge()
+
+
+def _places(folder: Path, dino_model: str) -> dict[str, Any]:
+    """A base of a published architecture with random weights, and where a run goes."""
+    base = folder / "base"
+    untrained(random_architecture(dino_model, {}).to_dict()).save_pretrained(base)
+    return {"dino_model": str(base), "output_dir": str(folder / "run")}
+
+
+if __name__ == "__main__":
+    clock.main(
+        {
+            "training": training,
+            "whole_run": whole_run,
+            "latency": latency,
+            "group": group,
+            "matching": matching,
+            "losses_share": losses_share,
+            "step": step,
+            "matrix_rate": matrix_rate,
+            "pipeline": pipeline,
+            "backbone_share": backbone_share,
+        }
+    )

@@ -1,0 +1,32 @@
+"""The command that makes the demo backbone, on two scenes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from dino_detector.config import BackboneConfig
+from dino_detector.inference.detector import Detector
+from dino_detector.models.dinov2_backbone import build_backbone
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_the_command_writes_is_the_backbone_that_it_trained(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.pretrain_demo_backbone", "--output", str(tmp_path)]
+    command += ["--scenes_train", "4", "--scenes_val", "2", "--epochs", "1"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    folder = tmp_path / "backbone"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12e6
+    weights = load_file(folder / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    found = build_backbone(BackboneConfig(dino_model=str(folder), train_backbone="none"))
+    trained = Detector.load(tmp_path / "run" / "dino_detector_best.pth", device="cpu").backbone
+    images = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        for one, other in zip(found.eval()(images), trained.eval()(images), strict=True):
+            torch.testing.assert_close(one, other, atol=0.03, rtol=0.03)

@@ -1,0 +1,1 @@
+"""Maintenance tools; each runs from the repository root as ``python -m tools.NAME``."""

@@ -1,0 +1,1 @@
+"""Pretrain the demo backbone on generated scenes of shapes."""
