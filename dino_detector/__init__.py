@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dino_detector.config import Config
     from dino_detector.inference.detector import Detector
     from dino_detector.inference.detector_group import DetectorGroup
-    from dino_detector.inference.export import ExportedDetector
+    from dino_detector.inference.exported_detector import ExportedDetector
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Detector", "DetectorGroup", "ExportedDetector", "__version__"]
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
         return DetectorGroup
     if name == "ExportedDetector":
-        from dino_detector.inference.export import ExportedDetector
+        from dino_detector.inference.exported_detector import ExportedDetector
 
         return ExportedDetector
     if name == "Config":

@@ -34,7 +34,8 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector export") -> int:
 
 def _export(settings: ExportSettings) -> None:
     from dino_detector.inference.detector import Detector
-    from dino_detector.inference.export import OUTPUTS, require_exportable
+    from dino_detector.inference.export import require_exportable
+    from dino_detector.inference.exported_detector import OUTPUTS
 
     asked = {"batch_size": settings.batch_size, "precision": settings.precision}
     require_exportable(settings.output, **asked)

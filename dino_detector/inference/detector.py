@@ -1,4 +1,4 @@
-"""The detector: backbone, neck and decoder with what is needed to use them - categories, preprocessing, files."""
+"""The detector: the network with its categories, its preprocessing and its files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dino_detector.config import Config
 from dino_detector.data.transforms import evaluation_transforms
@@ -18,18 +18,20 @@ from dino_detector.errors import InputError
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.inference.postprocess import postprocess
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
+from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.cpu.heap import keep_freed_memory
+from dino_detector.models.detector_network import DetectorNetwork
 from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
+from dino_detector.models.layer_copies import LayerCopies
 from dino_detector.models.neck import Neck
 from dino_detector.models.precision import LOWER, autocast_to, resolve_precision
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
-from dino_detector.structures.targets import Targets
 
 
-class Detector(nn.Module, ImageDetector):
+class Detector(DetectorNetwork, ImageDetector):
     """Finds the objects of a data set's categories in images.
 
     Example:
@@ -38,21 +40,16 @@ class Detector(nn.Module, ImageDetector):
         >>> detections.xyxy, detections.data["class_name"]  # doctest: +SKIP
 
     Args:
-        backbone: DINOv2, as trunk and tail.
-        neck: from the backbone's maps to the decoder's levels.
+        backbone: DINOv2, split into trunk and tail.
+        neck: makes the decoder's feature levels from the backbone's maps.
         decoder: queries, layers and heads.
-        header: settings, categories and normalisation, which a checkpoint carries.
+        header: settings, categories and normalisation; a checkpoint carries it.
     """
 
     def __init__(self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.decoder = decoder
+        super().__init__(backbone=backbone, neck=neck, decoder=decoder, mean=header.mean, std=header.std)
         self.header = header
         self.inference_precision = "32"
-        self.register_buffer("mean", torch.tensor(header.mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(header.std).view(3, 1, 1) * 255, persistent=False)
 
     @property
     def config(self) -> Config:
@@ -69,59 +66,36 @@ class Detector(nn.Module, ImageDetector):
         """Return the white level of the training images, see `ImageDetector.white_level`."""
         return self.config.data.white_level
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.mean.device
-
-    def forward(self, pixel_values: Tensor, targets: Targets | None = None) -> DecoderOutput:
-        """Predictions of every decoder layer for normalised images ``[B, 3, H, W]``; training knows their targets."""
-        return self.decode(self.backbone.trunk(pixel_values), targets)
-
-    def decode(self, tokens: Tokens, targets: Targets | None = None) -> DecoderOutput:
-        """As `forward`, from what the trunk made of the images."""
-        return self.decoder(self.neck(self.backbone.tail(tokens)), targets)
-
-    def train(self, mode: bool = True) -> Detector:
-        """Set training mode. Adapters that were merged for inference are taken out of the base weights again."""
-        if mode:
-            self.backbone.unmerge_adapters()
-        return super().train(mode)
-
-    def merge(self) -> Detector:
-        """Merge the adapters into the base weights: the same detections, without their cost."""
-        self.eval()
-        self.backbone.merge_adapters()
-        return self
-
     def optimize(self, *, precision: str = "auto") -> Detector:
-        """Make detection fast on the device that the detector is on: adapters merged, in the precision it is fast in.
+        """Make detection fast on the detector's device: adapters merged, in the device's fastest precision.
 
         Example:
             >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()  # doctest: +SKIP
 
-        Scores and boxes are computed in float32 in any precision, and the weights that `save` writes are unchanged: the
-        backbone has its matrices a second time, in a lower precision in half the memory. On a CPU the process keeps
-        memory that it has freed, for the next picture.
+        Scores and boxes stay float32 in any precision, and `save` writes unchanged weights. The backbone keeps a second
+        copy of its matrices, in bf16 or 16 of half the size. On a CPU the process keeps freed memory for the next
+        picture.
 
         Args:
             precision: ``32``, ``bf16``, ``16``, or ``auto``: bf16 where the device has instructions for it.
 
         Raises:
-            InputError: for a precision that does not exist, or not on this device.
+            InputError: for an unknown precision, or a precision that the device lacks.
         """
         self.inference_precision = resolve_precision(precision, self.device)
-        self.backbone.compute_in(LOWER.get(self.inference_precision, torch.float32))
+        self.backbone.run_layer = LayerCopies(LOWER.get(self.inference_precision, torch.float32))
         if self.device.type == "cpu":
+            optimize_for_cpu(self)
             keep_freed_memory()
-        self.neck.to(memory_format=torch.channels_last)  # as the backbone's maps are; else each call reorders weights
+        self.neck.to(memory_format=torch.channels_last)  # the layout of the backbone's maps
         return self.merge()
 
     def optimize_training(self, *, precision: str, device: torch.device) -> None:
-        """Make training fast on a device, in a precision as for `optimize`; what is computed stays the same."""
+        """Make training fast on a device in a precision of `optimize`; the results stay the same up to rounding."""
         if device.type == "cpu":
-            self.decoder.use_plain_attention()
-        self.backbone.compute_in(LOWER.get(resolve_precision(precision, device)), trunk_alone=True)
+            optimize_for_cpu(self)
+        lower = LOWER.get(resolve_precision(precision, device), torch.float32)
+        self.backbone.run_layer = LayerCopies(lower, frozen_alone=True)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
@@ -145,10 +119,6 @@ class Detector(nn.Module, ImageDetector):
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
         return self.normalise(torch.stack([resize(image) for image in images]).to(self.device))
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Uint8 RGB ``[B, 3, H, W]`` with the mean and the deviation that the backbone was trained with."""
-        return (pixels.float() - self.mean) / self.std
-
     def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
         """What predictions mean in pixels of the images, which have sizes ``[B, 2]``, height first."""
         data = self.config.data
@@ -161,10 +131,16 @@ class Detector(nn.Module, ImageDetector):
         )
 
     def export(self, path: str | os.PathLike[str], *, batch_size: int = 1, precision: str = "32") -> None:
-        """Write the network for ONNX Runtime (``.onnx``) or OpenVINO (``.xml``), see `models.export`."""
+        """Write the detector for ONNX Runtime (``.onnx``) or OpenVINO (``.xml``), see `inference.export`."""
         from dino_detector.inference.export import export
+        from dino_detector.inference.exported_detector import Description
 
-        export(self, Path(path), batch_size=batch_size, precision=precision)
+        data, device = self.config.data, self.device
+        description = Description(self.categories, data.image_size, data.resize_mode, batch_size, data.white_level)
+        try:
+            export(self.merge().cpu(), Path(path), description=description, precision=precision)
+        finally:
+            self.to(device)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""

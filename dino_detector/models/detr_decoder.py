@@ -94,7 +94,6 @@ class DecoderLayer(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
-        self.plain_attention = False
 
     def forward(
         self,
@@ -134,8 +133,7 @@ class DecoderLayer(nn.Module):
                 keys,
                 contents,
                 key_padding_mask=group.hidden,
-                need_weights=self.plain_attention,  # which the fused kernel does not return
-                average_attn_weights=False,
+                need_weights=False,
             )
             parts.append(attended.unflatten(0, (len(placed), -1)).flatten(1, 2))
         return torch.cat(parts, dim=1)
@@ -174,11 +172,6 @@ class DetrDecoder(nn.Module):
         self.class_heads = nn.ModuleList(class_head(dim, num_classes) for _ in range(depth))
         self.box_heads = nn.ModuleList(box_head(dim, width) for _ in range(depth))
         nn.init.normal_(self.contents, std=0.02)
-
-    def use_plain_attention(self) -> None:
-        """Attend among the queries without the fused kernel, whose backward pass is slow on a CPU, bf16 above all."""
-        for layer in self.layers:
-            layer.plain_attention = True
 
     def forward(self, levels: list[Tensor], targets: Targets | None = None) -> DecoderOutput:
         """Detect objects.

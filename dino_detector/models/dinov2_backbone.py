@@ -14,8 +14,6 @@ from transformers import PreTrainedModel
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
 from dino_detector.models.adapters import Adapters, build_adapters
-from dino_detector.models.cpu.attention import ATTENTION
-from dino_detector.models.cpu.layer_copies import LayerCopies
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
 FEATURES = 4
@@ -36,6 +34,11 @@ class Tokens(NamedTuple):
     grid: tuple[int, int]
 
 
+def run_layer(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """Return the output of a layer for ``[B, T, D]``."""
+    return layer(hidden)
+
+
 class Dinov2Backbone(nn.Module):
     """DINOv2 as trunk and tail.
 
@@ -52,6 +55,9 @@ class Dinov2Backbone(nn.Module):
             where nothing is frozen or everything.
         base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
             holds them too.
+
+    Attributes:
+        run_layer: runs a layer; set it to a `LayerCopies` to run layers through faster copies.
     """
 
     def __init__(
@@ -76,9 +82,8 @@ class Dinov2Backbone(nn.Module):
         self.hidden_size: int = model.config.hidden_size
         self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
         self.base_is_named = base_is_named
-        model.set_attn_implementation(ATTENTION)
         self._positions: dict[tuple, Tensor] = {}
-        self._copies = LayerCopies()
+        self.run_layer: Callable[[nn.Module, Tensor], Tensor] = run_layer
         self.register_state_dict_post_hook(_drop_base_weights)
         self.register_load_state_dict_post_hook(_expect_no_base_weights)
         model.embeddings.mask_token = None  # only DINOv2's own pretraining uses it
@@ -137,8 +142,6 @@ class Dinov2Backbone(nn.Module):
     def train(self, mode: bool = True) -> Dinov2Backbone:
         """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
         super().train(mode)
-        if mode:
-            self._copies.keep(self.trunk_depth)
         if self.frozen_embeddings:
             self.model.embeddings.eval()
             self.model.encoder.layer[: self.trunk_depth].eval()
@@ -149,7 +152,6 @@ class Dinov2Backbone(nn.Module):
     def share_trunk(self, other: Dinov2Backbone) -> None:
         """Take the trunk of another backbone over the same base in place of its own, so that it is in memory once."""
         assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
-        self._copies.clear()
         self.model.embeddings = other.model.embeddings
         for index in range(self.trunk_depth):
             self.model.encoder.layer[index] = other.model.encoder.layer[index]
@@ -161,14 +163,12 @@ class Dinov2Backbone(nn.Module):
 
     def merge_adapters(self) -> None:
         """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
-        self._copies.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and not module.merged:
                 module.merge()
 
     def unmerge_adapters(self) -> None:
         """Undo `merge_adapters`."""
-        self._copies.clear()
         for module in self.modules():
             if isinstance(module, LoraLayer) and module.merged:
                 module.unmerge()
@@ -182,21 +182,10 @@ class Dinov2Backbone(nn.Module):
             self.merge_adapters()
         return self
 
-    def compute_in(self, dtype: torch.dtype | None, *, trunk_alone: bool = False) -> None:
-        """Keep copies of the layers that are fast to run without gradient, under autocast to ``dtype``.
-
-        Those of layers that train are gone with `train`; None keeps none.
-
-        Args:
-            dtype: float32 stands for no autocast.
-            trunk_alone: the trunk's layers only.
-        """
-        self._copies.prepare(dtype, self.trunk_depth if trunk_alone else self.depth)
-
     def _run(self, hidden: Tensor, layers: range, *, keep: Iterable[int]) -> tuple[Tensor, dict[int, Tensor]]:
         kept = {}
         for index in layers:
-            hidden = self._copies.of(index, self.model.encoder.layer[index], hidden.device)(hidden)
+            hidden = self.run_layer(self.model.encoder.layer[index], hidden)
             if index in keep:
                 kept[index] = hidden
         return hidden, kept
@@ -253,7 +242,6 @@ def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix:
 def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
     """After ``load_state_dict()``: base weights are not missing, and trained position embeddings have changed."""
     module._positions.clear()
-    module._copies.clear()
     if module.base_is_named:
         frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
         keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]

@@ -8,9 +8,7 @@ encoder), with a norm and a GELU after each step, and blocks at the end.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class ChannelNorm(nn.Module):
@@ -64,28 +62,13 @@ class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        # The strides that its gradient has: those of maps whose channels come last, as they do out of a `ChannelNorm`.
-        weight = self.spatial.weight.detach()
-        self.spatial.weight = nn.Parameter(weight.as_strided(weight.shape, (49, 1, 7, 1)))
         self.norm = nn.LayerNorm(channels)
         self.channels = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         """From ``[B, d, h, w]`` to the same shape."""
-        near = self._mix(maps).permute(0, 2, 3, 1)  # [B, h, w, d]
+        near = self.spatial(maps).permute(0, 2, 3, 1)  # [B, h, w, d]
         return maps + self.channels(self.norm(near)).permute(0, 3, 1, 2)
-
-    def _mix(self, maps: Tensor) -> Tensor:
-        """The depth-wise convolution. A CPU trains it in float32: the gradient of its weights takes longer in bf16.
-
-        The bias is apart then, whose gradient is a sum, and a second convolution inside of it.
-        """
-        if maps.device.type != "cpu" or not torch.is_grad_enabled():
-            return self.spatial(maps)
-        spatial = self.spatial
-        with torch.autocast("cpu", enabled=False):
-            near = F.conv2d(maps.float(), spatial.weight, padding=spatial.padding, groups=spatial.groups)
-        return near.to(maps.dtype) + spatial.bias.to(maps.dtype)[:, None, None]
 
 
 def _resample(channels: int, scale: float) -> nn.Sequential:

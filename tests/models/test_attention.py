@@ -43,24 +43,3 @@ def test_gradients_are_those_of_softmax_attention(most_kept: int, monkeypatch: p
     for one, other in zip(given, exact, strict=True):
         error = (one.grad.double() - other.grad).norm() / other.grad.norm()
         assert error < 0.02
-
-
-@pytest.mark.parametrize(
-    ("dtype", "dropout", "needs_gradient", "fused"),
-    [
-        (torch.bfloat16, 0.0, False, False),
-        (torch.bfloat16, 0.0, True, True),
-        (torch.bfloat16, 0.1, False, True),
-        (torch.float32, 0.0, False, True),
-    ],
-    ids=["bf16", "bf16 with much to keep", "bf16 with dropout", "float32"],
-)
-def test_the_fused_kernel_runs_where_plain_attention_gains_nothing_or_costs_memory(
-    dtype: torch.dtype, dropout: float, needs_gradient: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(attention, "MOST_KEPT", 0)
-    query, key, value = (one.requires_grad_(needs_gradient) for one in heads(dtype=dtype))
-    with torch.profiler.profile() as profile:
-        attend(nn.Module(), query, key, value, scaling=8**-0.5, dropout=dropout)
-    operations = {event.key for event in profile.key_averages()}
-    assert ("aten::scaled_dot_product_attention" in operations) == fused

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, build_detector, resolve_device
 from dino_detector.models.checkpoint import write_checkpoint
+from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.heads import inverse_sigmoid
 from dino_detector.structures.categories import Categories
 
@@ -224,9 +224,9 @@ def test_an_optimized_detector_detects_the_same_up_to_its_precision(dinov2_folde
 
 
 def in_bf16(detector: Detector) -> list[Any]:
-    """Detections under autocast, which converts weights itself; `tiny_detector` has not been optimized."""
+    """Detections under autocast, which converts weights itself."""
     assert detector.inference_precision == "32"
-    detector.merge()
+    optimize_for_cpu(detector.merge())
     images = pictures()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         output = detector(detector.prepare(images))
@@ -246,36 +246,6 @@ def test_weights_in_a_lower_precision_give_the_numbers_of_autocast(dinov2_folder
     assert_the_same_numbers(detector.detect(pictures()), in_bf16(tiny_detector(**settings)))
 
 
-class Conversions(TorchDispatchMode):
-    """Shapes of the matrices that are converted from float32 to a lower precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shapes: list[torch.Size] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        converts = func in (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype)
-        if converts and args[0].dtype == torch.float32 and result.dtype == torch.bfloat16 and result.ndim == 2:
-            self.shapes.append(result.shape)
-        return result
-
-
-def test_an_optimized_backbone_converts_no_weights_in_a_pass(dinov2_folder: Path):
-    detector = tiny_detector(dino_model=str(dinov2_folder))
-    pixels = detector.prepare(pictures())
-
-    def converted() -> list[torch.Size]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Conversions() as conversions:
-            detector.backbone(pixels)
-        return conversions.shapes
-
-    assert converted()
-    detector.optimize(precision="bf16")
-    converted()
-    assert not converted()
-
-
 @pytest.mark.parametrize("use_dora", [False, True])
 def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2_folder: Path, use_dora: bool):
     settings = {"dino_model": str(dinov2_folder), "use_dora": use_dora}
@@ -289,6 +259,7 @@ def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2
                 if "lora_B" in name:
                     parameter.add_(0.5)
     unmerged = detector.eval().detect(pictures())
+    optimize_for_cpu(changed)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         output = changed(changed.prepare(pictures()))
     assert torch.equal(unmerged[0].scores.max(), output.logits[-1][0].sigmoid().max())

@@ -17,7 +17,7 @@ from torch import Tensor
 from dino_detector import Detector, ExportedDetector
 from dino_detector.config import Config
 from dino_detector.errors import InputError
-from dino_detector.inference import export
+from dino_detector.inference import export, exported_detector
 from dino_detector.inference.detector import build_detector
 from dino_detector.structures.categories import Categories
 
@@ -190,7 +190,7 @@ def test_a_model_of_another_program_is_refused(tmp_path: Path):
     torch.onnx.export(
         torch.nn.Linear(2, 2).eval(), (torch.zeros(1, 2),), tmp_path / "other.onnx", dynamo=True, verbose=False
     )
-    with pytest.raises(InputError, match="has not been written by `dino-detector export`"):
+    with pytest.raises(InputError, match="not written by `dino-detector export`"):
         ExportedDetector.load(tmp_path / "other.onnx")
 
 
@@ -200,11 +200,11 @@ def test_what_can_not_be_exported_is_refused_before_the_work(tmp_path: Path, mon
         detector.export(tmp_path / "detector.engine")
     with pytest.raises(InputError, match="batch_size must be at least 1, not 0"):
         detector.export(tmp_path / "detector.onnx", batch_size=0)
-    with pytest.raises(InputError, match=r"int8 is there for \.onnx alone"):
+    with pytest.raises(InputError, match=r"detector\.xml.*int8.*\.onnx"):
         detector.export(tmp_path / "detector.xml", precision="int8")
     with pytest.raises(InputError, match="precision '4' is neither 32 nor int8"):
         detector.export(tmp_path / "detector.onnx", precision="4")
-    monkeypatch.setitem(export.PACKAGES, ".onnx", ("onnx", "no_such_package"))
+    monkeypatch.setitem(exported_detector.PACKAGES, ".onnx", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match="needs the package no_such_package; pip install onnx no_such_package"):
         detector.export(tmp_path / "detector.onnx")
     assert not list(tmp_path.iterdir())

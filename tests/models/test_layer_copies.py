@@ -1,4 +1,4 @@
-"""Copies of layers compute what the layers do, and no longer than these stay as they are."""
+"""Copies of layers compute the outputs of the layers, and follow every change of the weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import torch
 from backbones import backbone_of, images, with_adapters
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dino_detector.config import BackboneConfig
-from dino_detector.models.cpu import layer_copies
-from dino_detector.models.cpu.layer_copies import LayerCopies, PackedLinear, packs
+from dino_detector.models import layer_copies
+from dino_detector.models.cpu.packed_linear import PackedLinear, packs
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
+from dino_detector.models.layer_copies import LayerCopies
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]
@@ -32,23 +32,10 @@ def autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
 
 
-class Products(TorchDispatchMode):
-    """How many products of matrices run in PyTorch's own layers, and how many in packed ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.own = self.packed = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.own += func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
-        self.packed += func is torch.ops.mkldnn._linear_pointwise.default
-        return func(*args, **(kwargs or {}))
-
-
-def products(backbone: Dinov2Backbone, dtype: torch.dtype) -> tuple[int, int]:
-    with autocast(dtype), Products() as counted:
-        backbone(images())
-    return counted.own, counted.packed
+def copied_layers(backbone: Dinov2Backbone) -> list[int]:
+    """Layers that run through a copy."""
+    layers = backbone.model.encoder.layer
+    return [index for index, layer in enumerate(layers) if backbone.run_layer.faster(layer, CPU) is not layer]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,37 +66,22 @@ def test_a_backbone_with_copies_gives_the_maps_of_one_without(
     backbone.merge_adapters()
     with torch.no_grad(), autocast(dtype):
         (expected,) = backbone(images())
-        backbone.compute_in(dtype)
+        backbone.run_layer = LayerCopies(dtype)
+        assert copied_layers(backbone) == list(range(backbone.depth))
         (found,) = backbone(images())
-        own, packed = products(backbone, dtype)
-    assert own == 0 < packed
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_in_training_the_trunk_alone_runs_in_copies(dinov2_folder: Path, dtype: torch.dtype):
-    needs_packing(dtype)
-    backbone = with_adapters(backbone_of(dinov2_folder)).train()
-    own, packed = products(backbone, dtype)
-    assert packed == 0
-    backbone.compute_in(dtype, trunk_alone=True)
-    with_copies = products(backbone, dtype)
-    in_trunk = own * backbone.trunk_depth / backbone.depth  # adapters' products come on top in the tail
-    assert with_copies[0] + with_copies[1] == own
-    assert 0 < with_copies[1] <= in_trunk
-
-    with torch.no_grad():
-        assert products(backbone.eval(), dtype) == with_copies
-    assert products(backbone.train(), dtype) == with_copies
-
-
-def test_gradients_beside_a_trunk_of_copies_are_those_without(dinov2_folder: Path):
+def test_in_training_the_trunk_alone_runs_in_copies_and_gradients_stay(dinov2_folder: Path):
     needs_packing(torch.float32)
 
     def gradients(*, copies: bool) -> dict[str, Tensor]:
         backbone = with_adapters(backbone_of(dinov2_folder)).train()
         if copies:
-            backbone.compute_in(torch.float32, trunk_alone=True)
+            backbone.run_layer = LayerCopies(torch.float32, frozen_alone=True)
+            assert copied_layers(backbone) == []  # with gradients
+            with torch.no_grad():
+                assert copied_layers(backbone) == list(range(backbone.trunk_depth)) != []
         (features,) = backbone(images())
         features.square().sum().backward()
         return {name: one.grad for name, one in backbone.named_parameters() if one.grad is not None}
@@ -122,31 +94,39 @@ def test_gradients_beside_a_trunk_of_copies_are_those_without(dinov2_folder: Pat
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_layers_that_train_are_run_as_they_are_once_training_begins(dinov2_folder: Path, dtype: torch.dtype):
+def test_copies_follow_weights_that_change(dinov2_folder: Path, dtype: torch.dtype):
     backbone = with_adapters(backbone_of(dinov2_folder, train_backbone="full")).eval()
-    backbone.compute_in(dtype)
+    backbone.run_layer = LayerCopies(dtype)
     with torch.no_grad(), autocast(dtype):
         (before,) = backbone(images())
-        backbone.train()
         for parameter in backbone.parameters():
             parameter.mul_(1.5)
-        (changed,) = backbone.eval()(images())
-        backbone.compute_in(None)
+        (changed,) = backbone(images())
+        backbone.run_layer = lambda layer, hidden: layer(hidden)
         (expected,) = backbone(images())
-    assert not torch.equal(changed, before)
-    assert torch.equal(changed, expected)
+    assert not torch.allclose(changed, before)
+    torch.testing.assert_close(changed, expected)
 
 
-def test_a_layer_with_adapters_that_are_not_merged_is_not_copied(dinov2_folder: Path):
+def test_layers_with_adapters_are_copied_while_these_are_merged(dinov2_folder: Path):
     needs_packing(torch.float32)
     backbone = with_adapters(backbone_of(dinov2_folder, lora_layers=None)).eval()
-    backbone.compute_in(torch.float32)
+    backbone.run_layer = LayerCopies(torch.float32)
     with torch.no_grad():
-        assert products(backbone, torch.float32)[1] == 0
+        (expected,) = backbone(images())
+        assert copied_layers(backbone) == []
         backbone.merge_adapters()
-        assert products(backbone, torch.float32)[0] == 0
+        assert copied_layers(backbone) == list(range(backbone.depth))
+        torch.testing.assert_close(backbone(images())[0], expected)
         backbone.unmerge_adapters()
-        assert products(backbone, torch.float32)[1] == 0
+        assert copied_layers(backbone) == []
+        for name, parameter in backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.5)
+        (changed,) = backbone(images())
+        backbone.merge_adapters()
+        torch.testing.assert_close(backbone(images())[0], changed, atol=1e-3, rtol=1e-3)
+        assert not torch.allclose(changed, expected)
 
 
 def test_loaded_weights_are_used_at_once():
@@ -154,7 +134,7 @@ def test_loaded_weights_are_used_at_once():
     one, other = (
         build_backbone(BackboneConfig(train_backbone="none", feature_layers=[2], **settings)).eval() for _ in range(2)
     )
-    one.compute_in(torch.float32)
+    one.run_layer = LayerCopies(torch.float32)
     with torch.no_grad():
         one(images())
         one.load_state_dict(other.state_dict())
@@ -164,18 +144,20 @@ def test_loaded_weights_are_used_at_once():
 def test_a_copy_of_a_model_or_one_in_another_process_makes_its_own(dinov2_folder: Path):
     backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
-    backbone.compute_in(torch.float32)
+    backbone.run_layer = LayerCopies(torch.float32)
     with torch.no_grad():
         (expected,) = backbone(images())
         for other in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
             torch.testing.assert_close(other(images())[0], expected)
-            assert products(other, torch.float32)[1] == 0
+            other.model.encoder.layer[0].layer_scale1.lambda1.mul_(2)
+            assert not torch.allclose(other(images())[0], expected)
+        torch.testing.assert_close(backbone(images())[0], expected)
 
 
-def test_what_exports_a_model_sees_its_layers(dinov2_folder: Path):
+def test_export_sees_the_layers(dinov2_folder: Path):
     backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
-    backbone.compute_in(torch.float32)
+    backbone.run_layer = LayerCopies(torch.float32)
     with torch.no_grad():
         (expected,) = backbone(images())
         program = torch.export.export(backbone, (images(),))
@@ -189,14 +171,13 @@ def test_where_nothing_can_be_packed_a_lower_precision_is_kept_and_float32_runs_
     monkeypatch.setattr(layer_copies, "packs", lambda dtype, device: False)
     backbone = with_adapters(backbone_of(dinov2_folder)).eval()
     backbone.merge_adapters()
-    layer, copies = backbone.model.encoder.layer[0], LayerCopies()
+    layer = backbone.model.encoder.layer[0]
     with torch.no_grad():
-        copies.prepare(torch.float32, 1)
-        assert copies.of(0, layer, CPU) is layer
-        copies.prepare(torch.bfloat16, 1)
-        assert copies.of(0, layer, CPU) is layer  # no autocast
+        assert LayerCopies(torch.float32).faster(layer, CPU) is layer
+        copies = LayerCopies(torch.bfloat16)
+        assert copies.faster(layer, CPU) is layer  # without autocast
         with torch.autocast("cpu", torch.bfloat16):
-            copied = copies.of(0, layer, CPU)
+            copied = copies.faster(layer, CPU)
             hidden = torch.randn(1, 5, backbone.hidden_size)
             assert torch.equal(copied(hidden), layer(hidden))
     linears = [part for part in copied.modules() if isinstance(part, nn.Linear)]

@@ -1,4 +1,4 @@
-"""Self-attention of the backbone's layers, in the form that is fast on the device it runs on."""
+"""Attention that is faster on a CPU than PyTorch's fused kernel."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-ATTENTION = "dino_detector"
-"""the name that transformers knows `attend` by"""
+CPU_ATTENTION = "dino_detector_cpu"
+"""name of `attend` in transformers"""
 SCORES_AT_ONCE = 4 * 2**20
-"""bytes of scores that are computed together: what a cache of a processor holds"""
+"""bytes of attention scores that are computed together; they fit into a CPU's cache"""
 MOST_KEPT = 128 * 2**20
-"""bytes of scores that a layer may keep for its backward pass"""
+"""bytes of attention scores that a layer may keep for its backward pass"""
 
 
 def attend(
@@ -28,20 +28,24 @@ def attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of every token to all of its image, ``[B, T, heads, d]``, as `transformers.AttentionInterface` asks.
+    """Attend from every token to all tokens of its image, as `transformers.AttentionInterface` asks.
 
-    PyTorch's fused kernel, but for bf16 on a CPU, where that takes up to three times as long as two matrix products and
-    a softmax: these it is there, for a few images at a time, as long as what the backward pass needs stays small.
+    In bf16 compute matrix products and a softmax, a few images at a time: on a CPU PyTorch's fused kernel takes up to
+    three times as long. All other cases run in the fused kernel, also training whose scores would need more memory
+    than `MOST_KEPT`.
 
     Args:
-        module: the layer's attention, which says nothing here.
-        query: ``[B, heads, T, d]``, as ``key`` and ``value``.
-        key: see ``query``.
-        value: see ``query``.
-        attention_mask: None; vision transformers have none.
+        module: the attention layer; unused.
+        query: ``[B, heads, T, d]``.
+        key: ``[B, heads, T, d]``.
+        value: ``[B, heads, T, d]``.
+        attention_mask: None; vision transformers have no mask.
         scaling: factor of the scores.
-        dropout: probability of a weight to be left out.
-        options: what other attentions need, such as that none is causal.
+        dropout: probability of dropping a score.
+        options: arguments of other attention functions; unused.
+
+    Returns:
+        ``[B, T, heads, d]``, and None in place of the scores.
     """
     per_image = query.shape[1] * query.shape[2] ** 2 * query.element_size()
     needs_gradient = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
@@ -57,4 +61,14 @@ def attend(
     return torch.cat(attended), None
 
 
-AttentionInterface.register(ATTENTION, attend)
+AttentionInterface.register(CPU_ATTENTION, attend)
+
+
+class UnfusedAttention(nn.MultiheadAttention):
+    """`torch.nn.MultiheadAttention` that trains without the fused kernel, whose backward pass is slow on a CPU."""
+
+    def forward(self, *args: Any, **options: Any) -> tuple[Tensor, None]:
+        """Attend; the arguments and the output are those of `torch.nn.MultiheadAttention`, without the weights."""
+        if self.training:  # PyTorch leaves the fused kernel where weights are asked for
+            options |= {"need_weights": True, "average_attn_weights": False}
+        return super().forward(*args, **options)[0], None

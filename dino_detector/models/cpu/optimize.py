@@ -1,0 +1,25 @@
+"""Replaces modules that a CPU runs slowly by faster equivalents."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from dino_detector.models.cpu.attention import CPU_ATTENTION, UnfusedAttention
+from dino_detector.models.cpu.depthwise import DepthwiseConv2d
+from dino_detector.models.detr_decoder import DecoderLayer
+
+
+def optimize_for_cpu(detector: nn.Module) -> None:
+    """Replace attention and depth-wise convolutions of a detector on the CPU; parameters and their names stay.
+
+    Results stay the same up to rounding.
+    """
+    for module in detector.modules():
+        if isinstance(module, PreTrainedModel):
+            module.set_attn_implementation(CPU_ATTENTION)
+        elif isinstance(module, DecoderLayer):
+            module.self_attention.__class__ = UnfusedAttention
+        elif type(module) is nn.Conv2d and module.groups == module.in_channels > 1:
+            module.__class__ = DepthwiseConv2d
+            module.align_weight()
