@@ -24,6 +24,8 @@ from dino_detector.structures.categories import distinct
 from dino_detector.structures.detections import ImageDetections
 
 if TYPE_CHECKING:
+    from hotcoco import COCOeval
+
     from dino_detector.structures.categories import Categories
 
 log = logging.getLogger(__name__)
@@ -153,6 +155,8 @@ class CocoEvaluation(NamedTuple):
     """``[T, R, C, A, M]``, interpolated: the best precision at that recall or above"""
     recall: np.ndarray
     """``[T, C, A, M]``, the highest recall"""
+    evaluator: COCOeval
+    """hotcoco's evaluator, for its other statistics; its images and categories are numbered afresh from 1"""
 
 
 def coco_metrics(
@@ -220,7 +224,7 @@ def coco_evaluation(
         num_detections=len(rows),
         max_detections=max_detections,
     )
-    return CocoEvaluation(metrics, precision, recall)
+    return CocoEvaluation(metrics, precision, recall, evaluation)
 
 
 def _renumbered(annotations: list[dict[str, Any]], images: dict[int, int], classes: dict[int, int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 
 BINS = 10
 
@@ -34,9 +34,9 @@ class Calibration(NamedTuple):
     bins: list[ScoreBin]
 
 
-def calibration(matches: Matches) -> Calibration:
+def calibration(matches: DetectionMatches) -> Calibration:
     """Compare scores with precision at IoU 0.50 in ten bins of equal width."""
-    counted = ~matches.ignored[0]
+    counted = matches.counted
     scores, correct = matches.detections.scores[counted], matches.correct[0][counted]
     edges = np.arange(BINS + 1) / BINS
     bins = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, BINS - 1)

@@ -1,23 +1,26 @@
-"""What is taken for what."""
+"""Confusion matrix of classes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 
 
-def confusion_matrix(matches: Matches, *, threshold: float) -> np.ndarray:
-    """Boxes by class, detections by class: ``[C + 1, C + 1]`` int64, the last row and column for "nothing there".
+def confusion_matrix(matches: DetectionMatches, *, threshold: float) -> np.ndarray:
+    """Return counts of truth (rows) and predictions (columns), ``[C + 1, C + 1]`` int64; the last index is background.
 
-    The diagonal has the boxes that are found at IoU 0.50, as COCO matches them, so it agrees with precision and recall
-    (supervision's ConfusionMatrix matches by IoU alone and knows no crowds). Detections and boxes that are left over
-    then pair up across classes, the largest IoU first, from 0.50 on; what is still alone stands against background.
-    Detections that a crowd excuses, and those with a score below the threshold, do not exist.
+    The diagonal counts COCO's matches at IoU 0.50, so that it agrees with precision and recall. Unmatched detections
+    and boxes of different classes then pair up by falling IoU, down to 0.50; the rest is paired with background.
+    Ignored detections in crowd regions and scores below the threshold are left out.
+
+    hotcoco's ``confusion_matrix`` and supervision's match without regard to class. hotcoco goes by score: a dog with
+    score 0.9 on the box of a cat takes it from the correct cat with score 0.8, so that the cat counts as confused,
+    although COCO counts a true positive. Neither ignores detections in crowd regions.
     """
     detections, truth, pairs = matches.detections, matches.truth, matches.pairs
     background = len(matches.categories)
-    alone = (detections.scores >= threshold) & ~matches.ignored[0]
+    alone = (detections.scores >= threshold) & matches.counted
     correct = alone & matches.correct[0]
     free = np.ones(len(truth.labels), dtype=bool)
     counts = np.zeros((background + 1, background + 1), dtype=np.int64)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import KINDS, Mistakes
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.plain_text import relative_name
@@ -30,10 +30,10 @@ class ImageMistakes(NamedTuple):
     costs: np.ndarray
 
 
-def image_mistakes(matches: Matches, *, threshold: float) -> ImageMistakes:
+def image_mistakes(matches: DetectionMatches, *, threshold: float) -> ImageMistakes:
     """Count the mistakes of every image among detections with at least that score."""
     detections, images = matches.detections, len(matches.image_ids)
-    wrong = (detections.scores >= threshold) & ~matches.correct[0] & ~matches.ignored[0]
+    wrong = (detections.scores >= threshold) & ~matches.correct[0] & matches.counted
     is_missed = ~(matches.found_scores() >= threshold)  # NaN, for none, is no score
     missed = np.bincount(matches.truth.images[is_missed], minlength=images)
     false = np.bincount(detections.images[wrong], minlength=images)
@@ -42,7 +42,7 @@ def image_mistakes(matches: Matches, *, threshold: float) -> ImageMistakes:
 
 
 def gallery(
-    matches: Matches,
+    matches: DetectionMatches,
     mistakes: Mistakes,
     annotations: CocoAnnotations,
     *,
@@ -74,7 +74,9 @@ def gallery(
     return {"threshold": threshold, "total": len(with_mistakes), "images": shown}
 
 
-def _truth(image: int, matches: Matches, annotations: CocoAnnotations, found: np.ndarray) -> list[dict[str, Any]]:
+def _truth(
+    image: int, matches: DetectionMatches, annotations: CocoAnnotations, found: np.ndarray
+) -> list[dict[str, Any]]:
     """Boxes and crowd regions of an image, the boxes in the order of their table."""
     row = int(np.searchsorted(matches.truth.images, image))
     entries = []
@@ -87,7 +89,7 @@ def _truth(image: int, matches: Matches, annotations: CocoAnnotations, found: np
     return entries
 
 
-def _detections(image: int, matches: Matches, mistakes: Mistakes, *, lowest: float) -> list[dict[str, Any]]:
+def _detections(image: int, matches: DetectionMatches, mistakes: Mistakes, *, lowest: float) -> list[dict[str, Any]]:
     """Detections of an image by falling score."""
     table = matches.detections
     first, last = np.searchsorted(table.images, [image, image + 1])

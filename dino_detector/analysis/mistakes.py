@@ -1,16 +1,20 @@
-"""What kind of mistakes cost how much AP50: TIDE.
+"""Kinds of mistakes and the AP50 that each kind costs: TIDE.
 
 Bolya, Foley, Hays, Hoffman: TIDE: A General Toolbox for Identifying Object Detection Errors. ECCV 2020,
-arXiv:2008.08115. The costs are those of its authors' package ``tidecv`` (1.0.1), except that
+arXiv:2008.08115. The costs equal those of the authors' package ``tidecv`` (1.0.1), with three exceptions:
 
-- classes without ground truth are left out of every mean, as COCO leaves them out; tidecv counts their AP50 as 0, so
-  that a repair which removes all of their detections seems to gain;
-- the best 100 detections of an image and class take part, as in COCO; in tidecv, the best 100 of an image;
-- equal scores keep the order of images and rows; in tidecv the order depends on the kind of mistake.
+- Every mean leaves out classes without ground truth, as COCO does. tidecv counts their AP50 as 0, so that a repair
+  seems to gain AP50 when it removes all detections of such a class.
+- 100 detections of an image and class take part, as in COCO. In tidecv, 100 detections of an image take part.
+- Equal scores keep the order of images and rows. In tidecv the order depends on the kind of mistake.
 
-As in tidecv, a detection that a crowd excuses is no false positive, yet it may be what a repair turns into the
-detection of a box; it is not counted. And a class that has nothing left to find, because none of its boxes was found
-and these misses are repaired, keeps its AP50 of 0 if it has detections, and else drops out of the mean.
+As in tidecv, a repair may turn an ignored detection in a crowd region into a true positive, although the detection is
+no false positive and is not counted. If no box of a class is found and the misses are repaired, the class has nothing
+left to find: it keeps its AP50 of 0 if it has detections, and otherwise leaves the mean.
+
+hotcoco's ``tide_errors`` differs from tidecv. With one cat that is found and one dog without any detection, a missed
+dog costs 0.5 of AP50; hotcoco says 0. In all random cases of the tests, which have crowd regions, its costs of poor
+boxes and of missed boxes differ. It has no costs of a class and no kind of a detection either.
 """
 
 from __future__ import annotations
@@ -21,29 +25,29 @@ from typing import NamedTuple
 import numpy as np
 
 from dino_detector.analysis.average_precision import average_precision
-from dino_detector.analysis.matches import NONE, Matches
+from dino_detector.analysis.matches import NONE, DetectionMatches
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
 FALSE_POSITIVES = ("classification", "localisation", "both", "duplicate", "background")
-"""kinds of detections that find no box; the sixth kind, "missed", is of boxes"""
+"""kinds of false positives; the sixth kind, "missed", is a kind of box"""
 KINDS = ("correct", *FALSE_POSITIVES)
 LEVELS = np.arange(101) / 100
-"""recall levels as tidecv computes them: some differ from COCO's in the last bit, and a recall may fall between"""
+"""tidecv's recall levels: some differ from COCO's in the last bit, and a recall may lie between the two"""
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What each detection is at IoU 0.50, and which boxes are missed. Ties of IoU go to the later box.
+    """The kind of each detection at IoU 0.50, and the missed boxes. Of equal IoUs, the later box counts.
 
-    A kind depends on the boxes and on higher-scored detections of the same image and class alone, so it is the same
-    at every score threshold. Missed is here what no detection would find even if its class or place were mended.
+    A kind depends on the boxes and on higher scores of the same image and class alone, so that it holds at every score
+    threshold. A box is missed if no detection would find it even with its class or its place repaired.
 
     Attributes:
-        kinds: ``[D]`` position in `KINDS`; of ignored detections, too.
-        targets: ``[D]`` the box that a detection finds, or that a wrong class or place is about; else -1.
-        ious: ``[D]`` IoU with the box that decides the kind: that of ``targets``, the taken one of a duplicate, else
-            the one with the largest IoU, of whatever class; 0 if none overlaps.
+        kinds: ``[D]`` index into `KINDS`, also of ignored detections.
+        targets: ``[D]`` box of a true positive, and of a false positive with a wrong class or place; else -1.
+        ious: ``[D]`` IoU with the box that decides the kind: with the target, for a duplicate with the found box, and
+            for other kinds the largest IoU with a box of any class.
         missed: ``[G]`` bool.
     """
 
@@ -54,16 +58,16 @@ class Mistakes:
 
 
 class Costs(NamedTuple):
-    """Average precision at IoU 0.50, and how much more of it there would be without the mistakes of one kind.
+    """AP50, and the AP50 that would be gained by a repair of one kind of mistake.
 
     Attributes:
-        AP50: mean over classes with ground truth; NaN if there are none.
-        by_kind: for `FALSE_POSITIVES` and "missed", each repaired alone. Not below 0. They don't add up to 1 - AP50.
-        of_classes: the same for each class, ``[C]``; NaN for a class without ground truth. All of the AP50 that a class
-            without a single detection lacks is the cost of its misses.
-        false_positives: with every detection that finds nothing ranked below those that find a box.
-        false_negatives: without the boxes that are not found.
-        counts: mistakes of each kind; ignored detections are none.
+        AP50: mean over classes with ground truth; NaN without such classes.
+        by_kind: gain for each of `FALSE_POSITIVES` and "missed", at least 0. The gains do not add up to 1 - AP50.
+        of_classes: gain of each class, ``[C]``; NaN for a class without ground truth. For a class without detections,
+            misses cost all of the AP50 that it lacks.
+        false_positives: gain with every false positive ranked below the true positives.
+        false_negatives: gain without the boxes that are not found.
+        counts: number of mistakes of each kind, without ignored detections.
     """
 
     AP50: float
@@ -74,8 +78,8 @@ class Costs(NamedTuple):
     counts: dict[str, int]
 
 
-def find_mistakes(matches: Matches) -> Mistakes:
-    """Sort the detections into kinds, by TIDE's tests in TIDE's order."""
+def find_mistakes(matches: DetectionMatches) -> Mistakes:
+    """Assign a kind to each detection by TIDE's tests, in TIDE's order."""
     pairs, found = matches.pairs, matches.found[0]
     same_box, same_iou = _best(pairs.same_class, matches)
     other_box, other_iou = _best(~pairs.same_class, matches)
@@ -84,7 +88,7 @@ def find_mistakes(matches: Matches) -> Mistakes:
         found != NONE,
         (same_iou >= BACKGROUND_IOU) & (same_iou <= FOREGROUND_IOU),
         other_iou >= FOREGROUND_IOU,
-        same_iou > FOREGROUND_IOU,  # and yet it finds nothing: better scored detections have taken all such boxes
+        same_iou > FOREGROUND_IOU,  # without a match: higher scores have taken all such boxes
         largest <= BACKGROUND_IOU,
     ]
     names = ("correct", "localisation", "classification", "duplicate", "background")
@@ -93,7 +97,7 @@ def find_mistakes(matches: Matches) -> Mistakes:
     correct, wrong_place, wrong_class = (kinds == KINDS.index(name) for name in names[:3])
     targets = np.select([correct, wrong_place, wrong_class], [found, same_box, other_box], default=NONE)
     ious = np.select([wrong_place | tests[3], wrong_class], [same_iou, other_iou], default=largest)
-    own = pairs.truths == found[pairs.detections]  # the pairs of a detection and the box that it finds
+    own = pairs.truths == found[pairs.detections]
     ious[pairs.detections[own]] = pairs.ious[own]
 
     missed = np.ones(len(matches.truth.labels), dtype=bool)
@@ -101,75 +105,71 @@ def find_mistakes(matches: Matches) -> Mistakes:
     return Mistakes(kinds, targets, ious, missed)
 
 
-def _best(chosen: np.ndarray, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """``[D]`` and ``[D]``: the box that a detection overlaps most among the chosen pairs, and their IoU."""
+def _best(chosen: np.ndarray, matches: DetectionMatches) -> tuple[np.ndarray, np.ndarray]:
+    """Return the box with the largest IoU among the chosen pairs of each detection, and that IoU, both ``[D]``."""
     boxes = np.full(len(matches.detections.scores), NONE)
     ious = np.zeros(len(boxes))
-    rows = matches.pairs.detections[chosen]  # ascending by IoU within a detection: the last assignment stays
+    rows = matches.pairs.detections[chosen]  # IoU rises within a detection: the last assignment stays
     boxes[rows], ious[rows] = matches.pairs.truths[chosen], matches.pairs.ious[chosen]
     return boxes, ious
 
 
-def mistake_costs(matches: Matches, mistakes: Mistakes) -> Costs:
-    """Repair each kind alone, and see what it gains.
+def mistake_costs(matches: DetectionMatches, mistakes: Mistakes) -> Costs:
+    """Repair each kind alone, and compare AP50 with the AP50 before.
 
-    A wrong class or place is mended by the best scored of the detections that have this about the same box, if that
-    box is not found; the others of the kind, and all duplicates and background, are removed. Missed boxes are no
-    longer asked for.
+    Of the false positives with a wrong class or place and the same target, the one with the highest score becomes a
+    true positive if nothing finds the target. The others are removed, and so are all duplicates and background.
+    Missed boxes leave the ground truth.
     """
-    labels, ignored = matches.detections.labels, matches.ignored[0]
-    correct = mistakes.kinds == KINDS.index("correct")
-    counted = ~ignored
-    boxes = matches.boxes_of_class
-    mended = _mended(matches, mistakes)
-    present = boxes > 0
+    labels, boxes, present = matches.detections.labels, matches.boxes_of_class, matches.boxes_of_class > 0
+    correct, counted, targets = mistakes.kinds == KINDS.index("correct"), matches.counted, mistakes.targets
+    repairable = _repairable(matches, mistakes)
 
-    def ap(keep: np.ndarray, right: np.ndarray, of_class: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """``[C]`` AP50 of these detections: NaN for classes that drop out of the mean."""
-        scores = _class_ap(of_class[keep], matches.detections.scores[keep], right[keep], asked)
-        detected = np.bincount(of_class[keep], minlength=len(boxes)) > 0
-        scores[(asked == 0) & detected] = 0
+    def ap(keep: np.ndarray, hits: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Return the AP50 of each class, ``[C]``; NaN for a class that leaves the mean."""
+        scores = _class_ap(classes[keep], matches.detections.scores[keep], hits[keep], wanted)
+        detected = np.bincount(classes[keep], minlength=len(boxes)) > 0
+        scores[(wanted == 0) & detected] = 0
         return scores
 
     before = ap(counted, correct, labels, boxes)
     by_kind, of_classes, counts = {}, {}, {}
     for name in FALSE_POSITIVES:
         of_kind = mistakes.kinds == KINDS.index(name)
-        repaired = of_kind & mended
+        repaired = of_kind & repairable
         classes = labels.copy()
-        classes[repaired] = matches.truth.labels[mistakes.targets[repaired]]
+        classes[repaired] = matches.truth.labels[targets[repaired]]
         after = ap((counted & ~of_kind) | repaired, correct | repaired, classes, boxes)
         by_kind[name], of_classes[name] = _gain(before, after, present)
         counts[name] = int((of_kind & counted).sum())
-    unseen = np.bincount(matches.truth.labels[mistakes.missed], minlength=len(boxes))
-    after = ap(counted, correct, labels, boxes - unseen)
+    missed = np.bincount(matches.truth.labels[mistakes.missed], minlength=len(boxes))
+    after = ap(counted, correct, labels, boxes - missed)
     by_kind["missed"], of_classes["missed"] = _gain(before, after, present)
     of_classes["missed"][present & np.isnan(after)] = 1
     counts["missed"] = int(mistakes.missed.sum())
 
     found = np.bincount(labels[correct], minlength=len(boxes))
-    ranked_first = ap(correct, correct, labels, boxes)
+    base = _mean(before[present])
     return Costs(
-        AP50=_mean(before[present]) if present.any() else float("nan"),
+        AP50=base if present.any() else float("nan"),
         by_kind=by_kind,
         of_classes=of_classes,
-        false_positives=_mean(ranked_first[present]) - _mean(before[present]),
-        false_negatives=_mean(ap(counted, correct, labels, found)[present]) - _mean(before[present]),
+        false_positives=_mean(ap(correct, correct, labels, boxes)[present]) - base,
+        false_negatives=_mean(ap(counted, correct, labels, found)[present]) - base,
         counts=counts,
     )
 
 
-def _mended(matches: Matches, mistakes: Mistakes) -> np.ndarray:
-    """``[D]`` bool: the best scored detection with a wrong class or place of each box that is not found."""
+def _repairable(matches: DetectionMatches, mistakes: Mistakes) -> np.ndarray:
+    """Return the false positives that become true positives: the highest score of each target that is not found."""
     wrong = mistakes.kinds != KINDS.index("correct")
-    is_found = np.zeros(len(matches.truth.labels), dtype=bool)
-    is_found[matches.found[0][matches.correct[0]]] = True
+    is_found = ~np.isnan(matches.found_scores())
     rows = np.flatnonzero(wrong & (mistakes.targets != NONE))
     rows = rows[~is_found[mistakes.targets[rows]]]
-    _, first = np.unique(mistakes.targets[rows], return_index=True)  # rows of an image go by falling score
-    mended = np.zeros(len(wrong), dtype=bool)
-    mended[rows[first]] = True
-    return mended
+    _, first = np.unique(mistakes.targets[rows], return_index=True)  # scores fall within an image
+    repairable = np.zeros(len(wrong), dtype=bool)
+    repairable[rows[first]] = True
+    return repairable
 
 
 def _class_ap(labels: np.ndarray, scores: np.ndarray, correct: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -183,13 +183,12 @@ def _class_ap(labels: np.ndarray, scores: np.ndarray, correct: np.ndarray, boxes
 
 
 def _gain(before: np.ndarray, after: np.ndarray, present: np.ndarray) -> tuple[float, np.ndarray]:
-    """In the mean over classes, and ``[C]`` of each; a loss, which only binning makes, is none."""
+    """Return the gain of the mean and of each class, ``[C]``. Rounding to recall levels can make a loss: it is 0."""
     mean = _mean(after[present]) - _mean(before[present])
-    each = np.where(present, np.maximum(np.nan_to_num(after) - before, 0), np.nan)
-    return max(mean, 0.0), each
+    return max(mean, 0.0), np.where(present, np.maximum(np.nan_to_num(after) - before, 0), np.nan)
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of those that are not NaN; 0 where there is nothing left."""
+    """Return the mean of the values that are not NaN; 0 without such values."""
     kept = values[~np.isnan(values)]
     return float(kept.mean()) if len(kept) else 0.0

@@ -16,7 +16,7 @@ from dino_detector.analysis.calibration import calibration
 from dino_detector.analysis.comparison import FlippedImage, bootstrap, flipped_images
 from dino_detector.analysis.confusion import confusion_matrix
 from dino_detector.analysis.gallery import gallery
-from dino_detector.analysis.matches import IOU_THRESHOLDS, Matches
+from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
 from dino_detector.analysis.mistakes import BACKGROUND_IOU, FOREGROUND_IOU, Mistakes, find_mistakes, mistake_costs
 from dino_detector.analysis.thresholds import class_thresholds, overall_threshold
 from dino_detector.errors import InputError
@@ -103,7 +103,7 @@ def build_payload(
                 annotations.ground_truth, run.results, max_detections=run.metrics.max_detections
             )
             _check_metrics(run, evaluation.metrics)
-        matches = Matches.of(annotations, run.results, max_detections=run.metrics.max_detections)
+        matches = DetectionMatches.of(annotations, run.results, max_detections=run.metrics.max_detections)
         mistakes = find_mistakes(matches)
         threshold = overall_threshold(matches)
         pictures = gallery(
@@ -166,7 +166,7 @@ def _check_metrics(run: Run, metrics: CocoMetrics) -> None:
 
 
 def _class_rows(
-    metrics: CocoMetrics, evaluation: CocoEvaluation | None = None, matches: Matches | None = None
+    metrics: CocoMetrics, evaluation: CocoEvaluation | None = None, matches: DetectionMatches | None = None
 ) -> list[dict[str, Any]]:
     """A row for each class; without an evaluation only what the metrics have."""
     names = ("AP75", "APs", "APm", "APl", "AR100", "threshold", "F1", "precision", "recall")
@@ -213,7 +213,7 @@ def _curves(evaluation: CocoEvaluation) -> dict[str, Any] | None:
     }
 
 
-def _errors(matches: Matches, mistakes: Mistakes) -> dict[str, Any]:
+def _errors(matches: DetectionMatches, mistakes: Mistakes) -> dict[str, Any]:
     costs = mistake_costs(matches, mistakes)
     return {
         "AP50": _fraction(costs.AP50),
@@ -233,7 +233,7 @@ def _errors(matches: Matches, mistakes: Mistakes) -> dict[str, Any]:
     }
 
 
-def _calibration(matches: Matches) -> dict[str, Any]:
+def _calibration(matches: DetectionMatches) -> dict[str, Any]:
     measured = calibration(matches)
     return {"error": _fraction(measured.error), "bins": [row._asdict() for row in measured.bins]}
 
@@ -247,7 +247,7 @@ def _comparison(
     run: Run,
     baseline: Run,
     annotations: CocoAnnotations | None,
-    matches: Matches | None,
+    matches: DetectionMatches | None,
     threshold: float | None,
 ) -> dict[str, Any]:
     """What changed from the baseline to the run; classes are the same where their ids are."""
@@ -278,7 +278,7 @@ def _comparison(
         return comparison
     limit = run.metrics.max_detections
     _check_metrics(baseline, coco_metrics(other.ground_truth, baseline.results, max_detections=limit))
-    other_matches = Matches.of(other, baseline.results, max_detections=limit)
+    other_matches = DetectionMatches.of(other, baseline.results, max_detections=limit)
     _check_same_truth(run, baseline, matches, other_matches)
     interval = bootstrap(matches, other_matches)
     thresholds = {"threshold": threshold, "baseline_threshold": overall_threshold(other_matches)}
@@ -308,7 +308,7 @@ def _comparison(
     }
 
 
-def _check_same_truth(run: Run, baseline: Run, matches: Matches, other: Matches) -> None:
+def _check_same_truth(run: Run, baseline: Run, matches: DetectionMatches, other: DetectionMatches) -> None:
     """Raise `InputError` unless two runs were evaluated on the same images and boxes."""
     both = f"{run.name} and {baseline.name}"
     remedy = "compare runs that were evaluated on the same images and annotations"

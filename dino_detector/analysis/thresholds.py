@@ -1,4 +1,4 @@
-"""The score threshold that makes the best of precision and recall at IoU 0.50."""
+"""The score threshold with the best F1 at IoU 0.50."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 
 DEFAULT_THRESHOLD = 0.5
-"""where no detection is right, so that no threshold is better than another"""
+"""overall threshold without a true positive, when all thresholds are equally good"""
 DECIMALS = range(2, 7)
 
 
 class Threshold(NamedTuple):
-    """A score that detections must reach (>=), and what is left then.
+    """A score threshold, and what detections at or above it reach.
 
     Attributes:
-        score: None if no detection is right.
+        score: None without a true positive.
         F1: 2 / (1 / precision + 1 / recall).
-        precision: None if there are no detections.
-        recall: fraction of the boxes that are found.
+        precision: None without detections.
+        recall: part of the boxes that is found.
     """
 
     score: float | None
@@ -30,51 +30,47 @@ class Threshold(NamedTuple):
     recall: float
 
 
-def class_thresholds(matches: Matches) -> list[Threshold | None]:
-    """The best threshold of each class; None for a class without ground truth."""
-    detections, boxes = matches.detections, matches.boxes_of_class
-    counted = ~matches.ignored[0]
-    rows = np.flatnonzero(counted)
-    rows = rows[np.argsort(detections.labels[rows], kind="stable")]
-    ends = np.searchsorted(detections.labels[rows], np.arange(len(boxes) + 1))
-    return [
-        best_threshold(detections.scores[own], matches.correct[0][own], boxes=int(number)) if number else None
-        for own, number in zip(np.split(rows, ends[1:-1]), boxes, strict=True)
-    ]
+def class_thresholds(matches: DetectionMatches) -> list[Threshold | None]:
+    """Return the best threshold of each class; None for a class without ground truth."""
+    scores, correct, counted = matches.detections.scores, matches.correct[0], matches.counted
+    thresholds = []
+    for label, boxes in enumerate(matches.boxes_of_class):
+        own = counted & (matches.detections.labels == label)
+        thresholds.append(best_threshold(scores[own], correct[own], boxes=int(boxes)) if boxes else None)
+    return thresholds
 
 
-def overall_threshold(matches: Matches) -> float:
-    """One threshold for all classes, which maximises F1 of all detections and boxes together."""
-    counted = ~matches.ignored[0]
-    scores, correct = matches.detections.scores[counted], matches.correct[0][counted]
+def overall_threshold(matches: DetectionMatches) -> float:
+    """Return the threshold with the best F1 of the detections and boxes of all classes together."""
+    scores, correct = matches.detections.scores[matches.counted], matches.correct[0][matches.counted]
     score = best_threshold(scores, correct, boxes=len(matches.truth.labels)).score
     return DEFAULT_THRESHOLD if score is None else score
 
 
 def best_threshold(scores: np.ndarray, correct: np.ndarray, *, boxes: int) -> Threshold:
-    """The threshold of the largest F1, the higher one of two equals, with as few decimals as change nothing.
+    """Return the threshold with the largest F1, the higher of equals, with the fewest decimals that keep the result.
 
     Args:
-        scores: ``[N]`` of detections that count as right or wrong.
-        correct: ``[N]`` bool, finds a box.
-        boxes: how many boxes there are to find.
+        scores: ``[N]`` of true and false positives.
+        correct: ``[N]`` bool, true positive.
+        boxes: number of boxes to find.
     """
     if not correct.any():
         return Threshold(None, 0.0, 0.0 if len(scores) else None, 0.0)
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # of equal scores, all are kept or none
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # a threshold keeps all equal scores
     hits = np.cumsum(correct[order])[last]
     kept = last + 1
     f1 = 2 * hits / (kept + boxes)
-    best = int(np.argmax(f1))  # the first, so the higher score
+    best = int(np.argmax(f1))  # the first, and so the higher score
     below = scores[last[best + 1]] if best + 1 < len(last) else -math.inf
     score = _shortest(float(scores[last[best]]), above=float(below))
     return Threshold(score, float(f1[best]), float(hits[best] / kept[best]), float(hits[best] / boxes))
 
 
 def _shortest(score: float, *, above: float) -> float:
-    """A number of few decimals that is at most ``score`` and above another: the same detections reach it."""
+    """Return a number with few decimals, at most ``score`` and above the next lower score."""
     for decimals in DECIMALS:
         number = round(score, decimals)
         if number > score:

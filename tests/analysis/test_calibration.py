@@ -4,14 +4,14 @@ from detection_cases import annotations_of, case, random_case
 from torchmetrics.functional.classification import binary_calibration_error
 
 from dino_detector.analysis.calibration import BINS, calibration
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_error_equals_torchmetrics(seed):
     ground_truth, results = random_case(seed)
-    matches = Matches.of(annotations_of(ground_truth), results)
-    counted = ~matches.ignored[0]
+    matches = DetectionMatches.of(annotations_of(ground_truth), results)
+    counted = matches.counted
     expected = binary_calibration_error(
         torch.tensor(matches.detections.scores[counted]), torch.tensor(matches.correct[0][counted]), n_bins=BINS
     )
@@ -27,7 +27,7 @@ def test_bins_by_hand():
         (1, "cat", (500, 0, 10, 10), 0.2),  # in the bin that starts there
     ]
     ground_truth, results = case(truths, detections)
-    measured = calibration(Matches.of(annotations_of(ground_truth), results))
+    measured = calibration(DetectionMatches.of(annotations_of(ground_truth), results))
     assert measured.bins[9] == (0.9, 1, 2, pytest.approx(0.94), 0.5)
     assert measured.bins[2] == (0.2, 0.3, 1, pytest.approx(0.2), 0)
     assert measured.bins[1] == (0.1, 0.2, 0, None, None)
@@ -36,11 +36,11 @@ def test_bins_by_hand():
 
 def test_a_score_of_one_is_in_the_last_bin():
     ground_truth, results = case([], [(1, "cat", (0, 0, 9, 9), 1.0)])
-    assert calibration(Matches.of(annotations_of(ground_truth), results)).bins[-1].count == 1
+    assert calibration(DetectionMatches.of(annotations_of(ground_truth), results)).bins[-1].count == 1
 
 
 def test_nothing_detected_has_no_error():
     ground_truth, results = case([(1, "cat", (0, 0, 9, 9))], [])
-    measured = calibration(Matches.of(annotations_of(ground_truth), results))
+    measured = calibration(DetectionMatches.of(annotations_of(ground_truth), results))
     assert measured.error is None
     assert {row.count for row in measured.bins} == {0}

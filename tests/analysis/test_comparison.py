@@ -3,7 +3,7 @@ import pytest
 from detection_cases import annotations_of, case, random_case
 
 from dino_detector.analysis.comparison import ResampledAP, bootstrap, flipped_images
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.validate import coco_metrics
 
 BOX = (0, 0, 100, 100)
@@ -11,7 +11,7 @@ BOX = (0, 0, 100, 100)
 
 def matched(built):
     ground_truth, results = built
-    return Matches.of(annotations_of(ground_truth), results)
+    return DetectionMatches.of(annotations_of(ground_truth), results)
 
 
 def drawn(ground_truth, results, weights):
@@ -33,7 +33,7 @@ def drawn(ground_truth, results, weights):
 def test_every_image_once_is_cocos_ap(seed, tied_scores):
     ground_truth, results = random_case(seed, tied_scores=tied_scores, detections_of_absent=True, most=120)
     annotations = annotations_of(ground_truth)
-    matches = Matches.of(annotations, results)
+    matches = DetectionMatches.of(annotations, results)
     once = ResampledAP(matches).on(np.ones(len(matches.image_ids), dtype=np.int64))
     assert once == pytest.approx(coco_metrics(annotations.ground_truth, results).AP, abs=1e-9)
     assert once > 0

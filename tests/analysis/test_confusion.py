@@ -4,12 +4,12 @@ import supervision as sv
 from detection_cases import annotations_of, case, case_by_hand, random_case
 
 from dino_detector.analysis.confusion import confusion_matrix
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 
 
 def matched(built):
     ground_truth, results = built
-    return Matches.of(annotations_of(ground_truth), results)
+    return DetectionMatches.of(annotations_of(ground_truth), results)
 
 
 def test_rows_are_truth_and_columns_are_predictions():
@@ -37,7 +37,7 @@ def test_every_box_and_detection_counts_once(threshold):
     matches = matched(random_case(3))
     counts = confusion_matrix(matches, threshold=threshold)
     np.testing.assert_array_equal(counts[:-1].sum(axis=1), matches.boxes_of_class)
-    kept = (matches.detections.scores >= threshold) & ~matches.ignored[0]
+    kept = (matches.detections.scores >= threshold) & matches.counted
     np.testing.assert_array_equal(
         counts[:, :-1].sum(axis=0), np.bincount(matches.detections.labels[kept], minlength=len(matches.categories))
     )

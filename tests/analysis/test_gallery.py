@@ -2,7 +2,7 @@ import pytest
 from detection_cases import annotations_of, case, case_by_hand
 
 from dino_detector.analysis.gallery import MOST_DETECTIONS, gallery, image_mistakes
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import find_mistakes
 
 BOX = (0, 0, 100, 100)
@@ -10,7 +10,7 @@ BOX = (0, 0, 100, 100)
 
 def shown(built, *, threshold, count=10, thumbnail=lambda image_id: None):
     annotations, results = annotations_of(built[0]), built[1]
-    matches = Matches.of(annotations, results)
+    matches = DetectionMatches.of(annotations, results)
     mistakes = find_mistakes(matches)
     return gallery(matches, mistakes, annotations, threshold=threshold, count=count, thumbnail=thumbnail)
 
@@ -30,7 +30,7 @@ def four_images():
 
 def test_mistakes_of_images_by_hand():
     annotations, results = annotations_of(four_images()[0]), four_images()[1]
-    matches = Matches.of(annotations, results)
+    matches = DetectionMatches.of(annotations, results)
     wrong = image_mistakes(matches, threshold=0.5)
     assert wrong.counts.tolist() == [0, 1, 2, 0]
     assert wrong.costs == pytest.approx([0, 1, 1.5, 0])

@@ -8,8 +8,7 @@ from detection_cases import annotations_of, case, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dino_detector.analysis import matches as module
-from dino_detector.analysis.matches import IOU_THRESHOLDS, Matches
+from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
 
 
 def pycocotools_matches(ground_truth, results):
@@ -41,7 +40,7 @@ def pycocotools_matches(ground_truth, results):
 def test_matches_equal_pycocotools_at_every_threshold(seed):
     ground_truth, results = random_case(seed, most=150)
     expected = pycocotools_matches(ground_truth, results)
-    matches = Matches.of(annotations_of(ground_truth), results)
+    matches = DetectionMatches.of(annotations_of(ground_truth), results)
     table = matches.detections
     assert len(table.scores) == len(expected)
     for row in range(len(table.scores)):
@@ -54,18 +53,10 @@ def test_matches_equal_pycocotools_at_every_threshold(seed):
     assert matches.correct.any(axis=1)[:8].all()
 
 
-def test_overlaps_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
-    ground_truth, results = random_case(5)
-    whole = Matches.of(annotations_of(ground_truth), results)
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 7)
-    for one, other in zip(whole.pairs, Matches.of(annotations_of(ground_truth), results).pairs, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_only_the_best_hundred_of_an_image_and_class_take_part():
     detections = [(1, "cat", (0, 0, 9, 9), (number + 1) / 200) for number in range(130)]
     detections += [(1, "dog", (0, 0, 9, 9), 0.001)]
-    matches = Matches.of(*_parsed(case([], detections)))
+    matches = DetectionMatches.of(*_parsed(case([], detections)))
     assert len(matches.detections.scores) == 101
     assert matches.detections.scores.min() == 0.001
     assert sorted(matches.detections.scores)[1] == pytest.approx(31 / 200)
@@ -74,7 +65,7 @@ def test_only_the_best_hundred_of_an_image_and_class_take_part():
 def test_a_detection_of_no_area_finds_nothing():
     truths = [(1, "cat", (0, 0, 50, 50)), (1, "cat", (100, 100, 50, 50), "crowd")]
     detections = [(1, "cat", (10, 10, 0, 20), 0.9), (1, "cat", (110, 110, 0, 0), 0.8)]
-    matches = Matches.of(*_parsed(case(truths, detections)))
+    matches = DetectionMatches.of(*_parsed(case(truths, detections)))
     assert not matches.correct.any()
     assert not matches.ignored.any()
 
@@ -87,15 +78,15 @@ def test_a_crowd_excuses_any_number_of_its_class_alone():
         (1, "cat", (94, 0, 10, 10), 0.7),  # 6 of its 10 columns are inside: up to threshold 0.6
         (1, "dog", (0, 0, 10, 10), 0.6),
     ]
-    matches = Matches.of(*_parsed(case(truths, detections)))
+    matches = DetectionMatches.of(*_parsed(case(truths, detections)))
     assert matches.ignored.sum(axis=0).tolist() == [10, 10, 3, 0]
     assert matches.detections.crowd_ious == pytest.approx([1, 1, 0.6, 0])
 
 
 def test_without_detections_or_truth_all_columns_are_empty():
-    nothing = Matches.of(*_parsed(case([], [])))
+    nothing = DetectionMatches.of(*_parsed(case([], [])))
     assert nothing.found.shape == (len(IOU_THRESHOLDS), 0)
-    undetected = Matches.of(*_parsed(case([(1, "cat", (0, 0, 9, 9))], [])))
+    undetected = DetectionMatches.of(*_parsed(case([(1, "cat", (0, 0, 9, 9))], [])))
     assert np.isnan(undetected.found_scores()).tolist() == [True]
     assert undetected.boxes_of_class.tolist() == [1, 0]
 

@@ -6,7 +6,7 @@ import pytest
 from detection_cases import annotations_of, case, case_by_hand
 from tide_reference import cases
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import KINDS, find_mistakes, mistake_costs
 
 TIDE = json.loads(Path(__file__).with_name("tide_reference.json").read_text())["cases"]
@@ -23,7 +23,7 @@ WITHOUT_ABSENT = [name for name in TIDE if not name.startswith("absent")]
 
 
 def measured(ground_truth, results):
-    matches = Matches.of(annotations_of(ground_truth), results)
+    matches = DetectionMatches.of(annotations_of(ground_truth), results)
     mistakes = find_mistakes(matches)
     return matches, mistakes, mistake_costs(matches, mistakes)
 

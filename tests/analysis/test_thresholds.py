@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from detection_cases import annotations_of, case, case_by_hand, random_case
 
-from dino_detector.analysis.matches import Matches
+from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.thresholds import DEFAULT_THRESHOLD, best_threshold, class_thresholds, overall_threshold
 
 
@@ -52,8 +52,8 @@ def test_nothing_right_has_no_threshold():
 @pytest.mark.parametrize("seed", range(3))
 def test_no_score_of_a_class_does_better(seed):
     ground_truth, results = random_case(seed)
-    matches = Matches.of(annotations_of(ground_truth), results)
-    table, counted = matches.detections, ~matches.ignored[0]
+    matches = DetectionMatches.of(annotations_of(ground_truth), results)
+    table, counted = matches.detections, matches.counted
 
     def f1(threshold, chosen, boxes):
         kept = chosen & counted & (table.scores >= threshold)
@@ -75,9 +75,9 @@ def test_no_score_of_a_class_does_better(seed):
 def test_one_threshold_for_all_classes():
     # By falling score: wrong, right, right, wrong, wrong, wrong, wrong, right; 6 boxes. 4/9 after the third.
     ground_truth, results = case_by_hand()
-    assert overall_threshold(Matches.of(annotations_of(ground_truth), results)) == 0.9
+    assert overall_threshold(DetectionMatches.of(annotations_of(ground_truth), results)) == 0.9
 
 
 def test_where_nothing_is_right_there_is_still_a_threshold():
     ground_truth, results = case([(1, "cat", (0, 0, 9, 9))], [])
-    assert overall_threshold(Matches.of(annotations_of(ground_truth), results)) == DEFAULT_THRESHOLD
+    assert overall_threshold(DetectionMatches.of(annotations_of(ground_truth), results)) == DEFAULT_THRESHOLD
