@@ -11,7 +11,6 @@ import posixpath
 import re
 import typing
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import Any, Literal
 
 import docstring_parser
@@ -22,6 +21,7 @@ from mkdocs.structure.pages import Page
 import dino_detector
 from dino_detector import config as settings
 from dino_detector.config import Config, ImageSize
+from dino_detector.config.setting import Setting, settings_of
 
 ROOT = Path(__file__).parents[1]
 FROM_OUTSIDE = {
@@ -42,6 +42,7 @@ COMMANDS = {
 }
 """commands, and the dataclasses whose fields are their settings"""
 KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", ImageSize: "size"}
+"""types of settings, in words"""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -87,66 +88,57 @@ def setting_tables() -> str:
 
 def setting_table(group: type) -> str:
     """Return the fields of a dataclass as a Markdown table."""
-    hints, helps = typing.get_type_hints(group), field_helps(group)
+    helps = {param.arg_name: param.description for param in docstring_parser.parse_from_object(group).params}
     rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
-    for item in dataclasses.fields(group):
-        cells = (flag(item), values_text(hints[item.name]), default_text(item), helps[item.name])
+    for name, one in settings_of(group).items():
+        if name == "_":  # dataclasses.KW_ONLY
+            continue
+        flag = f"`{name.upper()}`" if one.positional else f"`--{name}`"
+        default = "required" if one.required else value_text(one.default())
+        meaning = " ".join(helps[name].split())
+        if one.effective_with:
+            other, *values = one.effective_with
+            meaning += f". Needs `--{' '.join([other, ' or '.join(values)]).strip()}`"
+        cells = (flag, values_text(one), default, meaning)
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(rows)
 
 
-def field_helps(group: type) -> dict[str, str]:
-    """Return what each field means: the help in its metadata, or the docstring below it."""
-    documented = docstring_parser.parse_from_object(group).params
-    helps = {param.arg_name: param.description or "" for param in documented}
-    helps |= {item.name: item.metadata["help"] for item in dataclasses.fields(group) if "help" in item.metadata}
-    return {name: " ".join(text.split()) for name, text in helps.items()}
+def values_text(one: Setting) -> str:
+    """Return the values that a setting allows, in words: its type and its range."""
+    allowed = one.field.metadata.get("allowed")
+    text = kind_text(one.kind) + (f", {allowed.wanted}" if allowed else "")
+    return f"{text}, or null" if one.nullable else text
 
 
-def flag(item: dataclasses.Field) -> str:
-    """Return the setting as a user types it: a flag, or the name of what needs no flag."""
-    positional = not item.kw_only and default_text(item) == "required"
-    return f"`{item.name.upper()}`" if positional else f"`--{item.name}`"
+def kind_text(kind: Any) -> str:
+    """Return a type in words."""
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
+    if typing.get_origin(kind) is list:
+        (inner,) = typing.get_args(kind)
+        return f"list of {kind_text(inner) if typing.get_origin(inner) is Literal else f'{KINDS[inner]}s'}"
+    return "mapping" if typing.get_origin(kind) is dict else KINDS[kind]
 
 
-def default_text(item: dataclasses.Field) -> str:
-    """Return the default as a user would write it."""
-    value = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-    if value is dataclasses.MISSING:
-        return "required"
-    if isinstance(value, list):
-        return f"`{','.join(str(one) for one in value)}`" if value else ""
+def value_text(value: Any) -> str:
+    """Return a value as a user writes it."""
     if value is None or isinstance(value, bool):
         return f"`{'null' if value is None else str(value).lower()}`"
+    if isinstance(value, list):
+        return f"`{','.join(map(str, value))}`" if value else ""
     if isinstance(value, float):
         return f"`{value:g}`"
     return f"`{value}`" if value != {} else ""
-
-
-def values_text(hint: Any) -> str:
-    """Return the values that a type allows, in words."""
-    if isinstance(hint, UnionType):
-        return " or ".join("null" if kind is NoneType else values_text(kind) for kind in typing.get_args(hint))
-    if typing.get_origin(hint) is Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(hint))
-    if typing.get_origin(hint) is list:
-        (kind,) = typing.get_args(hint)
-        return f"list of {values_text(kind) if typing.get_origin(kind) is Literal else f'{KINDS[kind]}s'}"
-    return "mapping" if typing.get_origin(hint) is dict else KINDS[hint]
 
 
 def preset_tables() -> str:
     """Return the presets as a Markdown table each."""
     parts = []
     for name, preset in (("lightweight", settings.LIGHTWEIGHT), ("debug", settings.DEBUG)):
-        rows = [f"| `{key}` | `{default(value)}` |" for key, value in preset.items()]
+        rows = [f"| `{key}` | {value_text(value)} |" for key, value in preset.items()]
         parts.append("\n".join([f"| `--{name}` | value |", "|---|---|", *rows]))
     return "\n\n".join(parts)
-
-
-def default(value: Any) -> str:
-    """Return a value of a preset as a user would write it."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
 
 
 def python_api() -> str:
