@@ -21,7 +21,8 @@ from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_check
 from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.cpu.heap import keep_freed_memory
 from dino_detector.models.detector_network import DetectorNetwork
-from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
+from dino_detector.models.detr_decoder import DetrDecoder
+from dino_detector.models.device import resolve_device
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.layer_copies import LayerCopies
@@ -29,6 +30,7 @@ from dino_detector.models.neck import Neck
 from dino_detector.models.precision import LOWER, autocast_to, resolve_precision
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
+from dino_detector.structures.predictions import DecoderOutput
 
 
 class Detector(DetectorNetwork, ImageDetector):
@@ -235,26 +237,6 @@ def load_weights(detector: Detector, contents: dict[str, Any], *, source: Path) 
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{source}: its weights do not fit its settings ({reason[:200]})") from error
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device that a setting names; ``auto`` is the accelerator where there is one.
-
-    Raises:
-        InputError: for a name that is none, or a device that this machine lacks.
-    """
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if device == "auto":
-        return accelerator or torch.device("cpu")
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device {device!r} is not auto, cpu, cuda, cuda:N or mps") from error
-    if wanted.type != "cpu" and (accelerator is None or accelerator.type != wanted.type):
-        raise InputError(f"device {device!r} is not available here; use --device cpu or --device auto")
-    if (wanted.index or 0) >= max(1, torch.accelerator.device_count()):
-        raise InputError(f"device {device!r} is not available here: there are {torch.accelerator.device_count()}")
-    return wanted
 
 
 def _assemble(backbone: Dinov2Backbone, header: CheckpointHeader) -> Detector:

@@ -1,7 +1,7 @@
 """Multi-scale deformable attention in plain PyTorch.
 
-Source: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4; with boxes as reference points,
-section A.4: offsets are relative to the size of the box.
+Source: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4; reference points are boxes, and
+offsets are relative to their size, as in section A.4.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 
 class DeformableAttention(nn.Module):
-    """Each query reads a few points around its reference box from every feature level.
+    """Samples a few points around the reference box of each query from every feature level.
 
     Args:
         hidden_dim: width d, a multiple of ``num_heads``.
-        num_heads: heads; each has its own points.
-        num_levels: feature levels.
-        num_points: points per head and level.
+        num_heads: number of heads; each has its own points.
+        num_levels: number of feature levels.
+        num_points: sampling points per head and level.
     """
 
     def __init__(self, *, hidden_dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
@@ -35,7 +35,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start with each head looking in its own direction, its points at growing distance, all weighted alike."""
+        """Point each head in its own direction, its points at growing distance, all with the same weight."""
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
         directions = directions / directions.abs().amax(-1, keepdim=True)  # [heads, 2], on the unit square
@@ -50,12 +50,12 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, queries: Tensor, reference_boxes: Tensor, levels: list[Tensor]) -> Tensor:
+    def forward(self, queries: Tensor, reference_points: Tensor, levels: list[Tensor]) -> Tensor:
         """Attend from queries to the levels.
 
         Args:
             queries: ``[B, Q, d]``.
-            reference_boxes: ``[B, Q, 4]``, cxcywh in 0..1. An offset of ``num_points`` reaches the box's edge.
+            reference_points: ``[B, Q, 4]``, boxes cxcywh in 0..1. An offset of ``num_points`` reaches the box's edge.
             levels: ``[B, d, h_l, w_l]`` each.
 
         Returns:
@@ -63,7 +63,7 @@ class DeformableAttention(nn.Module):
         """
         shape = (*queries.shape[:2], self.num_heads, self.num_levels, self.num_points)
         offsets = self.offsets(queries).float().view(*shape, 2)
-        centres, sizes = reference_boxes.float()[:, :, None, None, None].split(2, dim=-1)
+        centres, sizes = reference_points.float()[:, :, None, None, None].split(2, dim=-1)
         locations = centres + offsets / self.num_points * sizes * 0.5  # [B, Q, heads, levels, points, 2]
         weights = self.weights(queries).float().view(*shape[:3], -1).softmax(-1).view(shape)
         values = [
@@ -74,12 +74,12 @@ class DeformableAttention(nn.Module):
 
 
 def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of bilinear samples, heads side by side.
+    """Return the weighted sum of bilinear samples; the heads are concatenated.
 
-    Pixel centres lie at (i + 0.5) / width, as patch centres do; outside the map values are zero.
+    Pixel centres lie at (i + 0.5) / width; values outside the map are zero.
 
     Args:
-        values: ``[B, d, h_l, w_l]`` per level; the heads share the channels in equal consecutive parts.
+        values: ``[B, d, h_l, w_l]`` per level; each head owns d / heads consecutive channels.
         locations: ``[B, Q, heads, levels, points, 2]``, x and y in 0..1 of the map.
         weights: ``[B, Q, heads, levels, points]``.
 
@@ -87,13 +87,12 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
         ``[B, Q, d]``.
     """
     heads = locations.shape[2]
-    # Points before queries, so that weights and sums go along many queries and not along a few points.
+    # Queries come last, so that products and sums run along many queries and not along a few points.
     grids = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # [B*heads, levels, points, Q, 2]
     weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, :, None].contiguous()  # [B*heads, levels, 1, points, Q]
-    # Level by level, products in the order of the samples: one product over all levels would copy them several times.
-    read = 0.0
-    for level, value in enumerate(values):
-        # Channels come last, as they do out of the projection: one copy, of whole rows, sorts by heads and converts.
+    output = 0.0
+    for level, value in enumerate(values):  # a product over all levels at once would copy the samples several times
+        # The projection leaves channels last: a single copy of whole rows splits the heads and converts.
         by_head = value.unflatten(1, (heads, -1)).permute(0, 1, 3, 4, 2)  # [B, heads, h, w, d/heads]
         by_head = by_head.to(torch.float32, memory_format=torch.contiguous_format)
         sampled = F.grid_sample(
@@ -103,5 +102,5 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
             padding_mode="zeros",
             align_corners=False,
         )  # [B*heads, d/heads, points, Q]
-        read = read + (sampled * weights[:, level]).sum(2)
-    return read.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)
+        output = output + (sampled * weights[:, level]).sum(2)
+    return output.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)

@@ -8,9 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from dino_detector.models.detr_decoder import DecoderOutput, DetrDecoder
+from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens
 from dino_detector.models.neck import Neck
+from dino_detector.structures.predictions import DecoderOutput
 from dino_detector.structures.targets import Targets
 
 

@@ -1,8 +1,9 @@
-"""The DETR-like decoder: learned queries whose reference boxes are refined layer by layer.
+"""The DETR decoder: learned queries whose reference points, 4-D boxes, are refined layer by layer.
 
 Sources: Carion et al., "DETR", https://arxiv.org/abs/2005.12872; Zhu et al., "Deformable DETR",
 https://arxiv.org/abs/2010.04159 (iterative refinement); Liu et al., "DAB-DETR", https://arxiv.org/abs/2201.12329
-(queries positioned by their boxes); Zhang et al., "DINO", https://arxiv.org/abs/2203.03605 (look forward twice).
+(query positions are encoded boxes); Zhang et al., "DINO", https://arxiv.org/abs/2203.03605 (look forward twice).
+`dino_detector.structures.targets` explains the symbols of shapes.
 """
 
 from __future__ import annotations
@@ -16,40 +17,26 @@ from torch import Tensor, nn
 
 from dino_detector.config import DecoderConfig
 from dino_detector.models.deformable_attention import DeformableAttention
-from dino_detector.models.denoising import DenoisingQueries, DisturbedQueries
+from dino_detector.models.denoising import DenoisingGenerator, DenoisingQueries
 from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
 from dino_detector.models.proposals import ProposalHead
-from dino_detector.structures.matches import Supervised
+from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput
 from dino_detector.structures.targets import Targets
 
 
-class DecoderOutput(NamedTuple):
-    """Predictions of every layer; the last is the answer, the others help to learn.
-
-    Attributes:
-        logits: ``[L, B, Q, C]``.
-        boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-        auxiliary: what exists in training only, by name: ``proposals``, ``groups``, ``denoising``.
-    """
-
-    logits: Tensor
-    boxes_cxcywh: Tensor
-    auxiliary: dict[str, Supervised]
-
-
 class QueryGroups(NamedTuple):
-    """Consecutive queries that see those of their own group only.
+    """Groups of consecutive queries; a query attends to the queries of its own group.
 
     Attributes:
         count: number of groups.
-        size: queries in each.
-        hidden: ``[B * count, size]`` bool, queries that nobody sees; None hides none.
+        size: queries in each group.
+        key_padding_mask: ``[B * count, size]`` bool, true for queries that no query attends to; None means no query.
     """
 
     count: int
     size: int
-    hidden: Tensor | None = None
+    key_padding_mask: Tensor | None = None
 
 
 class FullAttention(nn.Module):
@@ -61,20 +48,20 @@ class FullAttention(nn.Module):
         self.level_embedding = nn.Parameter(torch.zeros(num_levels, hidden_dim))
 
     def forward(self, queries: Tensor, levels: list[Tensor]) -> Tensor:
-        """From queries ``[B, Q, d]``, positions added, and levels ``[B, d, h_l, w_l]`` to ``[B, Q, d]``."""
-        values = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, sum(h*w), d]
+        """Attend from queries ``[B, Q, d]``, which include their positions, to levels ``[B, d, h_l, w_l]``."""
+        values = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         positions = torch.cat(
             [
                 grid_encoding(*level.shape[2:], level.shape[1], level.device) + embedding
                 for level, embedding in zip(levels, self.level_embedding, strict=True)
             ]
-        )  # [sum(h*w), d]
+        )  # [S, d]
         keys = values + positions.to(values.dtype)
         return self.attention(queries, keys, values, need_weights=False)[0]
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention among the queries, attention to the image, feed-forward network; each with a post-norm."""
+    """Self-attention, cross-attention to the levels, and a feed-forward network, each with a post-norm."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -98,58 +85,53 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         queries: Tensor,
-        positions: Tensor,
-        reference_boxes: Tensor,
+        query_pos: Tensor,
+        reference_points: Tensor,
         levels: list[Tensor],
         groups: list[QueryGroups],
     ) -> Tensor:
-        """One layer.
+        """Return the queries after this layer, ``[B, Q, d]``.
 
         Args:
             queries: ``[B, Q, d]``.
-            positions: ``[B, Q, d]``, encodings of the reference boxes.
-            reference_boxes: ``[B, Q, 4]`` cxcywh in 0..1.
+            query_pos: ``[B, Q, d]``, encodings of the reference points.
+            reference_points: ``[B, Q, 4]``, boxes cxcywh in 0..1.
             levels: ``[B, d, h_l, w_l]`` each.
-            groups: which of the Q queries see each other.
+            groups: groups of the Q queries for self-attention.
         """
-        attended = self._attend_within(groups, queries + positions, queries)
+        attended = self._self_attend(queries + query_pos, queries, groups)
         queries = self.norms[0](queries + self.dropout(attended))
-        placed = queries + positions
         if isinstance(self.cross_attention, DeformableAttention):
-            attended = self.cross_attention(placed, reference_boxes, levels)
+            attended = self.cross_attention(queries + query_pos, reference_points, levels)
         else:
-            attended = self.cross_attention(placed, levels)
+            attended = self.cross_attention(queries + query_pos, levels)
         queries = self.norms[1](queries + self.dropout(attended))
         return self.norms[2](queries + self.dropout(self.feedforward(queries)))
 
-    def _attend_within(self, groups: list[QueryGroups], placed: Tensor, values: Tensor) -> Tensor:
-        """Self-attention of each group, all ``[B, Q, d]``."""
-        parts = []
+    def _self_attend(self, keys: Tensor, values: Tensor, groups: list[QueryGroups]) -> Tensor:
+        """Attend within each group; keys, which are also the queries, values and output are ``[B, Q, d]``."""
+        outputs = []
         sizes = [group.count * group.size for group in groups]
-        for group, keys, contents in zip(groups, placed.split(sizes, 1), values.split(sizes, 1), strict=True):
-            keys, contents = (part.unflatten(1, (group.count, -1)).flatten(0, 1) for part in (keys, contents))
+        for group, *inputs in zip(groups, keys.split(sizes, 1), values.split(sizes, 1), strict=True):
+            group_keys, group_values = (each.unflatten(1, (group.count, -1)).flatten(0, 1) for each in inputs)
             attended, _ = self.self_attention(
-                keys,
-                keys,
-                contents,
-                key_padding_mask=group.hidden,
-                need_weights=False,
+                group_keys, group_keys, group_values, key_padding_mask=group.key_padding_mask, need_weights=False
             )
-            parts.append(attended.unflatten(0, (len(placed), -1)).flatten(1, 2))
-        return torch.cat(parts, dim=1)
+            outputs.append(attended.unflatten(0, (len(keys), -1)).flatten(1, 2))
+        return torch.cat(outputs, dim=1)
 
 
 class DetrDecoder(nn.Module):
-    """Queries with learned contents, decoder layers, and a class and a box head for each.
+    """Queries with learned contents, decoder layers, and a class head and a box head for each layer.
 
-    Queries start at learned boxes, or at those that the levels propose. In training further groups of queries (Chen et
-    al., "Group DETR", https://arxiv.org/abs/2207.13085) and disturbed copies of the true boxes go through the same
-    layers beside them. None of these sees another, also not copies the queries as in DN-DETR, so that no mask is
-    needed; and all groups start at the same proposals, where LW-DETR has a proposal head for each.
+    Queries start at learned boxes, or at proposals of the levels. In training, further groups of queries (Chen et al.,
+    "Group DETR", https://arxiv.org/abs/2207.13085) and denoising queries go through the same layers. No group sees
+    another, also not the denoising queries the object queries as in DN-DETR, so self-attention needs no mask. All
+    groups start at the same proposals; LW-DETR has a proposal head for each group.
 
     Args:
-        config: sizes; the attention follows ``use_deformable``.
-        num_classes: C, taken from the annotations.
+        config: sizes, and the kind of cross-attention.
+        num_classes: C.
     """
 
     def __init__(self, config: DecoderConfig, *, num_classes: int) -> None:
@@ -165,7 +147,9 @@ class DetrDecoder(nn.Module):
             spread = spread_boxes(config.num_queries).repeat(config.query_groups, 1)
             self.initial_boxes = nn.Parameter(inverse_sigmoid(spread))  # [G * Q, 4], before sigmoid
         if config.denoising_queries:
-            self.denoising = DenoisingQueries(limit=config.denoising_queries, hidden_dim=dim, num_classes=num_classes)
+            self.denoising = DenoisingGenerator(
+                max_queries=config.denoising_queries, hidden_dim=dim, num_classes=num_classes
+            )
         self.position_head = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         depth = config.decoder_layers
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(depth))
@@ -174,79 +158,85 @@ class DetrDecoder(nn.Module):
         nn.init.normal_(self.contents, std=0.02)
 
     def forward(self, levels: list[Tensor], targets: Targets | None = None) -> DecoderOutput:
-        """Detect objects.
+        """Predict classes and boxes.
 
         Args:
             levels: feature levels ``[B, d, h_l, w_l]``.
-            targets: ground truth, which denoising disturbs; needed in training alone.
+            targets: ground truth for the denoising queries; only training uses it.
         """
-        batch = len(levels[0])
-        count = self.query_groups if self.training else 1
-        contents = self.contents[: count * self.num_queries].expand(batch, -1, -1)
-        auxiliary: dict[str, Supervised] = {}
-        if self.proposal_head is None:
-            places = self.initial_boxes[: count * self.num_queries].expand(batch, -1, -1).float()
-        else:
-            proposals = self.proposal_head(levels, self.num_queries)
-            if self.training:
-                auxiliary["proposals"] = Supervised(
-                    proposals.logits[None],
-                    proposals.boxes.sigmoid()[None],
-                    boxes_of=partial(self.proposal_head.boxes_of, proposals),
-                )
-            places = proposals.places.repeat(1, count, 1)  # [B, G*K, 4], before sigmoid
-            contents = contents.unflatten(1, (count, -1))[:, :, : proposals.best.shape[1]].flatten(1, 2)
-        size = places.shape[1] // count
-        groups = [QueryGroups(count, size)]
-        disturbed: DisturbedQueries | None = None
+        num_groups = self.query_groups if self.training else 1
+        contents, reference_logits, auxiliary = self._object_queries(levels, num_groups)
+        size = reference_logits.shape[1] // num_groups
+        groups = [QueryGroups(num_groups, size)]
+        denoising: DenoisingQueries | None = None
         if self.training and self.denoising is not None and targets is not None:
-            disturbed = self.denoising(targets)
-            groups.append(_groups_of(disturbed))
-            contents = torch.cat([contents, disturbed.contents], dim=1)
-            places = torch.cat([places, inverse_sigmoid(disturbed.boxes_cxcywh)], dim=1)
-        logits, boxes = self._refine(contents, places, levels, groups)
-        if disturbed is not None:
-            auxiliary["denoising"] = Supervised(
-                logits[:, :, count * size :],
-                boxes[:, :, count * size :],
-                matches=disturbed.matches(len(logits)),
-                counted=disturbed.counted,
+            denoising = self.denoising(targets)
+            groups.append(_denoising_groups(denoising))
+            contents = torch.cat([contents, denoising.contents], dim=1)
+            reference_logits = torch.cat([reference_logits, inverse_sigmoid(denoising.boxes_cxcywh)], dim=1)
+        logits, boxes = self._refine(contents, reference_logits, levels, groups)
+        if denoising is not None:
+            auxiliary["denoising"] = AuxiliaryOutput(
+                logits[:, :, num_groups * size :],
+                boxes[:, :, num_groups * size :],
+                indices=denoising.matched_indices(len(logits)),
+                query_mask=denoising.query_mask,
             )
-        if count > 1:
-            others = (values[:, :, size : count * size] for values in (logits, boxes))
-            apart = (values.unflatten(2, (count - 1, -1)).transpose(1, 2).flatten(0, 1) for values in others)
-            auxiliary["groups"] = Supervised(*apart, copies=count - 1)
+        if num_groups > 1:
+            further = (each[:, :, size : num_groups * size] for each in (logits, boxes))  # [L, B, (G-1)*Q, ...]
+            stacked = (each.unflatten(2, (num_groups - 1, -1)).transpose(1, 2).flatten(0, 1) for each in further)
+            auxiliary["groups"] = AuxiliaryOutput(*stacked, num_groups=num_groups - 1)
         return DecoderOutput(logits[:, :, :size], boxes[:, :, :size], auxiliary)
 
+    def _object_queries(
+        self, levels: list[Tensor], num_groups: int
+    ) -> tuple[Tensor, Tensor, dict[str, AuxiliaryOutput]]:
+        """Return contents ``[B, G*Q, d]``, reference points before the sigmoid ``[B, G*Q, 4]``, and the proposals."""
+        count = num_groups * self.num_queries
+        contents = self.contents[:count].expand(len(levels[0]), -1, -1)
+        if self.proposal_head is None:
+            return contents, self.initial_boxes[:count].expand(len(levels[0]), -1, -1).float(), {}
+        proposals = self.proposal_head(levels, self.num_queries)
+        # Small maps have fewer positions than queries: each group leaves out its last queries.
+        contents = contents.unflatten(1, (num_groups, -1))[:, :, : proposals.top.shape[1]].flatten(1, 2)
+        auxiliary = {}
+        if self.training:
+            auxiliary["proposals"] = AuxiliaryOutput(
+                proposals.logits[None],
+                proposals.box_logits.sigmoid()[None],
+                decode_boxes=partial(self.proposal_head.decode_boxes, proposals),
+            )
+        return contents, proposals.reference_logits.repeat(1, num_groups, 1), auxiliary
+
     def _refine(
-        self, queries: Tensor, places: Tensor, levels: list[Tensor], groups: list[QueryGroups]
+        self, queries: Tensor, reference_logits: Tensor, levels: list[Tensor], groups: list[QueryGroups]
     ) -> tuple[Tensor, Tensor]:
-        """Logits ``[L, B, Q, C]`` and boxes ``[L, B, Q, 4]`` of every layer, from contents and places of Q queries."""
+        """Return logits ``[L, B, Q, C]`` and boxes ``[L, B, Q, 4]`` of every layer."""
         dim = queries.shape[-1]
-        reference = anchor = places
+        previous = reference_logits
         logits, boxes = [], []
-        for layer, to_logits, to_change in zip(self.layers, self.class_heads, self.box_heads, strict=True):
-            reference = reference.detach()
-            reference_boxes = reference.sigmoid()
-            positions = self.position_head(sine_encoding(reference_boxes, dim // 2))
-            queries = layer(queries, positions, reference_boxes, levels, groups)
-            change = to_change(queries).float()
-            # The gradient of a layer's boxes reaches the previous layer's refinement too, and ends there.
-            boxes.append((anchor + change).sigmoid())
-            anchor = reference = reference + change
-            logits.append(to_logits(queries))
+        for layer, classify, regress in zip(self.layers, self.class_heads, self.box_heads, strict=True):
+            reference_logits = previous.detach()
+            reference_points = reference_logits.sigmoid()
+            query_pos = self.position_head(sine_encoding(reference_points, dim // 2))
+            queries = layer(queries, query_pos, reference_points, levels, groups)
+            change = regress(queries).float()
+            # Look forward twice: the loss of these boxes also trains the change of the previous layer, and no earlier.
+            boxes.append((previous + change).sigmoid())
+            previous = reference_logits + change
+            logits.append(classify(queries))
         return torch.stack(logits), torch.stack(boxes)
 
 
-def _groups_of(disturbed: DisturbedQueries) -> QueryGroups:
-    """Padding is hidden from the others; a group of padding alone sees its first, as attention needs something."""
-    hidden = ~disturbed.counted.unflatten(1, (disturbed.groups, -1)).flatten(0, 1)  # [B * R, P]
-    hidden[:, 0] = False
-    return QueryGroups(disturbed.groups, hidden.shape[1], hidden)
+def _denoising_groups(denoising: DenoisingQueries) -> QueryGroups:
+    """Mask padding in self-attention; a group of padding alone sees its first query, as attention needs a key."""
+    padding = ~denoising.query_mask.unflatten(1, (denoising.num_groups, -1)).flatten(0, 1)
+    padding[:, 0] = False
+    return QueryGroups(denoising.num_groups, padding.shape[1], padding)
 
 
 def spread_boxes(count: int) -> Tensor:
-    """Boxes ``[count, 4]``, cxcywh, whose centres cover the image evenly and whose areas overlap a little.
+    """Return boxes ``[count, 4]`` cxcywh that cover the image evenly and overlap a little.
 
     Source of the centres: the R2 sequence of Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences" (2018).
     """

@@ -1,7 +1,7 @@
-"""Sine encodings of coordinates, for the positions of keys and for the reference boxes of queries.
+"""Sine encodings of coordinates, for the positions of keys and the reference points of queries.
 
-Source: Vaswani et al., https://arxiv.org/abs/1706.03762, per axis as in DETR; boxes as in Liu et al., "DAB-DETR",
-https://arxiv.org/abs/2201.12329, whose temperature of 20 suits coordinates in 0..1.
+Sources: Vaswani et al., https://arxiv.org/abs/1706.03762, per axis as in DETR; boxes as in Liu et al., "DAB-DETR",
+https://arxiv.org/abs/2201.12329, with its temperature of 20 for coordinates in 0..1.
 """
 
 from __future__ import annotations
@@ -35,27 +35,31 @@ def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
     return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
 
 
-def computed_once(table: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Keep what a function of sizes and a device returns, which has no gradient and nobody changes.
+def cached_table(compute: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
+    """Cache the constant tensor that a function computes from sizes and a device.
 
-    A program that is being traced or compiled gets a constant of its own.
+    Tracing and compilation compute it anew, so that it becomes a constant of the program.
     """
-    kept = lru_cache(maxsize=64)(table)
+    cached = lru_cache(maxsize=64)(compute)
 
-    @wraps(table)
+    @wraps(compute)
     def look_up(*arguments: Arguments.args, **named: Arguments.kwargs) -> Tensor:
         if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
-            return table(*arguments, **named)
-        with torch.inference_mode(False):  # what is made in inference could not be used in training later
-            return kept(*arguments, **named)
+            return compute(*arguments, **named)
+        with torch.inference_mode(False):  # training can't use a tensor that was computed in inference mode
+            return cached(*arguments, **named)
 
     return look_up
 
 
-@computed_once
-def grid_encoding(height: int, width: int, dim: int, device: torch.device) -> Tensor:
-    """Encoding of the pixel centres of a map, row by row, ``[height * width, dim]``: half for x, half for y."""
+def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the centres (x, y) of the cells of a map, row by row, ``[height * width, 2]`` in 0..1."""
     ys = (torch.arange(height, device=device) + 0.5) / height
     xs = (torch.arange(width, device=device) + 0.5) / width
-    grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)  # [height, width, 2]
-    return sine_encoding(grid, dim // 2).flatten(0, 1)
+    return torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+
+
+@cached_table
+def grid_encoding(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Return the encoding of the cell centres of a map, row by row, ``[height * width, dim]``, half of it for x."""
+    return sine_encoding(cell_centres(height, width, device), dim // 2)

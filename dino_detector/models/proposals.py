@@ -1,11 +1,10 @@
-"""Where objects may be, proposed by the feature levels themselves: the starting places of the queries.
+"""Two-stage proposals: the boxes that the feature levels predict, at which the queries start.
 
-Every position learns, not only those that become queries: matched one to one like the queries, so that the best
-positions are different objects, but from the first step on over the whole image.
+The proposals of all positions are matched one to one and trained, and the positions with the highest scores become
+the reference points of the queries. Only the boxes of queries come from proposals; their contents are learned.
 
 Sources: Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4.2 (two-stage); Zhang et al., "DINO",
-https://arxiv.org/abs/2203.03605, section 3.4 (only the places of queries come from the proposals, their contents are
-learned).
+https://arxiv.org/abs/2203.03605, section 3.4 (mixed query selection).
 """
 
 from __future__ import annotations
@@ -16,35 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
-from dino_detector.models.position_encoding import computed_once
+from dino_detector.models.position_encoding import cached_table, cell_centres
 
 ANCHOR_CELLS = 3.0
-"""Side of the box that a position starts from, in cells of its level."""
+"""side of the anchor box of a position, in cells of its level"""
 
 
 class Proposals(NamedTuple):
-    """What all S positions propose, level by level and row by row, and which of them are best.
+    """Proposals of all S positions, level by level and row by row, and the K best of them.
 
     Attributes:
         logits: ``[B, S, C]``.
-        tokens: ``[B, S, d]``, of which logits and boxes are made.
-        anchors: ``[S, 4]``, what the boxes are a change of, before the sigmoid.
-        boxes: ``[B, S, 4]``, cxcywh before the sigmoid, without gradient; None in inference, which needs those of the
-            best alone.
-        best: ``[B, K]`` int64, positions by falling score.
-        places: ``[B, K, 4]``, the boxes of these, without gradient.
+        tokens: ``[B, S, d]``, input of the heads.
+        anchor_logits: ``[S, 4]``, anchor boxes cxcywh before the sigmoid; the box head predicts a change of them.
+        box_logits: ``[B, S, 4]``, boxes cxcywh before the sigmoid, without gradient; None in evaluation mode.
+        top: ``[B, K]`` int64, positions by falling score.
+        reference_logits: ``[B, K, 4]``, boxes cxcywh of these positions before the sigmoid, without gradient.
     """
 
     logits: Tensor
     tokens: Tensor
-    anchors: Tensor
-    boxes: Tensor | None
-    best: Tensor
-    places: Tensor
+    anchor_logits: Tensor
+    box_logits: Tensor | None
+    top: Tensor
+    reference_logits: Tensor
 
 
 class ProposalHead(nn.Module):
-    """Every position of every level says what is there and where it lies.
+    """Predicts classes and a box at every position of every level.
 
     Args:
         hidden_dim: width d of the levels.
@@ -59,49 +57,51 @@ class ProposalHead(nn.Module):
         self.box_head = box_head(hidden_dim, box_head_dim)
 
     def forward(self, levels: list[Tensor], count: int) -> Proposals:
-        """Propose; best are the ``count`` positions with the highest score of any class, or all where there are fewer.
+        """Propose boxes, and select the ``count`` positions whose best class has the highest score.
 
         Args:
             levels: ``[B, d, h_l, w_l]`` each.
-            count: K.
+            count: number of positions to select; all are selected if there are fewer.
         """
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         tokens = self.projection(tokens)
         logits = self.class_head(tokens)
-        best = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices  # [B, K]
-        anchors = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)  # [S, 4]
+        top = logits.detach().amax(-1).topk(min(count, logits.shape[1]), dim=1).indices  # [B, K]
+        anchor_logits = anchors_before_sigmoid(tuple(tuple(level.shape[2:]) for level in levels), tokens.device)
         with torch.no_grad():
             if self.training:
-                boxes = anchors + self.box_head(tokens).float()
-                places = boxes.gather(1, best[..., None].expand(-1, -1, 4))
-            else:
-                boxes = None
-                chosen = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))  # [B, K, d]
-                places = anchors[best] + self.box_head(chosen).float()
-        return Proposals(logits, tokens, anchors, boxes, best, places)
+                box_logits = anchor_logits + self.box_head(tokens).float()
+                reference_logits = box_logits.gather(1, top[..., None].expand(-1, -1, 4))
+            else:  # only the selected positions need boxes
+                box_logits = None
+                selected = tokens.gather(1, top[..., None].expand(-1, -1, tokens.shape[2]))  # [B, K, d]
+                reference_logits = anchor_logits[top] + self.box_head(selected).float()
+        return Proposals(logits, tokens, anchor_logits, box_logits, top, reference_logits)
 
-    def boxes_of(self, proposals: Proposals, images: Tensor, positions: Tensor) -> Tensor:
-        """Boxes of M positions with gradient, ``[M, 4]`` cxcywh in 0..1, from images and positions ``[M]`` int64.
+    def decode_boxes(self, proposals: Proposals, batch: Tensor, position: Tensor) -> Tensor:
+        """Return the boxes of M positions with gradient, ``[M, 4]`` cxcywh in 0..1.
 
-        A loss has gradients for the boxes of the few positions that stand for an object; those of all, thousands, are
-        made without.
+        Only matched positions, few of thousands, have a box loss; the boxes of all positions need no graph.
+
+        Args:
+            proposals: of the same batch.
+            batch: ``[M]`` int64, image of each position.
+            position: ``[M]`` int64, in 0..S-1.
         """
-        with torch.autocast(images.device.type, enabled=False):  # wherever the loss is computed, and it is little work
-            chosen = proposals.tokens[images, positions].to(self.box_head[0].weight.dtype)  # [M, d]
-            return (proposals.anchors[positions] + self.box_head(chosen)).sigmoid()
+        with torch.autocast(batch.device.type, enabled=False):
+            tokens = proposals.tokens[batch, position].to(self.box_head[0].weight.dtype)  # [M, d]
+            return (proposals.anchor_logits[position] + self.box_head(tokens)).sigmoid()
 
 
-@computed_once
+@cached_table
 def anchors_before_sigmoid(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """The anchors of levels of several sizes, height first, ``[S, 4]`` cxcywh before the sigmoid."""
+    """Return the anchors of levels of several sizes (height, width), ``[S, 4]`` cxcywh before the sigmoid."""
     return inverse_sigmoid(torch.cat([anchor_boxes(*size, device) for size in sizes]))
 
 
 def anchor_boxes(height: int, width: int, device: torch.device) -> Tensor:
-    """A box around the centre of every cell of a map, row by row, ``[height * width, 4]`` cxcywh in 0..1."""
-    ys = (torch.arange(height, device=device) + 0.5) / height
-    xs = (torch.arange(width, device=device) + 0.5) / width
-    centres = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).flatten(0, 1)
-    sizes = [torch.full_like(xs[:1], min(0.9, ANCHOR_CELLS / cells)) for cells in (width, height)]  # filled there, as a
-    # copy from the host would wait for the device
+    """Return a box around each cell centre of a map, row by row, ``[height * width, 4]`` cxcywh in 0..1."""
+    centres = cell_centres(height, width, device)
+    # Fill the sizes on the device: a copy from the host would wait for it.
+    sizes = [torch.full_like(centres[:1, 0], min(0.9, ANCHOR_CELLS / cells)) for cells in (width, height)]
     return torch.cat([centres, torch.cat(sizes).expand_as(centres)], dim=1)

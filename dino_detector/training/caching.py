@@ -20,9 +20,8 @@ from dino_detector.data.loading import Batch
 from dino_detector.data.trunk_cache import CachedView, TrunkCache, digest_of, halved
 from dino_detector.download.disk import as_size, require_space
 from dino_detector.errors import InputError
-from dino_detector.inference.detector import Detector, resolve_device
+from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_backbone import Tokens
-from dino_detector.models.precision import resolve_precision
 from dino_detector.plain_text import counted
 from dino_detector.storage.output_folder import make_output_dir
 
@@ -39,13 +38,14 @@ class TrunkCaching:
 
     Args:
         config: settings; ``cache_trunk`` is given.
-        detector: whose trunk is frozen.
+        detector: a detector with a frozen trunk.
+        precision: ``32``, ``bf16`` or ``16``; the trunk computes in it.
 
     Raises:
         InputError: where nothing is frozen, no image is seen twice, or its folder can't be written to.
     """
 
-    def __init__(self, config: Config, detector: Detector) -> None:
+    def __init__(self, config: Config, detector: Detector, *, precision: str) -> None:
         backbone = detector.backbone
         self.config = config
         self.folder: Path = config.cache.cache_trunk
@@ -75,7 +75,7 @@ class TrunkCaching:
             made_by={
                 "base": detector.header.base_fingerprint,
                 "layers": self.layers,
-                "precision": resolve_precision(config.training.precision, resolve_device(config.training.device)),
+                "precision": precision,
                 "image_size": list(config.data.image_size),
                 "normalisation": [detector.header.mean, detector.header.std],
                 "white_level": config.data.white_level,
@@ -108,7 +108,7 @@ class TrunkCaching:
             view,
             cache=self.cache,
             shown=shown,
-            told_apart=view.told_apart,
+            view_id=view.view_id,
             views=self.config.cache.views_of(plain_from or epochs),
             plain_from=plain_from,
         )
@@ -116,7 +116,7 @@ class TrunkCaching:
     def whole_view(self, view: View) -> CachedView:
         """The one view of images that are shown as they are."""
         shown = {"resize_mode": self.config.data.resize_mode}
-        return CachedView(view, cache=self.cache, shown=shown, told_apart=_whole, views=1, plain_from=0)
+        return CachedView(view, cache=self.cache, shown=shown, view_id=_whole, views=1, plain_from=0)
 
     def tokens(self, batch: Batch) -> Tokens:
         """What the trunk makes of a batch: computed where the cache lacks it, and kept there."""
@@ -203,6 +203,6 @@ def _whole(images: CocoImages, key: SampleKey) -> str:
     return "whole"
 
 
-def build_caching(config: Config, detector: Detector) -> TrunkCaching | None:
+def build_caching(config: Config, detector: Detector, *, precision: str) -> TrunkCaching | None:
     """The cache that a config asks for, None where it asks for none; raises as `TrunkCaching`."""
-    return None if config.cache.cache_trunk is None else TrunkCaching(config, detector)
+    return None if config.cache.cache_trunk is None else TrunkCaching(config, detector, precision=precision)

@@ -31,8 +31,8 @@ def epoch_name(epoch: int) -> str:
 
 
 def finished_epochs(contents: dict[str, Any]) -> int:
-    """Return how many epochs a run had finished when it wrote a checkpoint with training state."""
-    return contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    """Return the number of epochs that a run had finished when it wrote a checkpoint with training state."""
+    return contents["callbacks"][RunFiles.__name__]["finished_epochs"]
 
 
 class RunFiles(Checkpoint):
@@ -55,6 +55,7 @@ class RunFiles(Checkpoint):
         keep_epochs: keep the checkpoint and the detections of every evaluated epoch; False keeps the newest alone.
 
     Attributes:
+        finished_epochs: epochs since the run began, before resumptions too.
         best_ap: highest AP since the run began, before resumptions too; minus infinity before the first AP.
         best_epoch: first epoch with ``best_ap``, counted from 1; 0 before the first AP.
     """
@@ -62,6 +63,7 @@ class RunFiles(Checkpoint):
     def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
         self.output_dir = output_dir
         self.keep_epochs = keep_epochs
+        self.finished_epochs = 0
         self.best_ap = float("-inf")
         self.best_epoch = 0
         self.images_seen = 0
@@ -139,7 +141,7 @@ class RunFiles(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's files, and stop if asked to while epochs are left."""
         self._pause()
-        epoch = trainer.current_epoch + 1
+        epoch = self.finished_epochs = trainer.current_epoch + 1
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
         is_best = metrics is not None and self._is_best(metrics.AP, epoch)
@@ -157,6 +159,7 @@ class RunFiles(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Return the counts that a resumed run continues."""
         return {
+            "finished_epochs": self.finished_epochs,
             "best_ap": self.best_ap,
             "best_epoch": self.best_epoch,
             "images_seen": self.images_seen,
@@ -167,6 +170,7 @@ class RunFiles(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the counts of the resumed run."""
+        self.finished_epochs = state_dict["finished_epochs"]
         self.best_ap = state_dict["best_ap"]
         self.best_epoch = state_dict["best_epoch"]
         self.images_seen = state_dict["images_seen"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import (
@@ -20,17 +21,19 @@ from dino_detector.config import (
 from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
-from dino_detector.inference.detector import build_from_checkpoint, resolve_device
+from dino_detector.inference.detector import build_from_checkpoint
 from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.precision import resolve_precision
 from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.training.data import DetectionData
+from dino_detector.training.machine import resolve_machine
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
-from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.training.trainer import build_trainer
 from dino_detector.validate import CocoMetrics
 
 log = logging.getLogger(__name__)
@@ -87,11 +90,12 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     source = config.training.checkpoint
     if source is None or config.training.skip_checkpoint_load:
         raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
-    config = resolve_processes(config)
+    machine = resolve_machine(config)
     allow_megapixels(config.data.max_megapixels)
     header, contents = read_checkpoint(source)
     flat = config.flat()
-    flat["precision"] = _precision(header.config, config)
+    machine = machine._replace(precision=_precision(header.config, config, machine.device))
+    flat["precision"] = machine.precision
     config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
     sources = gather(config, training=False, categories=header.categories)
     sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
@@ -102,6 +106,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         found = None if config.tiling.tile_size else most_detections(config.decoder.num_queries)
         warn_of_limit(sources.val.annotations, config.evaluation.max_detections, found=found)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
+    if machine.device.type == "cpu":
+        optimize_for_cpu(detector)
     make_output_dir(config.training.output_dir)
     if config.tiling.tile_size is None:
         data = DetectionData(config=config, sources=sources)
@@ -111,8 +117,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         data = FullSizeData(config=config, sources=sources)
         module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)
     data.header = header
-    trainer = build_trainer(config)
-    if sources.val is not None and config.distributed.processes > 1 and rank_zero_only.rank == 0:
+    trainer = build_trainer(config, machine)
+    if sources.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
         data.val_dataset().check_readable()  # a process that finds it later can't end the others well
     if sources.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -128,9 +134,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     )
 
 
-def _precision(trained: Config, wanted: Config) -> str:
-    """What is wanted, or that in which the checkpoint was evaluated in training, where this device has it."""
-    device = resolve_device(wanted.training.device)
+def _precision(trained: Config, wanted: Config, device: torch.device) -> str:
+    """Return the wanted precision; for auto the precision of the evaluations in training, where the device has it."""
     precision = wanted.training.precision
     if precision == "auto" and not (trained.training.precision == "16" and device.type == "cpu"):
         precision = trained.training.precision

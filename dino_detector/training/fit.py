@@ -15,11 +15,10 @@ from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
-from dino_detector.inference.detector import Detector, build_detector, resolve_device
+from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
 from dino_detector.models.dinov2_base import check_image_size, model_config_of
-from dino_detector.models.precision import resolve_precision
 from dino_detector.plain_text import counted
 from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
@@ -33,6 +32,7 @@ from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
 from dino_detector.training.logging.loggers import build_loggers, require_loggers
 from dino_detector.training.logging.scalars import ScalarLog
+from dino_detector.training.machine import Machine, resolve_machine
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.output_dir import prepare_output_dir
@@ -41,7 +41,7 @@ from dino_detector.training.rehearsal import Rehearsal
 from dino_detector.training.resuming import begin, read_start
 from dino_detector.training.sources import Sources, gather
 from dino_detector.training.testdev import write_testdev
-from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.training.trainer import build_trainer
 from dino_detector.training.weight_averaging import MovingAverage
 from dino_detector.validate import CocoMetrics
 
@@ -77,7 +77,9 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
 
 def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     """Train, as one of the processes of the run."""
-    config = resolve_processes(config)
+    machine = resolve_machine(config)
+    if config.distributed.distributed:
+        config = config.replace(world_size=machine.processes)  # a resumed run has the same number
     require_loggers(config)
     allow_megapixels(config.data.max_megapixels)
     sources = gather(config, training=True)
@@ -99,13 +101,13 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     detector = build_detector(config, categories=train.categories)
     if start is not None:
         begin(detector, start, source=training.checkpoint)
-    detector.optimize_training(precision=training.precision, device=resolve_device(training.device))
+    detector.optimize_training(precision=machine.precision, device=machine.device)
     data.header = detector.header
-    data.caching = build_caching(config, detector)
+    data.caching = build_caching(config, detector, precision=machine.precision)
     epochs_before = None if start is None else start.epochs
     if rank_zero_only.rank == 0 and config.logging.log_dir is not None:
         make_output_dir(config.logging.log_dir, flag="--log_dir")
-    _log_plan(detector, sources, images_per_epoch=data.images_per_epoch)
+    _log_plan(detector, sources, machine, images_per_epoch=data.images_per_epoch)
     _warn_of_queries(detector, sources)
 
     if data.caching is not None:
@@ -123,6 +125,7 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     trainer = build_trainer(
         config,
+        machine,
         loggers=build_loggers(config),
         callbacks=[
             rehearsal,
@@ -233,11 +236,10 @@ def _trained_of_backbone(detector: Detector) -> str:
     return f"adapters in {layers}" if detector.config.backbone.train_backbone == "lora" else layers
 
 
-def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) -> None:
+def _log_plan(detector: Detector, sources: Sources, machine: Machine, *, images_per_epoch: int) -> None:
     trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in detector.parameters())
     config = detector.config
-    processes, device = config.distributed.processes, resolve_device(config.training.device)
     counts = [f"{len(sources.train.annotations.images):,} training images"]
     if images_per_epoch > len(sources.train.annotations.images):
         counts[0] += f" ({images_per_epoch:,} an epoch, as those of rare classes are repeated)"
@@ -252,9 +254,9 @@ def _log_plan(detector: Detector, sources: Sources, *, images_per_epoch: int) ->
         f"{trained:,}",
         f"{total:,}",
         _trained_of_backbone(detector),
-        device,
-        f" in {processes} processes" if processes > 1 else "",
-        resolve_precision(config.training.precision, device),
+        machine.device,
+        f" in {machine.processes} processes" if machine.processes > 1 else "",
+        machine.precision,
     )
     if config.backbone.backbone_weights == "random" and config.backbone.train_backbone != "full":
         log.warning(

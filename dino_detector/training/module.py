@@ -17,7 +17,7 @@ from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
 from dino_detector.models.cpu.heap import keep_freed_memory
-from dino_detector.models.detr_decoder import DecoderOutput
+from dino_detector.structures.predictions import DecoderOutput
 from dino_detector.structures.targets import Targets
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.optimization import build_optimizer
@@ -70,6 +70,7 @@ class DetectorModule(LightningModule):
         self.test_results: list[dict[str, Any]] = []
         self.skipped: set[str] = set()
         self._by_image: dict[int, list[dict[str, Any]]] = {}
+        self._batch_index = 0
 
     def on_train_start(self) -> None:
         """Begin with the rates of this run's schedule; those that the optimizer brings back may be of a shorter one.
@@ -85,6 +86,7 @@ class DetectorModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the batch's number, so that a resumed run draws what an uninterrupted one would."""
+        self._batch_index = batch_idx
         epoch_seed = self.settings.training.seed + 1_000_003 * self.current_epoch
         torch.manual_seed((epoch_seed * 1_000_003 + batch_idx) * self.trainer.world_size + self.global_rank)
 
@@ -95,21 +97,20 @@ class DetectorModule(LightningModule):
                 log.warning("skipped: %s", reason)
         self.skipped.update(batch.skipped)
         output = self._predict(batch, batch.targets)
-        losses = self.criterion.of_batch(*output, batch.targets, weights=self.settings.losses)
-        loss = losses.total(self.settings.losses)
-        self.log("train/loss", loss, prog_bar=True, logger=False)
+        losses = self.criterion(output, batch.targets)
+        self.log("train/loss", losses.total, prog_bar=True, logger=False)
         return {
-            "loss": loss,
+            "loss": losses.total,
             "terms": LossTerms(*(term.detach() for term in losses.terms)),
             "auxiliary": {name: value.detach() for name, value in losses.auxiliary.items()},
-            "matches": losses.matches,
+            "matches": losses.indices,
             "logits": output.logits.detach(),
         }
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Of a step whose batches are fewer than ``accumulate_batches``, as an epoch ends, the mean over these."""
-        wanted = self.trainer.accumulate_grad_batches  # by which the trainer has divided the loss
-        first = self.trainer.fit_loop.epoch_loop.batch_idx // wanted * wanted
+        """Accumulate the mean gradient of a step's batches; the last step of an epoch may have fewer batches."""
+        wanted = self.trainer.accumulate_grad_batches  # the trainer has divided the loss by it
+        first = self._batch_index // wanted * wanted
         there = min(wanted, int(self.trainer.num_training_batches) - first)
         super().backward(loss * (wanted / there), *args, **kwargs)
 

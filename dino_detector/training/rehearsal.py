@@ -125,11 +125,9 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     with kept.hooks() if measure and not on_gpu else nullcontext():
         with trainer.precision_plugin.train_step_context():
             output = detector(pixel_values, targets)
-            weights = detector.config.losses
             # without the mean over processes, as one of them may fail here and the others wait for it
-            losses = criterion.of_batch(*output, targets, weights=weights, average=lambda value: value)
-            loss = losses.total(weights)
-        loss.backward()
+            losses = criterion(output, targets, average=lambda value: value)
+        losses.total.backward()
     del held
     if not measure:
         return 0

@@ -86,7 +86,7 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, dat
         log.info("%s is not loaded (--skip_checkpoint_load); training starts anew", source)
         return None
     header, contents = read_checkpoint(source)
-    resumes = "loops" in contents
+    resumes = "optimizer_states" in contents
     stored, wanted = header.config.flat(), config.flat()
     bound = stored.keys() - MAY_CHANGE if resumes else MODEL
     if header.base_fingerprint:  # a base that is known by its weights may have moved

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import resize
 
 from dino_detector.config import BackboneConfig, Config
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.demo_set import write_sample
+from dino_detector.data.demo_set import write_demo_set
 from dino_detector.data.pictures.reading import read_image
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
@@ -74,7 +74,7 @@ def patches(backbone: Dinov2Backbone, images: Path, path: Path) -> tuple[Tensor,
 
 def mistakes_of_a_linear_probe(config: BackboneConfig, folder: Path) -> float:
     """Of objects and of ground, the mean share that a ridge regression takes for the other in pictures new to it."""
-    files = write_sample(folder, train_images=150, val_images=60)
+    files = write_demo_set(folder, train_images=150, val_images=60)
     torch.manual_seed(0)
     backbone = build_backbone(config)
     features, within = patches(backbone, files.train_images, files.train_annotations)

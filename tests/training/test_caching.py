@@ -244,7 +244,7 @@ def images(train_split: Any, tmp_path: Path) -> CocoImages:
 def keys(config: Config, images: CocoImages) -> list[str]:
     """Of all views of all images that a run shows."""
     detector = build_detector(config, categories=CocoAnnotations.read(images.annotations_path).categories)
-    caching = TrunkCaching(config, detector)
+    caching = TrunkCaching(config, detector, precision=config.training.precision)
     settings, epochs = config.augmentation, config.training.epochs
     view = WholeImages(image_size=config.data.image_size, resize_mode=config.data.resize_mode)
     if settings.augmentation:
@@ -345,7 +345,7 @@ def test_an_image_that_has_changed_is_computed_anew(
 def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: Path):
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=6)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=3, plain_from=6)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=3, plain_from=6)
     size = Config.from_flat({"image_size": 56}).data.image_size
     for epoch, repeat, shown in ((0, 0, 0), (2, 0, 2), (4, 0, 1), (5, 1, 0), (6, 0, 6), (8, 0, 8), (10, 0, 7)):
         found, expected = cached(images, SampleKey(epoch, 3, repeat, size)), view(images, SampleKey(shown, 3, 0, size))
@@ -361,7 +361,7 @@ def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
     shown: dict[str, list[torch.Tensor]] = {}
     for epoch in range(4, 16):
         key = SampleKey(epoch, 3, 0, size)
-        shown.setdefault(view.told_apart(images, key), []).append(view(images, key).image)
+        shown.setdefault(view.view_id(images, key), []).append(view(images, key).image)
     assert len(shown) == 2
     for alike in shown.values():
         assert len(alike) > 1
@@ -370,14 +370,14 @@ def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
     assert torch.equal(one, other.flip(-1))
     colours = AugmentationConfig(photometric_probability=0.5)
     coloured = Augmentation(colours, resize_mode="stretch", seed=0, plain_from=4)
-    assert len({coloured.told_apart(images, SampleKey(epoch, 3, 0, size)) for epoch in range(16)}) == 16
+    assert len({coloured.view_id(images, SampleKey(epoch, 3, 0, size)) for epoch in range(16)}) == 16
 
 
 def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoImages, tmp_path: Path):
     """Before these there are as many views as epochs, however many are asked for."""
     cache = TrunkCache(tmp_path / "cache", made_by={})
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=2)
-    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=4, plain_from=2)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, plain_from=2)
     shown = [[cached.fixed(SampleKey(epoch, 0, repeat)).epoch for repeat in range(3)] for epoch in range(4)]
     assert shown == [[0, 1, 0], [1, 0, 1], [2, 3, 4], [3, 4, 5]]
 
@@ -385,7 +385,7 @@ def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoIma
 def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(images: CocoImages, tmp_path: Path):
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=9)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, told_apart=view.told_apart, views=4, plain_from=9)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, plain_from=9)
     times = np.array([1, 2, 1, 3, 1, 1, 1])
     entries = cached.entries(images, epochs=2, times=times)
     assert len(entries) == len(set(entries)) == 5 * 2 + 3 + 4
@@ -401,7 +401,7 @@ def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(imag
 def test_an_entry_brings_back_what_was_kept(images: CocoImages, tmp_path: Path):
     view = WholeImages(image_size=Config.from_flat({"image_size": 56}).data.image_size, resize_mode="stretch")
     cache = TrunkCache(tmp_path / "cache", made_by={"base": "x"})
-    shown = {"shown": {}, "told_apart": lambda images, key: "whole", "views": 1, "plain_from": 0}
+    shown = {"shown": {}, "view_id": lambda images, key: "whole", "views": 1, "plain_from": 0}
     cached = CachedView(view, cache=cache, **shown)
     sample = cached(images, SampleKey(0, 1))
     assert isinstance(sample, Sample)

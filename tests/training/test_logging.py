@@ -27,7 +27,7 @@ from dino_detector.data.dataset import CocoDetection
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms
-from dino_detector.structures.matches import Matches
+from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 from dino_detector.training.fit import fit
 from dino_detector.training.logging.histograms import add_histogram
@@ -219,7 +219,7 @@ def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Lo
             output = detector(batch.pixel_values)
         matches = criterion.matcher(output.logits, output.boxes_cxcywh, batch.targets)
         count = int(batch.targets.valid.sum())
-        terms = criterion.sums(output.logits, output.boxes_cxcywh, batch.targets, matches)
+        terms = criterion.loss_sums(output.logits, output.boxes_cxcywh[matches.predictions], batch.targets, matches)
         sums += 2 * terms.giou.sum().item()
         boxes += count
         for layer, query, target in zip(matches.layer, matches.query, matches.target, strict=True):
@@ -239,7 +239,7 @@ def test_accuracy_and_precision_of_a_case_worked_out_by_hand() -> None:
     logits = torch.stack([torch.zeros_like(last), last])  # [L, 1, Q, C]
     truth = Targets.pad([torch.rand(4, 4)], [torch.tensor([0, 0, 1, 2])])
     every = torch.arange(4).repeat(2)
-    matches = Matches(torch.arange(2).repeat_interleave(4), torch.zeros(8, dtype=torch.int64), every, every)
+    matches = MatchedIndices(torch.arange(2).repeat_interleave(4), torch.zeros(8, dtype=torch.int64), every, every)
     counts = ClassCounts(3)
     counts.add(logits, truth, matches)
     assert counts.accuracy == [0.5, 1.0, 0.0]

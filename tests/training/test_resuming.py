@@ -37,10 +37,10 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
         header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
         contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
         if trained is not None:
-            contents["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": trained}}}}
+            contents |= {"optimizer_states": [], "callbacks": {"RunFiles": {"finished_epochs": trained}}}
             data = {"train_images": images, "images_per_epoch": an_epoch}
             contents["DetectionData"] = {name: count for name, count in data.items() if count is not None}
-            contents["callbacks"] = {"early_stopping": {"wait_count": waited}} if waited else {}
+            contents["callbacks"] |= {"early_stopping": {"wait_count": waited}} if waited else {}
         write_checkpoint(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
 

@@ -10,16 +10,26 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision
-from dino_detector.training import trainer as trainer_module
-from dino_detector.training.trainer import build_trainer, resolve_processes
+from dino_detector.training import machine as machine_module
+from dino_detector.training.machine import Machine, resolve_machine
+from dino_detector.training.trainer import build_trainer
 
 
-def resolved(**settings: Any) -> Config:
-    return resolve_processes(Config.from_flat({"device": "cpu", "precision": "32"} | settings))
+def settings_with(**settings: Any) -> Config:
+    return Config.from_flat({"device": "cpu", "precision": "32"} | settings)
+
+
+def resolved(**settings: Any) -> Machine:
+    return resolve_machine(settings_with(**settings))
+
+
+def trainer_with(**settings: Any) -> Trainer:
+    return build_trainer(settings_with(**settings), resolved(**settings))
 
 
 @pytest.fixture
@@ -27,7 +37,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if name == "auto" else name)
 
-    monkeypatch.setattr(trainer_module, "resolve_device", resolve_device)
+    monkeypatch.setattr(machine_module, "resolve_device", resolve_device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
@@ -41,9 +51,8 @@ def _environment() -> Iterator[None]:
 
 
 def test_one_process_unless_more_are_asked_for() -> None:
-    config = resolved()
-    assert config == Config.from_flat({"device": "cpu", "precision": "32"})
-    assert build_trainer(config).world_size == 1
+    assert resolved() == Machine(torch.device("cpu"), "32", processes=1)
+    assert trainer_with().world_size == 1
 
 
 @pytest.mark.parametrize(
@@ -79,16 +88,15 @@ def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
 
 
 def test_a_cpu_has_two_processes_unless_told_otherwise() -> None:
-    assert resolved(distributed=True).distributed.world_size == 2
-    config = resolved(distributed=True, world_size=3)
-    trainer = build_trainer(config)
+    assert resolved(distributed=True).processes == 2
+    trainer = trainer_with(distributed=True, world_size=3)
     assert (trainer.world_size, type(trainer.strategy).__name__) == (3, "DDPStrategy")
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_each_gpu_has_a_process() -> None:
-    assert resolved(distributed=True, device="auto").distributed.world_size == 2
-    assert resolved(distributed=True, device="cuda", world_size=1).distributed.world_size == 1
+    assert resolved(distributed=True, device="auto").processes == 2
+    assert resolved(distributed=True, device="cuda", world_size=1).processes == 1
     with pytest.raises(InputError, match="--world_size 3 needs as many GPUs, but this machine has 2; lower it"):
         resolved(distributed=True, device="auto", world_size=3)
 
@@ -107,7 +115,7 @@ def test_processes_meet_where_they_are_told_to() -> None:
             resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
     resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", str(port))
-    environment = build_trainer(resolved(distributed=True)).strategy.cluster_environment
+    environment = trainer_with(distributed=True).strategy.cluster_environment
     assert (environment.main_address, environment.main_port) == ("127.0.0.1", port)
 
 

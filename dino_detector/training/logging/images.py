@@ -8,11 +8,11 @@ import numpy as np
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
+from torchvision.ops import box_convert
 
 from dino_detector.analysis.pictures import Comparison, draw_detections, prediction_grid
 from dino_detector.data.loading import Batch
 from dino_detector.data.pictures.reading import read_image
-from dino_detector.structures.boxes import cxcywh_to_xyxy
 from dino_detector.structures.detections import coco_detections, supervision_detections
 from dino_detector.training.logging.loggers import log_image
 
@@ -62,7 +62,7 @@ def training_picture(batch: Batch, position: int, detector: Any) -> Image.Image:
     height, width = pixels.shape[1:]
     row = batch.shown[position]
     valid = batch.targets.valid[row]
-    boxes_xyxy = cxcywh_to_xyxy(batch.targets.boxes_cxcywh[row][valid])
+    boxes_xyxy = box_convert(batch.targets.boxes_cxcywh[row][valid], "cxcywh", "xyxy")
     truth = supervision_detections(
         boxes_xyxy * boxes_xyxy.new_tensor([width, height, width, height]),
         batch.targets.labels[row][valid],

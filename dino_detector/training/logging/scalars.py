@@ -100,7 +100,9 @@ class ScalarLog(Callback):
     ) -> None:
         """Match the predictions of a batch as in training."""
         matches = pl_module.criterion.matcher(outputs.logits, outputs.boxes_cxcywh, batch.targets)
-        terms = pl_module.criterion.sums(outputs.logits, outputs.boxes_cxcywh, batch.targets, matches)
+        terms = pl_module.criterion.loss_sums(
+            outputs.logits, outputs.boxes_cxcywh[matches.predictions], batch.targets, matches
+        )
         self._val_losses.add(terms, batch.targets)
         self._val_classes.add(outputs.logits, batch.targets, matches)
 

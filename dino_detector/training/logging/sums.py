@@ -7,7 +7,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from dino_detector.losses import LossTerms
-from dino_detector.structures.matches import Matches
+from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 
 
@@ -50,7 +50,7 @@ class ClassCounts:
     def __init__(self, num_classes: int) -> None:
         self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
 
-    def add(self, logits: Tensor, targets: Targets, matches: Matches) -> None:
+    def add(self, logits: Tensor, targets: Targets, matches: MatchedIndices) -> None:
         """Count the matches of a batch.
 
         Args:
