@@ -55,7 +55,7 @@ class Detector(DetectorNetwork, ImageDetector):
 
     @property
     def config(self) -> Config:
-        """The settings that the detector was built with."""
+        """Settings that the detector was built with."""
         return self.header.config
 
     @property
@@ -101,7 +101,7 @@ class Detector(DetectorNetwork, ImageDetector):
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """As `ImageDetector.detect`."""
+        """See `ImageDetector.detect`."""
         assert not self.training, "call eval() first: dropout would change the result"
         with autocast_to(self.inference_precision, self.device):
             output = self(self.prepare(images))
@@ -109,20 +109,20 @@ class Detector(DetectorNetwork, ImageDetector):
 
     @torch.inference_mode()
     def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
-        """What `detect` finds, from what the trunk made of the images, which have sizes ``[B, 2]``, height first."""
+        """Return the detections of `detect` from the trunk's tokens of images with sizes ``[B, 2]``, height first."""
         assert not self.training, "call eval() first: dropout would change the result"
         with autocast_to(self.inference_precision, self.device):
             output = self.decode(tokens)
         return self.detections(output, original_sizes)
 
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
-        """Pixels of uint8 RGB images ``[3, H, W]``, as the network takes them, ``[B, 3, H, W]`` on its device."""
+        """Resize and normalise uint8 RGB images ``[3, H, W]``; return ``[B, 3, H, W]`` on the network's device."""
         data = self.config.data
         resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
         return self.normalise(torch.stack([resize(image) for image in images]).to(self.device))
 
     def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
-        """What predictions mean in pixels of the images, which have sizes ``[B, 2]``, height first."""
+        """Return predictions as detections in pixels of images with sizes ``[B, 2]``, height first."""
         data = self.config.data
         return postprocess(
             output.logits[-1],
@@ -147,7 +147,7 @@ class Detector(DetectorNetwork, ImageDetector):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for prediction and evaluation: the trained weights and the header, no training state."""
         merged = self.backbone.adapters_are_merged
-        self.backbone.unmerge_adapters()  # where base weights are stored too, merged ones would be merged again at load
+        self.backbone.unmerge_adapters()  # a checkpoint with base weights must hold them unmerged
         weights = {f"detector.{name}": value.cpu() for name, value in self.state_dict().items()}
         try:
             write_checkpoint({HEADER: self.header.to_dict(), "state_dict": weights}, Path(path))
@@ -161,15 +161,15 @@ class Detector(DetectorNetwork, ImageDetector):
     def load(
         cls, checkpoint: str | os.PathLike[str], *, device: str = "auto", dino_model: str | None = None
     ) -> Detector:
-        """Build the detector that a checkpoint describes, ready for `predict`, adapters merged.
+        """Build the detector of a checkpoint, ready for `predict`, adapters merged.
 
         Args:
             checkpoint: any file that training or `save` wrote.
             device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-            dino_model: name or folder of the base model, where it is not the one the checkpoint names.
+            dino_model: name or folder of the base model; None takes the name in the checkpoint.
 
         Raises:
-            InputError: where the file is no checkpoint, or its base can't be had or is not the one it was trained on.
+            InputError: the file is no checkpoint, or the base can't be loaded or has other weights than in training.
         """
         header, contents = read_checkpoint(Path(checkpoint))
         detector = build_from_checkpoint(header, contents, source=Path(checkpoint), dino_model=dino_model)
@@ -177,17 +177,17 @@ class Detector(DetectorNetwork, ImageDetector):
 
 
 def build_detector(config: Config, *, categories: Categories) -> Detector:
-    """A detector to be trained: the backbone that the config names, a new neck and decoder.
+    """Build a detector to train: the config's backbone with a new neck and decoder.
 
     Raises:
-        InputError: where the base can't be had or the settings do not fit it.
+        InputError: the base can't be loaded, or the settings do not fit it.
     """
     backbone = build_backbone(config.backbone)
     mean, std = image_statistics(config.backbone)
     holds_all = config.backbone.train_backbone == "full" or config.backbone.backbone_weights == "random"
     base = Path(config.backbone.dino_model)
     if base.is_dir() and not holds_all:
-        config = config.replace(dino_model=str(base.resolve()))  # the checkpoint will be used from other folders
+        config = config.replace(dino_model=str(base.resolve()))  # commands in other folders read the checkpoint
     header = CheckpointHeader(
         config=config,
         categories=categories,
@@ -202,10 +202,10 @@ def build_detector(config: Config, *, categories: Categories) -> Detector:
 def build_from_checkpoint(
     header: CheckpointHeader, contents: dict[str, Any], *, source: Path, dino_model: str | None = None
 ) -> Detector:
-    """The detector of a checkpoint that has been read, in evaluation mode on the CPU, adapters not merged.
+    """Build the detector of a checkpoint's contents, in evaluation mode on the CPU, adapters not merged.
 
     Raises:
-        InputError: naming ``source``, where the base or the weights do not fit.
+        InputError: the base or the weights do not fit; the message names ``source``.
     """
     trained_on = header.config.backbone.dino_model
     if dino_model is not None:
@@ -218,7 +218,7 @@ def build_from_checkpoint(
         if fingerprint(backbone.model) != header.base_fingerprint:
             raise InputError(
                 f"{source}: was trained on another base than {config.backbone.dino_model!r} (the fingerprints of the "
-                f"weights differ); give the base it was trained on, {trained_on!r} at that time, with --dino_model"
+                f"weights differ); give the base of its training, then called {trained_on!r}, with --dino_model"
             )
     detector = _assemble(backbone, header)
     load_weights(detector, contents, source=source)
@@ -226,10 +226,10 @@ def build_from_checkpoint(
 
 
 def load_weights(detector: Detector, contents: dict[str, Any], *, source: Path) -> None:
-    """Put the weights of a checkpoint into a detector of its settings.
+    """Load the weights of a checkpoint into a detector with the same settings.
 
     Raises:
-        InputError: naming ``source``, where they do not fit.
+        InputError: the weights do not fit; the message names ``source``.
     """
     weights = {name.removeprefix("detector."): value for name, value in contents["state_dict"].items()}
     try:

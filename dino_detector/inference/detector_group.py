@@ -1,4 +1,4 @@
-"""Several detectors over one frozen trunk, which runs once for all of them."""
+"""Several detectors over one frozen trunk that runs once for all of them."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 
 class DetectorGroup:
-    """Detectors that were trained apart, on one trunk: it is in memory once and runs once, each tail and decoder too.
+    """Detectors over the same trunk: the trunk is in memory once and runs once for an image.
 
     Example:
         >>> group = DetectorGroup(["cars/dino_detector_best.pth", "signs/dino_detector_best.pth"])  # doctest: +SKIP
         >>> cars, signs = group.predict("street.jpg")  # doctest: +SKIP
 
-    What a detector finds in a group is what it finds alone.
+    A detector finds the same objects in a group and alone.
 
     Args:
-        checkpoints: files that training or `Detector.save` wrote: of detectors over the same base, with the same
-            frozen layers, image size and way to resize.
+        checkpoints: files that training or `Detector.save` wrote; base, frozen layers, image size and resize mode are
+            the same in all of them.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        dino_model: name or folder of the base model, where it is not the one that the checkpoints name.
+        dino_model: name or folder of the base model; None takes the name in the checkpoints.
 
     Attributes:
         detectors: in the order of the checkpoints.
 
     Raises:
-        InputError: where a file is no checkpoint, its base can't be had, or two of them have no trunk in common.
+        InputError: a file is no checkpoint, the base can't be loaded, or two detectors have different trunks.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class DetectorGroup:
         self._kept = {layer for detector in self.detectors for layer in detector.backbone.feature_layers}
 
     def optimize(self, *, precision: str = "auto") -> DetectorGroup:
-        """As `Detector.optimize`, of all detectors."""
+        """Optimize all detectors, see `Detector.optimize`."""
         for detector in self.detectors:
             detector.optimize(precision=precision)
         return self
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[list[ImageDetections]]:
-        """The detections of each detector in each image, at most 100 each, whatever their score.
+        """Return for each image a list with the detections of each detector, at most 100 each, with any score.
 
         Args:
-            images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; all of them form one batch.
         """
         first = self.detectors[0]
         with autocast_to(first.inference_precision, first.device):
@@ -90,7 +90,7 @@ class DetectorGroup:
     def detect_each(
         self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
     ) -> Iterator[list[ImageDetections]]:
-        """As `Detector.detect_each`, the detections of each detector in each image."""
+        """Yield for each image the detections of each detector, see `Detector.detect_each`."""
         return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size, merge=_merge_each)
 
     def predict(
@@ -108,10 +108,10 @@ class DetectorGroup:
 
         Returns:
             A list with the ``supervision.Detections`` of each detector, in the order of the checkpoints; for a list of
-            images a list of these.
+            images a list of such lists.
 
         Raises:
-            InputError: for an image that can't be used, or such a number, size or overlap.
+            InputError: an image can't be read, or another argument is out of range.
         """
         return predict_images(
             images,
@@ -133,7 +133,7 @@ def _merge_each(views: Sequence[Window], found: Sequence[list[ImageDetections]])
 
 
 def _require_same_trunk(first: Detector, second: Detector, *, names: tuple[Path, Path]) -> None:
-    """Raise `InputError` where the trunk of one is not that of the other, or is fed with other images."""
+    """Raise `InputError` where two detectors have different trunks or preprocess images differently."""
     for detector, name in zip((first, second), names, strict=True):
         if detector.header.base_fingerprint is None:
             raise InputError(
@@ -151,6 +151,6 @@ def _require_same_trunk(first: Detector, second: Detector, *, names: tuple[Path,
     for what, of in wanted.items():
         if of(first) != of(second):
             raise InputError(
-                f"{names[1]}: its {what} is {of(second)}, but that of {names[0]} is {of(first)}; detectors of a group "
-                "are trained with the same"
+                f"{names[1]}: its {what} is {of(second)}, but {names[0]} has {of(first)}; train the detectors of a "
+                "group with the same value"
             )

@@ -1,4 +1,4 @@
-"""What everything that detects objects in images can do with them."""
+"""The interface of everything that detects objects in images."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class ImageDetector(ABC):
 
     @abstractmethod
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """At most 100 detections in each image, or as many as there are queries, whatever their score.
+        """Return the detections of each image with any score: at most 100, or the number of queries if it is larger.
 
         Args:
-            images: uint8 RGB ``[3, H, W]`` each, of any sizes; they run as one batch.
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; all of them form one batch.
         """
 
     def detect_each(
         self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
     ) -> Iterator[ImageDetections]:
-        """The detections of each image, whatever their score: as many as `detect` gives of the whole and of each tile.
+        """Yield the detections of each image with any score, merged over the whole image and its tiles.
 
         Args:
-            images: uint8 RGB ``[3, H, W]`` each, of any sizes; each is taken when its turn comes.
-            tiling: whether to detect in tiles too.
-            batch_size: images, or tiles of them, that run at once.
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes; read one by one.
+            tiling: size and overlap of the tiles.
+            batch_size: number of images, or of tiles, in a batch.
 
         Raises:
-            InputError: where the tiles are far too many.
+            InputError: an image would have more than 10,000 tiles.
         """
         return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size)
 
@@ -69,11 +69,11 @@ class ImageDetector(ABC):
         Args:
             images: a path, PIL image, numpy array (uint8 ``[H, W, 3]``, RGB, or ``[H, W]``), tensor (``[3, H, W]``,
                 uint8 or float in 0..1), or a list of these.
-            threshold: detections of a lower score are left out.
-            batch_size: images, or tiles, that run at once.
-            tile_size: for small objects in large images, detect in tiles of this size too: pixels of the image, a
-                number or ``(height, width)``.
-            tile_overlap: share of a tile's side that it has in common with the next, 0 to below 1.
+            threshold: lowest score of a returned detection.
+            batch_size: number of images, or of tiles, in a batch.
+            tile_size: detect in tiles of this size too, for small objects in large images: pixels, as one number or
+                ``(height, width)``.
+            tile_overlap: share of a tile's side that the next tile covers too, 0 to below 1.
 
         Returns:
             ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image (of a
@@ -81,7 +81,7 @@ class ImageDetector(ABC):
             training annotations, ``data["class_name"]``; by falling score.
 
         Raises:
-            InputError: for an image that can't be used, or such a number, size or overlap.
+            InputError: an image can't be read, or another argument is out of range.
         """
         return predict_images(
             images,
@@ -106,20 +106,20 @@ def predict_images(
     tile_size: int | tuple[int, int] | None,
     tile_overlap: float,
 ) -> Any:
-    """What `ImageDetector.predict` does with its arguments: a result for an image, a list for a list.
+    """Check the arguments of `ImageDetector.predict`, detect, and return a result for an image, a list for a list.
 
     Args:
-        images: see there, as the numbers.
-        detect_each: the method of that name.
-        show: makes the result of what was found in an image, from a threshold on.
-        white_level: of the detector.
-        threshold: see there.
-        batch_size: see there.
-        tile_size: see there.
-        tile_overlap: see there.
+        images: see `ImageDetector.predict`, also for the arguments that are not listed here.
+        detect_each: see `ImageDetector.detect_each`.
+        show: turns the detections of an image and the threshold into a result.
+        white_level: see `ImageDetector.white_level`.
+        threshold: lowest score.
+        batch_size: number of images or tiles.
+        tile_size: pixels.
+        tile_overlap: share.
 
     Raises:
-        InputError: where an image can't be used, or a number can't be.
+        InputError: an image can't be read, or another argument is out of range.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold must be between 0 and 1, not {threshold}")

@@ -12,7 +12,7 @@ from dino_detector.structures.detections import ImageDetections
 
 
 class BestPairs(NamedTuple):
-    """The best pairs of query and class of each image, by falling score.
+    """The K best pairs of query and class of each image, by falling score.
 
     Attributes:
         boxes_cxcywh: ``[B, K, 4]`` float32 in 0..1 of the network's input.
@@ -31,7 +31,7 @@ def most_detections(num_queries: int) -> int:
 
 
 def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
-    """The best 100 pairs, or as many as there are queries, from ``[B, Q, C]`` and ``[B, Q, 4]``."""
+    """Return the best `most_detections` pairs from logits ``[B, Q, C]`` and boxes ``[B, Q, 4]``."""
     num_queries, num_classes = logits.shape[1:]
     scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
     kept = min(most_detections(num_queries), scores.shape[1])
@@ -43,18 +43,17 @@ def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
 def postprocess(
     logits: Tensor, boxes_cxcywh: Tensor, *, original_sizes: Tensor, image_size: ImageSize, resize_mode: str
 ) -> list[ImageDetections]:
-    """The best pairs of query and class of each image; a query may answer with several classes.
+    """Return the best pairs of query and class of each image; a query may answer with several classes.
 
     Args:
         logits: ``[B, Q, C]`` of the last decoder layer.
         boxes_cxcywh: ``[B, Q, 4]`` in 0..1 of the network's input.
         original_sizes: ``[B, 2]``, height and width of the original images.
-        image_size: the network's input.
-        resize_mode: how the image was made to fit it.
+        image_size: height and width of the network's input.
+        resize_mode: `DataConfig.resize_mode`.
 
     Returns:
-        For each image at most 100 detections, or as many as there are queries, on the CPU, by falling score, clipped
-        to the image.
+        For each image `most_detections` detections at most, on the CPU, by falling score, clipped to the image.
     """
     best = best_pairs(logits, boxes_cxcywh)
     return in_original_pixels(best, original_sizes=original_sizes, image_size=image_size, resize_mode=resize_mode)
@@ -63,7 +62,7 @@ def postprocess(
 def in_original_pixels(
     best: BestPairs, *, original_sizes: Tensor, image_size: ImageSize, resize_mode: str
 ) -> list[ImageDetections]:
-    """The detections of each image, on the CPU, from the best pairs; arguments as for `postprocess`."""
+    """Return the detections of each image, on the CPU, from the best pairs; see `postprocess` for the arguments."""
     boxes_xyxy = boxes_to_original(
         best.boxes_cxcywh, original_sizes.to(best.boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
     )

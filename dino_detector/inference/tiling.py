@@ -1,7 +1,7 @@
-"""Detection in overlapping tiles: where they lie in an image, and how those of several images share batches.
+"""Detection in overlapping tiles, with batches of tiles from several images.
 
-After "Slicing Aided Hyper Inference" (Akyon et al., https://arxiv.org/abs/2202.06934, section 3): each tile is brought
-to the network's input size, so that small objects grow, and the whole image is detected in as well, for the large ones.
+Source: Akyon et al., "Slicing Aided Hyper Inference", https://arxiv.org/abs/2202.06934, section 3. Each tile is resized
+to the network's input size, so that small objects grow. The whole image is another view, for large objects.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dino_detector.errors import InputError
 from dino_detector.inference.view_merging import merge_views
 
 Found = TypeVar("Found")
-"""What is found in an image: the detections of one detector, or those of each of several."""
+"""result of an image: the detections of one detector, or a list with the detections of each detector"""
 
 MOST_TILES = 10_000
-"""of an image; who asks for more has probably taken the size of a tile for their number"""
+"""largest number of tiles of an image; a user who asks for more probably gave their number as tile_size"""
 
 
 def views_of(height: int, width: int, tiling: TilingConfig) -> list[Window]:
-    """The whole image, and its tiles row by row; no tiles where the image fits in one.
+    """Return the whole image, and its tiles row by row; an image that fits in one tile has no tiles.
 
-    All tiles have the same size, that of the settings or the image's where that is smaller, and none reaches beyond the
-    image. They are spread evenly, so neighbours share at least ``tile_overlap`` of their side, and mostly a bit more.
+    All tiles have the size of the settings, or the image's size where it is smaller, and lie inside the image. They are
+    spread evenly, so neighbours share at least ``tile_overlap`` of their side.
 
     Raises:
         InputError: for more than 10,000 tiles.
@@ -58,16 +58,16 @@ def detect_in_views(
     batch_size: int,
     merge: Callable[[Sequence[Window], Sequence[Found]], Found] = merge_views,
 ) -> Iterator[Found]:
-    """The detections of each image, merged over its views, in the order of the images.
+    """Yield the detections of each image, merged over its views.
 
-    Images are read when their turn comes, and a batch may hold views of several.
+    A batch may hold views of several images, and an image is read shortly before its first view runs.
 
     Args:
-        detect: finds the detections of a batch of images, in pixels of each.
+        detect: returns the detections of each image of a batch, in pixels of this image.
         images: uint8 ``[3, H, W]`` each, of any sizes.
-        tiling: how to cut them.
-        batch_size: views that run at once.
-        merge: makes what was found in the views of an image, the whole first, one.
+        tiling: size and overlap of the tiles.
+        batch_size: number of views in a batch.
+        merge: merges the results of an image's views; the whole image comes first.
     """
     layouts: deque[list[Window]] = deque()
 
@@ -86,7 +86,7 @@ def detect_in_views(
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First pixels of the tiles along a side of ``length`` pixels."""
+    """Return the first pixel of each tile along a side of ``length`` pixels."""
     stride = max(1, tile - math.ceil(tile * overlap))
     steps = math.ceil((length - tile) / stride)
     return [round(step * (length - tile) / steps) for step in range(steps + 1)] if steps else [0]

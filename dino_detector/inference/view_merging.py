@@ -1,10 +1,12 @@
-"""Detections of several views of an image, its tiles and the whole, as those of one image.
+"""Merges the detections of an image's tiles and of the whole image.
 
-Non-maximum suppression of all boxes would keep half an object where it scores higher than the whole, and merge objects
-that stand close. Views tell more than overlap does. Boxes of one view are different objects, or it would not have given
-both, so only boxes of different views are compared, and an object has at most one box of each. And views that see one
-object agree about it where both look, even if one sees only a part of it, so boxes that the border of a view cuts off
-are compared within what the views share.
+Non-maximum suppression over all boxes would keep half an object where the half scores higher than the whole, and would
+merge objects that stand close. The views say more than the overlap:
+
+- A detector gives one box for an object, so boxes of one view are different objects. Only boxes of different views are
+  compared, and an object has at most one box from each view.
+- Two views agree about an object inside their common region, even if one view sees only a part of the object. Boxes
+  that a view's border cuts off are compared inside this region.
 """
 
 from __future__ import annotations
@@ -20,20 +22,19 @@ from dino_detector.data.windows import Window
 from dino_detector.structures.detections import ImageDetections
 
 SAME_OBJECT_IOU = 0.5
-"""from which two boxes are one object, as in PASCAL VOC and COCO's AP50; measured, 0.3 to 0.6 give the same AP"""
+"""IoU from which two boxes are one object, as in PASCAL VOC and COCO's AP50; 0.3 to 0.6 give the same AP"""
 BORDER = 0.01
-"""share of a view's side within which a box counts as touching its border: edges are found to a pixel or two of a few
-hundred"""
+"""largest distance of a box that touches a view's border, as a share of the side; edges are off by a pixel or two"""
 
 
 class _Seen(NamedTuple):
-    """All detections of an image, by falling score: boxes in its pixels, and the view that each is of.
+    """All N detections of an image, by falling score.
 
     Attributes:
-        detections: ``N`` of them.
-        view: ``[N]`` int64.
-        cut: ``[N]`` bool, the box touches a border of its view that is none of the image: part of the object may lie
-            beyond.
+        detections: boxes in pixels of the image, scores and labels.
+        view: ``[N]`` int64, the view of each detection.
+        cut: ``[N]`` bool, whether the box touches a border of its view inside the image, so that a part of the object
+            may lie beyond.
     """
 
     detections: ImageDetections
@@ -42,19 +43,19 @@ class _Seen(NamedTuple):
 
 
 def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
-    """Every object once, by falling score.
+    """Return every object once, by falling score.
 
-    The best detection stands for those of other views that are the same object: in each view the one of its class whose
-    IoU with it is highest, and at least 0.5; within what both views see, if a border cuts off one of the two boxes.
-    Where its own box is cut off, the best of the others that is not gives the box, or else the boxes together.
-    Detections of the same view never stand for each other.
+    The best detection represents at most one detection of each other view: the detection of its class with the highest
+    IoU of at least 0.5. Where a border cuts off one of the two boxes, the IoU is taken inside the common region of the
+    views. A represented detection with an uncut box gives its box to a best detection with a cut box; without an uncut
+    box the union of the boxes is taken.
 
     Args:
         views: the whole image first.
         found: the detections of each view, in its pixels.
 
     Returns:
-        Detections in pixels of the image, however many.
+        Detections in pixels of the image.
     """
     if len(views) == 1:
         return found[0]
@@ -65,7 +66,7 @@ def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> Im
     free = [True] * len(cut)
 
     def claim(one: int, *, besides: list[int]) -> list[int]:
-        """The free detections most like ``one``, of each view that none of ``besides`` is of; free no more."""
+        """Claim the free detection most like ``one`` in each view without a detection in ``besides``."""
         represented = {view[other] for other in besides}
         claimed = []
         for twin, _ in sorted(twins[one], key=lambda pair: (-pair[1], pair[0])):
@@ -106,7 +107,7 @@ def _in_image(views: Sequence[Window], found: Sequence[ImageDetections]) -> _See
 
 
 def _twins(views: Sequence[Window], seen: _Seen) -> list[list[tuple[int, float]]]:
-    """For each detection those of other views that are the same object, with their IoU."""
+    """Return for each detection the detections of other views that may be the same object, with their IoU."""
     boxes_xyxy, _, labels = seen.detections
     members = seen.view.argsort(stable=True).split(seen.view.bincount(minlength=len(views)).tolist())
     corners = _corners(views)
@@ -120,7 +121,7 @@ def _twins(views: Sequence[Window], seen: _Seen) -> list[list[tuple[int, float]]
         shared = torch.cat([starts, ends], dim=1)[meets]
         for second, shared_xyxy in zip(others[meets].tolist(), shared, strict=True):
             ours, theirs = members[first], members[second]
-            # two boxes that both miss what is shared have an IoU of 0 / 0 there, which is no agreement
+            # Two boxes outside the common region have an IoU of 0 / 0 = NaN there, and NaN >= 0.5 is false.
             ious = torch.where(
                 seen.cut[ours, None] | seen.cut[theirs],
                 box_iou(_clipped(boxes_xyxy[ours], shared_xyxy), _clipped(boxes_xyxy[theirs], shared_xyxy)),
@@ -135,10 +136,10 @@ def _twins(views: Sequence[Window], seen: _Seen) -> list[list[tuple[int, float]]
 
 
 def _corners(views: Sequence[Window]) -> Tensor:
-    """``[V, 4]`` float, xyxy."""
+    """Return the views as boxes ``[V, 4]`` float, xyxy."""
     return torch.tensor([[left, top, left + width, top + height] for left, top, width, height in views]).float()
 
 
 def _clipped(boxes_xyxy: Tensor, region_xyxy: Tensor) -> Tensor:
-    """What lies in a region ``[4]``; boxes outside it lose their area."""
+    """Clip boxes to a region ``[4]``; boxes outside the region lose their area."""
     return boxes_xyxy.clamp(min=region_xyxy[:2].repeat(2), max=region_xyxy[2:].repeat(2))

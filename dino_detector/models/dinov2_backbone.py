@@ -17,16 +17,16 @@ from dino_detector.models.adapters import Adapters, build_adapters
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
 FEATURES = 4
-"""of how many layers the outputs are returned, unless they are chosen or the backbone has fewer"""
+"""number of feature layers by default; a backbone with fewer layers uses all of them"""
 
 
 class Tokens(NamedTuple):
-    """What the trunk hands to the tail: enough to go on, and all that may be cached.
+    """The trunk's output: everything that the tail needs, and everything that a trunk cache stores.
 
     Attributes:
         hidden: ``[B, 1+R+h*w, D]``, output of the last trunk layer: CLS, R registers, patches row by row.
-        earlier: ``[B, 1+R+h*w, D]`` each, outputs of the feature layers that lie in the trunk, by layer.
-        grid: ``(h, w)`` patches.
+        earlier: ``[B, 1+R+h*w, D]`` each, outputs of the feature layers inside the trunk, by layer.
+        grid: number of patches ``(h, w)``.
     """
 
     hidden: Tensor
@@ -40,20 +40,20 @@ def run_layer(layer: nn.Module, hidden: Tensor) -> Tensor:
 
 
 class Dinov2Backbone(nn.Module):
-    """DINOv2 as trunk and tail.
+    """DINOv2, split into trunk and tail.
 
-    The trunk is everything below the first layer that trains; it runs in evaluation mode and without gradient. Its
-    parameters, like all frozen ones, are not part of ``state_dict()`` where the base model can be had by its name.
+    The trunk holds all layers below the first layer that trains. It runs in evaluation mode and without gradient.
+    ``state_dict()`` leaves out frozen parameters where the base model can be loaded again by its name.
 
     Args:
         model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
         trainable: ``lora``, ``full`` or ``none``, as in `BackboneConfig.train_backbone`.
         adapters: needed where ``trainable`` is ``lora``.
-        lora_layers: adapt the last so many layers, or all where None.
-        feature_layers: layers whose outputs are returned, from 0; negative ones count from the end. None chooses up to
-            `FEATURES`: the last of each of as many equal parts of the layers from the trunk's last one on, or of all
-            where nothing is frozen or everything.
-        base_is_named: whether the frozen weights can be had again by the model's name. If not, ``state_dict()``
+        lora_layers: number of last layers that get adapters; None adapts all.
+        feature_layers: layers whose outputs `forward` returns, counted from 0; negative numbers count from the end.
+            None divides the layers from the trunk's last one on into `FEATURES` equal parts and takes the last layer
+            of each part; with nothing or everything frozen it divides all layers.
+        base_is_named: whether the model's name is enough to load the frozen weights again. If not, ``state_dict()``
             holds them too.
 
     Attributes:
@@ -75,7 +75,7 @@ class Dinov2Backbone(nn.Module):
         adapted = lora_layers if trainable == "lora" else None
         self.feature_layers = _chosen(feature_layers, depth=len(model.encoder.layer), adapted=adapted)
         depth = self.feature_layers[-1] + 1
-        model.encoder.layer = model.encoder.layer[:depth]  # nothing reads what lies above
+        model.encoder.layer = model.encoder.layer[:depth]  # the detector does not use later layers
         self.frozen_embeddings = trainable != "full"
         self.trunk_depth = {"full": 0, "none": depth, "lora": max(0, depth - (lora_layers or depth))}[trainable]
         self.patch_size: int = model.config.patch_size
@@ -94,8 +94,11 @@ class Dinov2Backbone(nn.Module):
         self.train(self.training)
 
     def layer_of(self, name: str) -> int:
-        """The layer of a parameter that `named_parameters` names, counted from 0; -1 for the embeddings, below all
-        layers, and the number of layers for the norm above them."""
+        """Return the layer of a parameter, counted from 0: -1 for the embeddings, `depth` for the last norm.
+
+        Args:
+            name: name of the parameter in ``named_parameters()``.
+        """
         match = re.match(r"model\.encoder\.layer\.(\d+)\.", name)
         if match:
             return int(match[1])
@@ -103,7 +106,7 @@ class Dinov2Backbone(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Number of layers, up to the last one whose output is returned."""
+        """Number of layers, up to the last feature layer."""
         return len(self.model.encoder.layer)
 
     @property
@@ -112,13 +115,13 @@ class Dinov2Backbone(nn.Module):
         return len(self.feature_layers)
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        """Feature maps ``[B, D, h, w]`` of the feature layers, in layer order, from images ``[B, 3, H, W]``."""
+        """Return a map ``[B, D, h, w]`` for each feature layer, in layer order, from images ``[B, 3, H, W]``."""
         return self.tail(self.trunk(pixel_values))
 
     def trunk(self, pixel_values: Tensor, *, keep: Iterable[int] | None = None) -> Tokens:
         """Run the frozen layers on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch.
 
-        ``keep`` are the layers whose outputs are handed on beside the last one's: None means the feature layers.
+        ``keep`` names layers whose outputs `Tokens.earlier` holds; None means the feature layers.
         """
         kept = self.feature_layers if keep is None else keep
         height, width = pixel_values.shape[-2:]
@@ -130,7 +133,7 @@ class Dinov2Backbone(nn.Module):
         return Tokens(hidden, earlier, grid)
 
     def tail(self, tokens: Tokens) -> list[Tensor]:
-        """Run the layers above the trunk; feature maps ``[B, D, h, w]``, normalised, without CLS and registers."""
+        """Run the layers above the trunk; return a normalised map ``[B, D, h, w]`` for each feature layer."""
         _, later = self._run(tokens.hidden, range(self.trunk_depth, self.depth), keep=self.feature_layers)
         outputs = tokens.earlier | later
         maps = []
@@ -150,7 +153,7 @@ class Dinov2Backbone(nn.Module):
         return self
 
     def share_trunk(self, other: Dinov2Backbone) -> None:
-        """Take the trunk of another backbone over the same base in place of its own, so that it is in memory once."""
+        """Replace the own trunk by the trunk of another backbone over the same base: memory holds it once."""
         assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
         self.model.embeddings = other.model.embeddings
         for index in range(self.trunk_depth):
@@ -162,7 +165,7 @@ class Dinov2Backbone(nn.Module):
         return any(isinstance(module, LoraLayer) and module.merged for module in self.modules())
 
     def merge_adapters(self) -> None:
-        """Add the adapters to the base weights, so that they cost nothing in inference; merging twice does nothing."""
+        """Add the adapters to the base weights: inference no longer computes them. Merging twice does nothing."""
         for module in self.modules():
             if isinstance(module, LoraLayer) and not module.merged:
                 module.merge()
@@ -174,7 +177,7 @@ class Dinov2Backbone(nn.Module):
                 module.unmerge()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dinov2Backbone:
-        """Move or convert the weights. What undoes the merge of DoRA would stay where it was, so it is undone first."""
+        """Move or convert the weights; PEFT would leave behind the state that undoes a merge of DoRA."""
         merged = self.adapters_are_merged
         self.unmerge_adapters()
         super()._apply(fn, recurse)
@@ -191,7 +194,7 @@ class Dinov2Backbone(nn.Module):
         return hidden, kept
 
     def _embed(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
-        """What the model's own embeddings do, but the position table of a size is interpolated once and kept."""
+        """Embed patches like the model's own embeddings, with position tables that are interpolated once a size."""
         embeddings = self.model.embeddings
         patches = embeddings.patch_embeddings(pixel_values)  # [B, h*w, D]
         cls_token = embeddings.cls_token.expand(len(patches), -1, -1)
@@ -202,13 +205,13 @@ class Dinov2Backbone(nn.Module):
         return embeddings.dropout(tokens)
 
     def _position_table(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings ``[1, 1+h*w, D]`` of a grid, interpolated once where they can't have changed."""
+        """Return position embeddings ``[1, 1+h*w, D]`` of a grid; keep them while they can't change."""
         embeddings = self.model.embeddings
         weights = embeddings.position_embeddings
         fixed = self.frozen_embeddings or not (self.training or torch.is_grad_enabled())
         key = (*grid, weights.device, weights.dtype)
         if not fixed:
-            self._positions.clear()  # what has a gradient is about to change
+            self._positions.clear()  # the optimizer is about to change them
         if fixed and key in self._positions:
             return self._positions[key]
         with torch.inference_mode(False), torch.set_grad_enabled(not fixed):
@@ -221,7 +224,8 @@ class Dinov2Backbone(nn.Module):
 
 
 def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
-    """Feature layers counted from 0, in order, of a backbone whose last ``adapted`` layers train, or all or none."""
+    """Return the feature layers counted from 0, in order; ``adapted`` last layers have adapters, None means all or
+    none."""
     if feature_layers is None:
         first = max(0, depth - 1 - (adapted or depth))
         count = min(FEATURES, depth - first)
@@ -233,14 +237,14 @@ def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None
 
 
 def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """After ``state_dict()``: leave out what the base model holds."""
+    """Remove the base model's weights from a ``state_dict()``."""
     for name, parameter in module.named_parameters():
         if module.base_is_named and not parameter.requires_grad:
             del state[prefix + name]
 
 
 def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
-    """After ``load_state_dict()``: base weights are not missing, and trained position embeddings have changed."""
+    """After ``load_state_dict()`` report no base weight as missing, and forget position tables."""
     module._positions.clear()
     if module.base_is_named:
         frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
@@ -252,11 +256,11 @@ def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | Non
 
     Args:
         config: settings.
-        architecture: settings of the transformers config, as a checkpoint that holds all weights of the backbone
-            stores them; nothing is then read from the hub or a folder, and the weights are left random.
+        architecture: settings of the transformers config from a checkpoint that holds all weights of the backbone. The
+            weights are then random, and no hub or folder is read.
 
     Raises:
-        InputError: where the weights can't be had, are of another kind of model, or a setting does not fit.
+        InputError: where the weights can't be loaded, belong to another kind of model, or a setting does not fit.
     """
     if architecture is not None:
         model = untrained(architecture)

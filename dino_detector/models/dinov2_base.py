@@ -1,4 +1,4 @@
-"""The base model: which DINOv2 it is, where its weights come from, and how they are known again."""
+"""The base model: its architecture, its weights from hub or folder, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ PUBLISHED = {
         "use_swiglu_ffn": True,
     },
 }
-"""What tells the published sizes apart, so that `--backbone_weights random` needs no network for their names."""
+"""architectures of the published sizes, so that `--backbone_weights random` needs no network"""
 
 SHIPPED = {"dinov2-demo": Path(__file__).parent / "demo_backbone"}
-"""Where the small models are that come with the package, by name. A folder of that name wins, as over a hub's."""
+"""folders of the models in the package, by name; a folder of the user with that name wins"""
 
 
 def load_pretrained(name: str) -> PreTrainedModel:
@@ -74,13 +74,13 @@ def load_pretrained(name: str) -> PreTrainedModel:
 
 
 def untrained(architecture: dict[str, Any]) -> PreTrainedModel:
-    """A DINOv2 model with random weights, from the settings of its transformers config."""
+    """Return a DINOv2 model with random weights, from the settings of its transformers config."""
     kind = MODELS[architecture["model_type"]]
     return kind(kind.config_class.from_dict(architecture))
 
 
 def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
-    """The transformers config of the backbone (patch size, widths) without loading weights."""
+    """Return the transformers config of the backbone (patch size, widths) without loading weights."""
     if config.backbone_weights == "random":
         return random_architecture(config.dino_model, config.backbone_architecture)
     model_config = _read(config.dino_model, AutoConfig.from_pretrained)
@@ -89,10 +89,10 @@ def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
 
 
 def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
-    """The transformers config of a DINOv2 name or folder with some settings changed, to be trained from scratch.
+    """Return the transformers config of a DINOv2 name or folder with some settings changed.
 
     Raises:
-        InputError: for a setting that `Dinov2Config` does not have, or values that do not fit together.
+        InputError: for a setting that `Dinov2Config` lacks, or values that do not fit together.
     """
     published = re.fullmatch(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)", name)
     if published:
@@ -132,7 +132,7 @@ def check_image_size(image_size: ImageSize, patch_size: int) -> None:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the base weights in module order, whatever adapters have been injected (and not merged)."""
+    """Return the SHA-256 of the base weights in module order; unmerged adapters do not change it."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
@@ -142,7 +142,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the RGB channels that the backbone was trained with, in units of 0..1."""
+    """Return mean and standard deviation of the RGB channels in the backbone's pretraining, for pixels in 0..1."""
     if config.backbone_weights == "pretrained":
         try:
             processor, _ = _read(config.dino_model, ImageProcessingMixin.get_image_processor_dict)
@@ -153,14 +153,14 @@ def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
 
 
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What transformers raises for a model that is absent, damaged, or whose weights do not fit its config.json."""
+"""errors of transformers for a model that is absent or damaged, or whose weights do not fit its config.json"""
 
 
 def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
-    """Read from a folder, the package or the hub. What is in the local cache is used without asking the network."""
+    """Read from a folder, the package, the local cache or the hub, in this order."""
     place = name if Path(name).is_dir() else str(SHIPPED.get(name, name))
     is_folder = Path(place).is_dir()
-    transformers_logging.disable_progress_bar()  # for reading files; a download has one
+    transformers_logging.disable_progress_bar()  # a bar for local files is noise; a download shows one
     try:
         return reader(place, local_files_only=True, **options)
     except UNREADABLE as error:
@@ -177,7 +177,7 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
 
 @lru_cache
 def _say_what_is_fetched(name: str) -> None:
-    """Say it once: without a network the next lines come half a minute later."""
+    """Log once that a model is fetched: without a network the next line comes half a minute later."""
     log.info("%s is not on this machine; fetching it from Hugging Face", name)
 
 
@@ -187,12 +187,10 @@ def _unavailable(name: str, error: Exception) -> InputError:
         f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
         "facebook/dinov2-small); on a machine without network, copy the model's folder there and give its path "
         "with --dino_model, or fill the cache with 'hf download NAME' first; or train from scratch with "
-        "--backbone_weights random --train_backbone full; or try --dino_model dinov2-demo, a small one that comes along"
+        "--backbone_weights random --train_backbone full; or try --dino_model dinov2-demo, a small model in the package"
     )
 
 
 def _require_dinov2(name: str, model_config: PreTrainedConfig) -> None:
     if model_config.model_type not in MODELS:
-        raise InputError(
-            f"dino_model {name!r} is a {model_config.model_type!r} model; wanted one of {', '.join(MODELS)}"
-        )
+        raise InputError(f"dino_model {name!r} is a {model_config.model_type!r} model; give one of {', '.join(MODELS)}")
