@@ -27,7 +27,7 @@ test: install  ## run the tests
 	.venv/bin/python -m pytest
 
 docs: install  ## build the pages into build/site
-	.venv/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 lint: install  ## check style and formatting
 	.venv/bin/ruff check .

@@ -91,13 +91,11 @@ def setting_table(group: type) -> str:
     helps = {param.arg_name: param.description for param in docstring_parser.parse_from_object(group).params}
     rows = ["| setting | values | default | meaning |", "|---|---|---|---|"]
     for name, one in settings_of(group).items():
-        if name == "_":  # dataclasses.KW_ONLY
-            continue
         flag = f"`{name.upper()}`" if one.positional else f"`--{name}`"
         default = "required" if one.required else value_text(one.default())
         meaning = " ".join(helps[name].split())
-        if one.effective_with:
-            other, *values = one.effective_with
+        if needed := one.field.metadata.get("effective_with"):
+            other, *values = needed
             meaning += f". Needs `--{' '.join([other, ' or '.join(values)]).strip()}`"
         cells = (flag, values_text(one), default, meaning)
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
