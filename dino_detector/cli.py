@@ -1,4 +1,4 @@
-"""``dino-detector <command>``: one thin front over the commands of the toolkit."""
+"""``dino-detector <command>``: runs the commands of the toolkit."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dino_detector.config import Config, DemoSettings
 from dino_detector.storage.output_folder import locked
 
 if TYPE_CHECKING:
-    from dino_detector.data.demo_set import SampleFiles
+    from dino_detector.data.demo_set import DemoFiles
     from dino_detector.inference.detector import Detector
 
 PICTURES = 8
@@ -29,11 +29,11 @@ SMALL_DECODER: dict[str, Any] = {
 }
 """settings of a neck and a decoder for pictures of few patches"""
 DEMO_BACKBONE = "dinov2-demo"
-"""the small model that comes with the package; it knows shapes, but none of those of the sample"""
+"""the small model in the package; it was pretrained on other shapes than the demo set has"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
-    """Generate the sample, train on it, evaluate, draw, and tell what is where; returns the exit code.
+    """Generate the demo set, train, evaluate and draw; print where the files are, and return the exit code.
 
     Args:
         argv: the command line without the command.
@@ -59,13 +59,13 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
 
 def _demo(output_dir: Path) -> None:
     from dino_detector.analysis.tables import metrics_table
-    from dino_detector.data.demo_set import write_sample
+    from dino_detector.data.demo_set import write_demo_set
     from dino_detector.inference.detector import Detector
     from dino_detector.training.fit import fit
 
     started = time.monotonic()
-    print(f"1/4  generating the sample data set in {output_dir / 'data'}", flush=True)
-    files = write_sample(output_dir / "data")
+    print(f"1/4  generating the demo data set in {output_dir / 'data'}", flush=True)
+    files = write_demo_set(output_dir / "data")
     config = demo_config(files, output_dir)
     print(
         f"2/4  training adapters and a decoder on the frozen backbone {DEMO_BACKBONE}, {config.training.epochs} epochs",
@@ -96,8 +96,8 @@ Try next:
   dino-detector train --train_images DIR --train_annotations FILE --val_images DIR --val_annotations FILE""")
 
 
-def demo_config(files: SampleFiles, output_dir: Path) -> Config:
-    """A detector that learns the sample within two minutes on two CPU cores."""
+def demo_config(files: DemoFiles, output_dir: Path) -> Config:
+    """Return settings that learn the demo set within two minutes on two CPU cores."""
     return Config.from_flat(
         files._asdict()
         | SMALL_DECODER
@@ -117,8 +117,8 @@ def demo_config(files: SampleFiles, output_dir: Path) -> Config:
     )
 
 
-def draw_grid(detector: Detector, files: SampleFiles, path: Path) -> None:
-    """Write a picture with the first validation images: what is in them, and what was found."""
+def draw_grid(detector: Detector, files: DemoFiles, path: Path) -> None:
+    """Write a picture of the first validation images with ground truth beside predictions."""
     from dino_detector.analysis.pictures import Comparison, prediction_grid
     from dino_detector.data.coco.annotations import CocoAnnotations
     from dino_detector.data.pictures.files import save_picture

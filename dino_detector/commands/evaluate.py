@@ -34,7 +34,7 @@ EVALUATION_HELP = {
     "dino_model": "name or folder of the base model, where it is not the one the checkpoint names",
     "output_dir": "folder for what is written (default: outputs)",
 }
-"""what evaluation reads of the settings, with a help of its own where that of training does not fit"""
+"""settings that evaluation reads; a text replaces the help of training where that does not fit"""
 
 
 def main(argv: Sequence[str], *, prog: str) -> int:
@@ -73,7 +73,7 @@ def evaluate_settings(settings: RunSettings) -> int:
 
 
 def _evaluate_into(settings: RunSettings) -> int:
-    """Evaluate and write the results; the output folder is held."""
+    """Evaluate and write the results; the caller holds the lock of the output folder."""
     training = settings.config.training
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.training.evaluation import evaluate
@@ -115,18 +115,18 @@ def _evaluate_into(settings: RunSettings) -> int:
 
 
 def _tell_of_the_checkpoint(settings: RunSettings, used: Config) -> None:
-    """Warn of what the user gives and the checkpoint decides."""
+    """Warn about settings that the user gives although the checkpoint decides them."""
     given, values = settings.config.flat(), used.flat()
     from dino_detector.training.resuming import MODEL
 
     decided = MODEL | {"image_size", "resize_mode", "lightweight"}
     for name in sorted(settings.given & decided - {"dino_model"}):
         if given[name] != values[name]:
-            log.warning("--%s is that of the checkpoint, %s, and not %s", name, values[name], given[name])
+            log.warning("--%s comes from the checkpoint: %s, not %s", name, values[name], given[name])
 
 
 def with_indices_file(settings: RunSettings) -> Config:
-    """The config with size and seed of the COCO mini that an indices file holds, where the user gives none."""
+    """Return the config with the size and seed in an indices file of the COCO mini, unless the user gives them."""
     config = settings.config
     path = config.subset.coco_mini_indices_file
     if path is None:

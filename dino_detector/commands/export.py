@@ -10,7 +10,7 @@ from dino_detector.config import ExportSettings
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector export") -> int:
-    """Write a detector, and say what the file takes and gives.
+    """Export a detector, and print inputs and outputs of the file.
 
     Args:
         argv: the command line without the command.

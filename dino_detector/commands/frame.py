@@ -1,4 +1,4 @@
-"""How a command of the toolkit ends, and what it says on the way."""
+"""The frame around every command: exit codes, one-line errors, interruptions, logging."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_command(command: Callable[[], int | None]) -> int:
             return 0
         return _report_error(str(error))
     except BrokenPipeError:
-        # What is still in the buffer has nowhere to go, and Python would complain of it when it exits.
+        # Nobody reads the rest of the buffer, and Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except StoppedByUser as stop:
@@ -81,7 +81,7 @@ def _terminated_by_sigterm() -> Iterator[None]:
 
 
 def signal_of(interruption: KeyboardInterrupt) -> int:
-    """The number of the signal behind an interruption."""
+    """Return the number of the signal behind an interruption."""
     return signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
 
 
@@ -106,7 +106,7 @@ class ProgressSafeHandler(logging.Handler):
     """Writes messages to stdout, above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message as it is, with its level before it from warnings on."""
+        """Write a message; a warning or an error has its level before it."""
         from tqdm import tqdm
 
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -115,7 +115,7 @@ class ProgressSafeHandler(logging.Handler):
 
 
 def configure_logging() -> None:
-    """Show the log of this package and silence hints of its libraries, which concern code and not data.
+    """Show the log of this package, and silence the hints of libraries about code.
 
     Call it before the libraries are imported.
     """

@@ -38,11 +38,18 @@ log = logging.getLogger("dino_detector.commands.predict")
 
 RESULTS = "predictions.json"
 LIST = "predictions_images.json"
-"""names and ids of the pictures, and the files that this call writes; the next call moves these files aside"""
+"""names and ids of the pictures, and the files that a call writes; the next call moves these files aside"""
 
 
 class Source(NamedTuple):
-    """A picture to detect in: its id, its path below what the user named, and the file of the picture with boxes."""
+    """A picture to detect in.
+
+    Attributes:
+        image_id: number of the picture, from 1.
+        path: file of the picture.
+        name: path below the folder that the user named.
+        drawn: name of the picture with boxes, below the result folder.
+    """
 
     image_id: int
     path: Path
@@ -51,7 +58,7 @@ class Source(NamedTuple):
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
-    """Write a picture with boxes for each picture, and all detections in COCO's results format.
+    """Detect objects in pictures; write each picture with its boxes, and all detections in COCO's results format.
 
     Args:
         argv: the command line without the command.
@@ -88,7 +95,7 @@ def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> N
     parents = {path.parent for path in pictures}
     for folder in (folder.resolve() for folder in folders):
         if folder in parents or any(folder / source.drawn in pictures for source in sources):
-            raise InputError(f"{folder}: is where the pictures are, and they would be overwritten; change --output_dir")
+            raise InputError(f"{folder}: the pictures are here and would be overwritten; change --output_dir")
 
 
 def _tiling(values: dict[str, Any]) -> TilingConfig:

@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python3 -m dino_detector.train") -> int:
-    """Train a detector, or evaluate one with ``--only_evaluate``; returns the exit code.
+    """Train a detector, or evaluate one with ``--only_evaluate``, and return the exit code.
 
     Args:
-        argv: the command line without the command; None takes that of the process.
+        argv: the command line without the command; None takes the command line of the process.
         prog: the command as the user types it.
     """
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 -m dino_dete
 
 
 def settings_writer(config: Config) -> Callback:
-    """Writes the resolved settings of a training run to ``config.yaml`` when it begins."""
+    """Return a callback that writes the resolved settings to ``config.yaml`` when training begins."""
     from lightning.pytorch.callbacks import LambdaCallback
 
     def write(trainer: Any, module: Any) -> None:
@@ -69,7 +69,7 @@ def _train(settings: RunSettings) -> int:
 
 
 def _tell_of_presets(config: Config) -> None:
-    """Say what a preset does not decide because the user does, perhaps in a file that was not written for it."""
+    """Log the settings of a preset that the user overrides, perhaps in a file written for another run."""
     values = config.flat()
     kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
     if kept:

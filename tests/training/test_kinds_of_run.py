@@ -140,7 +140,7 @@ def test_settings_that_the_checkpoint_decides_are_warned_of(
     assert command.main(["--config", str(tmp_path / "e.yaml"), "--only_evaluate", "--num_queries", "9"]) == 0
     written = yaml.safe_load((tmp_path / "test" / "evaluation.yaml").read_text())
     assert (written["num_queries"], written["epochs"], written["learning_rate"]) == (8, 1, 1e-3)
-    assert "--num_queries is that of the checkpoint, 8, and not 9" in caplog.text
+    assert "--num_queries comes from the checkpoint: 8, not 9" in caplog.text
 
 
 def test_an_evaluation_replaces_nothing_of_an_earlier_one(
