@@ -1,6 +1,6 @@
-"""Charts of metrics and of detections, as matplotlib figures; `save_chart` writes them as PNG.
+"""PNG charts of metrics, detections and the parts of a report's payload, as matplotlib figures.
 
-The colours are those of Okabe and Ito, which people of any colour vision tell apart:
+The colours are from Okabe and Ito, whom people with any colour vision can tell apart:
 https://jfly.uni-koeln.de/color/
 """
 
@@ -10,37 +10,46 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from dino_detector.analysis.fonts import font_path
+from dino_detector.analysis.scores import score_counts
+from dino_detector.analysis.wording import (
+    ALL_MISTAKES,
+    AXES,
+    BACKGROUND,
+    MISTAKES,
+    calibration_caption,
+    confusion_caption,
+    metric_meanings,
+)
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import writing
-from dino_detector.validate import ClassMetrics, CocoMetrics
+from dino_detector.validate import PRECISION, ClassMetrics, CocoMetrics
 
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#666666", "#dddddd"
 MOST_BARS = 100
 """a chart of more classes shows the ends of their order"""
+MOST_CURVES = 40
+"""a chart of more classes shows the mean alone"""
+MOST_CONFUSED = 80
+"""a confusion matrix of more classes shows the classes with most boxes"""
+WITH_NUMBERS = 25
+"""largest number of rows of a confusion matrix whose cells show their counts"""
 LONGEST_NAME = 28
-"""columns of a class name; longer ones are cut"""
+"""columns of a class name; longer names are cut"""
 SHARED = re.compile(r" \(\d{1,9}\)$")
 """the id behind a name that several classes share"""
-PRECISION = {
-    "AP": "mean over IoU 0.50 to 0.95",
-    "AP50": "at IoU 0.50",
-    "AP75": "at IoU 0.75",
-    "APs": "small, below 32² pixels",
-    "APm": "medium, 32² to 96² pixels",
-    "APl": "large, above 96² pixels",
-}
-AREAS = {"ARs": "small", "ARm": "medium", "ARl": "large"}
 
 
 class Bar(NamedTuple):
-    """A row of a bar chart: ``length`` in units of the axis, None for no bar, and a note to the right of the axes."""
+    """A row of a bar chart: its length in units of the axis or None, and a note to the right of the axes."""
 
     name: str
     length: float | None
@@ -49,24 +58,23 @@ class Bar(NamedTuple):
 
 
 def metrics_chart(metrics: CocoMetrics) -> Figure:
-    """The twelve COCO numbers, 0..1, as bars: precision above, recall below; a note where no such ground truth is."""
+    """Draw the twelve COCO numbers, 0..1, as bars: precision above, recall below."""
+    meanings = metric_meanings(metrics.max_detections)
     rows = []
     for name, number in metrics.numbers.items():
-        limit = f"{name[2:]} {'box' if name == 'AR1' else 'boxes'} per image and class"
-        meaning, color = PRECISION.get(name) or AREAS.get(name, limit), BLUE if name in PRECISION else VERMILLION
         known = (None, "no such ground truth") if number == -1 else (number, f"{number:.3f}")
-        rows.append(Bar(f"{name} ({meaning})", *known, color))
+        rows.append(Bar(f"{name} ({meanings[name]})", *known, BLUE if name in PRECISION else VERMILLION))
     images, detections = f"{metrics.num_images:,} images", f"{metrics.num_detections:,} detections"
-    figure, axes = bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
+    figure, axes = _bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
     axes.axhline(len(PRECISION) - 0.5, color=GREY, linewidth=0.8)
     axes.set_xlim(0, 1)
     return figure
 
 
 def class_chart(metrics: CocoMetrics) -> Figure:
-    """AP of each class as a bar and its AP50 as a dot, by falling AP; classes without ground truth last, with a note.
+    """Draw the AP of each class as a bar and its AP50 as a dot, by falling AP; classes without ground truth last.
 
-    At most 100 are shown: of more with ground truth the 50 best, a line, and the 50 worst. There is at least one class.
+    Of more than 100 classes with ground truth, the 50 best and the 50 worst are shown. There is at least one class.
     """
     assert metrics.per_class, "a chart of no classes"
     names = dict(zip((row.category_id for row in metrics.per_class), metrics.class_names, strict=True))
@@ -79,26 +87,22 @@ def class_chart(metrics: CocoMetrics) -> Figure:
         title += f": the {half} best and the {half} worst"
     if len(shown) < len(metrics.per_class):
         title += f" of {len(metrics.per_class):,} classes, {len(unscored):,} of them without ground truth"
-    figure, axes = bar_chart([_class_bar(row, names[row.category_id]) for row in shown], title=title)
+    figure, axes = _bar_chart([_class_bar(row, names[row.category_id]) for row in shown], title=title)
     if len(scored) > MOST_BARS:
         axes.axhline(half - 0.5, color=GREY, linewidth=0.8)
     dots = [(row.AP50, position) for position, row in enumerate(shown) if row.AP50 != -1]
-    axes.scatter(
-        [AP50 for AP50, _ in dots], [position for _, position in dots], s=22, color=VERMILLION, zorder=3, clip_on=False
-    )
-    figure.legend(
-        handles=[axes.containers[0], axes.collections[0]],
-        labels=["AP, mean over IoU 0.50 to 0.95", "AP50, at IoU 0.50"],
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-    )
+    places = np.reshape(dots, (-1, 2)).T
+    axes.scatter(*places, s=22, color=VERMILLION, zorder=3, clip_on=False)
+    meanings = metric_meanings(metrics.max_detections)
+    labels = [f"{name}, {meanings[name]}" for name in ("AP", "AP50")]
+    handles = [axes.containers[0], axes.collections[0]]
+    figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2, frameon=False)
     axes.set_xlim(0, 1)
     return figure
 
 
 def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
-    """How many detections have which score, 0..1, in steps of 0.05 on a logarithmic axis, and where the threshold is.
+    """Draw the number of detections by score, in steps of 0.05 on a logarithmic axis, and the threshold.
 
     A score at the edge of two steps counts in the upper one. There is at least one score.
     """
@@ -106,100 +110,195 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
     above = sum(score >= threshold for score in scores)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(scores, bins=[step / 20 for step in range(21)], color=BLUE, edgecolor="white")
+    counts, edges = score_counts(scores)
+    axes.hist(edges[:-1], bins=edges, weights=counts, color=BLUE, edgecolor="white")
     axes.axvline(threshold, color=VERMILLION, linewidth=2)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)  # a bar of one detection has a height
-    axes.set_xlim(0, 1)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("score")
-    axes.set_ylabel("detections (logarithmic)")
+    _count_axis(axes)
+    axes.set(xlim=(0, 1), xlabel=AXES["score"], ylabel=AXES["detections_log"])
     axes.set_title(f"{counted(len(scores), 'detection')}, {above:,} with a score of at least {threshold:g} (line)")
-    without_frame(axes)
+    _without_frame(axes)
     return figure
 
 
 def count_chart(counts: Sequence[tuple[str, int]], *, threshold: float) -> Figure:
-    """How many detections each class has, by falling number; of more than 100 classes the most frequent are shown.
+    """Draw the number of detections of each class, by falling number; of more than 100 classes the most frequent.
 
     Args:
-        counts: name and number of each class, at least one; 0 is shown as well.
-        threshold: the lowest score that was counted, for the title.
+        counts: name and number of each class, at least one; a number may be 0.
+        threshold: the lowest score that is counted, for the title.
     """
     assert len(counts) > 0, "a chart of no classes"
     ordered = sorted(counts, key=lambda row: -row[1])
     title = f"Detections per class with a score of at least {threshold:g}"
     if len(ordered) > MOST_BARS:
         title += f": the {MOST_BARS} most frequent of {len(ordered):,} classes"
-    rows = [Bar(cut(name), count, f"{count:,}", GREEN) for name, count in ordered[:MOST_BARS]]
-    figure, axes = bar_chart(rows, title=title)
+    rows = [Bar(_cut(name), count, f"{count:,}", GREEN) for name, count in ordered[:MOST_BARS]]
+    figure, axes = _bar_chart(rows, title=title)
     axes.set_xlim(left=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 
+def curves_chart(curves: dict[str, Any], *, AP: float | None) -> Figure:
+    """Draw precision over recall, the mean of all classes, for each IoU threshold; in grey each class at IoU 0.50."""
+    recall = np.linspace(0, 1, 101)
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.add_subplot()
+    title = "Precision over recall, mean of the classes"
+    classes = [lines[0] for lines in curves["precision"] if lines is not None]
+    if 1 < len(classes) <= MOST_CURVES:
+        axes.plot(recall, np.transpose(classes), color="#cccccc", linewidth=0.8, label="_classes")
+        title += ", each class at IoU 0.50 in grey"
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(curves["ious"])))
+    if curves["mean"] is not None:
+        for iou, line, shade in zip(curves["ious"], curves["mean"], shades, strict=True):
+            axes.plot(recall, line, color=shade, linewidth=1.8, label=f"{iou:.2f}   {np.mean(line):.3f}")
+        axes.legend(title="IoU    AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=AXES["recall"], ylabel=AXES["precision"])
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.set_title(title if AP is None else f"{title}: AP {AP:.3f}", fontsize=11)
+    _without_frame(axes)
+    return figure
+
+
+def mistakes_chart(errors: dict[str, Any]) -> Figure:
+    """Draw the AP50 that each kind of mistake costs."""
+    rows = []
+    for kind in [*errors["types"], *errors["special"]]:
+        cost, name = kind["cost"], ALL_MISTAKES.get(kind["key"]) or MISTAKES[kind["key"]].name
+        note = "-" if cost is None else f"{cost:+.3f}"
+        if cost is not None and "count" in kind:
+            note += f"   {counted(kind['count'], 'time')}"
+        rows.append(Bar(name, max(0.0, cost or 0.0), note, VERMILLION if "count" in kind else GREY))
+    title = "" if errors["AP50"] is None else f" (AP50 is {errors['AP50']:.3f})"
+    figure, axes = _bar_chart(rows, title=f"AP50 that each kind of mistake costs{title}")
+    axes.axhline(len(errors["types"]) - 0.5, color=GREY, linewidth=0.8)
+    axes.set_xlim(0, max(0.05, *(row.length for row in rows)) * 1.02)
+    return figure
+
+
+def confusion_chart(confusion: dict[str, Any], names: Sequence[str]) -> Figure:
+    """Draw counts of truth (rows) and predictions (columns), coloured by their part of the row; background is last."""
+    counts = np.array(confusion["counts"])
+    title = confusion_caption(confusion)
+    kept = np.arange(len(names))
+    if len(names) > MOST_CONFUSED:
+        kept = np.sort(np.argsort(-counts[:-1].sum(axis=1), kind="stable")[:MOST_CONFUSED])
+        title += f" The {MOST_CONFUSED} classes with most boxes, of {len(names):,}"
+    chosen = [*kept, len(names)]
+    size = len(chosen)
+    counts = counts[np.ix_(chosen, chosen)]
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+
+    height, few = max(5.0, 0.17 * size + 3.2), size <= WITH_NUMBERS
+    figure = Figure(figsize=(max(6.5, 0.45 * size + 3) if few else height, height), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for axis in ("y", "x"):
+        _set_names(axes, [*(_cut(names[label]) for label in kept), BACKGROUND], axis=axis, size=9 if few else 7)
+    upright = {"rotation": 90, "ha": "center"} if size > 6 else {"rotation": 30, "ha": "right"}
+    for text in axes.get_xticklabels():
+        text.set(**upright, rotation_mode="default" if size > 6 else "anchor")
+    for row, column in np.argwhere(counts) if few else ():
+        color = "white" if shares[row, column] > 0.3 else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", size=8, color=color)
+    edges = np.arange(size + 1) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color="#eeeeee", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    axes.axhline(size - 1.5, color=GREY, linewidth=1)
+    axes.axvline(size - 1.5, color=GREY, linewidth=1)
+    axes.set(xlabel=AXES["predicted"], ylabel=AXES["truth"])
+    ticks = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
+    bar = figure.colorbar(picture, ax=axes, ticks=np.sqrt(ticks), fraction=0.04, pad=0.02)
+    bar.set_ticklabels([f"{tick:.0%}" for tick in ticks])
+    bar.set_label("of the row")
+    bar.outline.set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def calibration_chart(calibration: dict[str, Any]) -> Figure:
+    """Draw a reliability diagram: the part of correct detections over their score, and the number of detections."""
+    filled = [row for row in calibration["bins"] if row["count"]]
+    lows, precision, scores, counts = ([row[key] for row in filled] for key in ("low", "precision", "score", "count"))
+    figure = Figure(figsize=(6.5, 6.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=AXES["calibrated"])
+    bars = {"align": "edge", "width": [row["high"] - row["low"] for row in filled], "edgecolor": "white"}
+    upper.bar(lows, precision, color=BLUE, alpha=0.75, label=AXES["correct"], **bars)
+    upper.plot(scores, precision, color=VERMILLION, marker="o", markersize=4, linewidth=0, label="at their mean score")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=AXES["correct"])
+    upper.legend(loc="upper left", frameon=False)
+    lower.bar(lows, counts, color=GREY, **bars)
+    _count_axis(lower)
+    lower.set(xlabel=AXES["score"], ylabel=AXES["detections"])
+    figure.suptitle(calibration_caption(calibration), fontsize=11, wrap=True)
+    for axes in (upper, lower):
+        axes.grid(axis="y", color=PALE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        _without_frame(axes)
+    return figure
+
+
 def save_chart(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 120 pixels an inch."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # font_path has said so
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # font_path warns of it
         with writing(path, sync=False) as file:
             figure.savefig(file, format="png", dpi=120, facecolor="white")
 
 
-def bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
-    """Horizontal bars in the order of the rows from the top, 0.24 inches each."""
+def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
+    """Draw horizontal bars in the order of the rows from the top, 0.24 inches each."""
     figure = Figure(figsize=(9, 1.4 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(
-        range(len(rows)),
-        [row.length or 0 for row in rows],
-        height=0.72,
-        color=[row.color for row in rows],
-    )
+    lengths, colors = [row.length or 0 for row in rows], [row.color for row in rows]
+    axes.barh(range(len(rows)), lengths, height=0.72, color=colors)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    set_names(axes, [row.name for row in rows])
+    _set_names(axes, [row.name for row in rows])
+    beside = {"xytext": (10, 0), "textcoords": "offset points", "va": "center", "size": 9}
     for position, row in enumerate(rows):
-        axes.annotate(
-            row.note,
-            (1, position),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            size=9,
-            color=GREY if row.length is None else "black",
-        )
-    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+        color = GREY if row.length is None else "black"
+        axes.annotate(row.note, (1, position), xycoords=axes.get_yaxis_transform(), color=color, **beside)
+    axes.grid(axis="x", color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
-    without_frame(axes)
+    _without_frame(axes)
     figure.suptitle(title, fontsize=11)
     return figure, axes
 
 
-def set_names(axes: Axes, names: Sequence[str], *, axis: str = "y", size: float = 9) -> None:
-    """Ticks at 0, 1, 2 ... with names of any script, which are taken for what they are."""
-    setter = axes.set_yticks if axis == "y" else axes.set_xticks
-    setter(range(len(names)), labels=names)
+def _set_names(axes: Axes, names: Sequence[str], *, axis: str = "y", size: float = 9) -> None:
+    """Set ticks at 0, 1, 2 ... with names of any script, shown literally."""
+    (axes.set_yticks if axis == "y" else axes.set_xticks)(range(len(names)), labels=names)
     axes.tick_params(axis=axis, length=0)
     for text in axes.get_yticklabels() if axis == "y" else axes.get_xticklabels():
         text.set_fontproperties(FontProperties(fname=str(font_path(text.get_text())), size=size))
         text.set_parse_math(False)  # a name may hold dollar signs
 
 
-def without_frame(axes: Axes) -> None:
-    """Leave the lines to the left and below."""
+def _count_axis(axes: Axes) -> None:
+    """Make the y axis logarithmic; a bar of one detection has a height."""
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _without_frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _class_bar(row: ClassMetrics, name: str) -> Bar:
     if row.AP == -1:
-        return Bar(cut(name), None, "no ground truth", BLUE)
-    return Bar(cut(name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
+        return Bar(_cut(name), None, "no ground truth", BLUE)
+    return Bar(_cut(name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
 
 
-def cut(name: str) -> str:
-    """A name of a class as it fits beside an axis."""
+def _cut(name: str) -> str:
+    """Cut a class name to the room beside an axis, and keep its id."""
     mark = SHARED.search(name)
     end = mark[0] if mark else ""
     return plain(name.removesuffix(end), LONGEST_NAME - len(end)) + end

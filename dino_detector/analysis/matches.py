@@ -11,13 +11,15 @@ area. Those take 11 s and 7 GB for 5,000 images with 100 detections each, and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dino_detector.config.evaluation import MAX_DETECTIONS
-from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.structures.categories import Categories
+
+if TYPE_CHECKING:
+    from dino_detector.data.coco.annotations import CocoAnnotations
+    from dino_detector.structures.categories import Categories
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """``[T]``, as COCO computes them"""

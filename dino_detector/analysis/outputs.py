@@ -1,4 +1,4 @@
-"""The files that an analysis writes: how they are called, what they show, and the charts among them."""
+"""The files of an analysis: their names, their meanings, and the charts among them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dino_detector.analysis.charts import class_chart, count_chart, metrics_chart, save_chart, score_chart
-from dino_detector.analysis.evaluation_charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart
+from dino_detector.analysis.charts import (
+    calibration_chart,
+    class_chart,
+    confusion_chart,
+    count_chart,
+    curves_chart,
+    metrics_chart,
+    mistakes_chart,
+    save_chart,
+    score_chart,
+)
 from dino_detector.structures.categories import Categories
 from dino_detector.validate import CocoMetrics
 
@@ -21,17 +30,17 @@ OF_METRICS = {
     "ap_per_class": "AP of each class",
     "curves": "precision over recall for each IoU",
     "mistakes": "AP50 that each kind of mistake costs",
-    "confusion": "which class is taken for which",
-    "calibration": "how often a detection of which score is correct",
+    "confusion": "confusion matrix of the classes",
+    "calibration": "part of detections that is correct, by score",
 }
 OF_RESULTS = {
-    "scores": "how many detections have which score",
+    "scores": "number of detections by score",
     "class_counts": "detections of each class with a score of at least {threshold:g}",
 }
 
 
 def names_of(numbers: Path | None, results: Path | None) -> list[str]:
-    """Names of all that is written for a metrics file and a file of detections, whose names they begin with."""
+    """Return the names of all files for a metrics file and a file of detections; they begin with its name."""
     names = [REPORT]
     if numbers is not None:
         names += [f"{numbers.stem}_{kind}.png" for kind in OF_METRICS]
@@ -42,26 +51,27 @@ def names_of(numbers: Path | None, results: Path | None) -> list[str]:
 
 
 def save_metrics_charts(metrics: CocoMetrics, payload: dict[str, Any], folder: Path, source: Path) -> dict[Path, str]:
-    """Write the charts of an evaluation: of its metrics, and of what else its payload has; returns what each shows."""
+    """Write the charts of an evaluation's metrics and payload; return the meaning of each file."""
     names = [row["name"] for row in payload["classes"]]
+    drawers = {
+        "curves": lambda part: curves_chart(part, AP=payload["metrics"]["AP"]),
+        "errors": mistakes_chart,
+        "confusion": lambda part: confusion_chart(part, names),
+        "calibration": calibration_chart,
+    }
     charts = {"coco": metrics_chart(metrics)}
     if metrics.per_class:
         charts["ap_per_class"] = class_chart(metrics)
-    if payload["curves"] is not None:
-        charts["curves"] = curves_chart(payload["curves"], AP=payload["metrics"]["AP"])
-    if payload["errors"] is not None:
-        charts["mistakes"] = mistakes_chart(payload["errors"])
-    if payload["confusion"] is not None:
-        charts["confusion"] = confusion_chart(payload["confusion"], names)
-    if payload["calibration"] is not None:
-        charts["calibration"] = calibration_chart(payload["calibration"])
+    for key, draw in drawers.items():
+        if payload[key] is not None:
+            charts["mistakes" if key == "errors" else key] = draw(payload[key])
     return _save(charts, OF_METRICS, folder, source)
 
 
 def save_results_charts(
     results: Sequence[dict[str, Any]], classes: Categories, folder: Path, source: Path, *, threshold: float
 ) -> dict[Path, str]:
-    """Write the charts of detections in COCO's results format; returns what each shows."""
+    """Write the charts of detections in COCO's results format; return the meaning of each file."""
     charts = {}
     if results:
         charts["scores"] = score_chart([row["score"] for row in results], threshold=threshold)

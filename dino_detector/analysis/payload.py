@@ -1,6 +1,6 @@
-"""Everything that a results report shows, as one JSON object.
+"""The content of a report as one JSON object.
 
-Numbers are fractions, 0..1, and null where there is no such ground truth (-1 in COCO). Boxes are
+Numbers are fractions, 0..1, and null without such ground truth (-1 in COCO). Boxes are
 ``[x, y, width, height]`` in pixels of the original image; a ``label`` is the index of a class in ``classes``.
 """
 
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.calibration import calibration
 from dino_detector.analysis.comparison import FlippedImage, bootstrap, flipped_images
 from dino_detector.analysis.confusion import confusion_matrix
 from dino_detector.analysis.gallery import gallery
 from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
-from dino_detector.analysis.mistakes import BACKGROUND_IOU, FOREGROUND_IOU, Mistakes, find_mistakes, mistake_costs
-from dino_detector.analysis.thresholds import class_thresholds, overall_threshold
+from dino_detector.analysis.mistakes import Mistakes, find_mistakes, mistake_costs
+from dino_detector.analysis.scores import calibration, class_thresholds, overall_threshold, score_counts
 from dino_detector.errors import InputError
 from dino_detector.plain_text import relative_name, short_path
 from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation, coco_metrics
@@ -26,26 +25,25 @@ from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation,
 if TYPE_CHECKING:
     from dino_detector.data.coco.annotations import CocoAnnotations
 
-SCORE_EDGES = np.arange(21) / 20
 MOST_FLIPPED = 50
-"""images that are listed of each direction"""
+"""number of listed images that became better, and of those that became worse"""
 DIGITS = 6
-"""decimals of fractions, of which three are shown; scores, and what they are compared with, keep all of theirs"""
+"""decimals of fractions; the page shows three. Scores and thresholds keep all decimals"""
 CURVE_DIGITS = 4
-"""decimals of the points of curves, which are many"""
+"""decimals of the many points of curves"""
 SAME_METRICS = 1e-3
-"""difference of AP up to which detections count as those that a metrics file was made of"""
+"""largest difference between the AP of a metrics file and the AP of its detections"""
 
 
 class Run(NamedTuple):
-    """One evaluation: its numbers and, where they are known, its detections and their ground truth.
+    """One evaluation: its numbers and, if at hand, its detections and their ground truth.
 
     Attributes:
-        name: what to call it beside another, for example the name of its metrics file.
+        name: for example the name of its metrics file.
         metrics: the numbers.
-        results: rows in COCO's results format, as `result_files.read_results` returns them; None where not at hand.
-        annotations: the ground truth; it may have more images than were evaluated. None where not at hand.
-        evaluation: that of these results, where ``metrics`` come from it; None for metrics that were read from a file.
+        results: rows in COCO's results format, as `result_files.read_results` returns them; None if not at hand.
+        annotations: the ground truth, perhaps with more images than were evaluated; None if not at hand.
+        evaluation: the source of ``metrics``; None for metrics that were read from a file.
     """
 
     name: str
@@ -64,23 +62,23 @@ def build_payload(
     title: str,
     subtitle: str,
 ) -> dict[str, Any]:
-    """Compute all that the report of a run shows; strict JSON, without NaN.
+    """Compute the content of a report; strict JSON, without NaN.
 
-    Without results or annotations there are the metrics alone: what needs both is None. So it is for the bootstrap
-    and the flipped images of the comparison unless both runs have both.
+    Without results or annotations, every part but the metrics is None. The bootstrap and the flipped images of the
+    comparison are None unless both runs have results and annotations.
 
     Args:
         run: the run to report.
-        baseline: an earlier one to compare it with, of the same images.
-        images_in_gallery: how many images, those with the worst mistakes, are shown at most.
-        thumbnail: from the id of an image to its ``data:`` URL, or None for an image that can't be shown. It is called
-            for the images of the gallery alone.
-        title: of the page.
-        subtitle: below it, for example the checkpoint and the annotation file.
+        baseline: another run on the same images, to compare with.
+        images_in_gallery: largest number of images with mistakes.
+        thumbnail: returns the ``data:`` URL of an image by its id, or None for an image that can't be shown. It is
+            called for the images of the gallery alone.
+        title: title of the page.
+        subtitle: for example the checkpoint and the annotation file.
 
     Raises:
-        InputError: results refer to an image or category that the annotations don't have; the metrics are not those
-            of these results and annotations; or the two runs were evaluated on different images or ground truth.
+        InputError: results refer to an image or category that the annotations don't have; the metrics do not belong to
+            these results and annotations; or the two runs were evaluated on different images or ground truth.
     """
     payload = {
         "title": title,
@@ -109,6 +107,8 @@ def build_payload(
         pictures = gallery(
             matches, mistakes, annotations, threshold=threshold, count=images_in_gallery, thumbnail=thumbnail
         )
+        measured = calibration(evaluation.evaluator)
+        counts, edges = score_counts([row["score"] for row in run.results])
         payload |= {
             "classes": _class_rows(run.metrics, evaluation, matches),
             "curves": _curves(evaluation),
@@ -118,16 +118,16 @@ def build_payload(
                 "iou": float(IOU_THRESHOLDS[0]),
                 "counts": confusion_matrix(matches, threshold=threshold).tolist(),
             },
-            "calibration": _calibration(matches),
+            "calibration": measured | {"error": _fraction(measured["error"])},
             "gallery": pictures,
-            "scores": _score_counts(run.results),
+            "scores": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
     payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches, threshold)
     return payload
 
 
 def _evaluated_annotations(run: Run) -> CocoAnnotations | None:
-    """The ground truth of the evaluated images alone; None if detections or ground truth are not at hand."""
+    """Return the ground truth of the evaluated images; None if detections or ground truth are not at hand."""
     if run.results is None or run.annotations is None:
         return None
     path, wanted = run.annotations.path, run.metrics.num_images
@@ -149,7 +149,7 @@ def _evaluated_annotations(run: Run) -> CocoAnnotations | None:
 
 
 def _check_metrics(run: Run, metrics: CocoMetrics) -> None:
-    """Raise `InputError` if the metrics of a run are not those of its detections."""
+    """Raise `InputError` if the metrics of a run do not belong to its detections."""
     of_run = run.metrics
     if metrics.num_detections != of_run.num_detections:
         problem, wanted = f"are {metrics.num_detections} detections", f"{of_run.num_detections}"
@@ -168,7 +168,7 @@ def _check_metrics(run: Run, metrics: CocoMetrics) -> None:
 def _class_rows(
     metrics: CocoMetrics, evaluation: CocoEvaluation | None = None, matches: DetectionMatches | None = None
 ) -> list[dict[str, Any]]:
-    """A row for each class; without an evaluation only what the metrics have."""
+    """Return a row for each class; without an evaluation, only the numbers of the metrics are known."""
     names = ("AP75", "APs", "APm", "APl", "AR100", "threshold", "F1", "precision", "recall")
     rows = [
         {
@@ -198,7 +198,7 @@ def _class_rows(
 
 
 def _curves(evaluation: CocoEvaluation) -> dict[str, Any] | None:
-    """Precision at each recall, of all areas and the best 100 detections; None without ground truth."""
+    """Return precision at each recall, for objects of all areas; None without ground truth."""
     precision = evaluation.precision[:, :, :, 0, -1].transpose(2, 0, 1)  # [C, T, R]
     known = precision[:, 0, 0] > -1
     if not known.any():
@@ -217,8 +217,6 @@ def _errors(matches: DetectionMatches, mistakes: Mistakes) -> dict[str, Any]:
     costs = mistake_costs(matches, mistakes)
     return {
         "AP50": _fraction(costs.AP50),
-        "IoU_foreground": FOREGROUND_IOU,
-        "IoU_background": BACKGROUND_IOU,
         "types": [
             {"key": kind, "cost": _fraction(cost), "count": costs.counts[kind]} for kind, cost in costs.by_kind.items()
         ],
@@ -233,16 +231,6 @@ def _errors(matches: DetectionMatches, mistakes: Mistakes) -> dict[str, Any]:
     }
 
 
-def _calibration(matches: DetectionMatches) -> dict[str, Any]:
-    measured = calibration(matches)
-    return {"error": _fraction(measured.error), "bins": [row._asdict() for row in measured.bins]}
-
-
-def _score_counts(results: list[dict[str, Any]]) -> dict[str, Any]:
-    counts, _ = np.histogram([row["score"] for row in results], bins=SCORE_EDGES)
-    return {"edges": SCORE_EDGES.tolist(), "counts": counts.tolist()}
-
-
 def _comparison(
     run: Run,
     baseline: Run,
@@ -250,7 +238,7 @@ def _comparison(
     matches: DetectionMatches | None,
     threshold: float | None,
 ) -> dict[str, Any]:
-    """What changed from the baseline to the run; classes are the same where their ids are."""
+    """Return the changes from the baseline to the run. Classes correspond by their ids."""
     if run.metrics.max_detections != baseline.metrics.max_detections:
         raise InputError(
             f"{run.name} counts {run.metrics.max_detections} detections of an image and class, and {baseline.name} "
@@ -309,7 +297,7 @@ def _comparison(
 
 
 def _check_same_truth(run: Run, baseline: Run, matches: DetectionMatches, other: DetectionMatches) -> None:
-    """Raise `InputError` unless two runs were evaluated on the same images and boxes."""
+    """Raise `InputError` unless two runs were evaluated on the same images, classes and boxes."""
     both = f"{run.name} and {baseline.name}"
     remedy = "compare runs that were evaluated on the same images and annotations"
     if not np.array_equal(matches.image_ids, other.image_ids):
@@ -324,5 +312,5 @@ def _check_same_truth(run: Run, baseline: Run, matches: DetectionMatches, other:
 
 
 def _fraction(number: float | None) -> float | None:
-    """Rounded for the page; None for COCO's -1, NaN and None, where there is nothing to measure."""
+    """Round a number for the page; None for None, NaN and COCO's -1."""
     return None if number is None or number == -1 or np.isnan(number) else round(float(number), DIGITS)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dino_detector.analysis.wording import comparison_verdict, flipped_captions
 from dino_detector.config.evaluation import MAX_DETECTIONS
 from dino_detector.plain_text import plain, table
 from dino_detector.validate import PRECISION, CocoMetrics
 
 OVERFITTED = 0.9
-"""AP50 on its training images from which a model counts as able to overfit"""
+"""AP50 on its training images that shows that a model can overfit"""
 LONGEST_NAME = 32
-"""columns of a class name; longer ones are cut"""
+"""columns of a class name; longer names are cut"""
 MOST_CHANGED = 5
-"""classes of a comparison that are named for each direction"""
+"""number of classes with the largest gains, and with the largest losses, in a comparison"""
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
-    """The twelve COCO numbers, then a row for each class; "-" where there is no such ground truth.
+    """Return the twelve COCO numbers and a row for each class; "-" without such ground truth.
 
     Lines have no trailing spaces and the text no final newline. Numbers are fractions, 0..1.
     """
@@ -43,23 +44,14 @@ def metrics_table(metrics: CocoMetrics) -> str:
 
 
 def comparison_table(comparison: dict[str, Any]) -> str:
-    """What a run gained and lost against its baseline: AP and AR, the classes that changed most, images that flipped.
+    """Return the changes of AP and AR, the classes that changed most, and the number of images that changed sides.
 
     Args:
-        comparison: that part of a report's payload.
+        comparison: from a report's payload.
     """
     numbers = comparison["metrics"]
     rows = [[name, *_change(entry["baseline"], entry["value"])] for name, entry in numbers.items()]
-    blocks = [_aligned([["", "before", "now", "change"], *rows])]
-    if (interval := comparison["bootstrap"]) is not None:
-        sure = "so the difference is more than chance in the choice of images"
-        unsure = "which holds 0: it may be chance in the choice of images"
-        verdict = unsure if interval["low"] <= 0 <= interval["high"] else sure
-        blocks[0] += [
-            "",
-            f"AP {interval['difference']:+.3f}, {interval['level']:.0%} interval {interval['low']:+.3f} to "
-            f"{interval['high']:+.3f}, {verdict}",
-        ]
+    blocks = [_aligned([["", "before", "now", "change"], *rows]), [comparison_verdict(comparison)]]
     changed = [row for row in comparison["classes"] if row["change"]]
     for title, better in (("gained", True), ("lost", False)):
         chosen = [row for row in changed if (row["change"] > 0) == better]
@@ -71,15 +63,8 @@ def comparison_table(comparison: dict[str, Any]) -> str:
             ]
             count = f"{title}: {len(chosen):,}"
             blocks.append(_aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
-    if (flipped := comparison["flipped"]) is not None:
-        gained, lost = flipped["total_gained"], flipped["total_lost"]
-        before, now = flipped["baseline_threshold"], flipped["threshold"]
-        blocks.append(
-            [
-                f"images that had mistakes and have none now: {gained:,}, that had none and have some: {lost:,}",
-                f"(each run at the score that gives its best F1: {before:.2f} before, {now:.2f} now)",
-            ]
-        )
+    if comparison["flipped"] is not None:
+        blocks.append(list(flipped_captions(comparison["flipped"])))
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -89,7 +74,7 @@ def _change(before: float | None, now: float | None) -> list[str]:
 
 
 def overfitting_verdict(metrics: CocoMetrics) -> str:
-    """Whether a debug run, evaluated on the images that it trained on, shows that the model can overfit."""
+    """Return whether a debug run, evaluated on its training images, shows that the model can overfit."""
     numbers = f"AP50 {number_text(metrics.AP50)} on the {metrics.num_images} images that it trained on"
     if metrics.AP50 >= OVERFITTED:
         return f"The model can overfit: {numbers}. Data, model and losses work together."
@@ -100,10 +85,10 @@ def overfitting_verdict(metrics: CocoMetrics) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number of the metrics with three decimals; "-" where there is nothing to measure."""
+    """Return a number of the metrics with three decimals; "-" for None and -1."""
     return "-" if value in (None, -1) else f"{value:.3f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
-    """Rows in columns that are equally wide in most tables, so that one below another reads as one."""
+    """Return table lines. The least widths align most tables with each other."""
     return table(rows, rules=rules, least=(9, 6))

@@ -7,8 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from dino_detector.analysis.charts import save_chart
-from dino_detector.analysis.evaluation_charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart
+from dino_detector.analysis.charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart, save_chart
 
 IOUS = [round(0.5 + 0.05 * step, 2) for step in range(10)]
 
@@ -72,7 +71,7 @@ def test_of_many_classes_those_with_most_boxes_are_confused() -> None:
     figure = confusion_chart({"threshold": 0.5, "iou": 0.5, "counts": counts.tolist()}, names)
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels == [*names[20:], "background"]
-    assert figure.get_suptitle().endswith("the 80 classes with most boxes, of 100")
+    assert figure.get_suptitle().endswith("80 classes with most boxes, of 100")
 
 
 def test_empty_bins_of_scores_have_no_bar() -> None:
@@ -85,7 +84,7 @@ def test_empty_bins_of_scores_have_no_bar() -> None:
     assert [(bar.get_x(), bar.get_height()) for bar in upper.patches] == [(0.0, 0.2)]
     assert upper.lines[1].get_xydata().tolist() == [[0.1, 0.2]]
     assert [bar.get_height() for bar in lower.patches] == [100]
-    assert figure.get_suptitle().endswith("off by 0.100 on average")
+    assert "off by 0.100 on average" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("classes", [1, 3, 80])

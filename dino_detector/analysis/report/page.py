@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_detector.analysis.report.essentials import (
+    captions,
     class_note,
     class_table,
     counts_line,
@@ -23,6 +24,7 @@ from dino_detector.analysis.report.essentials import (
     missing_parts,
     plain_sentences,
 )
+from dino_detector.analysis.wording import AXES, for_script
 from dino_detector.storage.files import write_whole
 
 STYLES = ("palette.css", "layout.css", "controls.css", "charts.css", "pictures.css", "media.css")
@@ -78,6 +80,8 @@ def page(payload: dict[str, Any]) -> str:
         "class_note": class_note(payload["classes"]),
         "class_table": class_table(payload["classes"], max_detections=payload["max_detections"]),
         "missing_parts": missing_parts(payload),
+        **{f"caption_{name}": text for name, text in captions(payload).items()},
+        **{f"axis_{name}": html.escape(text) for name, text in AXES.items()},
     }
     # One pass: a placeholder that a title holds is not filled in.
     whole = re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
@@ -92,7 +96,7 @@ def joined_styles() -> str:
 def joined_scripts() -> str:
     """The scripts as one, inside a function, so that they share names with each other and with nothing else."""
     body = "\n".join(_asset(name) for name in SCRIPTS)
-    return f'(() => {{\n"use strict";\n{body}\n}})();'
+    return f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{body}\n}})();'
 
 
 def content_policy(*, style: str, script: str) -> str:

@@ -120,8 +120,6 @@ def bare_payload() -> dict[str, Any]:
         "classes": classes,
         "errors": {
             "AP50": None,
-            "IoU_foreground": 0.5,
-            "IoU_background": 0.1,
             "types": [{"key": kind, "cost": None, "count": 0} for kind in KINDS],
             "special": [{"key": key, "cost": None} for key in ("false_positives", "false_negatives")],
             "per_class": [{"label": label, "costs": kinds} for label in range(len(classes))],
@@ -193,8 +191,6 @@ def errors(dice: random.Random, classes: list[dict[str, Any]]) -> dict[str, Any]
     ]
     return {
         "AP50": 0.61,
-        "IoU_foreground": 0.5,
-        "IoU_background": 0.1,
         "types": [{"key": kind, "cost": cost, "count": int(9000 * cost)} for kind, cost in costs.items()],
         "special": [{"key": "false_positives", "cost": 0.14}, {"key": "false_negatives", "cost": 0.21}],
         "per_class": per_class,

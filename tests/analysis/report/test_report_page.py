@@ -15,8 +15,8 @@ import pytest
 from report_payloads import HOSTILE, small_payload
 
 from dino_detector.analysis.report import write_report
-from dino_detector.analysis.report.essentials import NONE
 from dino_detector.analysis.report.page import SCRIPTS, STYLES, page
+from dino_detector.analysis.wording import DASH
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
 
@@ -165,8 +165,8 @@ def test_the_numbers_are_there_without_scripts(pages, payloads):
     reader, payload = pages["small"], payloads["small"]
     assert reader.text_in("strong") == [f"{payload['metrics']['AP']:.3f}"]
     shown = dict(zip(reader.text_in("dt"), reader.text_in("dd", "b"), strict=True))
-    assert shown == {name: NONE if value is None else f"{value:.3f}" for name, value in payload["metrics"].items()}
-    assert shown["APs"] == NONE
+    assert shown == {name: DASH if value is None else f"{value:.3f}" for name, value in payload["metrics"].items()}
+    assert shown["APs"] == DASH
 
 
 def test_the_class_with_the_lowest_ap_stands_first_and_those_without_any_last(pages, payloads):

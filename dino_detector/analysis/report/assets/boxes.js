@@ -1,10 +1,10 @@
 // Boxes over a picture, in pixels of the original image.
 
-/** What the boxes look like, for the legend: class of the line, kind of its colour, sample code, and what it means. */
+/** Rows of the legend: class of the line, kind of its colour, code, and meaning. */
 const LINES = [
   ["found truth", "correct", "", "object that is found: thin, dashed"],
   ["missed truth", "missed", "M", "object that is missed: dashed"],
-  ["crowd truth", "correct", "", "crowd, which need not be found: dotted"],
+  ["crowd truth", "correct", "", "crowd, which is never missed: dotted"],
   ["correct", "correct", "", "correct detection: thin, solid"],
   ...["classification", "localisation", "both", "duplicate", "background"].map((kind) => [
     kind,
@@ -12,16 +12,16 @@ const LINES = [
     KINDS[kind].code,
     `detection, ${KINDS[kind].name}: solid`,
   ]),
-  ["ignored", "ignored", "", "detection that is not counted, such as one in a crowd: thin, solid, grey"],
+  ["ignored", "ignored", "", "detection in a crowd, which is not counted: thin, solid, grey"],
 ];
 
-/** Kinds whose dark line needs a light edge to show on a photograph. */
+/** Whether the line of a kind is dark, and needs a light edge on a photograph. */
 const hasLightEdge = (kind) => kind === "background";
 
 /** The kind that a box takes its colour from. */
 const colourOf = (kind) => (kind === "found" || kind === "crowd" ? "correct" : kind);
 
-/** An SVG of the image, its thumbnail stretched to the original pixels, or a plain ground where there is none. */
+/** An SVG in pixels of the original image, with its thumbnail if it has one. */
 function pictureOf(image) {
   const svg = shape("svg", {
     class: "picture",
@@ -37,8 +37,8 @@ function pictureOf(image) {
 }
 
 /**
- * Draws boxes into a picture of `pictureOf`. `unit` is the size of a screen pixel in pixels of the image, `tag(box,
- * index)` the text at a box, or "" for none, and `chosen` the index of the box to stress, or null.
+ * Draws boxes into a picture of `pictureOf`. `unit` is the size of a screen pixel in pixels of the image; `tag(box,
+ * index)` returns the text at a box or ""; `chosen` is the index of the highlighted box or null.
  */
 function drawBoxes(svg, image, boxes, { unit, tag, chosen = null }) {
   const outlines = { dark: "", light: "" };
@@ -60,7 +60,7 @@ function drawBoxes(svg, image, boxes, { unit, tag, chosen = null }) {
   );
 }
 
-/** A label above the box, or inside it where there is no room above, and never outside the image. */
+/** A label above the box, or inside it at the edge of the image. */
 function tagOf(text, { box, kind }, image, unit) {
   const size = 11 * unit;
   const height = 14 * unit;
@@ -80,10 +80,10 @@ function tagOf(text, { box, kind }, image, unit) {
   );
 }
 
-/** The size of a screen pixel in pixels of an image that fits into so many of them. */
+/** The size of a screen pixel in pixels of an image that is shown with this width and height. */
 const unitFor = (image, width, height) => Math.max(image.width / width, image.height / height);
 
-/** A sample of each line, with what it means. */
+/** A sample of each line with its meaning. */
 function buildLegend(list) {
   for (const [line, kind, code, meaning] of LINES) {
     const image = { width: 58, height: 35, thumbnail: null };

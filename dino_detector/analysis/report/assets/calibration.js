@@ -1,46 +1,36 @@
-// Whether scores mean what they say, and how they are spread.
+// Calibration and histogram of scores.
 
-/** The reliability diagram of detections at IoU 0.50, where there is one, and the histogram of scores. */
+/** The reliability diagram at IoU 0.50 and the histogram of scores. */
 function buildCalibration(calibration, scores) {
-  byId("calibration-reliability").hidden = calibration === null;
-  byId("calibration-scores").hidden = scores === null;
-  if (calibration !== null) buildReliability(calibration);
-  if (scores !== null) buildScores(scores);
+  buildReliability(calibration);
+  buildScores(scores);
 }
 
-function buildReliability({ error, bins }) {
+function buildReliability({ bins }) {
   const filled = bins.filter((bin) => bin.count > 0);
-  const lean = filled.reduce((sum, bin) => sum + bin.count * (bin.score - bin.precision), 0);
-  const verdict = lean > 0 ? "higher than the detections deserve" : "lower than the detections deserve";
-  byId("calibration-about").textContent =
-    filled.length === 0
-      ? "There are no detections to compare with their scores."
-      : `Scores are off by ${fraction(error)} on average (expected calibration error, at IoU 0.50)` +
-        (Math.abs(error) < 0.0005
-          ? "."
-          : `; on the whole they are ${verdict}. Each class's best threshold is in the table of classes.`);
   keepDrawn(byId("calibration-chart"), (width) => reliabilityChart(bins, filled, width));
-  const range = (bin) => `${fraction(bin.low, 2)} to ${fraction(bin.high, 2)}`;
   byId("calibration-numbers").append(
     buildTable(
       [
-        { head: "score", kind: "text", value: range },
-        { head: "detections", kind: "count", value: (bin) => bin.count },
+        { head: WORDS.axes.score, kind: "text", value: rangeOf },
+        { head: WORDS.axes.detections, kind: "count", value: (bin) => bin.count },
         { head: "mean score", kind: "fraction", value: (bin) => bin.score },
-        { head: "precision", kind: "fraction", value: (bin) => bin.precision },
+        { head: WORDS.axes.precision, kind: "fraction", value: (bin) => bin.precision },
       ],
       bins,
     ),
   );
 }
 
-/** Points of precision over mean score with their distance from the ideal; below them the detections of each bin. */
+const rangeOf = (bin) => `${fraction(bin.low, 2)} to ${fraction(bin.high, 2)}`;
+
+/** Precision over mean score as points, their distance from the diagonal, and columns of the detections of each bin. */
 function reliabilityChart(bins, filled, width) {
   const chart = axes({
     width,
-    x: fractionAxis("score"),
-    y: fractionAxis("share that is correct"),
-    says: "Share of correct detections over their score; the numbers are in the table below",
+    x: fractionAxis(WORDS.axes.score),
+    y: fractionAxis(WORDS.axes.correct),
+    says: `${WORDS.axes.correct} over ${WORDS.axes.score}; the numbers are in the table below`,
   });
   const most = Math.max(1, ...bins.map((bin) => bin.count));
   for (const { low, high, count: number } of bins) {
@@ -66,9 +56,9 @@ function reliabilityChart(bins, filled, width) {
 function buildScores({ edges, counts }) {
   const bins = counts.map((number, index) => ({ low: edges[index], high: edges[index + 1], number }));
   keepDrawn(byId("scores-chart"), (width) => {
-    const y = countAxis("detections (logarithmic)", Math.max(...counts));
+    const y = countAxis(WORDS.axes.detections_log, Math.max(...counts));
     const says = "Number of detections over their score; the numbers are in the table below";
-    const chart = axes({ width, x: fractionAxis("score"), y, left: 84, says });
+    const chart = axes({ width, x: fractionAxis(WORDS.axes.score), y, left: 84, says });
     for (const { low, high, number } of bins) {
       const [x, top] = [chart.x(low) + 1, chart.y(onCountAxis(number))];
       chart.svg.append(
@@ -84,8 +74,8 @@ function buildScores({ edges, counts }) {
   byId("scores-numbers").append(
     buildTable(
       [
-        { head: "score", kind: "text", value: (bin) => `${fraction(bin.low, 2)} to ${fraction(bin.high, 2)}` },
-        { head: "detections", kind: "count", value: (bin) => bin.number },
+        { head: WORDS.axes.score, kind: "text", value: rangeOf },
+        { head: WORDS.axes.detections, kind: "count", value: (bin) => bin.number },
       ],
       bins,
     ),

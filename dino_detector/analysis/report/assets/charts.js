@@ -1,9 +1,9 @@
-// Charts as SVG, drawn at the width of their box, so that text keeps its size on every screen.
+// SVG charts, drawn at the width of their box, so that text has the same size on every screen.
 
 const MARGIN = { top: 16, right: 16, bottom: 42, left: 52 };
 const CHART_HEIGHT = 320;
 
-/** Draws `draw(width)` into a box, and anew whenever its width changes; returns a function that draws anew at once. */
+/** Draws `draw(width)` into a box, again when its width changes; returns a function that redraws. */
 function keepDrawn(box, draw) {
   let width = 0;
   const redraw = () => {
@@ -19,11 +19,10 @@ function keepDrawn(box, draw) {
 }
 
 /**
- * The axes of a chart, and where a point lies: {svg, x(value), y(value), bottom}.
+ * The axes of a chart and its scales: {svg, x(value), y(value), bottom}.
  *
- * `x` and `y` are {low, high, ticks, title, text}: the ends, the places of the grid, and how a place reads.
- * `left` is the room for the numbers of `y`, `right` that for labels of curves; `says` what the
- * chart shows, for those who do not see it.
+ * `x` and `y` are {low, high, ticks, title, text(tick)}. `left` is the room for the tick labels of `y`, `right` the room
+ * for labels of curves, and `says` the description for screen readers.
  */
 function axes({ width, height = CHART_HEIGHT, x, y, left = MARGIN.left, right = MARGIN.right, says }) {
   const bottom = height - MARGIN.bottom;
@@ -57,12 +56,12 @@ const fractionAxis = (title) => ({
   text: (value) => value.toFixed(1),
 });
 
-/** A logarithmic axis for numbers of things: 0 lies at the bottom, and a single one above it. */
+/** A logarithmic axis of counts: 0 lies at the bottom, and 1 above it. */
 function countAxis(title, highest) {
   const top = Math.max(1, Math.ceil(Math.log10(Math.max(1, highest))));
   const ticks = Array.from({ length: top + 1 }, (_, power) => power);
   return { low: -0.3, high: top, ticks, title, text: (power) => count(10 ** power) };
 }
 
-/** Where a number lies on `countAxis`. */
+/** The place of a count on `countAxis`. */
 const onCountAxis = (number) => (number > 0 ? Math.log10(number) : -0.3);

@@ -1,19 +1,7 @@
-// This run beside a baseline.
+// Comparison with a baseline.
 
-/** What changed: AP in words, the twelve numbers, the classes, and the images that went over to the other side. */
+/** The twelve numbers, the classes, and the images that changed sides. */
 function buildComparison(comparison, gallery) {
-  byId("comparison-verdict").textContent = changeInWords(comparison);
-  byId("comparison-runs").append(
-    nameElement(comparison.title),
-    " against the baseline ",
-    nameElement(comparison.baseline_title),
-    ".",
-  );
-  const number = (key) => ({
-    head: { baseline: "baseline", value: "now" }[key],
-    kind: "fraction",
-    value: (row) => row[key],
-  });
   const metrics = Object.entries(comparison.metrics).map(([name, { baseline, value }]) => ({
     name,
     baseline,
@@ -24,8 +12,8 @@ function buildComparison(comparison, gallery) {
     buildTable(
       [
         { head: "metric", kind: "text", value: (row) => row.name },
-        number("baseline"),
-        number("value"),
+        { head: "baseline", kind: "fraction", value: (row) => row.baseline },
+        { head: "now", kind: "fraction", value: (row) => row.value },
         changeColumn(metrics),
       ],
       metrics,
@@ -47,23 +35,7 @@ function buildComparison(comparison, gallery) {
   buildFlipped(comparison.flipped, gallery);
 }
 
-/** "AP +0.031, 95 % interval −0.002 to +0.064: may be chance." */
-function changeInWords({ metrics, bootstrap }) {
-  const { baseline, value } = metrics.AP;
-  if (bootstrap === null) {
-    if (baseline === null || value === null) return "AP can't be compared: one of the runs has none.";
-    const change = `AP ${signed(value - baseline)}, from ${fraction(baseline)} to ${fraction(value)}.`;
-    return `${change} Whether this is chance can't be told from metrics alone.`;
-  }
-  const { difference, low, high, level, resamples } = bootstrap;
-  const verdict = low > 0 ? "better beyond chance" : high < 0 ? "worse beyond chance" : "may be chance";
-  return (
-    `AP ${signed(difference)}, ${Math.round(100 * level)} % interval ${signed(low)} to ${signed(high)}: ${verdict} ` +
-    `(${count(resamples)} resamples of the images).`
-  );
-}
-
-/** A column of `row.change` with a bar to the left for what fell and to the right for what rose. */
+/** A column of `row.change` with a bar, to the left for a loss and to the right for a gain. */
 function changeColumn(rows) {
   const largest = Math.max(0.001, ...rows.map((row) => Math.abs(row.change ?? 0)));
   return {
@@ -89,17 +61,13 @@ function changeColumn(rows) {
   };
 }
 
-/** Lists of the images that gained and lost; a name is a button where the gallery has the image. */
+/** Lists of the images that became better and worse. The name of an image in the gallery is a button. */
 function buildFlipped(flipped, gallery) {
   if (flipped === null) return;
   const sides = [
     ["Images that became better", flipped.gained, flipped.total_gained],
     ["Images that became worse", flipped.lost, flipped.total_lost],
   ];
-  byId("comparison-flipped-about").textContent =
-    "An image became better where it had mistakes and has none now, and worse the other way round; each run at the " +
-    `score that gives its best F1, ${fraction(flipped.baseline_threshold, 2)} before and ` +
-    `${fraction(flipped.threshold, 2)} now.`;
   for (const [title, images, total] of sides) {
     const items = images.map((image) => {
       const name =
@@ -124,14 +92,13 @@ function buildFlipped(flipped, gallery) {
           { class: "soft" },
           (images.length < total ? `${count(images.length)} of ` : "") + counted(total, "image", "images"),
         ),
-        flippedList(title, items),
+        element(
+          "div",
+          { class: "scroll short", role: "region", tabindex: 0, "aria-label": title },
+          element("ul", { class: "ranking" }, ...items),
+        ),
       ),
     );
   }
 }
 
-/** The images in a box of their own, which scrolls, since there may be many. */
-function flippedList(title, items) {
-  const list = element("ul", { class: "ranking" }, ...items);
-  return element("div", { class: "scroll short", role: "region", tabindex: 0, "aria-label": title }, list);
-}

@@ -1,19 +1,15 @@
-// Which classes are taken for which others.
+// Confusion of classes.
 
 const SHADES = 6;
 const RANKED = 12;
 const ROOMY = 15;
 
-/** 2345 as "2k", for cells with no room for more. */
+/** 2345 as "2k", for narrow cells. */
 const brief = (number) => (number < 1000 ? String(number) : `${Math.floor(number / 1000)}k`);
 
-/** The matrix, and the most frequent of its confusions as lists. */
+/** The matrix, and lists of the most frequent confusions. */
 function buildConfusion(confusion, classes) {
-  const names = [...classes.map((row) => row.name), "background"];
-  byId("confusion-about").textContent =
-    `Detections with a score of at least ${fraction(confusion.threshold, 2)}, ` +
-    `matched to objects at IoU ${fraction(confusion.iou, 2)}. ` +
-    `In the row "background" are detections where nothing is, in its column objects that are missed.`;
+  const names = [...classes.map((row) => row.name), WORDS.background];
   buildRankings(confusion.counts, names);
   buildMatrix(confusion.counts, names);
 }
@@ -57,12 +53,12 @@ function buildRankings(counts, names) {
 
 const totalOf = (row) => row.reduce((sum, number) => sum + number, 0);
 
-/** The matrix as a table with one tab stop, in which the arrow keys move; the cell in focus is read out above. */
+/** The matrix as a table with one tab stop. The arrow keys move the focus, and a text above describes the cell. */
 function buildMatrix(counts, names) {
   const head = element(
     "tr",
     {},
-    element("th", {}, "truth ↓ predicted →"),
+    element("th", {}, `${WORDS.axes.truth} ↓ ${WORDS.axes.predicted} →`),
     ...names.map((name) => element("th", { scope: "col", title: name }, element("span", {}, nameElement(name)))),
   );
   const rows = counts.map((row, truth) => {

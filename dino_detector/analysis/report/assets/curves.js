@@ -1,10 +1,10 @@
-// Precision over recall, a curve for each IoU.
+// Precision over recall: a curve for each IoU.
 
 const DASHES = ["", "9 4", "2 3", "12 3 2 3", "5 2", "16 5", "6 3 2 3 2 3", "3 6", "14 3 5 3", "1 4"];
 const FIRST_SHOWN = [0.5, 0.75, 0.9];
 const ROOM_FOR_LABELS = 96;
 
-/** The chart, its choice of class and IoUs, the line that reads it, and its numbers. */
+/** The chart, its controls, the reading at a recall, and the table of numbers. */
 function buildCurves(curves, classes) {
   const select = byId("curves-class");
   const slider = byId("curves-recall");
@@ -44,7 +44,7 @@ function buildCurves(curves, classes) {
   change();
 }
 
-/** The last recall that is reached, in hundredths. */
+/** The highest recall that is reached, in hundredths. */
 const endOf = (points) =>
   Math.max(
     0,
@@ -61,7 +61,7 @@ function curveChart(shown, at, width, name) {
   const right = Math.min(ROOM_FOR_LABELS, width / 4);
   const averages = shown.map(({ iou, points }) => `AP ${fraction(averageOf(points))} at IoU ${iou.toFixed(2)}`);
   const says = `Precision over recall of ${isolated(name)}: ${averages.join(", ")}`;
-  const chart = axes({ width, height: 360, x: fractionAxis("recall"), y: fractionAxis("precision"), right, says });
+  const chart = axes({ width, height: 360, x: fractionAxis(WORDS.axes.recall), y: fractionAxis(WORDS.axes.precision), right, says });
   for (const { index, points } of shown) {
     const path = points
       .slice(0, endOf(points) + 2)
@@ -81,7 +81,7 @@ function curveChart(shown, at, width, name) {
   return chart.svg;
 }
 
-/** A label where each curve falls below half of its height, moved up where two would touch. */
+/** A label at the point where each curve falls below half of its height, moved up if two would touch. */
 function curveLabels(shown, chart) {
   const labels = shown.map(({ iou, points }) => {
     const half = Math.max(...points) / 2;
@@ -106,7 +106,7 @@ function curveNumbers(shown) {
   }));
   const rows = [...recalls, { text: "AP", of: averageOf }];
   const columns = [
-    { head: "recall", kind: "text", value: (row) => row.text },
+    { head: WORDS.axes.recall, kind: "text", value: (row) => row.text },
     ...shown.map(({ iou, points }) => ({
       head: `IoU ${iou.toFixed(2)}`,
       kind: "fraction",

@@ -1,4 +1,4 @@
-// Elements of the page. Text of the user's goes in as text, never as markup.
+// Elements of the page. The user's text is inserted as text, never as markup.
 
 /** The element with this id, which page.html has. */
 const byId = (id) => document.getElementById(id);
@@ -21,10 +21,10 @@ function filled(node, attributes, children) {
   return node;
 }
 
-/** A name of the user's as an element; text from right to left stays within it. */
+/** A name from the user's files, in an element that contains right-to-left text. */
 const nameElement = (name) => element("bdi", {}, name);
 
-/** The same inside a longer string, between "first strong isolate" and "pop directional isolate". */
+/** A name inside a longer string, between the characters FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE. */
 const isolated = (name) => `\u2068${name}\u2069`;
 
 /** A bar from 0 to a fraction of the width of its cell. */
@@ -38,7 +38,7 @@ function addOptions(select, options) {
   select.append(...options.map(([value, text]) => element("option", { value }, text)));
 }
 
-/** Calls `action` at most once a frame, however often it is asked for. */
+/** A function that calls `action` once in the next frame, however often it is called before. */
 function oncePerFrame(action) {
   let waiting = false;
   return () => {

@@ -1,8 +1,7 @@
-// What each kind of mistake costs.
+// The AP50 that each kind of mistake costs.
 
-/** Bars by falling cost, and a table of what each class loses to each kind. */
+/** Bars by falling cost, and a table of costs by class and kind. */
 function buildErrors(errors, classes) {
-  const [on, off] = [errors.IoU_foreground, errors.IoU_background].map(String);
   const falling = [...errors.types].sort((a, b) => b.cost - a.cost);
   const longest = Math.max(falling[0].cost, 0.001);
   byId("errors-kinds").append(
@@ -19,16 +18,10 @@ function buildErrors(errors, classes) {
           { class: "count" },
           counted(number, key === "missed" ? "object" : "detection", key === "missed" ? "objects" : "detections"),
         ),
-        element("span", { class: "meaning" }, KINDS[key].meaning(on, off)),
+        element("span", { class: "meaning" }, KINDS[key].meaning),
       ),
     ),
   );
-  const special = Object.fromEntries(errors.special.map(({ key, cost }) => [key, fraction(cost)]));
-  byId("errors-special").textContent =
-    errors.AP50 === null
-      ? "There is no ground truth, so nothing can be said to cost anything."
-      : `AP50 is ${fraction(errors.AP50)}. Without any false detection it would rise by ${special.false_positives}, ` +
-        `with every object found by ${special.false_negatives}.`;
   buildCostsByClass(errors.per_class, classes);
 }
 

@@ -1,9 +1,9 @@
-// The worst images as cards, filtered by their mistakes, with boxes that follow a threshold.
+// The worst images as cards, with filters by mistake and boxes at a threshold.
 
 const CARDS_AT_ONCE = 24;
 const CARD_WIDTH = 260;
 
-/** Builds the cards and their controls; returns {has(id), open(id)} for links from elsewhere. */
+/** Builds the cards and their controls; returns {has(id), open(id)}. */
 function buildGallery(gallery, classes) {
   const untouched = { threshold: gallery.threshold, kind: "", label: "", low: 0, high: 1, most: CARDS_AT_ONCE };
   const state = { ...untouched };
@@ -50,7 +50,6 @@ function buildGallery(gallery, classes) {
     render();
     list.children[next].querySelector("button").focus();
   });
-  byId("gallery-about").textContent = aboutGallery(gallery);
   byId("gallery-threshold").defaultValue = gallery.threshold;
   buildLegend(byId("gallery-legend"));
   change({});
@@ -61,17 +60,6 @@ function buildGallery(gallery, classes) {
   };
 }
 
-/** Which images these are, and what counts as missed in them. */
-function aboutGallery({ total, images }) {
-  const which = images.length < total ? `the ${count(images.length)} worst are here` : "all are here";
-  return (
-    `${counted(total, "image has", "images have")} a mistake; ${which}, the worst first. ` +
-    "Of each image the detections with the highest scores are kept. " +
-    "An object is missed where no correct detection of it reaches the threshold. " +
-    "A missed object has no score, so a narrower range of scores leaves it out."
-  );
-}
-
 /** "24 of 31 images shown; the other 169 of this report have no such mistake at this threshold." */
 function countInWords(shown, fitting, all) {
   const others = all - fitting;
@@ -80,7 +68,7 @@ function countInWords(shown, fitting, all) {
   return `${count(shown)} of ${counted(fitting, "image", "images")} shown${others === 0 ? "" : rest}.`;
 }
 
-/** Whether a box is a mistake of the kind, class and score that the filters ask for. */
+/** Whether a box is a mistake that passes the filters of kind, class and score. */
 function fits(box, { kind, label, low, high }) {
   if (!(box.kind in KINDS)) return false;
   if (kind !== "" && box.kind !== kind) return false;
@@ -131,7 +119,7 @@ function buildCard(image, open) {
   return { item: element("li", {}, button), update };
 }
 
-/** The number of mistakes of a kind, with its code to see and its name to hear. */
+/** The number of mistakes of a kind, with its code and, for screen readers, its name. */
 const chipOf = ([kind, number]) =>
   element(
     "span",

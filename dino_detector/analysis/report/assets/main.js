@@ -1,33 +1,21 @@
-// Builds the sections that the payload has numbers for, and the list of sections.
+// Builds the sections whose numbers the payload has, and the list of sections.
 
 const payload = JSON.parse(byId("payload").textContent);
-const reveal = (id) => (byId(id).hidden = false);
 let gallery = null;
 
 buildClassTable();
-if (payload.errors !== null) {
-  reveal("errors");
-  buildErrors(payload.errors, payload.classes);
-}
-if (payload.gallery !== null) {
-  reveal("gallery");
-  gallery = buildGallery(payload.gallery, payload.classes);
-}
-if (payload.curves !== null) {
-  reveal("curves");
-  buildCurves(payload.curves, payload.classes);
-}
-if (payload.confusion !== null) {
-  reveal("confusion");
-  buildConfusion(payload.confusion, payload.classes);
-}
-if (payload.calibration !== null || payload.scores !== null) {
-  reveal("calibration");
-  buildCalibration(payload.calibration, payload.scores);
-}
-if (payload.comparison !== null) {
-  reveal("comparison");
-  buildComparison(payload.comparison, gallery);
+const builders = {
+  errors: () => buildErrors(payload.errors, payload.classes),
+  gallery: () => (gallery = buildGallery(payload.gallery, payload.classes)),
+  curves: () => buildCurves(payload.curves, payload.classes),
+  confusion: () => buildConfusion(payload.confusion, payload.classes),
+  calibration: () => buildCalibration(payload.calibration, payload.scores),
+  comparison: () => buildComparison(payload.comparison, gallery),
+};
+for (const [id, build] of Object.entries(builders)) {
+  if (payload[id] === null) continue;
+  byId(id).hidden = false;
+  build();
 }
 
 const sections = [...document.querySelectorAll("main > section:not([hidden])")];

@@ -8,10 +8,10 @@ const count = (value) => thousands.format(value);
 /** 1 as "1 image", 3 as "3 images". */
 const counted = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
 
-/** 0.41234 as "0.412"; a dash where there is nothing to measure. */
+/** 0.41234 as "0.412"; a dash for null. */
 const fraction = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits));
 
-/** 0.0312 as "+0.031", with a true minus sign for what falls. */
+/** 0.0312 as "+0.031"; negative numbers get a true minus sign. */
 function signed(value) {
   if (value === null) return "–";
   const digits = Math.abs(value).toFixed(3);

@@ -1,9 +1,8 @@
 // Tables: built from rows, sorted by their heads, filtered by name.
 
 /**
- * A table of columns {head, value(row), kind, shown(row), bar(row)} as an element; `kind` is "text", "fraction" or
- * "count", `shown` gives text or a node where it is not the value alone, `bar` an element before it. The first column
- * names its row.
+ * A table element from columns {head, value(row), kind, shown(row), bar(row)}. `kind` is "text", "fraction" or "count";
+ * `shown` replaces the text of the value, and `bar` returns an element before it. The first column is the row head.
  */
 function buildTable(columns, rows) {
   const heads = columns.map((column) => element("th", { scope: "col", "data-kind": column.kind }, column.head));
@@ -23,7 +22,7 @@ function cellOf(column, row, isFirst) {
   return element("td", { class: kind, "data-value": value === null ? "" : value }, before, shown);
 }
 
-/** Makes every head of a table a button that sorts by it, and by it the other way round when pressed again. */
+/** Makes every column head a button that sorts by the column; a second press reverses the order. */
 function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, index) => {
@@ -41,7 +40,7 @@ function makeSortable(table) {
   });
 }
 
-/** Rows by the value of a column; those without a value come last in both orders, equal ones keep their places. */
+/** Sorts rows by a column, stably; rows without a value come last in both orders. */
 function sortRows(body, index, kind, order) {
   const direction = order === "ascending" ? 1 : -1;
   const valued = [...body.rows].map((row) => {

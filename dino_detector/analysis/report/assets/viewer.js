@@ -1,10 +1,9 @@
-// One image in large, with its boxes as a table.
+// Large view of an image, with a table of its boxes.
 
 /**
  * The dialog of the page: {open(image, among), redraw()}.
  *
- * `among` are the images that Previous and Next go through. `state.threshold` is shared with the gallery, which
- * `setThreshold` tells of a new one.
+ * Previous and Next go through the images `among`. The gallery shares `state.threshold`; `setThreshold` changes it.
  */
 function buildViewer(state, classes, setThreshold) {
   const dialog = byId("viewer");
@@ -87,7 +86,7 @@ function buildViewer(state, classes, setThreshold) {
   };
 }
 
-/** The boxes of an image as text, a row each, numbered as in the picture; a row in focus or pointed at is stressed. */
+/** A table row for each box, numbered as in the picture. A focused or hovered row highlights its box. */
 function tableOfBoxes(boxes, classes, choose) {
   if (boxes.length === 0) return element("p", { class: "note" }, "No boxes at this threshold.");
   const columns = [

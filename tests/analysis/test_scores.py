@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
+import torch
 from detection_cases import annotations_of, case, case_by_hand, random_case
+from torchmetrics.functional.classification import binary_calibration_error
 
 from dino_detector.analysis.matches import DetectionMatches
-from dino_detector.analysis.thresholds import DEFAULT_THRESHOLD, best_threshold, class_thresholds, overall_threshold
+from dino_detector.analysis.scores import (
+    DEFAULT_THRESHOLD,
+    best_threshold,
+    calibration,
+    class_thresholds,
+    overall_threshold,
+)
+from dino_detector.validate import coco_evaluation
 
 
 def best(scores, correct, boxes):
@@ -81,3 +90,46 @@ def test_one_threshold_for_all_classes():
 def test_where_nothing_is_right_there_is_still_a_threshold():
     ground_truth, results = case([(1, "cat", (0, 0, 9, 9))], [])
     assert overall_threshold(DetectionMatches.of(annotations_of(ground_truth), results)) == DEFAULT_THRESHOLD
+
+
+def calibrated(ground_truth, results):
+    return calibration(coco_evaluation(annotations_of(ground_truth).ground_truth, results).evaluator)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_calibration_error_equals_torchmetrics(seed):
+    ground_truth, results = random_case(seed)
+    matches = DetectionMatches.of(annotations_of(ground_truth), results)
+    expected = binary_calibration_error(
+        torch.tensor(matches.detections.scores[matches.counted]),
+        torch.tensor(matches.correct[0][matches.counted]),
+        n_bins=10,
+    )
+    assert calibrated(ground_truth, results)["error"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_calibration_bins_by_hand():
+    truths = [(1, "cat", (0, 0, 100, 100)), (1, "cat", (200, 200, 200, 200), "crowd")]
+    detections = [
+        (1, "cat", (0, 0, 100, 100), 0.96),
+        (1, "cat", (0, 0, 100, 90), 0.92),  # a duplicate is wrong
+        (1, "cat", (220, 220, 10, 10), 0.95),  # ignored in the crowd
+        (1, "cat", (500, 0, 10, 10), 0.2),  # in the bin that starts there
+    ]
+    measured = calibrated(*case(truths, detections))
+    keys = ("low", "high", "count", "score", "precision")
+    bins = [tuple(row[key] for key in keys) for row in measured["bins"]]
+    assert bins[9] == pytest.approx((0.9, 1, 2, 0.94, 0.5))
+    assert bins[2] == pytest.approx((0.2, 0.3, 1, 0.2, 0))
+    assert bins[1] == (pytest.approx(0.1), pytest.approx(0.2), 0, None, None)
+    assert measured["error"] == pytest.approx((2 * 0.44 + 0.2) / 3)
+
+
+def test_a_score_of_one_is_in_the_last_bin():
+    assert calibrated(*case([], [(1, "cat", (0, 0, 9, 9), 1.0)]))["bins"][-1]["count"] == 1
+
+
+def test_nothing_detected_has_no_calibration_error():
+    measured = calibrated(*case([(1, "cat", (0, 0, 9, 9))], []))
+    assert measured["error"] is None
+    assert {row["count"] for row in measured["bins"]} == {0}

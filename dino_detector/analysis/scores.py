@@ -1,14 +1,19 @@
-"""The score threshold with the best F1 at IoU 0.50."""
+"""Scores: their histogram, their calibration, and the threshold with the best F1 at IoU 0.50."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dino_detector.analysis.matches import DetectionMatches
 
+if TYPE_CHECKING:
+    from hotcoco import COCOeval
+
+SCORE_EDGES = np.arange(21) / 20
 DEFAULT_THRESHOLD = 0.5
 """overall threshold without a true positive, when all thresholds are equally good"""
 DECIMALS = range(2, 7)
@@ -28,6 +33,40 @@ class Threshold(NamedTuple):
     F1: float
     precision: float | None
     recall: float
+
+
+def score_counts(scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of scores in each of 20 steps, ``[20]``, and the edges of the steps, ``[21]``.
+
+    A score at the edge of two steps counts in the upper one.
+    """
+    return np.histogram(scores, bins=SCORE_EDGES)
+
+
+def calibration(evaluator: COCOeval) -> dict[str, Any]:
+    """Compare scores with precision at IoU 0.50 in ten bins of equal width.
+
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017, arXiv:1706.04599; for detectors
+    Küppers, Kronenberger, Shantia, Haselhoff: Multivariate Confidence Calibration for Object Detection. 2020,
+    arXiv:2004.13546. A duplicate is wrong, and ignored detections in crowd regions do not count. All scores take part,
+    so that the many low ones weigh heavily in the error.
+
+    Args:
+        evaluator: hotcoco's, after ``evaluate``.
+
+    Returns:
+        ``error``, the expected calibration error, or None without detections; and ``bins``, each with ``low`` <= score
+        < ``high`` (the last with score 1), ``count``, and mean ``score`` and ``precision``, or None for an empty bin.
+    """
+    measured = evaluator.calibration()
+
+    def row(item: dict[str, Any]) -> dict[str, Any]:
+        score, precision = (item["avg_confidence"], item["avg_accuracy"]) if item["count"] else (None, None)
+        ends = {"low": item["bin_lower"], "high": item["bin_upper"]}
+        return {**ends, "count": item["count"], "score": score, "precision": precision}
+
+    error = measured["ece"] if measured["num_detections"] else None
+    return {"error": error, "bins": [row(item) for item in measured["bins"]]}
 
 
 def class_thresholds(matches: DetectionMatches) -> list[Threshold | None]:
