@@ -1,1 +1,1 @@
-"""Benchmarks of the toolkit; each runs from the repository root as ``python -m benchmarks.NAME``."""
+"""Benchmarks. Each runs from the repository root as a module, for example ``python -m benchmarks.speed``."""

@@ -1,15 +1,14 @@
-"""Random damage of everything that users hand in: annotation files, pictures, result files, checkpoints.
+"""Read randomly damaged annotation files, pictures, result files and checkpoints.
 
     python -m benchmarks.fuzz [--minutes 10] [--only annotations pictures results checkpoints] [--seed 0]
 
-Whatever a file holds, its readers return something sound or raise an `InputError` of one line that names the file;
-training and the data check agree about annotation files; and no damaged checkpoint is read as another detector. The
-tests run the same properties for a few seconds.
+Checks these properties: a reader returns valid data or raises an `InputError` of one line that names the file; training
+and the data check accept the same annotation files; a damaged checkpoint never loads as another detector. The tests run
+the same properties for a few seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -27,10 +26,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.common.command_line import command_parser
 from dino_detector.analysis.result_files import read_results
+from dino_detector.commands.frame import run_command
 from dino_detector.config import Config, ImageSize
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.coco.finding_kinds import STOPS
+from dino_detector.data.coco.findings import STOPS
 from dino_detector.data.coco.subsets import Subset
 from dino_detector.data.pictures.files import image_size, is_picture
 from dino_detector.data.pictures.reading import check_image, read_image
@@ -44,7 +45,7 @@ from dino_detector.structures.categories import Categories
 from dino_detector.validate import CocoMetrics
 
 LONGEST_MESSAGE = 1_500
-"""characters of the longest message; a longer message quotes a value of the file at full length"""
+"""maximum characters of an error; a longer one quotes a whole value of the file"""
 ODD_NUMBERS = (0, -1, 1.5, 1e308, 1e999, -1e999, float("nan"), 2**63, 10**400, 3.0, True)
 ODD_TEXTS = ("", "0", "1", "a\nb", "\x00", "\x1b[31m", "\ud800", "x" * 5_000, "../a.png", "C:\\a.png", "http://a/b.png")
 ODD_VALUES = st.one_of(
@@ -58,11 +59,12 @@ ODD_VALUES = st.one_of(
     st.integers(),
     st.floats(),
 )
+PROPERTIES = ("annotations", "pictures", "results", "checkpoints")
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "BMP", "JPEG2000", "PPM", "TGA", "ICO", "DDS")
 
 
 def clean_set() -> dict[str, Any]:
-    """A small COCO file without a mistake."""
+    """Return a small valid COCO file."""
     images = [{"id": number, "file_name": f"{number}.png", "width": 60, "height": 40} for number in range(1, 5)]
     boxes = [[x, y, 9 + x % 5, 7 + y % 3] for x in (3, 24, 45) for y in (2, 31)]
     annotations = [
@@ -78,7 +80,7 @@ def clean_set() -> dict[str, Any]:
 
 @st.composite
 def spoiled_sets(draw: Any) -> bytes:
-    """The clean set with a few values changed, fields removed or entries repeated, and maybe bytes damaged."""
+    """Draw the clean set with changed values, removed fields or repeated entries, sometimes also with damaged bytes."""
     content = clean_set()
     for _ in range(draw(st.integers(1, 6))):
         key = draw(st.sampled_from(("images", "annotations", "categories")))
@@ -109,7 +111,7 @@ def spoiled_sets(draw: Any) -> bytes:
 
 @st.composite
 def damaged(draw: Any, content: bytes) -> bytes:
-    """Bytes with some flipped, overwritten, removed or repeated."""
+    """Draw bytes with some of them flipped, overwritten, removed or repeated."""
     spoiled = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(0, len(spoiled) - 1)))
@@ -131,7 +133,7 @@ def damaged(draw: Any, content: bytes) -> bytes:
 
 
 def refusal(path: Path, read: Callable[[], Any]) -> str | None:
-    """The message of the `InputError` that a reader raises, None where it raises none."""
+    """Return the message of the `InputError` that a reader raises, or None; check that the message is one line."""
     try:
         read()
     except InputError as error:
@@ -144,7 +146,7 @@ def refusal(path: Path, read: Callable[[], Any]) -> str | None:
 
 
 def check_annotations(folder: Path, content: bytes) -> str:
-    """Training reads the file soundly or refuses it in one line, and where the check says so; returns which."""
+    """Check that training accepts or refuses the file like the data check; return ``accepted`` or ``refused``."""
     path = folder / "train.json"
     path.write_bytes(content)
     refused = refusal(path, lambda: require_sound(CocoAnnotations.read(path, images=folder)))
@@ -154,7 +156,7 @@ def check_annotations(folder: Path, content: bytes) -> str:
         return "refused"
     (loaded,) = loaded
     stopped = [finding.kind for finding in loaded.findings if finding.effect == STOPS]
-    of_files = {"image_missing", "file_name_url"}  # which training looks for in the images that it uses
+    of_files = {"image_missing", "file_name_url"}  # training checks these when it opens the images
     unlabelled = not loaded.splits[0].labelled
     assert (refused is not None) == bool(set(stopped) - of_files) or unlabelled, (refused, stopped)
     result = check(loaded, grid=PatchGrid(ImageSize(56, 56), "stretch"), num_queries=3, advance=None)
@@ -165,7 +167,7 @@ def check_annotations(folder: Path, content: bytes) -> str:
 
 
 def require_sound(annotations: CocoAnnotations) -> None:
-    """What training and evaluation rely on."""
+    """Check the invariants that training and evaluation rely on."""
     boxes, starts = annotations.training.boxes_xyxy, annotations.training.starts
     assert np.isfinite(boxes).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
@@ -179,7 +181,7 @@ def require_sound(annotations: CocoAnnotations) -> None:
 
 
 def picture_bytes() -> dict[str, bytes]:
-    """A small picture in each format that this Pillow writes."""
+    """Return a small picture in each format that the installed Pillow writes."""
     rng = np.random.default_rng(0)
     whole = Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -190,14 +192,14 @@ def picture_bytes() -> dict[str, bytes]:
         file = BytesIO()
         try:
             whole.save(file, name, **({"exif": exif} if name in ("JPEG", "PNG", "WEBP") else {}))
-        except (KeyError, OSError):  # not built in
+        except (KeyError, OSError):  # Pillow was built without this format
             continue
         found[name] = file.getvalue()
     return found
 
 
 def check_picture(folder: Path, content: bytes) -> str:
-    """A picture is read as uint8 RGB or refused in one line; returns which."""
+    """Check that a picture reads as uint8 RGB or is refused; return ``accepted`` or ``refused``."""
     path = folder / "picture.bin"
     path.write_bytes(content)
     is_picture(path)
@@ -215,7 +217,7 @@ def check_picture(folder: Path, content: bytes) -> str:
 
 
 def result_files() -> dict[str, tuple[bytes, Callable[[Path], Any]]]:
-    """A file that each of the other readers accepts, and the reader."""
+    """Return a valid file and the reader, for each kind of result file."""
     rows = [{"image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} for n in range(4)]
     numbers = dict.fromkeys(
         ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"), 0.5
@@ -240,7 +242,7 @@ def result_files() -> dict[str, tuple[bytes, Callable[[Path], Any]]]:
 
 
 def checkpoint_bytes(folder: Path) -> tuple[bytes, CheckpointHeader, torch.Tensor]:
-    """A checkpoint of a few weights, its header and its weights."""
+    """Return a small checkpoint, its header and its weights."""
     header = CheckpointHeader(
         config=Config(),
         categories=Categories((1, 5), ("a", "b")),
@@ -255,7 +257,7 @@ def checkpoint_bytes(folder: Path) -> tuple[bytes, CheckpointHeader, torch.Tenso
 
 
 def check_checkpoint(folder: Path, content: bytes, header: CheckpointHeader, weights: torch.Tensor) -> str:
-    """A checkpoint is read as it was written, or refused in one line; returns which."""
+    """Check that a checkpoint loads unchanged or is refused; return ``accepted`` or ``refused``."""
     path = folder / "damaged.pth"
     path.write_bytes(content)
     found: list[Any] = []
@@ -268,7 +270,7 @@ def check_checkpoint(folder: Path, content: bytes, header: CheckpointHeader, wei
 
 
 def properties(folder: Path) -> dict[str, Callable[[Any], str]]:
-    """By name a property of a `hypothesis.strategies.DataObject`, which draws what it needs."""
+    """Return the properties by name; each takes a `hypothesis.strategies.DataObject` to draw from."""
     pictures, files = picture_bytes(), result_files()
     whole, header, weights = checkpoint_bytes(folder)
 
@@ -289,7 +291,7 @@ def properties(folder: Path) -> dict[str, Callable[[Any], str]]:
 
 
 def run(prove: Callable[[Any], str], *, examples: int, number: int) -> Counter[str]:
-    """Try a property on random examples; returns how often files were accepted and refused."""
+    """Check a property on random examples; return how many files were accepted and refused."""
     outcomes: Counter[str] = Counter()
 
     @seed(number)
@@ -302,12 +304,12 @@ def run(prove: Callable[[Any], str], *, examples: int, number: int) -> Counter[s
     return outcomes
 
 
-def main() -> int:
-    """Try all properties in turn until the time is over."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", nargs="+", choices=("annotations", "pictures", "results", "checkpoints"))
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+def main() -> None:
+    """Check all properties in turn until the time is over."""
+    parser = command_parser("benchmarks.fuzz", __doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration (default: 10)")
+    parser.add_argument("--only", nargs="+", choices=PROPERTIES, help="properties to check")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="first seed (default: random)")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     ends = time.monotonic() + 60 * options.minutes
@@ -321,8 +323,7 @@ def main() -> int:
             number += 1
     for name, outcomes in totals.items():
         print(f"{name}: " + ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common()))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -1,1 +1,1 @@
-"""Maintenance tools; each runs from the repository root as ``python -m tools.NAME``."""
+"""Maintenance tools. Each runs from the repository root as ``python -m tools.NAME``."""

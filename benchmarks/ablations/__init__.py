@@ -1,1 +1,1 @@
-"""Ablations of a training recipe: one run for each changed setting and seed."""
+"""Ablations of a training recipe, on several seeds."""

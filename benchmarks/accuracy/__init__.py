@@ -1,6 +1,7 @@
-"""Detectors side by side: each trains in a process of its own and is scored by the same code.
+"""Accuracy of several detectors at an equal budget of training time.
 
-`job` says what a run is asked to do, `recorder` what it leaves behind. `ours`, `deformable_detr` and `rf_detr` are the
-systems; these modules are commands that take a job, and `rf_detr` runs in another environment, so `job` and `recorder`
-import nothing but the standard library. `runs` starts them, `scoring` scores, `summary` and `table` compare.
+Each detector trains in its own process, and one evaluator scores all of them. `job` describes a run, `recorder` writes
+its record. `ours`, `deformable_detr` and `rf_detr` are commands that train one system. `rf_detr` runs in another
+environment, so `job` and `recorder` import the standard library alone. `runs` starts the processes, `scoring`
+evaluates, `summary` and `table` compare. `bccd` converts the data set.
 """

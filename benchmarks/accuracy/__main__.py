@@ -1,22 +1,22 @@
-"""Our detector and its peers: the same data, backbone, input, seeds and training time, on this machine.
+"""Compare our detector with its peers on equal data, backbone, input size, seeds and training time.
 
     python -m benchmarks.accuracy --data bccd --split test --output outputs/accuracy
     python -m benchmarks.accuracy --data bccd --split test --preset gpu --output outputs/accuracy_gpu
     python -m benchmarks.accuracy --output outputs/accuracy_sample --budget 100
     python -m benchmarks.accuracy --data bccd --systems ours deformable_detr --output outputs/accuracy
 
-Every system starts from the same architecture of backbone with random weights of the same seeds, and trains until the
-same time has passed. Ours, whose schedule has epochs, measures its pace first and plans as many as fit. Preset cpu
-takes just under 90 minutes on two cores: 15 runs of 300 seconds and their evaluations. It trains a ViT of width 192
-with 6 layers at 224 pixels (256 tokens); preset gpu trains ViT-S at 448 pixels (1,024 tokens).
+Every system trains the same backbone architecture from random weights, with the same seeds and for the same time. The
+schedule of our detector has epochs, so our detector first measures its throughput and plans the epochs that fit. Preset
+cpu takes just under 90 minutes on two cores: 15 runs of 300 seconds and their evaluations. It trains a ViT of width 192
+with 6 layers at 224 pixels (256 tokens). Preset gpu trains ViT-S at 448 pixels (1,024 tokens).
 
-``--data`` is a folder with ``train/``, ``annotations/instances_train.json``, and ``val/`` and
-``annotations/instances_val.json``, or another split than val that ``--split`` names: settings that were chosen on one
-are to be compared on another. Without ``--data`` the sample that comes with the package is drawn. RF-DETR runs in an
-environment of its own, which is made once in the user's cache (about 6 GB), or is given by ``--rfdetr_python``.
+``--data`` is a folder with ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``. ``--split`` names
+another split than val; compare settings on a split that did not choose them. Without ``--data`` the benchmark uses
+the demo data set. RF-DETR runs in its own environment: the benchmark creates one in the user's cache (about 6 GB), or
+``--rfdetr_python`` names one.
 
-Writes ``accuracy.md`` and ``accuracy.json`` to the output folder. A run that has finished there is not run again, so an
-interrupted comparison goes on with the same command, and later systems or seeds join the table.
+The output folder gets ``accuracy.md`` and ``accuracy.json``. Finished runs are kept: the same command continues an
+interrupted comparison, and later systems or seeds join the table.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from benchmarks.accuracy import runs, table
 from benchmarks.accuracy.job import Job
 from benchmarks.accuracy.systems import OURS, PRESETS, SYSTEMS
 from benchmarks.common import machine
+from benchmarks.common.command_line import command_parser
 from benchmarks.common.rf_detr_environment import rf_detr_python
 from dino_detector.commands.frame import run_command
-from dino_detector.data.demo_set import SampleFiles, write_sample
+from dino_detector.data.demo_set import DemoFiles, write_demo_set
 from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision
 from dino_detector.storage.files import write_whole
@@ -47,7 +48,7 @@ PATCH = 14
 
 
 def main() -> None:
-    """Run what has not been run, and write the page."""
+    """Start the missing runs, and write the page."""
     options = _options()
     preset = PRESETS[options.preset]
     settings = yaml.safe_load(Path(__file__).with_name(preset.settings).read_text(encoding="utf-8"))
@@ -64,7 +65,7 @@ def main() -> None:
     peer_python = rf_detr_python(options.rfdetr_python) if needs_rf_detr else None
 
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
-    for seed in options.seeds:  # seeds outside, so that an interrupted comparison has a run of each system
+    for seed in options.seeds:  # the outer loop, so that an interrupted comparison has a run of each system
         for name in systems:
             job = Job(
                 system=name,
@@ -84,7 +85,7 @@ def main() -> None:
             results[name].append(_result(job, python=python, threads=options.threads))
 
     facts = {
-        "data": f"{options.data.name}, {options.split}" if options.data else "the sample of this package",
+        "data": f"{options.data.name}, {options.split}" if options.data else "demo data set",
         "input": f"{settings['image_size']} pixels, {(settings['image_size'] // PATCH) ** 2:,} tokens",
         "backbone": "DINOv2 with random weights, " + ", ".join(f"{key} {value}" for key, value in backbone.items()),
         "budget": f"{budget:g} s of training a run, seeds {', '.join(map(str, options.seeds))}",
@@ -99,10 +100,10 @@ def main() -> None:
 
 
 def _result(job: Job, *, python: Path, threads: int) -> dict[str, Any]:
-    """Of an earlier call, or of a run."""
+    """Return the result of a finished run, or run the job."""
     result = runs.finished(job)
     if result is None:
-        shutil.rmtree(job.folder, ignore_errors=True)  # of a run that did not finish
+        shutil.rmtree(job.folder, ignore_errors=True)  # files of an unfinished run
         print(f"{job.system}, seed {job.seed}: {job.budget:g} s of training ...", flush=True)
         result = runs.run(job, python=python, module=SYSTEMS[job.system].module, threads=threads)
     last = result["evaluations"][-1]
@@ -114,11 +115,11 @@ def _result(job: Job, *, python: Path, threads: int) -> dict[str, Any]:
     return result
 
 
-def _data(folder: Path | None, split: str, output: Path) -> SampleFiles:
-    """The files of a data folder, or of the sample, which is drawn."""
+def _data(folder: Path | None, split: str, output: Path) -> DemoFiles:
+    """Return the files of a data folder; without one, write the demo data set and return its files."""
     if folder is None:
-        return write_sample(output / "sample")
-    files = SampleFiles(
+        return write_demo_set(output / "sample")
+    files = DemoFiles(
         train_images=folder / "train",
         train_annotations=folder / "annotations" / "instances_train.json",
         val_images=folder / split,
@@ -131,20 +132,18 @@ def _data(folder: Path | None, split: str, output: Path) -> SampleFiles:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="COCO folder; the package's sample where it is left out")
-    parser.add_argument("--split", default="val", help="the part of --data that is evaluated on (default: val)")
+    parser = command_parser("benchmarks.accuracy", __doc__)
+    parser.add_argument("--data", type=Path, help="COCO folder (default: the demo data set)")
+    parser.add_argument("--split", default="val", help="split of --data to evaluate on (default: val)")
     parser.add_argument("--output", type=Path, required=True, help="folder for the page, the results and the runs")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="size of model and machine (default: cpu)")
-    parser.add_argument("--budget", type=_positive, help="seconds of training a run (default: the preset's)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, help="rows of the table (default: the preset's)")
-    parser.add_argument("--evaluations", type=int, default=8, help="evaluations along a run (default: 8)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the preset's)")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="threads a run computes with (default: all)"
-    )
-    parser.add_argument("--rfdetr_python", type=Path, help="interpreter of an environment that has rfdetr[train]")
+    parser.add_argument("--budget", type=_positive, help="training time of a run, in seconds (default: by preset)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run for each (default: 0 1 2)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, help="rows of the table (default: by preset)")
+    parser.add_argument("--evaluations", type=int, default=8, help="evaluations of a run (default: 8)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: by preset)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a run (default: all)")
+    parser.add_argument("--rfdetr_python", type=Path, help="interpreter of an environment with rfdetr[train]")
     return parser.parse_args()
 
 

@@ -1,19 +1,19 @@
-"""BCCD as the data set in COCO format that benchmarks and examples use.
+"""Convert BCCD to COCO format, for benchmarks and examples.
 
     git clone https://github.com/Shenggan/BCCD_Dataset
     python -m benchmarks.accuracy.bccd BCCD_Dataset bccd
 
-The photographs of blood cells come as Pascal VOC files; supervision converts them. The split is the authors'.
+BCCD has photographs of blood cells with Pascal VOC annotations. The splits are those of its authors.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import supervision
 
+from benchmarks.common.command_line import command_parser
 from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError
 
@@ -21,11 +21,14 @@ SPLITS = ("train", "val", "test")
 
 
 def convert(source: Path, target: Path) -> dict[str, int]:
-    """Write ``SPLIT/`` and ``annotations/instances_SPLIT.json`` of each split; returns their numbers of images.
+    """Write ``SPLIT/`` and ``annotations/instances_SPLIT.json`` of each split, and return their image counts.
 
     Args:
-        source: the repository's folder.
-        target: folder that is made.
+        source: clone of BCCD's repository.
+        target: folder to write.
+
+    Raises:
+        InputError: ``source`` is no clone of BCCD's repository.
     """
     root = source / "BCCD"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
@@ -45,9 +48,9 @@ def convert(source: Path, target: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    """Convert."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="clone of the repository")
+    """Convert the data set."""
+    parser = command_parser("benchmarks.accuracy.bccd", __doc__)
+    parser.add_argument("source", type=Path, help="clone of BCCD's repository")
     parser.add_argument("target", type=Path, help="folder to write")
     options = parser.parse_args()
     counts = convert(options.source, options.target)

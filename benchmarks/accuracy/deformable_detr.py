@@ -1,24 +1,27 @@
-"""Deformable DETR of transformers on the same backbone: ``python -m benchmarks.accuracy.deformable_detr JOB``.
+"""Deformable DETR of transformers on the common backbone: ``python -m benchmarks.accuracy.deformable_detr JOB``.
 
-Recipe of the paper (https://arxiv.org/abs/2010.04159, section 5) and of the authors' code
-(https://github.com/fundamentalvision/Deformable-DETR): 300 queries, AdamW with learning rate 2e-4, a tenth of it for
-reference points and sampling offsets, and weight decay 1e-4, gradients clipped at 0.1, classes weighted twice in costs
-and losses, losses after every decoder layer, the rate divided by ten after four fifths of the time, and DETR's
-augmentation (flip, and every other image cropped at random). What departs from it: the backbone's rate is that of the
-rest, in favour of training from scratch, for a tenth of it suits pretrained weights; it reads the last layer of the
-backbone and three coarser levels made of it, as transformers builds it; and images have one size.
+The recipe is that of the paper (https://arxiv.org/abs/2010.04159, section 5) and of the authors' code
+(https://github.com/fundamentalvision/Deformable-DETR):
 
-transformers leaves other initial weights than the authors' code has, with which all queries look at the middle of the
-image and learn little in a short run; `initialise` puts back those of the authors.
+- 300 queries, class weight 2 in matching costs and losses, a loss after every decoder layer;
+- AdamW with learning rate 2e-4 (2e-5 for reference points and sampling offsets), weight decay 1e-4, gradients clipped
+  at 0.1, learning rate divided by ten after four fifths of the time;
+- DETR's augmentation: flips, and random crops of half of the images.
 
-The job's settings: ``model``, what of `DeformableDetrConfig` differs from its defaults, and ``precision``, 32 or bf16.
+It departs from that recipe in three points. The backbone has the learning rate of the decoder, because a tenth suits
+pretrained weights only. The decoder reads the last layer of the backbone and three coarser levels made of it, which is
+how transformers builds the model. All images have one size.
+
+transformers initialises some weights differently from the authors' code: all queries then look at the middle of the
+image and learn little in a short run. `initialise` restores the authors' initial weights.
+
+The job's settings are ``model``, overrides of `DeformableDetrConfig`, and ``precision``, 32 or bf16.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -39,7 +42,7 @@ from transformers import (
 )
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
-from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.job import Job, job_of_command_line
 from benchmarks.accuracy.recorder import MAX_DETECTIONS, Recorder, coco_result
 from dino_detector.data.augmentation.pipeline import augmentation_seed
 from dino_detector.data.coco.annotations import CocoAnnotations
@@ -52,15 +55,16 @@ LEARNING_RATE = 2e-4
 WEIGHT_DECAY = 1e-4
 GRADIENT_CLIP = 0.1
 DROP_AFTER = 0.8
-"""share of the time after which the rates are divided by ten"""
+"""fraction of the budget after which the learning rates are divided by ten"""
 SLOW = ("reference_points", "sampling_offsets")
-"""layers with a tenth of the rate"""
+"""layers with a tenth of the learning rate"""
 CLASS_WEIGHT = 2
 PRIOR_BIAS = -math.log(99)
+"""logit of a class probability of 0.01"""
 
 
 def build_model(job: Job, *, num_classes: int) -> DeformableDetrForObjectDetection:
-    """The untrained detector on the job's backbone, whose last layer it reads."""
+    """Return the untrained detector; it reads the last layer of the job's backbone."""
     backbone = Dinov2Config(
         **job.backbone, image_size=job.image_size, patch_size=14, out_indices=[job.backbone["num_hidden_layers"]]
     )
@@ -80,11 +84,11 @@ def build_model(job: Job, *, num_classes: int) -> DeformableDetrForObjectDetecti
 
 @torch.no_grad()
 def initialise(model: DeformableDetrForObjectDetection) -> None:
-    """The initial weights of the authors' code, except those of the backbone and of deformable attention.
+    """Set the initial weights of the authors' code, except in the backbone and in deformable attention.
 
-    Queries are normal with a deviation of 1, matrices of the transformer and of the projections Xavier uniform, those
-    of the heads PyTorch's, the last of each box head zero. Classes start at a prior of 0.01, boxes around their
-    reference points with sides of 0.12.
+    Queries are normal with a standard deviation of 1. Matrices of the transformer and of the input projections are
+    Xavier uniform. Heads have PyTorch's default, except the last layer of each box head, which is zero. Classes start
+    at a probability of 0.01, and boxes at their reference points with sides of 0.12.
     """
     detr = model.model
     nn.init.normal_(detr.query_position_embeddings.weight)
@@ -94,9 +98,9 @@ def initialise(model: DeformableDetrForObjectDetection) -> None:
             nn.init.zeros_(module.bias)
     for layer in (*detr.encoder.layers, *detr.decoder.layers):
         sampling = [part for part in layer.modules() if isinstance(part, DeformableDetrMultiscaleDeformableAttention)]
-        as_they_are = {part for attention in sampling for part in attention.modules()}
+        unchanged = {part for attention in sampling for part in attention.modules()}
         for module in layer.modules():
-            if isinstance(module, nn.Linear) and module not in as_they_are:
+            if isinstance(module, nn.Linear) and module not in unchanged:
                 nn.init.xavier_uniform_(module.weight)
     for head in model.class_embed:
         head.reset_parameters()
@@ -110,7 +114,7 @@ def initialise(model: DeformableDetrForObjectDetection) -> None:
 
 
 def weighted_loss(losses: dict[str, Tensor], config: DeformableDetrConfig) -> Tensor:
-    """The sum of the losses of all layers; transformers weighs that of the classes by 1 alone."""
+    """Return the weighted sum of the losses of all layers; transformers itself gives classes the weight 1."""
     weights = {
         "loss_ce": CLASS_WEIGHT,
         "loss_bbox": config.bbox_loss_coefficient,
@@ -121,10 +125,10 @@ def weighted_loss(losses: dict[str, Tensor], config: DeformableDetrConfig) -> Te
 
 
 class RandomSizeCrop(v2.Transform):
-    """DETR's crop: each side between 384/600 of the image's shorter side and all of it."""
+    """DETR's crop: each side is 384/600 to 1 times the shorter side of the image."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the place."""
+        """Draw the position and the size of the crop."""
         height, width = v2.query_size(flat_inputs)
         most = min(height, width)
         least = round(most * 384 / 600)
@@ -134,12 +138,12 @@ class RandomSizeCrop(v2.Transform):
         return {"top": top, "left": left, "height": crop_height, "width": crop_width}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Crop the image, or move and clip its boxes."""
+        """Crop the image, or shift and clip its boxes."""
         return F.crop(inpt, **params)
 
 
 def training_transforms() -> v2.Transform:
-    """DETR's augmentation; the processor brings the image to the network's size."""
+    """Return DETR's augmentation; the image processor resizes afterwards."""
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
@@ -150,13 +154,13 @@ def training_transforms() -> v2.Transform:
 
 
 class Collate:
-    """Has transformers' image processor make a batch of samples."""
+    """Make a batch of samples with transformers' image processor."""
 
     def __init__(self, image_size: int) -> None:
         self.processor = DeformableDetrImageProcessor(size={"height": image_size, "width": image_size}, do_pad=False)
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
-        """``pixel_values`` ``[B, 3, H, W]``, ``labels``, ``image_ids`` and ``original_sizes``."""
+        """Return ``pixel_values`` ``[B, 3, H, W]``, ``labels``, ``image_ids`` and ``original_sizes``."""
         batch = self.processor(
             images=[sample.image.as_subclass(Tensor) for sample in samples],
             annotations=[
@@ -182,14 +186,14 @@ def _entries(boxes_xyxy: Tensor, labels: Tensor) -> list[dict[str, Any]]:
 
 
 class Augmented:
-    """Images in their own size after the training transforms, which draw from the seed, the epoch and the image."""
+    """Training view of images at full size; the random draws depend on seed, epoch and image alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.transforms = training_transforms()
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """The augmented image of a key."""
+        """Return the augmented sample of a key."""
         sample = FullSizeImages()(images, key)
         boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
         with torch.random.fork_rng(devices=[]):
@@ -200,10 +204,10 @@ class Augmented:
 
 
 class DeformableDetr:
-    """The detector with its data, ready to train.
+    """Training and evaluation of the detector.
 
     Args:
-        job: what to train on, and for how long.
+        job: the run.
     """
 
     def __init__(self, job: Job) -> None:
@@ -213,7 +217,7 @@ class DeformableDetr:
         self.val = CocoAnnotations.read(job.val_annotations)
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """Shuffled, augmented batches without end, epoch after epoch."""
+        """Yield shuffled, augmented batches, epoch after epoch without end."""
         images = CocoImages(self.job.train_images, self.train)
         dataset = CocoDetection(images, view=Augmented(self.job.seed), on_bad_image="skip")
         sampler = TrainingSampler(np.ones(len(images)), num_replicas=1, rank=0, seed=self.job.seed)
@@ -230,7 +234,7 @@ class DeformableDetr:
             yield from loader
 
     def fit(self, recorder: Recorder) -> nn.Module:
-        """Train until the budget is spent, and record evaluations on the way and at the end."""
+        """Train until the end of the budget, record the evaluations, and return the model."""
         model, optimizer = self.start()
         full_rates = [group["lr"] for group in optimizer.param_groups]
         for batch in self.batches():
@@ -246,11 +250,11 @@ class DeformableDetr:
                     recorder.record(self.detect(model))
             if is_last:
                 return model
-        raise AssertionError("batches have no end")
+        raise AssertionError("batches() has no end")
 
     @torch.inference_mode()
     def detect(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Detections in the validation images, as COCO results with the ids of the data set."""
+        """Return COCO results for the validation images, with the category ids of the data set."""
         images = CocoImages(self.job.val_images, self.val)
         dataset = CocoDetection(images, view=FullSizeImages(), on_bad_image="raise")
         results: list[dict[str, Any]] = []
@@ -270,7 +274,7 @@ class DeformableDetr:
         return results
 
     def start(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The untrained model, and its optimizer."""
+        """Return the untrained model and its optimizer."""
         model = build_model(self.job, num_classes=len(self.train.categories)).train()
         slow, others = [], []
         for name, parameter in model.named_parameters():
@@ -279,7 +283,7 @@ class DeformableDetr:
         return model, torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> None:
-        """One step of the optimizer."""
+        """Take one optimizer step."""
         device = torch.device(self.job.device)
         labels = [{key: value.to(device) for key, value in entry.items()} for entry in batch["labels"]]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.job.settings["precision"] == "bf16"):
@@ -291,9 +295,8 @@ class DeformableDetr:
         optimizer.step()
 
 
-def main(path: str) -> None:
+def train(job: Job) -> None:
     """Train, and write the record."""
-    job = Job.read(path)
     recorder = Recorder(job)
     model = DeformableDetr(job).fit(recorder)
     recorder.write(
@@ -303,4 +306,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    train(job_of_command_line("benchmarks.accuracy.deformable_detr", __doc__))

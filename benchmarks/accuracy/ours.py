@@ -1,20 +1,20 @@
-"""This repository's detector, by the path that its users take: ``python -m benchmarks.accuracy.ours JOB``.
+"""Our detector, trained as ``dino-detector train`` does it: ``python -m benchmarks.accuracy.ours JOB``.
 
-The job's settings are those of a YAML file for ``dino-detector train``; epochs, evaluations and seed are the job's.
+The job's settings are those of a YAML file for ``dino-detector train``. The job sets the epochs, the evaluations and
+the seed.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.job import Job, job_of_command_line
 from benchmarks.accuracy.recorder import Pace, Recorder
 from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
@@ -23,28 +23,29 @@ from dino_detector.training.fit import fit
 from dino_detector.training.memory import peak_memory
 
 ENDLESS = 1_000_000
+"""epochs of a run that a callback stops"""
 FEWEST_EPOCHS = 2
 
 
 class Pacemaker(Callback):
-    """Measures images a second, and stops."""
+    """Measure the throughput, then stop the training."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """The clock runs from here on."""
+        """Start the clock with the first step."""
         self.pace.clock.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        """Count."""
+        """Count the images."""
         trainer.should_stop = self.pace.step(len(batch.image_ids))
 
 
 class Watch(Callback):
-    """Counts images and time, and keeps the detections of every evaluation."""
+    """Count images and time, and record every evaluation."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -52,43 +53,46 @@ class Watch(Callback):
         self.peak: dict[str, int] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """The clock runs from here on."""
+        """Start the clock with the first step."""
         self.recorder.clock.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        """Count, and stop where the budget is spent; the trainer then evaluates."""
+        """Count the images, and stop a late run; the trainer then evaluates."""
         self.recorder.images_seen += len(batch.image_ids)
         if self.recorder.is_late:
             trainer.should_stop = True
-            trainer.check_val_every_n_epoch = 1  # or an epoch that is not due would not be evaluated
+            trainer.check_val_every_n_epoch = 1  # else the trainer would skip the evaluation of this epoch
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluation is not training time."""
+        """Pause the clock: evaluation is not training time."""
         self.recorder.clock.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on."""
+        """Record the evaluation, and resume the clock."""
         self.recorder.record(pl_module.results)
         self.recorder.clock.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What the run was."""
+        """Note the number of parameters and the peak memory."""
         self.parameters = sum(parameter.numel() for parameter in pl_module.detector.parameters())
         self.peak = peak_memory(pl_module.device)
 
 
 def config_of(job: Job, **settings: Any) -> Config:
-    """The job's settings with its data, its device and its seed, and then others."""
+    """Return the settings of a job, with its data, device and seed; ``settings`` take precedence."""
     data = {name: getattr(job, name) for name in ("train_images", "train_annotations", "val_images", "val_annotations")}
     given = {"seed": job.seed, "device": job.device, "output_dir": str(Path(job.folder, "run"))}
     return Config.from_flat(job.settings | data | given | settings)
 
 
-def main(path: str) -> None:
-    """Calibrate, train, and write the record."""
-    job = Job.read(path)
+def train(job: Job) -> None:
+    """Measure the throughput, train for the epochs that fit the budget, and write the record.
+
+    Raises:
+        InputError: the budget is shorter than two epochs.
+    """
     configure_logging()
     calibration = Path(job.folder, "calibration")
     pace = Pace(job.calibration)
@@ -114,4 +118,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    train(job_of_command_line("benchmarks.accuracy.ours", __doc__))

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its evaluations, each with the time of training and the images behind it."""
+"""The record of a run: its evaluations, each with training time and number of training images so far."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from benchmarks.accuracy.job import Job
 
 RECORD = "record.json"
 MAX_DETECTIONS = 100
-"""detections of an image that count, those with the highest scores"""
+"""number of detections per image that are kept, by score"""
 OVERRUN = 1.02
-"""a run whose length is planned and that is slower than it was to be is stopped after this many times the budget"""
+"""a run with planned epochs stops early after this multiple of its budget"""
 
 
 class TrainingClock:
-    """Seconds from the first training step on, without the pauses in which a run evaluates."""
+    """Training time in seconds since the first step, without evaluations.
+
+    Args:
+        now: returns the current time in seconds.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -28,25 +32,25 @@ class TrainingClock:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far."""
+        """Training time so far."""
         return self._before + (0.0 if self._since is None else self._now() - self._since)
 
     def start(self) -> None:
-        """Start, or go on after a pause; a clock that runs goes on running."""
+        """Start or resume; no effect on a running clock."""
         if self._since is None:
             self._since = self._now()
 
     def pause(self) -> None:
-        """Stop until the next `start`."""
+        """Pause until the next `start`."""
         self._before, self._since = self.seconds, None
 
 
 class Pace:
-    """Images a second, measured over some seconds after a warm-up.
+    """Training throughput after a warm-up.
 
     Args:
-        seconds: how long to measure; a quarter of that passes before.
-        clock: runs from the first step on.
+        seconds: length of the measurement; the warm-up takes a quarter of that.
+        clock: clock that the caller starts with the first step.
     """
 
     def __init__(self, seconds: float, clock: TrainingClock | None = None) -> None:
@@ -58,7 +62,7 @@ class Pace:
         self._measured: float | None = None
 
     def step(self, images: int) -> bool:
-        """Count a step that has ended; returns whether enough has been measured."""
+        """Count a finished step of ``images`` images; return whether the measurement is complete."""
         now = self.clock.seconds
         self._images += images
         if self._first is None:
@@ -73,20 +77,20 @@ class Pace:
 
     @property
     def images_per_second(self) -> float:
-        """The pace from the end of the warm-up to the step with which enough had been measured."""
-        assert self._measured is not None, "not enough has been measured"
+        """Throughput from the end of the warm-up to the step that completed the measurement."""
+        assert self._measured is not None, "the measurement is not complete"
         return self._measured
 
 
 class Recorder:
-    """Counts images and time of a run, says when to evaluate and when to stop, and writes what was found.
+    """Count images and time of a run, schedule its evaluations and its end, and write its files.
 
-    ``predictions_N.json`` has the detections of the N-th evaluation; ``record.json``, complete or absent, is written
-    at the end of the run.
+    ``predictions_N.json`` has the detections of evaluation N. ``record.json`` is written at the end of the run, in one
+    piece.
 
     Args:
-        job: what the run is asked to do.
-        clock: runs from the first step on.
+        job: the run.
+        clock: clock that the system starts with the first step.
     """
 
     def __init__(self, job: Job, clock: TrainingClock | None = None) -> None:
@@ -102,19 +106,19 @@ class Recorder:
 
     @property
     def is_late(self) -> bool:
-        """Whether a run is to stop though what was planned is not done."""
+        """Whether a run must stop before its planned end."""
         return self.clock.seconds >= self.job.budget * OVERRUN
 
     @property
     def is_due(self) -> bool:
-        """Whether training has reached the time of another evaluation, that at the end not counted."""
+        """Whether an evaluation before the final one is due."""
         last = self.evaluations[-1]["seconds"] if self.evaluations else 0.0
         times = (self.job.budget * number / self.job.evaluations for number in range(1, self.job.evaluations))
         return any(last < due <= self.clock.seconds for due in times)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Stop the clock for an evaluation."""
+        """Pause the clock during an evaluation."""
         self.clock.pause()
         try:
             yield
@@ -122,7 +126,7 @@ class Recorder:
             self.clock.start()
 
     def record(self, results: list[dict[str, Any]]) -> None:
-        """Write the detections of an evaluation, as COCO results, and remember when it was."""
+        """Write the COCO results of an evaluation, and note the time and the images seen."""
         path = Path(self.job.folder) / f"predictions_{len(self.evaluations) + 1}.json"
         path.write_text(json.dumps(results), encoding="utf-8")
         self.evaluations.append(
@@ -130,7 +134,7 @@ class Recorder:
         )
 
     def write(self, **extra: Any) -> None:
-        """Write ``record.json``: the evaluations, and what else there is to say of the run."""
+        """Write ``record.json`` with the evaluations and the given fields."""
         folder = Path(self.job.folder)
         beside = folder / f".{RECORD}"
         beside.write_text(json.dumps({"evaluations": self.evaluations, **extra}, indent=2) + "\n", encoding="utf-8")
@@ -138,7 +142,7 @@ class Recorder:
 
 
 def coco_result(image_id: int, category_id: int, box_xyxy: list[float], score: float) -> dict[str, Any]:
-    """A detection in COCO's results format, its box in pixels of the original image."""
+    """Return a detection in COCO's results format, with its box in pixels of the original image."""
     left, top, right, bottom = box_xyxy
     bbox = [round(number, 3) for number in (left, top, right - left, bottom - top)]
     return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}

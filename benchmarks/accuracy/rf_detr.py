@@ -1,20 +1,19 @@
-"""RF-DETR on the same backbone: ``python -m benchmarks.accuracy.rf_detr JOB``, in an environment that has ``rfdetr[train]``.
+"""RF-DETR on the common backbone: ``python -m benchmarks.accuracy.rf_detr JOB``.
 
-The nano size, untrained, through the package's own Lightning modules and at its own settings, with the job's image
-size and patch. Its encoder can be chosen by name alone, and the smallest name is ViT-S; the file of settings behind
-that name is replaced by the job's backbone, and everything else is the package's own code. What departs from its
-recipe, in favour of training from scratch: ``lr_vit_layer_decay`` and ``lr_component_decay`` are 1, so that all layers
-of the encoder learn at 1.5e-4 and the decoder at 1e-4; lower rates suit pretrained weights. By default its rate stays
-the same for 100 epochs, so a run can end with its budget at any step.
+Runs in an environment with ``rfdetr[train]``. It trains the nano size from random weights, with the package's Lightning
+modules and default settings, at the job's image size and patch size. RF-DETR selects an encoder by name, and the
+smallest one is ViT-S, so the configuration behind that name is replaced by the job's backbone; all other code is the
+package's. One departure from its recipe favours training from scratch: ``lr_vit_layer_decay`` and
+``lr_component_decay`` are 1, so all encoder layers learn at 1.5e-4 and the decoder at 1e-4. Lower rates suit pretrained
+weights. The default learning rate is constant for 100 epochs, so a run can end at any step.
 
-The job's settings: ``model``, ``train`` and ``trainer``, what of the package's `RFDETRNanoConfig` and `TrainConfig` and
-of Lightning's trainer differs from its defaults.
+The job's settings are ``model``, ``train`` and ``trainer``: overrides of the package's `RFDETRNanoConfig`, of its
+`TrainConfig` and of Lightning's trainer.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +24,27 @@ from rfdetr.models.backbone import dinov2
 from rfdetr.training import RFDETRDataModule, RFDETRModelModule, build_trainer
 from rfdetr.training.callbacks import RFDETREMACallback
 
-from benchmarks.accuracy.job import Job
+from benchmarks.accuracy.job import Job, job_of_command_line
 from benchmarks.accuracy.recorder import MAX_DETECTIONS, Recorder, coco_result
 
 ENDLESS = 1_000_000
+"""steps of a run that a callback stops"""
 
 
 def use_backbone(backbone: dict[str, int]) -> None:
-    """Have the name of ViT-S stand for the job's backbone."""
+    """Replace the configuration of ViT-S by the job's backbone."""
     original = dinov2.get_config
     dinov2.get_config = lambda size, use_registers: original(size, use_registers) | backbone
     dinov2.size_to_width["small"] = backbone["hidden_size"]
 
 
 def tapped_layers(depth: int) -> list[int]:
-    """The layers whose output the decoder reads: after each quarter, as in the nano size, which reads 3, 6, 9, 12."""
+    """Return the layers that the decoder reads: after each quarter, like the nano size with 3, 6, 9 and 12."""
     return [-(-depth * quarter // 4) for quarter in (1, 2, 3, 4)]
 
 
 def link_dataset(job: Job, folder: Path) -> None:
-    """Lay the data out as RF-DETR reads it: the images of a split beside its annotations."""
+    """Link the data into RF-DETR's layout: a folder with images and annotations for each split."""
     splits = {
         "train": (job.train_images, job.train_annotations),
         "valid": (job.val_images, job.val_annotations),
@@ -60,19 +60,19 @@ def link_dataset(job: Job, folder: Path) -> None:
 
 
 class Watch(pl.Callback):
-    """Counts steps, evaluates where the recorder says so and at the end, and stops where the budget is spent."""
+    """Count images, evaluate when due and at the end, and stop at the end of the budget."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """The clock runs from here on."""
+        """Start the clock with the first step."""
         self.recorder.clock.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        """After the optimizer's step and the moving average's."""
+        """Count, evaluate and stop, after the step of the optimizer and of the moving average."""
         recorder = self.recorder
         recorder.images_seen += len(batch[1])
         is_last = recorder.is_over
@@ -84,7 +84,7 @@ class Watch(pl.Callback):
 
 @torch.no_grad()
 def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any]]:
-    """Detections in the validation images, of the weights that the package would evaluate, as COCO results."""
+    """Return COCO results for the validation images, from the weights that the package evaluates."""
     loader = trainer.datamodule.val_dataloader()
     categories = loader.dataset.label2cat
     results: list[dict[str, Any]] = []
@@ -95,7 +95,7 @@ def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any
         for detections, target in zip(found["results"], found["targets"], strict=True):
             best = detections["scores"].argsort(descending=True)
             rows = zip(*(detections[key][best].tolist() for key in ("labels", "boxes", "scores")), strict=True)
-            known = [row for row in rows if row[0] in categories]  # the head has one output more than classes
+            known = [row for row in rows if row[0] in categories]  # the head has one output more than there are classes
             results += [
                 coco_result(int(target["image_id"]), categories[label], box_xyxy, score)
                 for label, box_xyxy, score in known[:MAX_DETECTIONS]
@@ -105,7 +105,7 @@ def detect(trainer: pl.Trainer, module: RFDETRModelModule) -> list[dict[str, Any
 
 
 def configs_of(job: Job) -> tuple[RFDETRNanoConfig, TrainConfig]:
-    """The settings of model and training in the package's own words."""
+    """Return the package's settings of model and training."""
     folder = Path(job.folder)
     training_set = json.loads(Path(job.train_annotations).read_text(encoding="utf-8"))
     model_config = RFDETRNanoConfig(
@@ -137,7 +137,7 @@ def configs_of(job: Job) -> tuple[RFDETRNanoConfig, TrainConfig]:
 
 
 def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
-    """Train until the callback stops it."""
+    """Train until ``watch`` stops the trainer; return the trained module."""
     model_config, train_config = configs_of(job)
     pl.seed_everything(job.seed, workers=True)
     module = RFDETRModelModule(model_config, train_config)
@@ -156,14 +156,13 @@ def fit(job: Job, watch: pl.Callback) -> RFDETRModelModule:
         | job.settings["trainer"],
     )
     averaging = [callback for callback in trainer.callbacks if isinstance(callback, RFDETREMACallback)]
-    trainer.callbacks = [*averaging, watch]  # those that are left out evaluate and write checkpoints
+    trainer.callbacks = [*averaging, watch]  # the others evaluate and write checkpoints
     trainer.fit(module, data)
     return module
 
 
-def main(path: str) -> None:
+def train(job: Job) -> None:
     """Train, and write the record."""
-    job = Job.read(path)
     use_backbone(job.backbone)
     link_dataset(job, Path(job.folder, "data"))
     recorder = Recorder(job)
@@ -175,4 +174,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    train(job_of_command_line("benchmarks.accuracy.rf_detr", __doc__))

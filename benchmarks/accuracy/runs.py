@@ -1,4 +1,4 @@
-"""Runs in processes of their own: what was asked, how much memory it took, and where it failed."""
+"""Training runs in separate processes: start them, measure their memory, and score their detections."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from benchmarks.accuracy.job import Job
 from benchmarks.accuracy.recorder import RECORD
 from benchmarks.accuracy.scoring import score
 from benchmarks.common.machine import revision
+from benchmarks.common.runs import environment, require_equal
 from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 
 RESULT = "result.json"
 BETWEEN_SAMPLES = 4.0
-"""seconds between two looks at the memory"""
+"""seconds between two samples of the memory"""
 LAST_LINES = 15
-ROOT = Path(__file__).parents[2]
+"""lines of the log that an error quotes"""
 
 
 def finished(job: Job) -> dict[str, Any] | None:
-    """The result of this very job where an earlier call has left it.
+    """Return the result that an earlier run of the same job left, or None.
 
     Raises:
         InputError: the folder has the result of another job.
@@ -40,26 +41,17 @@ def finished(job: Job) -> dict[str, Any] | None:
     return result
 
 
-def require_equal(done: dict[str, Any], asked: dict[str, Any], *, place: Path, folder: Path) -> None:
-    """Raise `InputError` where the settings of a finished run in ``folder`` are not those that are asked for."""
-    different = sorted(name for name in done.keys() | asked.keys() if done.get(name) != asked.get(name))
-    if different:
-        raise InputError(
-            f"{place}: this run had another {', '.join(different)}; give another --output, or remove {folder}"
-        )
-
-
 def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
-    """Train in a process of its own, score its evaluations, and write ``result.json``, which is returned.
+    """Train in a separate process, score the evaluations, and write and return the contents of ``result.json``.
 
     Args:
-        job: what to do; its folder is emptied of an earlier try by the caller.
+        job: the run; its folder must not exist yet.
         python: interpreter of the environment that has the system.
-        module: the system's module in this package.
-        threads: threads of the processor that a process computes with.
+        module: name of the system's module in this package.
+        threads: number of threads that the process computes with.
 
     Raises:
-        InputError: the process failed; with the last lines of its log.
+        InputError: the process failed; the message quotes the end of its log.
     """
     folder = Path(job.folder)
     folder.mkdir(parents=True)
@@ -78,7 +70,7 @@ def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
         try:
             peak = watch_memory(process)
         finally:
-            process.kill()  # where this program is interrupted
+            process.kill()  # after an interruption of this program
             process.wait()
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
@@ -100,19 +92,19 @@ def run(job: Job, *, python: Path, module: str, threads: int) -> dict[str, Any]:
 
 
 def _busy_seconds() -> float:
-    """Seconds that all processors of the machine have worked, together."""
+    """Return the busy time of all processors since boot, in seconds."""
     times = psutil.cpu_times()
     return sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
 
 
 def _seconds_of_children() -> float:
-    """Processor seconds of the processes that this one has started and that have ended."""
+    """Return the processor time of the child processes that have ended, in seconds."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def watch_memory(process: subprocess.Popen) -> int:
-    """Wait until a process ends; returns the peak of the memory that it and its children had together, in bytes."""
+    """Wait for a process to end; return the peak memory of the process and its children together, in bytes."""
     peak = 0
     while process.poll() is None:
         peak = max(peak, memory_of_tree(process.pid))
@@ -121,7 +113,7 @@ def watch_memory(process: subprocess.Popen) -> int:
 
 
 def memory_of_tree(pid: int) -> int:
-    """Resident bytes of a process and its children; what they share counts once, where the system tells (Linux)."""
+    """Return the resident bytes of a process and its children; on Linux, shared memory counts once."""
     total = 0
     try:
         root = psutil.Process(pid)
@@ -132,15 +124,5 @@ def memory_of_tree(pid: int) -> int:
         try:
             total += process.memory_full_info().pss if sys.platform == "linux" else process.memory_info().rss
         except psutil.Error:
-            continue  # it has just ended
+            continue  # the process has just ended
     return total
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Variables of a process that finds the modules here, computes with so many threads and asks no hub."""
-    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(place for place in places if place),
-        "OMP_NUM_THREADS": str(threads),
-        "HF_HUB_OFFLINE": "1",  # no system is to find pretrained weights
-    }

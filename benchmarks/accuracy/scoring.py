@@ -1,4 +1,4 @@
-"""One evaluator for all systems: COCO's AP at 100 detections an image, of the boxes in original pixels."""
+"""One evaluator for all systems: COCO's AP at 100 detections per image, on boxes in pixels of the original image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def score(evaluations: list[dict[str, Any]], *, folder: Path, annotations: Path) -> list[dict[str, Any]]:
-    """The evaluations with their metrics, 0..1; -1 where the data has no such object.
+    """Add metrics to evaluations: 0..1, or -1 where the data has no object of that size.
 
     Args:
-        evaluations: of a record; ``predictions`` names a file of COCO results.
-        folder: where these files are.
-        annotations: COCO detection JSON of the images that were evaluated.
+        evaluations: evaluations of a record; ``predictions`` names a file of COCO results.
+        folder: folder of these files.
+        annotations: COCO detection JSON of the evaluated images.
     """
     ground_truth = CocoAnnotations.read(annotations).ground_truth
     known = {category["id"] for category in ground_truth["categories"]}

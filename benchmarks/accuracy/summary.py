@@ -1,4 +1,4 @@
-"""What runs add up to: means and standard deviations over seeds, and when a run reached an AP."""
+"""Statistics of runs: means and standard deviations over seeds, and the cost of reaching an AP."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 Axis = Literal["images_seen", "seconds"]
+"""measure of training: number of images or seconds"""
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation (divided by n - 1); no deviation where there is one value."""
+    """Mean and sample standard deviation (n - 1); the deviation of one value is None."""
 
     mean: float
     deviation: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Those of at least one value."""
+        """Return the statistics of one or more values."""
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 class Reached(NamedTuple):
-    """How far runs had come when they reached an AP: of those that did, and how many these are."""
+    """Training that runs needed to reach an AP: ``runs`` out of ``of`` runs reached it, and ``spread`` is theirs."""
 
     spread: Spread | None
     runs: int
@@ -30,20 +31,20 @@ class Reached(NamedTuple):
 
 
 def at_the_end(runs: Sequence[dict[str, Any]], name: str) -> Spread:
-    """A metric, ``seconds`` or ``images_seen`` of the last evaluation, over the runs of one system."""
+    """Return the statistics of a field of the last evaluation over the runs of one system."""
     return Spread.of([run["evaluations"][-1][name] for run in runs])
 
 
 def reached(runs: Sequence[dict[str, Any]], target: float, axis: Axis) -> Reached:
-    """Images or seconds of training that the runs of one system needed to reach an AP."""
+    """Return the training that the runs of one system needed to reach the AP ``target``."""
     needed = [place for run in runs if (place := first_at(run["evaluations"], target, axis)) is not None]
     return Reached(Spread.of(needed) if needed else None, len(needed), len(runs))
 
 
 def first_at(evaluations: Sequence[dict[str, Any]], target: float, axis: Axis) -> float | None:
-    """Where the AP along a run first reaches ``target``, on straight lines between evaluations; None if nowhere.
+    """Return the amount of training at which a run first reaches the AP ``target``, or None.
 
-    Training starts at 0 with an AP of 0.
+    The AP is interpolated linearly between evaluations and starts at 0.
     """
     before, ap_before = 0.0, 0.0
     for evaluation in evaluations:
@@ -56,7 +57,7 @@ def first_at(evaluations: Sequence[dict[str, Any]], target: float, axis: Axis) -
 
 
 def ap_at(evaluations: Sequence[dict[str, Any]], place: float, axis: Axis) -> float | None:
-    """The AP after so many images or seconds, on straight lines between evaluations; None after the last."""
+    """Return the interpolated AP after ``place`` images or seconds, or None beyond the last evaluation."""
     before, ap_before = 0.0, 0.0
     for evaluation in evaluations:
         if evaluation[axis] >= place:
@@ -66,14 +67,14 @@ def ap_at(evaluations: Sequence[dict[str, Any]], place: float, axis: Axis) -> fl
 
 
 def along(runs: Sequence[dict[str, Any]], place: float, axis: Axis) -> Spread | None:
-    """The AP of one system's runs after so many images or seconds; None where one of them had ended before."""
+    """Return the statistics of the AP after ``place`` images or seconds, or None if a run ended before."""
     values = [ap_at(run["evaluations"], place, axis) for run in runs]
     known = [value for value in values if value is not None]
     return Spread.of(known) if len(known) == len(values) else None
 
 
 def better_peer(by_system: dict[str, list[dict[str, Any]]], *, ours: str) -> tuple[str, float] | None:
-    """The peer with the highest mean AP at the end, and that AP; None without peers."""
+    """Return the peer with the highest mean final AP, and that AP; None without peers."""
     peers = {name: at_the_end(runs, "AP").mean for name, runs in by_system.items() if name != ours}
     if not peers:
         return None

@@ -11,34 +11,34 @@ from benchmarks.accuracy.systems import OURS, SYSTEMS, precision
 
 GIB = 2**30
 BUSY = 0.1
-"""share of the processor in other programs from which times are doubtful"""
+"""share of the processor in other programs above which the page warns"""
 OFF_BUDGET = 0.05
-"""share of the budget by which a run may end early or late before the page says so"""
+"""deviation from the budget, as a share of it, above which the page warns"""
 
 Runs = dict[str, list[dict[str, Any]]]
-"""results of the runs by name of the system"""
+"""results of runs by name of the system"""
 
 
 def page(runs: Runs, *, facts: dict[str, str]) -> str:
-    """The whole page.
+    """Return the page.
 
     Args:
-        runs: at least one of each system that is to have a row.
-        facts: what was compared and on what, by name.
+        runs: one or more results of each system in the table.
+        facts: description of the comparison and the machine, by name.
     """
     blocks = [
         ["# Accuracy at an equal budget of training time"],
         [f"- {name}: {value}" for name, value in facts.items()],
         *_warnings(runs),
         [
-            "AP is COCO's, at 100 detections an image. Numbers are means over the seeds ± standard deviation (n - 1). "
-            "Time is wall time of training from its first step on, with loading and augmentation, without evaluation. "
-            "Memory is the peak of a run's processes together, where what they share counts once, or the GPU's peak."
+            "AP is COCO's, at 100 detections per image. Numbers are means over the seeds ± standard deviation (n - 1). "
+            "Time is the wall time of training since its first step, with data loading and without evaluation. "
+            "Memory is the peak of all processes of a run, counting shared memory once, or the peak of the GPU."
         ],
         _main_table(runs),
-        ["## AP along training, after so many seconds"],
+        ["## AP against training time"],
         _over_seconds(runs),
-        ["## AP along training, after so many images", "", "\\- means that a run had ended before."],
+        ["## AP against training images", "", "\\- means that a run ended earlier."],
         _over_images(runs),
         ["## What was run"],
         [f"- **{SYSTEMS[name].title}**: {SYSTEMS[name].note}." for name in runs],
@@ -47,7 +47,7 @@ def page(runs: Runs, *, facts: dict[str, str]) -> str:
 
 
 def spread_text(spread: Spread | None, digits: int) -> str:
-    """``0.412 ± 0.013``, with thousands separated; a dash for nothing, and no deviation where there is none."""
+    """Return ``0.412 ± 0.013`` with thousands separators; a dash for None, the mean alone without a deviation."""
     if spread is None:
         return "-"
     mean = f"{spread.mean:,.{digits}f}"
@@ -55,7 +55,7 @@ def spread_text(spread: Spread | None, digits: int) -> str:
 
 
 def reached_text(reached: Reached, digits: int = 0) -> str:
-    """What it took, and how many runs got there where not all did."""
+    """Return the training that was needed, and the number of runs that reached the AP if some did not."""
     if reached.spread is None:
         return "not reached"
     some = "" if reached.runs == reached.of else f" ({reached.runs} of {reached.of} runs)"
@@ -100,7 +100,7 @@ def _over_seconds(runs: Runs) -> list[str]:
 
 
 def _over_images(runs: Runs) -> list[str]:
-    """Columns are how many images each system saw, so that each ends in one of them."""
+    """Return a table whose columns are the final image counts of the systems."""
     places = sorted({min(result["evaluations"][-1]["images_seen"] for result in results) for results in runs.values()})
     rows = [
         [SYSTEMS[name].title] + [spread_text(summary.along(results, place, "images_seen"), 3) for place in places]
@@ -110,7 +110,7 @@ def _over_images(runs: Runs) -> list[str]:
 
 
 def _metric(results: Sequence[dict[str, Any]], name: str) -> str:
-    """A dash where the data has no object of that size."""
+    """Return a final metric, or a dash where the data has no object of that size."""
     spread = summary.at_the_end(results, name)
     return "-" if spread.mean == -1 else spread_text(spread, 3)
 
@@ -121,25 +121,25 @@ def _pace(result: dict[str, Any]) -> float:
 
 
 def _memory(result: dict[str, Any]) -> float:
-    """In GiB: the GPU's where there is one."""
+    """Return the peak memory of the GPU, or of the processes on a CPU, in GiB."""
     return (result["peak_gpu_memory_bytes"] or result["peak_memory_bytes"]) / GIB
 
 
 def _warnings(runs: Runs) -> list[list[str]]:
-    """What makes numbers doubtful or unequal, a paragraph each."""
+    """Return paragraphs about runs whose numbers are doubtful or not comparable."""
     results = [result for of_one in runs.values() for result in of_one]
     found = []
     most = max(result["processor_share_of_others"] for result in results)
     if most >= BUSY:
-        found.append(f"**The machine was not quiet**: other programs used up to {most:.0%} of its processor in a run.")
+        found.append(f"**The machine was not quiet**: other programs used up to {most:.0%} of its processor.")
     for result in results:
         job, seconds = result["job"], result["evaluations"][-1]["seconds"]
         if abs(seconds / job["budget"] - 1) > OFF_BUDGET:
             run = f"{SYSTEMS[job['system']].title}, seed {job['seed']}"
-            found.append(f"**{run} trained {seconds:.0f} s**, where the budget was {job['budget']:g} s.")
+            found.append(f"**{run} trained {seconds:.0f} s**; its budget was {job['budget']:g} s.")
     revisions = sorted({result["revision"] for result in results})
     if len(revisions) > 1:
-        found.append(f"**Runs are of several revisions**: {', '.join(revisions)}.")
+        found.append(f"**The runs have different revisions**: {', '.join(revisions)}.")
     return [[text] for text in found]
 
 

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Hardware and software versions, which every published number comes with."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from pathlib import Path
 import psutil
 import torch
 
+import dino_detector
+from benchmarks.common.runs import ROOT
+
 VERSIONS = "import importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in %r))"
 
 
 def describe(device: str, *, rf_detr_python: Path | None) -> dict[str, str]:
-    """Processor, memory, GPU, date and versions, by name."""
+    """Return date, processor, memory, system, GPU and versions by name.
+
+    Args:
+        device: cpu, cuda or cuda:1.
+        rf_detr_python: interpreter of RF-DETR's environment; None leaves out its versions.
+    """
     facts = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{processor_name()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
@@ -39,7 +47,7 @@ def describe(device: str, *, rf_detr_python: Path | None) -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """The model of the processor, as the system calls it."""
+    """Return the model name of the processor."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -48,11 +56,8 @@ def processor_name() -> str:
 
 
 def revision() -> str:
-    """This repository's version and commit, with a mark where files differ from it."""
-    import dino_detector
-
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """Return the version and commit of this repository, with ``-dirty`` where files differ from the commit."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True)
-    return (
-        f"{dino_detector.__version__} ({found.stdout.strip()})" if found.returncode == 0 else dino_detector.__version__
-    )
+    commit = f" ({found.stdout.strip()})" if found.returncode == 0 else ""
+    return dino_detector.__version__ + commit

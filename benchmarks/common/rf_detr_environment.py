@@ -1,4 +1,4 @@
-"""RF-DETR's own environment: it needs releases of its own beside it, and about 6 GB."""
+"""A virtual environment for RF-DETR, whose dependencies conflict with ours; it takes about 6 GB."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ REQUIREMENT = "rfdetr[train]==1.11.2"
 
 
 def rf_detr_python(given: Path | None) -> Path:
-    """The interpreter of an environment with RF-DETR: the given one, or one that is made once in the user's cache.
+    """Return the interpreter of an environment with RF-DETR.
+
+    Args:
+        given: interpreter to check and use; None installs RF-DETR into the user's cache on the first call.
 
     Raises:
-        InputError: the given interpreter does not have it, or it can't be installed.
+        InputError: the given interpreter can't import RF-DETR, or pip can't install it.
     """
     if given is not None:
         check = subprocess.run([str(given), "-c", "import rfdetr, pytorch_lightning"], capture_output=True, text=True)

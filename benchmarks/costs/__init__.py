@@ -1,1 +1,1 @@
-"""Time, memory and size of parts of the toolkit: ``python -m benchmarks.costs.NAME``."""
+"""Time, memory and size of parts of the toolkit."""

@@ -1,15 +1,14 @@
-"""What a detector costs and finds as it is, optimized, and in each form that it can be exported to.
+"""Compare AP and time of a detector in PyTorch, optimized, and in each export format.
 
     python -m benchmarks.costs.exported --checkpoint outputs/demo/dino_detector_final.pth \
         --images outputs/demo/data/val --annotations outputs/demo/data/annotations/instances_val.json
 
-Each form detects in the images one by one, on one thread. Time is the processor's, from pixels to detections, so that
-other programs hardly count.
+Every form runs image by image on one thread. Times are processor times from pixels to detections, which depend little
+on other programs.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.command_line import command_parser
 from benchmarks.common.machine import processor_name, revision
 from dino_detector import Detector, ExportedDetector
 from dino_detector.commands.frame import configure_logging, run_command
@@ -31,15 +31,15 @@ EXPORTED = {
     "ONNX Runtime, int8": ("small.onnx", "int8"),
     "OpenVINO": ("detector.xml", "32"),
 }
-"""file and precision of each"""
+"""file name and precision of each format"""
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of the detector")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images to detect in")
-    parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
+    parser = command_parser("benchmarks.costs.exported", __doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="detector to measure")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON of the images")
     options = parser.parse_args()
     configure_logging()
     torch.set_num_threads(1)
@@ -55,14 +55,14 @@ def main() -> None:
             path = Path(temporary, name)
             plain.export(path, precision=precision)
             metrics, seconds = measure(ExportedDetector.load(path, threads=1), options.images, annotations)
-            files = (path, path.with_suffix(".bin"))  # OpenVINO has its weights apart
+            files = (path, path.with_suffix(".bin"))  # OpenVINO writes weights to a second file
             size = sum(file.stat().st_size for file in files if file.exists())
             print(row(title, metrics, seconds / first, size), flush=True)
     print(f"\n{processor_name()}, {datetime.date.today():%d %B %Y}, dinov2-od {revision()}")
 
 
 def measure(detector: ImageDetector, folder: Path, annotations: CocoAnnotations) -> tuple[CocoMetrics, float]:
-    """Metrics, and seconds of the processor for an image."""
+    """Return metrics, and processor seconds per image."""
     results, seconds = [], 0.0
     for record in annotations.images:
         pixels = read_image(folder / record.file_name)
@@ -75,7 +75,7 @@ def measure(detector: ImageDetector, folder: Path, annotations: CocoAnnotations)
 
 
 def row(title: str, metrics: CocoMetrics, time_taken: float, size: int | None = None) -> str:
-    """Of the table."""
+    """Return a row of the table."""
     megabytes = "" if size is None else f"{size / 1e6:.0f} MB"
     return f"| {title} | {metrics.AP:.3f} | {metrics.AP50:.3f} | {time_taken:.2f} | {megabytes} |"
 

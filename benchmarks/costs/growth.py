@@ -1,16 +1,15 @@
-"""Time and memory of a training step against tokens, queries, feature levels and batch, as a table and a picture.
+"""Measure time and memory of a training step against tokens, queries, feature levels and batch size.
 
     python -m benchmarks.costs.growth
     python -m benchmarks.costs.growth --picture docs/images/growth.png
 
-The detector is that of speed.py. Beside what was measured stands what a step needs at least: its operations at the rate
-at which this machine multiplies large matrices, and the bytes of its weights, gradients, optimizer state and of what
-the graph keeps. Each point is measured in a process of its own.
+The detector is that of `benchmarks.speed`. The table and the chart also have a lower bound of each number: the
+operations of a step at this machine's rate for large matrix products, and the bytes of weights, gradients, optimizer
+state and saved tensors. Each point is measured in its own process.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import sys
@@ -20,22 +19,24 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.common import machine
-from benchmarks.speed.__main__ import INPUT, SIZES, Measurement, measure_in_process
+from benchmarks.common.command_line import command_parser
+from benchmarks.speed.process import Measurement, measure_in_process
+from benchmarks.speed.rows import BATCH, INPUT, SIZES
 from dino_detector.commands.frame import run_command
 from dino_detector.models.precision import resolve_precision
 
 PATCH = 14
 BOXES = 10
+"""boxes per image"""
 
 
 class Axis(NamedTuple):
-    """One size that grows: its name, and for each value what it is of and the settings and the batch it makes."""
+    """A size that grows; each point has a label, changed settings and a batch size."""
 
     name: str
     points: tuple[tuple[str, dict[str, Any], int], ...]
 
 
-BATCH = 4
 AXES = (
     Axis(
         "tokens",
@@ -54,7 +55,7 @@ AXES = (
 
 
 class Point(NamedTuple):
-    """A step as it was measured, and as it has to be at least."""
+    """Measured time and memory of a step, and their lower bounds."""
 
     label: str
     seconds: float
@@ -64,15 +65,15 @@ class Point(NamedTuple):
 
 
 def main() -> None:
-    """Print the table, and draw it where a picture is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", type=Path, help="PNG to draw")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="that a process computes with")
+    """Print the table, and draw the chart if ``--picture`` is given."""
+    parser = command_parser("benchmarks.costs.growth", __doc__)
+    parser.add_argument("--picture", type=Path, help="PNG file for a chart")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a process (default: all)")
     options = parser.parse_args()
     precision = resolve_precision("auto", torch.device("cpu"))
 
     def measured(title: str, name: str, **settings: Any) -> dict[str, float]:
-        print(f"{title}", file=sys.stderr)
+        print(title, file=sys.stderr)
         measurement = Measurement(title, "ours", name, settings)
         return measure_in_process(measurement, python=Path(sys.executable), threads=options.threads)
 
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def table(found: dict[str, list[Point]]) -> str:
-    """In Markdown."""
+    """Return the table in Markdown."""
     lines = ["| | | time | operations at the matrix rate | memory | kept |", "|---|---:|---:|---:|---:|---:|"]
     for name, points in found.items():
         for point in points:
@@ -106,7 +107,7 @@ def table(found: dict[str, list[Point]]) -> str:
 
 
 def draw(found: dict[str, list[Point]], path: Path) -> None:
-    """Two rows of panels, time and memory, with a column for each axis."""
+    """Draw a chart with two rows of panels, time and memory, and a column for each axis."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -131,7 +132,7 @@ def draw(found: dict[str, list[Point]], path: Path) -> None:
             if not column:
                 panel.set_ylabel(unit)
     for panel in panels[:, 0]:
-        panel.set_ylim(bottom=0)  # of the whole row, once it has all its points
+        panel.set_ylim(bottom=0)  # panels of a row share this axis
     panels[0, 0].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

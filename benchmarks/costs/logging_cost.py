@@ -1,15 +1,16 @@
-"""What logging costs: its share of the time of a step, at the default settings.
+"""Measure the share of logging in the training time, at the default settings.
 
     python -m benchmarks.costs.logging_cost
 
-Trains the detector of ``make demo``, whose steps are short, so that the share is larger than for any real one. The time
-spent in the callbacks that log is added up within the run; beside it stands the run without loggers, in turn with it,
-in processor time too, which other programs on the machine disturb less.
+Trains the detector of ``make demo``. Its steps are short, so the share is larger than for any real detector. The first
+number is the time in the logging callbacks. The second compares runs with and without loggers, in wall time and in
+processor time, which other programs disturb less.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.common.command_line import command_parser
 from dino_detector.commands.demo import demo_config
-from dino_detector.commands.frame import configure_logging
-from dino_detector.data.demo_set import write_sample
-from dino_detector.training import fit as module
+from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.data.demo_set import write_demo_set
+from dino_detector.training.fit import fit
 from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.scalars import ScalarLog
@@ -36,13 +38,13 @@ ROUNDS = 5
 
 
 class Clock:
-    """Adds up the time spent in functions."""
+    """Total time spent in functions."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
+        """Return the function with timing."""
 
         def timed(*args: Any, **settings: Any) -> Any:
             started = time.perf_counter()
@@ -55,7 +57,8 @@ class Clock:
 
 
 def main() -> None:
-    """Print a row for each pair of runs, and the medians."""
+    """Print a line for each pair of runs, and the medians."""
+    command_parser("benchmarks.costs.logging_cost", __doc__).parse_args()
     configure_logging()
     logging.getLogger("dino_detector").setLevel(logging.WARNING)
     torch.set_num_threads(2)
@@ -66,7 +69,7 @@ def main() -> None:
                 setattr(callback, hook, clock.around(getattr(callback, hook)))
     shares, ratios, work_ratios = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        files = write_sample(Path(folder, "data"))
+        files = write_demo_set(Path(folder, "data"))
         for number in range(ROUNDS):
             seconds, work = {}, {}
             for logger in (["tensorboard"], []):
@@ -74,7 +77,7 @@ def main() -> None:
                 config = config.replace(epochs=EPOCHS, val_frequency=5, logger=logger)
                 clock.seconds = 0.0
                 started, worked = time.perf_counter(), time.process_time()
-                module.fit(config)
+                fit(config)
                 seconds[bool(logger)] = time.perf_counter() - started
                 work[bool(logger)] = time.process_time() - worked
                 if logger:
@@ -83,14 +86,14 @@ def main() -> None:
             work_ratios.append(work[True] / work[False])
             print(
                 f"run {number + 1}: {seconds[True]:.1f} s with TensorBoard, {seconds[False]:.1f} s without; "
-                f"in the callbacks that log {shares[-1]:.2%}",
+                f"{shares[-1]:.2%} in logging callbacks",
                 flush=True,
             )
     print(
-        f"median: {median(shares):.2%} of the time is spent on logging; with / without {median(ratios):.3f} in time, "
+        f"median: logging takes {median(shares):.2%} of the time; with / without: {median(ratios):.3f} in wall time, "
         f"{median(work_ratios):.3f} in processor time"
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

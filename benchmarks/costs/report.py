@@ -1,12 +1,14 @@
-"""Size, time and memory of a report on a made-up evaluation: ``python -m benchmarks.costs.report --output_dir DIR``.
+"""Measure size, time and memory of the report of a generated evaluation.
 
-5,000 images of 640 x 480 pixels with 80 classes, seven boxes each, and 100 detections each: 200 pictures, made of
-coloured shapes on smooth noise, and links to them. A second evaluation, a little better, is compared with the first.
+    python -m benchmarks.costs.report --output_dir outputs/report
+
+The evaluation has 5,000 images of 640 x 480 pixels, 80 classes, and on average seven boxes and 100 detections per
+image. The images are links to 200 pictures of coloured shapes on smooth noise. A second report compares two
+evaluations.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -19,6 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.common.command_line import command_parser
+from dino_detector.commands.frame import run_command
 from dino_detector.validate import EvaluationFiles, coco_metrics
 
 WIDTH, HEIGHT = 640, 480
@@ -27,7 +31,7 @@ DETECTIONS = 100
 
 
 def draw(rng: np.random.Generator) -> Image.Image:
-    """A picture with about as much detail as a photograph: 90 KB as JPEG of quality 85."""
+    """Return a picture with the detail of a photograph: 90 KB as JPEG of quality 85."""
     pixels = np.zeros((HEIGHT, WIDTH, 3))
     for octave in (4, 16, 64, 320):
         noise = rng.integers(0, 255, (octave * 3 // 4, octave, 3), dtype=np.uint8)
@@ -42,7 +46,7 @@ def draw(rng: np.random.Generator) -> Image.Image:
 
 
 def write_images(folder: Path, count: int, rng: np.random.Generator, *, drawings: int = 200) -> list[str]:
-    """Write the pictures and the links to them; returns the names of the files."""
+    """Write ``drawings`` pictures and links to them, ``count`` files in all; return the file names."""
     folder.mkdir(parents=True)
     names = [f"{number:06}.jpg" for number in range(count)]
     for number, name in enumerate(names):
@@ -54,14 +58,14 @@ def write_images(folder: Path, count: int, rng: np.random.Generator, *, drawings
 
 
 def boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """``[count, 4]`` x, y, width and height of boxes of all sizes inside an image."""
+    """Return boxes ``[count, 4]`` of all sizes inside an image: x, y, width and height in pixels."""
     sizes = np.exp(rng.uniform(np.log(10), np.log(300), (count, 2)))
     corners = rng.uniform(0, 1, (count, 2)) * (np.array([WIDTH, HEIGHT]) - sizes)
     return np.concatenate([corners, sizes], axis=1)
 
 
 def ground_truth(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
-    """COCO annotations with seven boxes an image on average."""
+    """Return COCO annotations with on average seven boxes per image."""
     annotations = []
     for image_id in range(len(names)):
         for box in boxes(rng, int(rng.poisson(7))).round(2).tolist():
@@ -76,7 +80,13 @@ def ground_truth(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
 
 
 def detections(truth: dict[str, Any], rng: np.random.Generator, *, noise: float) -> list[dict[str, Any]]:
-    """100 detections an image: most of its boxes, moved by ``noise`` of their size, now and then as another class."""
+    """Return 100 detections per image: shifted copies of most boxes, some with a wrong class, and random boxes.
+
+    Args:
+        truth: COCO annotations.
+        rng: source of randomness.
+        noise: standard deviation of the shift, as a share of the size of the box.
+    """
     objects: dict[int, list[dict[str, Any]]] = {}
     for entry in truth["annotations"]:
         objects.setdefault(entry["image_id"], []).append(entry)
@@ -98,10 +108,10 @@ def detections(truth: dict[str, Any], rng: np.random.Generator, *, noise: float)
 
 
 def main() -> None:
-    """Write the evaluations, unless they are there, run the command on them, and print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=5_000)
+    """Write missing evaluations, make the reports, and print size, time and memory."""
+    parser = command_parser("benchmarks.costs.report", __doc__)
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for evaluations and reports")
+    parser.add_argument("--images", type=int, default=5_000, help="number of images (default: 5000)")
     options = parser.parse_args()
     folder = options.output_dir
     listing = folder / "val.json"
@@ -117,8 +127,8 @@ def main() -> None:
         target = folder / f"analysis_{len(metrics)}"
         started = time.monotonic()
         words = ["--metrics_file", *(str(files.metrics) for files in metrics), "--output_dir", str(target)]
-        code = "import sys; from dino_detector.commands.analyze import main; sys.exit(main(sys.argv[1:]))"
-        subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "dino_detector", "analyze", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         size = (target / "report.html").stat().st_size / 1e6
@@ -126,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -1,11 +1,11 @@
-"""What tiles bring on large images with small objects, and what they cost.
+"""Measure AP and time of tiled prediction on large images with small objects.
 
     python -m benchmarks.costs.tiled_prediction [FOLDER]
 
-Trains a small detector on the embedded sample, whose pictures have about 180 x 210 pixels, and evaluates it on scenes
-of 800 x 1040 pixels: sixteen such pictures side by side, and one that is enlarged three times, for large objects.
-Prints a table of AP and time for the whole image alone and for several tiles. Takes about three minutes on two CPU
-cores; files go to FOLDER or a temporary one.
+Trains a small detector on the demo data set, whose pictures have about 180 x 210 pixels, and evaluates it on scenes of
+800 x 1040 pixels. A scene has sixteen such pictures, and one that is enlarged three times, for large objects. The table
+compares the whole image with several tile sizes. Takes about three minutes on two CPU cores. FOLDER keeps the trained
+detector for the next call.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.common.command_line import command_parser
 from dino_detector.commands.demo import demo_config
-from dino_detector.commands.frame import configure_logging
+from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.config import Config
-from dino_detector.data.demo_set import SHAPES, Drawn, draw_picture, tight_box, write_sample
+from dino_detector.data.demo_set import SHAPES, Drawn, draw_picture, tight_box, write_demo_set
+from dino_detector.inference.tiling import views_of
+from dino_detector.training.evaluation import evaluate
+from dino_detector.training.fit import fit
 
 CELL = (160, 208)
-"""height and width of a picture in a scene"""
+"""height and width of a picture in a scene, in pixels"""
 SIDE = 5
-"""pictures along each side of a scene"""
+"""number of pictures along each side of a scene"""
 LARGE = 3
-"""cells along each side of the enlarged one"""
+"""side of the enlarged picture, in pictures"""
 SCENES = 16
 WAYS: dict[str, dict[str, Any]] = {
     "whole image alone": {},
@@ -43,7 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image.Image, list[Drawn]]:
-    """A scene, and its objects with their pixels in it."""
+    """Return a scene, and its objects with their masks in the scene."""
     height, width = CELL
     scene = Image.new("RGB", (SIDE * width, SIDE * height))
     first = rng.integers(SIDE - LARGE + 1, size=2).tolist()  # row and column
@@ -68,7 +72,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image.Image, list[Drawn]]:
 
 
 def write_scenes(folder: Path) -> tuple[Path, Path]:
-    """Write the scenes and their annotations; returns the folder of the images and the file."""
+    """Write scenes and annotations; return the image folder and the annotation file."""
     images_dir, path = folder / "scenes", folder / "scenes.json"
     images_dir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(2022)
@@ -95,20 +99,24 @@ def write_scenes(folder: Path) -> tuple[Path, Path]:
 
 
 def train(folder: Path) -> Path:
-    """The checkpoint of a detector trained on the sample, unless it is there already."""
-    from dino_detector.training.fit import fit
-
+    """Train on the demo data set unless the folder has a checkpoint; return the checkpoint."""
     checkpoint = folder / "training" / "dino_detector_final.pth"
     if not checkpoint.exists():
-        fit(demo_config(write_sample(folder / "sample"), folder / "training"))
+        fit(demo_config(write_demo_set(folder / "sample"), folder / "training"))
     return checkpoint
 
 
-def main(folder: Path) -> None:
-    """Train, evaluate each way, and print the table."""
-    from dino_detector.inference.tiling import views_of
-    from dino_detector.training.evaluation import evaluate
+def main() -> None:
+    """Run the benchmark in a given or a temporary folder."""
+    parser = command_parser("benchmarks.costs.tiled_prediction", __doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder for all files (default: a temporary one)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        compare(options.folder or Path(temporary))
 
+
+def compare(folder: Path) -> None:
+    """Train, evaluate each tiling, and print the table."""
     configure_logging()
     started = time.perf_counter()
     images, annotations = write_scenes(folder)
@@ -139,8 +147,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+    sys.exit(run_command(main))

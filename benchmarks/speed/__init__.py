@@ -1,5 +1,6 @@
-"""What a step, a picture or a matching takes: each measurement in a process of its own.
+"""Speed and memory beside RF-DETR; each measurement runs in its own process.
 
-`ours` and `rf_detr` are commands that take the name of a measurement and its settings as JSON; `rf_detr` runs in
-another environment, so `clock` and `scenes`, which both use, import no more than it has.
+`rows` lists the measurements, `process` starts them, `table` compares. `ours`, `evaluation`, `start` and `rf_detr` are
+commands that take the name of a measurement and its arguments as JSON. `rf_detr` runs in another environment, so
+`clock` and `scenes` import only packages that both environments have.
 """

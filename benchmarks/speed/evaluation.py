@@ -1,4 +1,4 @@
-"""COCO evaluation: ``python -m benchmarks.speed.evaluation {ours,pycocotools} SETTINGS``."""
+"""COCO evaluation, by this repository and by pycocotools."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.speed.scenes import CLASSES, HEIGHT, WIDTH
 from dino_detector.validate import coco_metrics
 
 BOXES = 7
-"""of an image on average, as COCO has"""
+"""mean number of boxes per image, like COCO"""
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 def ours(*, images: int, detections: int) -> None:
-    """Seconds of `coco_metrics`."""
+    """Report the seconds of `coco_metrics`."""
     truth, results = case(images=images, detections=detections)
     began = time.perf_counter()
     coco_metrics(truth, results)
@@ -29,19 +29,19 @@ def ours(*, images: int, detections: int) -> None:
 
 
 def pycocotools(*, images: int, detections: int) -> None:
-    """Seconds of pycocotools, whose twelve numbers have to be those of `coco_metrics`."""
+    """Report the seconds of pycocotools, and check that its twelve numbers equal those of `coco_metrics`."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     truth, results = case(images=images, detections=detections)
     metrics = coco_metrics(truth, results)
-    mine = copy.deepcopy(results)  # it writes into them
+    copied = copy.deepcopy(results)  # pycocotools writes into them
     with contextlib.redirect_stdout(io.StringIO()):
         began = time.perf_counter()
         known = COCO()
         known.dataset = truth
         known.createIndex()
-        evaluation = COCOeval(known, known.loadRes(mine), "bbox")
+        evaluation = COCOeval(known, known.loadRes(copied), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -51,7 +51,7 @@ def pycocotools(*, images: int, detections: int) -> None:
 
 
 def case(*, images: int, detections: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth and results: half of an image's detections lie near one of its boxes, the others anywhere."""
+    """Return ground truth and results; half of the detections of an image lie near one of its boxes."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(BOXES, images)
     image_of = np.repeat(np.arange(images), counts)
@@ -99,10 +99,10 @@ def case(*, images: int, detections: int, seed: int = 0) -> tuple[dict[str, Any]
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Boxes ``[count, 4]``, x, y, width and height in pixels."""
+    """Return boxes ``[count, 4]``: x, y, width and height in pixels."""
     sides = np.exp(rng.normal(4, 0.9, (count, 2))).clip(4, 400)
     return np.concatenate([rng.random((count, 2)) * ([WIDTH, HEIGHT] - sides), sides], axis=1)
 
 
 if __name__ == "__main__":
-    clock.main({"ours": ours, "pycocotools": pycocotools})
+    clock.main("benchmarks.speed.evaluation", __doc__, {"ours": ours, "pycocotools": pycocotools})

@@ -1,4 +1,4 @@
-"""This repository's detector: ``python -m benchmarks.speed.ours MEASUREMENT SETTINGS``."""
+"""Measurements of our detector."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from dino_detector.training.fit import fit
 from dino_detector.training.sources import gather
 
 MATRIX = 2048
-"""side of the matrices whose product tells how fast the machine multiplies"""
+"""rows and columns of the matrices whose product measures the machine"""
 
 
 class StepClock(Callback):
-    """Ends the training after enough steps."""
+    """Stop the training after the timed steps."""
 
     def __init__(self, steps: Clock) -> None:
         self.steps = steps
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """After the step."""
+        """Time the step."""
         trainer.should_stop = self.steps.tick()
 
 
 def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool = False) -> None:
-    """Images a second in training, of ``filled`` with a trunk cache that an epoch before has filled."""
+    """Report training images per second; if ``filled``, from a trunk cache that one epoch has filled."""
     configure_logging()
     logging.getLogger("dino_detector").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
@@ -66,7 +66,7 @@ def training(*, settings: dict[str, Any], warm_up: int, steps: int, filled: bool
 
 
 def whole_run(*, settings: dict[str, Any]) -> None:
-    """Seconds of a training run from its settings to its last checkpoint, with a trunk cache that is empty at first."""
+    """Report the seconds of a training run, from settings to last checkpoint, with an initially empty trunk cache."""
     configure_logging()
     with tempfile.TemporaryDirectory() as temporary:
         config = Config.from_flat(settings | _places(Path(temporary), settings["dino_model"]))
@@ -78,7 +78,15 @@ def whole_run(*, settings: dict[str, Any]) -> None:
 def latency(
     *, settings: dict[str, Any], picture: str, precision: str, suffix: str | None = None, exported: str = "32"
 ) -> None:
-    """Seconds for a picture, from its pixels to its detections; of ``suffix`` exported to such a file."""
+    """Report the seconds from pixels to detections of a picture.
+
+    Args:
+        settings: settings of the detector.
+        picture: image file.
+        precision: precision of the optimized detector.
+        suffix: file type to export to; None measures the optimized detector itself.
+        exported: precision of the exported file.
+    """
     image = Image.open(picture).convert("RGB")
     with tempfile.TemporaryDirectory() as temporary:
         detector: Any = _detector(settings).optimize(precision=precision)
@@ -90,7 +98,7 @@ def latency(
 
 
 def group(*, settings: dict[str, Any], picture: str, precision: str, detectors: int) -> None:
-    """What one more detector on a shared trunk takes, as a share of one alone, and in seconds."""
+    """Report the time of one more detector on a shared trunk, in seconds and as a share of one detector alone."""
     image = Image.open(picture).convert("RGB")
     with tempfile.TemporaryDirectory() as temporary:
         places = _places(Path(temporary), settings["dino_model"])
@@ -105,7 +113,7 @@ def group(*, settings: dict[str, Any], picture: str, precision: str, detectors: 
 
 
 def matching(*, batch: int, queries: int, boxes: int) -> None:
-    """Seconds to match one layer."""
+    """Report the seconds to match one decoder layer."""
     torch.manual_seed(0)
     matcher = build_criterion(Config()).matcher
     truth = _truth(batch, boxes)
@@ -114,7 +122,7 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
 
 
 def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
-    """Matching and losses as a share of a training step, forward and backward pass and optimizer."""
+    """Report the share of matching and losses in a training step (forward, backward, optimizer)."""
     config = Config.from_flat(settings)
     detector = _detector(settings).train()
     detector.optimize_training(precision=config.training.precision, device=torch.device("cpu"))
@@ -127,7 +135,7 @@ def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
         with autocast_to(config.training.precision, torch.device("cpu")):
             output = detector(pixels, truth)
         predicted = time.perf_counter()
-        loss = criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+        loss = criterion(output, truth).total
         measured = time.perf_counter()
         optimizer.zero_grad()
         loss.backward()
@@ -137,11 +145,11 @@ def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
 
 
 def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
-    """A training step without loader and optimizer's schedule: its seconds, memory and operations.
+    """Report time, memory and operations of a training step without data loading.
 
-    Reports ``seconds``, the median of a few; ``memory_bytes``, by which the peak of the resident memory grew from
-    before the detector was built; ``operations`` of the matrix products and convolutions, forward and backward; and
-    ``kept_bytes`` of weights, their gradients, the optimizer's state and what the graph keeps for the backward pass.
+    The numbers are ``seconds``, a median; ``memory_bytes``, the growth of the peak resident memory since before the
+    detector was built; ``operations`` of matrix products and convolutions, forward and backward; and ``kept_bytes`` of
+    weights, gradients, optimizer state and tensors saved for the backward pass.
     """
     config, device = Config.from_flat(settings), torch.device("cpu")
     before = psutil.Process().memory_info().rss
@@ -155,7 +163,7 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     def forward() -> torch.Tensor:
         with autocast_to(config.training.precision, device):
             output = detector(pixels, truth)
-        return criterion.of_batch(*output, truth, weights=config.losses).total(config.losses)
+        return criterion(output, truth).total
 
     def whole() -> None:
         optimizer.zero_grad()
@@ -176,21 +184,18 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     kept_bytes = sum(kept.values())
     del loss
     detector.backbone.compute_in(None)
-    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # fused kernels and packed layers are not counted
+    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # the counter misses fused kernels and packed layers
         forward().backward()
     report(seconds=seconds, memory_bytes=memory, operations=counter.get_total_flops(), kept_bytes=kept_bytes)
 
 
 def matrix_rate(*, precision: str) -> None:
-    """Operations a second of a product of large matrices."""
-    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
-    if precision == "bf16":
-        left, right = left.bfloat16(), right.bfloat16()
-    report(operations_per_second=2 * MATRIX**3 / seconds_of(lambda: left @ right))
+    """Report the operations per second of a large matrix product."""
+    report(operations_per_second=_matrix_rate(precision))
 
 
 def pipeline(*, settings: dict[str, Any], images: int) -> None:
-    """Images a second from files to normalised batches, in this process, with the training's augmentation."""
+    """Report images per second from files to normalised batches, with training augmentation, in this process."""
     torch.set_num_threads(1)
     config = Config.from_flat(settings)
     data = DetectionData(config=config, sources=gather(config, training=True))
@@ -206,25 +211,29 @@ def pipeline(*, settings: dict[str, Any], images: int) -> None:
 
 
 def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> None:
-    """Operations a second of an optimized backbone in inference, as a share of those of a product of large matrices."""
+    """Report the operations per second of an optimized backbone, as a share of those of a large matrix product."""
     device, detector = torch.device("cpu"), _detector(settings)
     backbone = detector.backbone
     pixels = torch.randn(batch, 3, *Config.from_flat(settings).data.image_size)
-    left, right = (torch.randn(MATRIX, MATRIX) for _ in range(2))
     with torch.inference_mode(), autocast_to(precision, device):
         with sdpa_kernel(SDPBackend.MATH), _operations() as counter:
             backbone(pixels)
-        operations = counter.get_total_flops()  # of PyTorch's own layers; the counter does not know packed ones
+        operations = counter.get_total_flops()  # counted before optimization: the counter does not know packed layers
         detector.optimize(precision=precision)
         rate = operations / seconds_of(lambda: backbone(pixels))
-        if precision == "bf16":
-            left, right = left.bfloat16(), right.bfloat16()
-        of_matrices = 2 * MATRIX**3 / seconds_of(lambda: left @ right)
+    of_matrices = _matrix_rate(precision)
     report(share=rate / of_matrices, operations_per_second=rate, operations_per_second_of_matrices=of_matrices)
 
 
+def _matrix_rate(precision: str) -> float:
+    """Return the operations per second of a product of two square matrices."""
+    data_type = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(MATRIX, MATRIX).to(data_type) for _ in range(2))
+    return 2 * MATRIX**3 / seconds_of(lambda: left @ right)
+
+
 def _operations() -> FlopCounterMode:
-    """Counts as PyTorch does, but for the gradient of convolutions in groups, which it takes for dense ones."""
+    """Return PyTorch's counter with a correction: it takes the gradient of grouped convolutions for a dense one."""
 
     def of_gradient(
         grad_output: Sequence[int], inputs: Sequence[int], weight: Sequence[int], *others: Any, out_shape: Any = None
@@ -251,7 +260,7 @@ def _detector(settings: dict[str, Any]) -> Detector:
 
 
 def _places(folder: Path, dino_model: str) -> dict[str, Any]:
-    """A base of a published architecture with random weights, and where a run goes."""
+    """Save a backbone with random weights, and return the settings of its folder and of the output folder."""
     base = folder / "base"
     untrained(random_architecture(dino_model, {}).to_dict()).save_pretrained(base)
     return {"dino_model": str(base), "output_dir": str(folder / "run")}
@@ -259,6 +268,8 @@ def _places(folder: Path, dino_model: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     clock.main(
+        "benchmarks.speed.ours",
+        __doc__,
         {
             "training": training,
             "whole_run": whole_run,
@@ -270,5 +281,5 @@ if __name__ == "__main__":
             "matrix_rate": matrix_rate,
             "pipeline": pipeline,
             "backbone_share": backbone_share,
-        }
+        },
     )

@@ -1,4 +1,4 @@
-"""RF-DETR nano, untrained: ``python -m benchmarks.speed.rf_detr MEASUREMENT SETTINGS``, in an environment that has it."""
+"""Measurements of an untrained RF-DETR nano, in an environment with ``rfdetr[train]``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ NANO: dict[str, Any] = {
     "positional_encoding_size": 24,
     "out_feature_indexes": [3, 6, 9, 12],
 }
-"""as the package has it; the comparison of accuracy has patches of 14 pixels"""
+"""the package's defaults; `benchmarks.accuracy` uses patches of 14 pixels"""
 
 
 class StepClock(pl.Callback):
-    """Ends the training after enough steps."""
+    """Stop the training after the timed steps."""
 
     def __init__(self, steps: Clock) -> None:
         self.steps = steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """After the optimizer's step and the moving average's."""
+        """Time the step, after those of the optimizer and of the moving average."""
         trainer.should_stop = self.steps.tick()
 
 
 def training(*, data: dict[str, str], batch: int, model: dict[str, Any], warm_up: int, steps: int) -> None:
-    """Images a second in training, at the nominal input size."""
+    """Report training images per second at the nominal input size."""
     with tempfile.TemporaryDirectory() as temporary:
         job = _job(temporary, data, batch=batch, model=model)
         steps_of = Clock(warm_up=warm_up, steps=steps)
@@ -50,7 +50,7 @@ def training(*, data: dict[str, str], batch: int, model: dict[str, Any], warm_up
 
 
 def pipeline(*, data: dict[str, str], batch: int, images: int) -> None:
-    """Images a second from files to normalised batches, in this process, with the training's augmentation."""
+    """Report images per second from files to normalised batches, with training augmentation, in this process."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         module = RFDETRDataModule(*configs_of(_job(temporary, data, batch=batch, model={})))
@@ -67,7 +67,7 @@ def pipeline(*, data: dict[str, str], batch: int, images: int) -> None:
 
 
 def latency(*, picture: str, dtype: str) -> None:
-    """Seconds for a picture, from its pixels to its detections, after the package's own optimization."""
+    """Report the seconds from pixels to detections of a picture, after the package's own optimization."""
     image = Image.open(picture).convert("RGB")
     detector = RFDETRNano(pretrain_weights=None, num_classes=80, device="cpu")
     detector.inference(dtype=dtype)
@@ -75,7 +75,7 @@ def latency(*, picture: str, dtype: str) -> None:
 
 
 def matching(*, batch: int, queries: int, boxes: int) -> None:
-    """Seconds to match one layer."""
+    """Report the seconds to match one decoder layer."""
     torch.manual_seed(0)
     matcher = HungarianMatcher(cost_class=2, cost_bbox=5, cost_giou=2)
     outputs = {"pred_logits": torch.randn(batch, queries, 80), "pred_boxes": random_boxes(batch, queries)}
@@ -84,7 +84,7 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
 
 
 def _job(folder: str, data: dict[str, str], *, batch: int, model: dict[str, Any]) -> Job:
-    """Training at the nominal input size, with the data set laid out in ``folder``."""
+    """Link the data set into ``folder``, and return a job that trains at the nominal input size."""
     one_size = {"batch_size": batch, "multi_scale": False, "expanded_scales": False}
     job = Job(
         **{"system": "rf_detr", "seed": 0, "backbone": {"num_hidden_layers": 12}, "image_size": 384},
@@ -97,4 +97,5 @@ def _job(folder: str, data: dict[str, str], *, batch: int, model: dict[str, Any]
 
 
 if __name__ == "__main__":
-    clock.main({"training": training, "latency": latency, "matching": matching, "pipeline": pipeline})
+    measurements = {"training": training, "latency": latency, "matching": matching, "pipeline": pipeline}
+    clock.main("benchmarks.speed.rf_detr", __doc__, measurements)

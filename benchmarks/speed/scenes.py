@@ -1,4 +1,4 @@
-"""Photograph-like pictures with boxes, as COCO data, for measurements to which it does not matter what they show."""
+"""Pictures with boxes in COCO format, for measurements that do not depend on the content."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CLASSES = 80
 
 
 def write_scenes(folder: Path, *, images: int, boxes: int, seed: int = 0) -> dict[str, str]:
-    """JPEG files of 640 x 480 pixels and their annotations.
+    """Write JPEG files of 640 x 480 pixels and their annotations.
 
     Returns:
-        The settings ``train_images`` and ``train_annotations``, and the same files as those of validation.
+        The settings of training and validation images and annotations, which are the same files.
     """
     rng = np.random.default_rng(seed)
     pictures, listing = folder / "images", folder / "annotations.json"
@@ -56,5 +56,5 @@ def write_scenes(folder: Path, *, images: int, boxes: int, seed: int = 0) -> dic
 
 
 def random_boxes(*shape: int) -> torch.Tensor:
-    """Boxes ``[*shape, 4]``, cxcywh, of objects of usual sizes."""
+    """Return relative cxcywh boxes ``[*shape, 4]`` of usual sizes."""
     return torch.cat([torch.rand(*shape, 2) * 0.8 + 0.1, torch.rand(*shape, 2) * 0.2 + 0.02], dim=-1)

@@ -1,4 +1,4 @@
-"""From the start of the command to the end of its first training step: ``python -m benchmarks.speed.start train SETTINGS``."""
+"""Time from the start of the command to the end of the first training step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dino_detector.config import Config
 
 
 def train(*, settings: dict[str, Any]) -> None:
-    """Seconds since this process began, and the memory that one of its workers has of its own then.
+    """Report the seconds since the start of this process, and the private memory of the largest data worker.
 
-    The libraries are imported by the command itself, as it does for a user.
+    The command itself imports the libraries, as it does for a user.
     """
     numbers: dict[str, float | None] = {}
 
     def watch(config: Config) -> Any:
-        """In place of the callback that writes the settings."""
+        """Replace the callback that writes the settings by one that measures and stops."""
         from lightning.pytorch.callbacks import LambdaCallback
 
         def stop(trainer: Any, *args: Any) -> None:
@@ -42,7 +42,7 @@ def train(*, settings: dict[str, Any]) -> None:
 
 
 def imports() -> None:
-    """Seconds since this process began in which it has imported no more than the libraries."""
+    """Report the seconds since the start of this process after importing the libraries alone."""
     import lightning  # noqa: F401
     import peft  # noqa: F401
     import torchvision  # noqa: F401
@@ -52,4 +52,4 @@ def imports() -> None:
 
 
 if __name__ == "__main__":
-    clock.main({"train": train, "imports": imports})
+    clock.main("benchmarks.speed.start", __doc__, {"train": train, "imports": imports})

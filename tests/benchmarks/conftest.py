@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 from benchmarks.accuracy.job import Job
 
 CLASSES = ({"id": 4, "name": "red"}, {"id": 9, "name": "blue"})
-"""ids with gaps, that do not begin at 0 or 1"""
+"""categories whose ids have gaps and start at 4"""
 
 
 @pytest.fixture(scope="session")
 def two_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COCO folder whose training and validation images are the same two, wide and tall, with two boxes each."""
+    """Return a COCO folder with the same two images for training and validation, one wide, one tall, two boxes each."""
     folder = tmp_path_factory.mktemp("two_images")
     pictures = [
         (31, (200, 100), [(4, [20, 30, 60, 40]), (9, [120, 10, 50, 80])]),
@@ -46,7 +46,7 @@ def two_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(two_images: Path, tmp_path: Path) -> Callable[..., Job]:
-    """Makes a small job on the two images; its folder is there."""
+    """Return a function that makes a small job on the two images, with an existing folder."""
 
     def make(**fields: Any) -> Job:
         given = {

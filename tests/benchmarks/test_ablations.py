@@ -1,4 +1,4 @@
-"""The table of a recipe's parts, and the variants that come with it."""
+"""The table of an ablation, its runs, and the variants in the repository."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tiny_settings import TINY
 
-from benchmarks.ablations.__main__ import Result, run, table
+from benchmarks.ablations.runs import Result, run, table
 from benchmarks.common.machine import revision
 from dino_detector.config import Config
 from dino_detector.errors import InputError
@@ -29,15 +29,13 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("recipe", "changes"), CHANGES)
-def test_a_variant_changes_the_recipe_in_every_setting_that_it_names(
-    recipe: dict[str, Any], changes: dict[str, Any]
-) -> None:
+def test_a_variant_changes_exactly_the_settings_that_it_names(recipe: dict[str, Any], changes: dict[str, Any]) -> None:
     without, changed = Config.from_flat(recipe).flat(), Config.from_flat(recipe | changes).flat()
     assert {key for key, value in changed.items() if value != without[key]} == set(changes)
 
 
-def test_changes_are_paired_by_seed_and_their_spread_is_that_of_the_pairs() -> None:
-    """The seeds differ by much more than the variant from the recipe."""
+def test_changes_of_ap_are_paired_by_seed() -> None:
+    """Seeds differ by much more than the variant differs from the recipe."""
     recipe = [Result(0.2, 0.4, 0.1, 0.5, "a"), Result(0.4, 0.6, 0.3, 0.5, "a")]
     variant = [Result(0.21, 0.4, 0.1, 1.0, "a"), Result(0.43, 0.6, 0.3, 1.0, "a")]
     rows = {
@@ -51,9 +49,7 @@ def test_changes_are_paired_by_seed_and_their_spread_is_that_of_the_pairs() -> N
 SHORT = TINY | {"epochs": 2, "val_frequency": 2}
 
 
-def test_a_finished_run_is_not_repeated_and_one_of_other_settings_not_taken_for_it(
-    two_images: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_is_reused_and_other_settings_are_refused(two_images: Path, tmp_path: Path) -> None:
     first = run(SHORT, 0, two_images, tmp_path / "run", 1)
     assert first.revision == revision()
     written = (tmp_path / "run" / "run.log").stat().st_mtime_ns
@@ -63,7 +59,7 @@ def test_a_finished_run_is_not_repeated_and_one_of_other_settings_not_taken_for_
         run(SHORT | {"learning_rate": 1e-3}, 1, two_images, tmp_path / "run", 1)
 
 
-def test_a_run_that_fails_says_why_and_is_not_taken_for_finished(two_images: Path, tmp_path: Path) -> None:
+def test_a_failed_run_reports_the_error_and_is_not_reused(two_images: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(InputError, match=r"run.log ends with: .*hidden_dim must be a multiple of num_heads"):
             run(SHORT | {"num_heads": 5}, 0, two_images, tmp_path / "run", 1)

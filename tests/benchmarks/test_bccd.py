@@ -1,4 +1,4 @@
-"""BCCD from its Pascal VOC files."""
+"""Conversion of BCCD from Pascal VOC to COCO format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_split_has_its_images_and_their_boxes(tmp_path: Path) -> None:
     names = dict(zip(annotations.categories.ids, annotations.categories.names, strict=True))
     second = annotations.ground_truth["annotations"][2:]
     boxes = {names[entry["category_id"]]: entry["bbox"] for entry in second}
-    assert boxes == {"RBC": [4, 8, 19, 22], "WBC": [0, 0, 11, 11]}  # pixels of VOC count from 1, and the last one too
+    assert boxes == {"RBC": [4, 8, 19, 22], "WBC": [0, 0, 11, 11]}  # VOC counts pixels from 1 and includes the last one
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

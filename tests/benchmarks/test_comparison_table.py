@@ -1,4 +1,4 @@
-"""The arithmetic of the comparison, worked out by hand, and the page that shows it."""
+"""Statistics of the comparison, checked against hand-computed values, and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.accuracy.systems import OURS, SYSTEMS, precision
 
 
 def result(system: str, points: list[tuple[float, int, float]], **fields: Any) -> dict[str, Any]:
-    """A run with the given seconds, images and AP of its evaluations."""
+    """Return a run with the given seconds, images and AP of its evaluations."""
     metrics = {"AP50": 0.5, "AP75": 0.1, "APs": -1, "APm": 0.2, "APl": 0.3}
     evaluations = [{"seconds": s, "images_seen": n, "AP": ap, **metrics} for s, n, ap in points]
     given = {
@@ -45,12 +45,12 @@ PEER = [
 WORSE_PEER = [result("rf_detr", [(100.0, 400, 0.10)])]
 
 
-def test_the_deviation_is_that_of_a_sample():
+def test_the_deviation_is_the_sample_deviation():
     assert Spread.of([1.0, 2.0, 3.0]) == Spread(2.0, 1.0)
     assert Spread.of([0.4]) == Spread(0.4, None)
 
 
-def test_an_ap_is_reached_on_the_line_between_evaluations():
+def test_reaching_an_ap_is_interpolated_between_evaluations():
     evaluations = OUR_RUNS[0]["evaluations"]
     assert summary.first_at(evaluations, 0.10, "images_seen") == pytest.approx(500)  # from 0 at the start
     assert summary.first_at(evaluations, 0.25, "images_seen") == pytest.approx(1250)
@@ -59,13 +59,13 @@ def test_an_ap_is_reached_on_the_line_between_evaluations():
     assert summary.first_at(evaluations, 0.41, "seconds") is None
 
 
-def test_an_ap_is_reached_the_first_time_though_it_falls_afterwards():
+def test_an_ap_counts_as_reached_at_the_first_time():
     evaluations = result(OURS, [(10.0, 10, 0.3), (20.0, 20, 0.1), (30.0, 30, 0.5)])["evaluations"]
     assert summary.first_at(evaluations, 0.15, "seconds") == pytest.approx(5)
     assert summary.first_at(evaluations, 0.4, "seconds") == pytest.approx(27.5)
 
 
-def test_runs_that_do_not_reach_an_ap_are_counted_and_not_averaged():
+def test_runs_below_an_ap_are_counted_and_not_averaged():
     assert summary.reached(OUR_RUNS, 0.45, "images_seen") == Reached(Spread(1750.0, None), 1, 2)
     assert summary.reached(OUR_RUNS, 0.9, "images_seen") == Reached(None, 0, 2)
 
@@ -79,14 +79,14 @@ def test_the_ap_along_a_run_is_known_up_to_its_end():
     assert summary.along([*OUR_RUNS, *PEER], 500, "images_seen") is None  # the peer saw fewer
 
 
-def test_the_better_peer_is_the_one_that_ends_higher_and_never_ours():
+def test_the_better_peer_has_the_highest_final_ap_and_is_not_ours():
     runs = {OURS: OUR_RUNS, "rf_detr": WORSE_PEER, "deformable_detr": PEER}
     assert summary.better_peer(runs, ours=OURS) == ("deformable_detr", pytest.approx(0.25))
     assert summary.better_peer({OURS: OUR_RUNS}, ours=OURS) is None
 
 
 def cells(page: str, title: str, heading: str) -> list[str]:
-    """The cells of a system's row in the table below a heading."""
+    """Return the cells of a system's row in the table below a heading."""
     section = page.split(heading, 1)[1].split("\n## ", 1)[0]
     (row,) = [line for line in section.splitlines() if line.startswith(f"| {title} |")]
     return [cell.strip() for cell in row.strip("|").split("|")]
@@ -100,38 +100,43 @@ def test_the_page_shows_what_was_measured():
     assert ours[1:7] == ["5.9 M", "bf16", "2", "0.450 ± 0.071", "0.500 ± 0.000", "-"]
     assert ours[9:13] == ["2,000 ± 0", "20.0 ± 0.0", "100 ± 0 s", "1.50 ± 0.00 GiB"]
     assert cells(page, "RF-DETR, 13 groups", "# Accuracy")[13:] == ["not reached", "not reached"]
-    assert cells(page, "dinov2-od", "so many seconds") == ["dinov2-od", "0.250 ± 0.071", "0.450 ± 0.071"]
-    assert cells(page, "RF-DETR, 13 groups", "so many images") == ["RF-DETR, 13 groups", "0.050", "0.100", "-"]
-    assert "**" not in page.split("## What was run")[0]  # nothing to warn of
+    assert cells(page, "dinov2-od", "against training time") == ["dinov2-od", "0.250 ± 0.071", "0.450 ± 0.071"]
+    assert cells(page, "RF-DETR, 13 groups", "against training images") == [
+        "RF-DETR, 13 groups",
+        "0.050",
+        "0.100",
+        "-",
+    ]
+    assert "**" not in page.split("## What was run")[0]  # no warnings
 
 
-def test_images_to_reach_the_better_peer_stand_in_the_table():
+def test_the_table_has_the_training_that_reaches_the_better_peer():
     page = table.page({OURS: OUR_RUNS, "deformable_detr": PEER}, facts={})
     assert "images to AP 0.250, where Deformable DETR ends" in page
-    # 0.25 lies at 1,250 images in the first run and at 833.3 in the second; half of them in seconds
+    # AP 0.25 lies at 1,250 and 833.3 images, or 62.5 and 41.7 seconds
     assert cells(page, "dinov2-od", "# Accuracy")[13:] == ["1,042 ± 295", "52 ± 15"]
     assert cells(page, "Deformable DETR", "# Accuracy")[13:] == ["199 (1 of 2 runs)", "100 (1 of 2 runs)"]
 
 
-def test_a_busy_machine_is_told_of():
+def test_the_page_warns_of_a_busy_machine():
     page = table.page({OURS: [result(OURS, [(1.0, 1, 0.1)], processor_share_of_others=0.42)]}, facts={})
     assert "other programs used up to 42% of its processor" in page
 
 
-def test_a_run_that_did_not_end_with_its_budget_is_named():
+def test_the_page_warns_of_a_run_that_missed_its_budget():
     early = result("deformable_detr", [(50.0, 100, 0.1), (94.0, 200, 0.2)])
     page = table.page({OURS: OUR_RUNS, "deformable_detr": [*PEER, early]}, facts={})
-    assert page.count("where the budget was") == 1
-    assert "**Deformable DETR, seed 3 trained 94 s**, where the budget was 100 s." in page
+    assert page.count("; its budget was") == 1
+    assert "**Deformable DETR, seed 3 trained 94 s**; its budget was 100 s." in page
 
 
-def test_runs_of_several_revisions_are_told_apart():
+def test_the_page_warns_of_different_revisions():
     later = result(OURS, [(100.0, 2000, 0.5)], revision="0.1.0 (def)")
     page = table.page({OURS: [*OUR_RUNS, later]}, facts={})
-    assert "**Runs are of several revisions**: 0.1.0 (abc), 0.1.0 (def)." in page
+    assert "**The runs have different revisions**: 0.1.0 (abc), 0.1.0 (def)." in page
 
 
-def test_a_gpu_s_own_peak_is_the_memory_that_counts():
+def test_the_memory_on_a_gpu_is_the_peak_of_the_gpu():
     page = table.page({OURS: [result(OURS, [(1.0, 1, 0.1)], peak_gpu_memory_bytes=2**31)]}, facts={})
     assert cells(page, "dinov2-od", "# Accuracy")[12] == "2.00 GiB"
 
@@ -146,5 +151,5 @@ def test_a_gpu_s_own_peak_is_the_memory_that_counts():
         ("rf_detr_1_group_bf16", "cpu", SYSTEMS["rf_detr_1_group_bf16"].settings, "bf16"),
     ],
 )
-def test_the_precision_of_each_system_is_stated(system: str, device: str, settings: dict[str, Any], expected: str):
+def test_the_precision_of_each_system(system: str, device: str, settings: dict[str, Any], expected: str):
     assert precision({"system": system, "device": device, "settings": settings}) == expected

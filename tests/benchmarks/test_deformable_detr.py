@@ -1,4 +1,4 @@
-"""The peer of transformers: what it is shown, and where its detections land."""
+"""Deformable DETR of transformers: inputs, recipe and detections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = {
 
 
 class Answers(nn.Module):
-    """A model that sees in every image one object of the second class, in the middle, half as wide and high."""
+    """A model that detects one object of the second class in every image: centred, half as wide and high."""
 
     def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
         logits = torch.full((len(pixel_values), 3, 2), -9.0)
@@ -36,7 +36,7 @@ class Answers(nn.Module):
         return SimpleNamespace(logits=logits, pred_boxes=torch.tensor([0.5, 0.5, 0.5, 0.5]).expand(len(logits), 3, 4))
 
 
-def test_detections_land_in_original_pixels_with_the_data_set_s_ids(job: Callable[..., Job]):
+def test_detections_have_original_pixels_and_the_data_set_s_ids(job: Callable[..., Job]):
     results = DeformableDetr(job(settings=TINY)).detect(Answers())
     best = {result["image_id"]: result for result in results if result["score"] > 0.5}
     assert best.keys() == {31, 12}
@@ -45,9 +45,7 @@ def test_detections_land_in_original_pixels_with_the_data_set_s_ids(job: Callabl
     assert best[12]["bbox"] == [22.5, 40, 45, 80]  # of 90 x 160 pixels
 
 
-def test_what_it_is_trained_on_are_boxes_of_the_input_and_contiguous_labels(
-    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-):
+def test_targets_are_relative_boxes_and_contiguous_labels(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deformable_detr, "training_transforms", lambda: lambda sample: sample)
     batch = next(DeformableDetr(job(settings=TINY)).batches())
     assert batch["pixel_values"].shape == (2, 3, 56, 56)
@@ -57,8 +55,8 @@ def test_what_it_is_trained_on_are_boxes_of_the_input_and_contiguous_labels(
     torch.testing.assert_close(wide["boxes"], expected)
 
 
-def test_it_starts_as_its_authors_code_does(job: Callable[..., Job]):
-    """Scores of about 0.01, and boxes of 0.12 of the sides that are spread over the image."""
+def test_initial_weights_are_those_of_the_authors_code(job: Callable[..., Job]):
+    """Scores are about 0.01; boxes have sides of 0.12 and are spread over the image."""
     few = TINY["model"] | {"num_queries": 300}
     model = build_model(job(settings=TINY | {"model": few}), num_classes=2).eval()
     with torch.no_grad():
@@ -73,7 +71,7 @@ def test_it_starts_as_its_authors_code_does(job: Callable[..., Job]):
     assert model.model.query_position_embeddings.weight.std().item() == pytest.approx(1, abs=0.05)
 
 
-def test_reference_points_and_sampling_offsets_learn_at_a_tenth_of_the_rate(job: Callable[..., Job]):
+def test_reference_points_and_sampling_offsets_have_a_tenth_of_the_learning_rate(job: Callable[..., Job]):
     model, optimizer = DeformableDetr(job(settings=TINY)).start()
     rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
     slow = {name for name, weight in model.named_parameters() if rates[id(weight)] == pytest.approx(2e-5)}
@@ -82,24 +80,24 @@ def test_reference_points_and_sampling_offsets_learn_at_a_tenth_of_the_rate(job:
     assert {name.split(".")[-2] for name in slow} == {"reference_points", "sampling_offsets"}
 
 
-def test_the_loss_weighs_classes_twice_in_every_layer(job: Callable[..., Job]):
+def test_the_class_loss_has_weight_2_in_every_layer(job: Callable[..., Job]):
     config = build_model(job(settings=TINY), num_classes=2).config
     terms = {"loss_ce": 1.0, "loss_bbox": 10.0, "loss_giou": 100.0, "cardinality_error": 1e6}
     losses = {name + suffix: torch.tensor(value) for name, value in terms.items() for suffix in ("", "_0")}
     assert weighted_loss(losses, config).item() == 2 * (2 * 1 + 5 * 10 + 2 * 100)
 
 
-def test_the_rate_falls_after_four_fifths_of_the_time(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+def test_the_rate_drops_after_four_fifths_of_the_time(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     system = DeformableDetr(job(settings=TINY, budget=10.0, evaluations=1))
     rates = []
     monkeypatch.setattr(system, "step", lambda model, optimizer, batch: rates.append(optimizer.param_groups[0]["lr"]))
     recorder = Recorder(system.job)
-    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # a step of two images a second
+    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # one step of two images per second
     system.fit(recorder)
     assert rates == pytest.approx([2e-4] * 8 + [2e-5] * 2)
 
 
-def test_equal_seeds_start_equally_and_others_do_not(job: Callable[..., Job]):
+def test_initial_weights_depend_on_the_seed(job: Callable[..., Job]):
     first, second, other = (build_model(job(settings=TINY, seed=seed), num_classes=2) for seed in (3, 3, 4))
     weights = [
         model.model.backbone.model.embeddings.patch_embeddings.projection.weight for model in (first, second, other)
@@ -108,7 +106,7 @@ def test_equal_seeds_start_equally_and_others_do_not(job: Callable[..., Job]):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_crop_keeps_to_the_sizes_of_detr_and_moves_boxes_with_the_image():
+def test_a_crop_has_detr_s_sizes_and_moves_boxes_with_the_image():
     image = torch.zeros(3, 60, 100, dtype=torch.uint8)
     image[:, 20:30, 40:60] = 255
     boxes = tv_tensors.BoundingBoxes([[40, 20, 60, 30]], format="XYXY", canvas_size=(60, 100))
@@ -123,11 +121,11 @@ def test_a_crop_keeps_to_the_sizes_of_detr_and_moves_boxes_with_the_image():
     assert all(38 <= side <= 60 for size in sizes for side in size)
 
 
-def test_it_learns_two_images_by_heart(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+def test_it_overfits_two_images(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deformable_detr, "LEARNING_RATE", 1e-3)
     system = DeformableDetr(job(settings=TINY, budget=400.0, evaluations=1))
     recorder = Recorder(system.job)
-    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # a step of two images a second
+    recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # one step of two images per second
     system.fit(recorder)
     assert recorder.images_seen == 800
     annotations = Path(system.job.val_annotations)

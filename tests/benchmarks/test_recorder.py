@@ -1,4 +1,4 @@
-"""When a run evaluates and stops, and what is measured of it, by a clock that the test moves."""
+"""Clock, throughput, evaluation times and record of a run, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.accuracy.job import Job
 from benchmarks.accuracy.recorder import Pace, Recorder, TrainingClock, coco_result
 
 
-class Hand:
-    """The time that a clock reads."""
+class ManualTime:
+    """A source of time that a test moves."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -23,78 +23,78 @@ class Hand:
 
 
 @pytest.fixture
-def hand() -> Hand:
-    return Hand()
+def now() -> ManualTime:
+    return ManualTime()
 
 
-def test_the_clock_starts_with_the_first_step_and_leaves_out_evaluations(hand: Hand):
-    clock = TrainingClock(hand)
-    hand.time += 50
+def test_the_clock_starts_with_the_first_step_and_excludes_evaluations(now: ManualTime):
+    clock = TrainingClock(now)
+    now.time += 50
     assert clock.seconds == 0
     clock.start()
-    hand.time += 3
-    clock.start()  # of the second step
-    hand.time += 4
+    now.time += 3
+    clock.start()  # the second step
+    now.time += 4
     clock.pause()
-    hand.time += 100
+    now.time += 100
     assert clock.seconds == 7
     clock.start()
-    hand.time += 1
+    now.time += 1
     assert clock.seconds == 8
 
 
-def test_the_pace_is_that_after_the_warm_up(hand: Hand):
-    pace = Pace(20.0, TrainingClock(hand))
+def test_the_throughput_excludes_the_warm_up(now: ManualTime):
+    pace = Pace(20.0, TrainingClock(now))
     pace.clock.start()
     ends = []
-    for seconds in (6.0, 4.0, 4.0, 4.0, 4.0, 4.0):  # the first step is slow, and longer than the warm-up of 5 s
-        hand.time += seconds
+    for seconds in (6.0, 4.0, 4.0, 4.0, 4.0, 4.0):  # the first step is longer than the warm-up of 5 s
+        now.time += seconds
         ends.append(pace.step(8))
     assert ends == [False, False, False, False, False, True]
-    hand.time += 30  # in which the trainer winds up
+    now.time += 30  # the end of the training
     assert pace.images_per_second == 8 / 4
 
 
-def test_evaluations_are_due_at_equal_distances_and_a_missed_one_is_made_up_for_once(
-    job: Callable[..., Job], hand: Hand
+def test_evaluations_are_due_at_equal_intervals_and_missed_ones_are_made_up_for_once(
+    job: Callable[..., Job], now: ManualTime
 ):
-    recorder = Recorder(job(budget=100.0, evaluations=4), TrainingClock(hand))
+    recorder = Recorder(job(budget=100.0, evaluations=4), TrainingClock(now))
     recorder.clock.start()
     due = []
     for _ in range(11):
-        hand.time += 9
+        now.time += 9
         due.append(recorder.is_due)
         if recorder.is_due:
             with recorder.evaluating():
-                hand.time += 500
+                now.time += 500
                 recorder.record([])
     assert [number for number, is_due in enumerate(due, start=1) if is_due] == [3, 6, 9]  # 27, 54 and 81 s
     assert [evaluation["seconds"] for evaluation in recorder.evaluations] == [27, 54, 81]
 
-    late = Recorder(job(budget=100.0, evaluations=4), TrainingClock(hand))
+    late = Recorder(job(budget=100.0, evaluations=4), TrainingClock(now))
     late.clock.start()
-    hand.time += 60  # past two of them
+    now.time += 60  # two evaluations were due
     assert late.is_due
     late.record([])
     assert not late.is_due
 
 
-def test_a_run_ends_with_its_budget_and_one_with_a_plan_two_percent_after_it(job: Callable[..., Job], hand: Hand):
-    recorder = Recorder(job(budget=100.0), TrainingClock(hand))
+def test_a_run_is_over_at_its_budget_and_late_two_percent_after_it(job: Callable[..., Job], now: ManualTime):
+    recorder = Recorder(job(budget=100.0), TrainingClock(now))
     recorder.clock.start()
     seen = []
     for elapsed in (99.9, 0.2, 1.8, 0.2):
-        hand.time += elapsed
+        now.time += elapsed
         seen.append((recorder.is_over, recorder.is_late))
     assert seen == [(False, False), (True, False), (True, False), (True, True)]
 
 
-def test_the_record_names_the_detections_of_each_evaluation(job: Callable[..., Job], hand: Hand):
-    recorder = Recorder(job(), TrainingClock(hand))
+def test_the_record_names_the_detections_of_each_evaluation(job: Callable[..., Job], now: ManualTime):
+    recorder = Recorder(job(), TrainingClock(now))
     recorder.clock.start()
     found = coco_result(31, 9, [10.0, 20.0, 110.0, 70.0004], 0.5)
     for images in (16, 40):
-        hand.time += 2
+        now.time += 2
         recorder.images_seen = images
         recorder.record([found])
     recorder.write(parameters=7)
@@ -106,7 +106,7 @@ def test_the_record_names_the_detections_of_each_evaluation(job: Callable[..., J
     assert found == {"image_id": 31, "category_id": 9, "bbox": [10.0, 20.0, 100.0, 50.0], "score": 0.5}
 
 
-def test_a_job_survives_its_file(job: Callable[..., Job], tmp_path: Path):
+def test_a_job_file_restores_the_job(job: Callable[..., Job], tmp_path: Path):
     written = job(settings={"model": {"decoder_layers": 3}})
     written.write(tmp_path / "job.json")
     assert Job.read(tmp_path / "job.json") == written

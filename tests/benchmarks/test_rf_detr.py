@@ -1,4 +1,4 @@
-"""The peer RF-DETR, where ``RFDETR_PYTHON`` names an interpreter that has it: its package needs its own environment."""
+"""RF-DETR, which needs its own environment: the tests run if ``RFDETR_PYTHON`` names its interpreter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PYTHON = os.environ.get("RFDETR_PYTHON")
 
 
 @pytest.mark.skipif(PYTHON is None, reason="RFDETR_PYTHON names no interpreter that has rfdetr[train]")
-def test_it_trains_on_the_job_s_backbone_and_answers_in_original_pixels_with_the_data_set_s_ids(
+def test_it_trains_the_job_s_backbone_and_detects_in_original_pixels_with_the_data_set_s_ids(
     job: Callable[..., Job], tmp_path: Path
 ):
     system = SYSTEMS["rf_detr_1_group"]

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: what they return, when they are not repeated, and how they fail."""
+"""Runs in separate processes: their results, their reuse and their failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 2**20
 
 @pytest.fixture
 def new_job(job: Callable[..., Job], tmp_path: Path) -> Callable[..., Job]:
-    """A job whose folder is not there yet."""
+    """Return a function that makes a job whose folder does not exist yet."""
 
     def make(**fields: Any) -> Job:
         return dataclasses.replace(job(**{"settings": TINY} | fields), folder=str(tmp_path / "new"))
@@ -33,7 +33,7 @@ def new_job(job: Callable[..., Job], tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
-def test_a_run_is_scored_and_never_repeated(new_job: Callable[..., Job]):
+def test_a_run_is_scored_and_reused(new_job: Callable[..., Job]):
     asked = new_job(budget=3.0, evaluations=3)
     assert runs.finished(asked) is None
     result = runs.run(asked, python=Path(sys.executable), module="ours", threads=1)
@@ -54,7 +54,7 @@ def test_a_run_is_scored_and_never_repeated(new_job: Callable[..., Job]):
     assert {detection["category_id"] for detection in found} <= {4, 9}
 
 
-def test_a_result_of_another_job_is_not_taken_for_this_one(new_job: Callable[..., Job]):
+def test_a_result_of_another_job_is_refused(new_job: Callable[..., Job]):
     asked = new_job()
     Path(asked.folder).mkdir()
     longer = dataclasses.replace(asked, budget=60.0)
@@ -63,33 +63,30 @@ def test_a_result_of_another_job_is_not_taken_for_this_one(new_job: Callable[...
         runs.finished(asked)
 
 
-def test_a_system_that_fails_says_what_it_said_last(new_job: Callable[..., Job]):
+def test_a_failed_system_reports_the_end_of_its_log(new_job: Callable[..., Job]):
     asked = new_job(settings=TINY | {"num_heads": 5})
     with pytest.raises(InputError, match=r"ours failed.*hidden_dim must be a multiple of num_heads"):
         runs.run(asked, python=Path(sys.executable), module="ours", threads=1)
     assert runs.finished(asked) is None
 
 
-def test_a_run_that_is_slower_than_planned_stops_after_its_budget_and_is_evaluated_then(
-    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-):
+def test_a_late_run_stops_after_its_budget_and_is_evaluated(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Pace, "images_per_second", 100_000.0)
     asked = job(settings=TINY, budget=2.0, evaluations=2)
-    asked.write(Path(asked.folder, "job.json"))
-    ours.main(str(Path(asked.folder, "job.json")))
-    (only,) = json.loads(Path(asked.folder, RECORD).read_text())["evaluations"]  # the others were 50,000 epochs away
+    ours.train(asked)
+    record = json.loads(Path(asked.folder, RECORD).read_text())
+    (only,) = record["evaluations"]  # the planned ones are 50,000 epochs away
     assert asked.budget * OVERRUN <= only["seconds"] < asked.budget * OVERRUN + 0.5
 
 
-def test_a_budget_that_is_no_more_than_an_epoch_is_refused(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
+def test_a_budget_below_two_epochs_is_refused(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Pace, "images_per_second", 0.02)
     asked = job(settings=TINY, budget=150.0)
-    asked.write(Path(asked.folder, "job.json"))
     with pytest.raises(InputError, match=r"--budget 150: an epoch takes 100 s, and there have to be at least 2"):
-        ours.main(str(Path(asked.folder, "job.json")))
+        ours.train(asked)
 
 
-def test_memory_is_that_of_a_process_and_its_children_and_what_they_share_counts_once():
+def test_memory_includes_children_and_counts_shared_memory_once():
     code = (
         "import os, sys; held = bytearray(os.urandom(1)) * (150 * 2**20); child = os.fork(); "
         "extra = b'' if child else bytearray(os.urandom(1)) * (50 * 2**20); "
@@ -105,7 +102,7 @@ def test_memory_is_that_of_a_process_and_its_children_and_what_they_share_counts
     assert 200 <= held <= 240 if sys.platform == "linux" else held >= 200
 
 
-def test_a_process_that_is_gone_has_no_memory():
+def test_a_finished_process_has_no_memory():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert runs.memory_of_tree(process.pid) == 0

@@ -1,4 +1,4 @@
-"""The table of speeds; what is measured runs for minutes and is not run here."""
+"""The table of speeds and its parts; the measurements run for minutes, so no test runs them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.speed import __main__ as speed
+from benchmarks.speed import __main__ as command
 from benchmarks.speed import clock
-from benchmarks.speed.__main__ import Measurement, Row
+from benchmarks.speed.process import Measurement
+from benchmarks.speed.rows import rows_of
 from benchmarks.speed.scenes import write_scenes
+from benchmarks.speed.table import Row, is_reached, table
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
 
 
-def test_a_ratio_is_the_median_of_those_of_the_rounds():
-    """Ours 10, 20, 90 beside 5, 40, 30: medians 20 and 30, ratios 2, 0.5 and 3."""
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds():
+    """Ours 10, 20, 90 against 5, 40, 30: medians 20 and 30, ratios 2, 0.5 and 3."""
     ours, peer = Measurement("ours", "ours", "training"), Measurement("peer", "rf_detr", "training")
     numbers = {"ours": iter([10.0, 20.0, 90.0]), "rf_detr": iter([5.0, 40.0, 30.0])}
     asked = []
@@ -33,14 +35,14 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds():
         Row("memory", "peak_memory_bytes", "<= 0.5", ours, peer),
         Row("alone", "images_per_second", "", ours),
     ]
-    lines = speed.table(rows, measure, rounds=3).splitlines()
-    assert asked == ["ours", "rf_detr"] * 3  # what several rows ask for is measured once a round
+    lines = table(rows, measure, rounds=3).splitlines()
+    assert asked == ["ours", "rf_detr"] * 3  # rows share a measurement in each round
     assert lines[2] == "| training | 20.00 | 30.00 | 2.00 | >= 2 | reached |"
     assert lines[3] == "| memory | 1.00 GiB | 1.00 GiB | 1.00 | <= 0.5 | missed |"
     assert lines[4] == "| alone | 20.00 |  |  |  |  |"
 
 
-def test_a_measurement_that_fails_costs_its_own_rows_alone(capsys: pytest.CaptureFixture[str]):
+def test_a_failed_measurement_fails_its_own_rows_alone(capsys: pytest.CaptureFixture[str]):
     ours, other = Measurement("ours", "ours", "training"), Measurement("other", "ours", "latency")
     peer = Measurement("peer", "rf_detr", "training")
     asked = []
@@ -56,8 +58,8 @@ def test_a_measurement_that_fails_costs_its_own_rows_alone(capsys: pytest.Captur
         Row("alone", "seconds", "<= 4", ours),
         Row("z", "seconds", "", other),
     ]
-    lines = speed.table(rows, measure, rounds=3).splitlines()
-    assert asked == ["ours", "peer", "other"] * 2 + ["ours", "other"]  # and it is not repeated
+    lines = table(rows, measure, rounds=3).splitlines()
+    assert asked == ["ours", "peer", "other"] * 2 + ["ours", "other"]  # the failed measurement does not run again
     assert lines[2] == "| beside | | | | <= 1 | failed |"
     assert lines[3] == "| alone | 3.0 s |  |  | <= 4 | reached |"
     assert lines[4] == "| z | 3.0 s |  |  |  |  |"
@@ -68,39 +70,39 @@ def test_a_measurement_that_fails_costs_its_own_rows_alone(capsys: pytest.Captur
     ("value", "target", "reached"),
     [(4, ">= 4", True), (3.99, ">= 4", False), (0.4, "<= 0.4", True), (1, "<= 0.4", False)],
 )
-def test_targets_hold_their_own_limit(value: float, target: str, reached: bool):
-    assert speed.is_reached(value, target) == reached
+def test_a_target_includes_its_bound(value: float, target: str, reached: bool):
+    assert is_reached(value, target) == reached
 
 
 def test_rows_without_rf_detr_do_not_install_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def installs(_: Path | None) -> Path:
         raise AssertionError("installs RF-DETR")
 
-    monkeypatch.setattr(speed, "rf_detr_python", installs)
-    monkeypatch.setattr(speed, "measure_in_process", lambda *_, **__: {"seconds": 1.0})
-    monkeypatch.setattr("sys.argv", ["speed.py", "--only", "evaluation", "--rounds", "1"])
-    speed.main()
+    monkeypatch.setattr(command, "rf_detr_python", installs)
+    monkeypatch.setattr(command, "measure_in_process", lambda *_, **__: {"seconds": 1.0})
+    monkeypatch.setattr("sys.argv", ["speed", "--only", "evaluation", "--rounds", "1"])
+    command.main()
     assert "| 1000 ms | 1000 ms | 1.00 | <= 0.1 | missed |" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["speed.py", "--only", "evaluation", "matching", "--rounds", "1"])
+    monkeypatch.setattr("sys.argv", ["speed", "--only", "evaluation", "matching", "--rounds", "1"])
     with pytest.raises(AssertionError, match="installs RF-DETR"):
-        speed.main()
+        command.main()
 
 
-def test_all_rows_name_measurements_that_there_are():
+def test_all_rows_name_existing_measurements():
     from benchmarks.speed import evaluation, ours, start
 
     modules = {"ours": ours, "evaluation": evaluation, "start": start}
     data = {"train_images": "pictures", "train_annotations": "listing"}
-    rows = [row for of_name in speed.rows_of(data, data, data, best="bf16").values() for row in of_name]
+    rows = [row for of_name in rows_of(data, data, data, best="bf16").values() for row in of_name]
     assert len({row.title for row in rows}) == len(rows) > 10
     for measurement in (one for row in rows for one in (row.ours, row.peer) if one is not None):
         json.dumps(measurement.settings)
-        if measurement.module != "rf_detr":  # which another environment has
+        if measurement.module != "rf_detr":  # needs another environment
             assert callable(getattr(modules[measurement.module], measurement.name))
 
 
 def test_a_clock_counts_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch):
-    """Steps of 10 and 9 seconds warm up, those of 1, 2 and 6 count."""
+    """Steps of 10 and 9 seconds warm up; steps of 1, 2 and 6 seconds count."""
     ends = iter([0.0, 10.0, 19.0, 20.0, 22.0, 28.0])
     monkeypatch.setattr(clock.time, "perf_counter", lambda: next(ends))
     steps = clock.Clock(warm_up=2, steps=3)
@@ -108,7 +110,7 @@ def test_a_clock_counts_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPa
     assert steps.seconds == 2.0
 
 
-def test_scenes_are_a_data_set(tmp_path: Path):
+def test_scenes_are_a_valid_data_set(tmp_path: Path):
     places = write_scenes(tmp_path / "scenes", images=3, boxes=10)
     annotations = CocoAnnotations.read(Path(places["train_annotations"]))
     assert [len(of_image) for of_image in (annotations.images, annotations.categories)] == [3, 80]
@@ -117,7 +119,7 @@ def test_scenes_are_a_data_set(tmp_path: Path):
         assert Image.open(image).size == (640, 480)
 
 
-def test_a_case_of_evaluation_has_detections_near_boxes_and_elsewhere():
+def test_an_evaluation_case_has_detections_near_boxes_and_elsewhere():
     from benchmarks.speed import evaluation
 
     truth, results = evaluation.case(images=40, detections=10)
@@ -127,8 +129,8 @@ def test_a_case_of_evaluation_has_detections_near_boxes_and_elsewhere():
     assert 0.02 < metrics.AP < 0.9
 
 
-def test_operations_of_a_convolution_in_groups_are_not_those_of_a_dense_one():
-    """Each of 10 x 10 places of 8 channels of 2 images is a sum of 49 products; its gradients are two such sums."""
+def test_a_grouped_convolution_has_fewer_operations_than_a_dense_one():
+    """Each of 2 * 8 * 10 * 10 outputs sums 49 products; the two gradients have as many operations each."""
     from benchmarks.speed.ours import _operations
 
     convolution = torch.nn.Conv2d(8, 8, 7, padding=3, groups=8)

@@ -1,4 +1,4 @@
-"""Settings of a detector that trains in a second."""
+"""Settings of a tiny detector."""
 
 TINY = {
     "backbone_weights": "random",

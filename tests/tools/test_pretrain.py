@@ -1,4 +1,4 @@
-"""The command that makes the demo backbone, on two scenes."""
+"""The command that pretrains the demo backbone, on a few scenes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dino_detector.models.dinov2_backbone import build_backbone
 ROOT = Path(__file__).parents[2]
 
 
-def test_what_the_command_writes_is_the_backbone_that_it_trained(tmp_path: Path) -> None:
+def test_the_written_backbone_is_the_trained_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.pretrain_demo_backbone", "--output", str(tmp_path)]
     command += ["--scenes_train", "4", "--scenes_val", "2", "--epochs", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

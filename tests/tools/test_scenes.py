@@ -1,4 +1,4 @@
-"""The scenes that the demo backbone is trained on."""
+"""Scenes and shapes for the pretraining of the demo backbone."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tools.pretrain_demo_backbone.shapes import SHAPES, polar, rectangle
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_outlines_lie_around_the_middle_of_the_unit_circle(name: str) -> None:
+def test_outlines_are_centred_in_the_unit_circle(name: str) -> None:
     points = np.concatenate(SHAPES[name].outlines)
     assert np.hypot(*points.T).max() == pytest.approx(1)
-    assert np.ptp(points, axis=0).min() > 0.25, "nothing is as thin as a line"
+    assert np.ptp(points, axis=0).min() > 0.25, "no shape is as thin as a line"
     assert np.abs((points.max(axis=0) + points.min(axis=0)) / 2).max() < 0.5
 
 
-def test_a_rectangle_has_its_sides_and_its_middle() -> None:
+def test_a_rectangle_has_the_given_sides_and_centre() -> None:
     corners = rectangle(2, 1, 0.5, -0.25)
     assert corners.min(axis=0).tolist() == [-0.5, -0.75]
     assert corners.max(axis=0).tolist() == [1.5, 0.25]
 
 
 def silhouette(outlines: list[np.ndarray], holes: list[np.ndarray], *, turn: float = 0.0) -> np.ndarray:
-    """Which of 160 x 160 pixels a shape covers, turned by an angle and brought to a given area and middle."""
+    """Return the pixels, out of 160 x 160, of a shape that is rotated, centred and scaled to a fixed area."""
     side = 160
     rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
     scale, middle = side / 3, np.array([0.0, 0.0])
@@ -46,7 +46,7 @@ def silhouette(outlines: list[np.ndarray], holes: list[np.ndarray], *, turn: flo
     return mask
 
 
-def test_a_silhouette_is_the_same_wherever_and_however_large_a_shape_is_drawn() -> None:
+def test_a_silhouette_does_not_depend_on_position_and_size() -> None:
     square = rectangle(1, 1)
     masks = [silhouette([outline], []) for outline in (square, square * 1.4, square * 0.7 + 0.3)]
     for mask in masks:
@@ -56,8 +56,8 @@ def test_a_silhouette_is_the_same_wherever_and_however_large_a_shape_is_drawn() 
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_classes_of_the_sample_are_held_back(name: str) -> None:
-    """No shape covers what one of them does, turned in any way; outlines with a hole in them are other shapes."""
+def test_no_shape_is_a_class_of_the_demo_data_set(name: str) -> None:
+    """At no rotation does a shape cover the pixels of such a class; an outline with a hole is another shape."""
     shape = SHAPES[name]
     turns = np.deg2rad(np.arange(0, 360, 6))
     masks = [silhouette(shape.outlines, shape.holes, turn=turn) for turn in turns]
@@ -68,7 +68,7 @@ def test_the_classes_of_the_sample_are_held_back(name: str) -> None:
     assert name not in {held_back.name for held_back in sample.SHAPES}
 
 
-def test_equal_seeds_give_equal_scenes(tmp_path: Path) -> None:
+def test_scenes_depend_on_the_seed(tmp_path: Path) -> None:
     first, second, other = (
         write_scenes(tmp_path / name, train_images=3, val_images=2, seed=seed)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -80,7 +80,7 @@ def test_equal_seeds_give_equal_scenes(tmp_path: Path) -> None:
     assert len(json.loads(first.val_annotations.read_text())["images"]) == 2
 
 
-def test_every_object_stays_in_view_and_no_pixel_is_of_two() -> None:
+def test_every_object_stays_visible_and_no_pixel_has_two_objects() -> None:
     rng = np.random.default_rng(0)
     counts = []
     for _ in range(20):

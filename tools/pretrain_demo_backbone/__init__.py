@@ -1,1 +1,1 @@
-"""Pretrain the demo backbone on generated scenes of shapes."""
+"""Pretraining of the demo backbone: `shapes` defines outlines, `scenes` draws scenes of them."""

@@ -1,11 +1,7 @@
-"""Scenes of shapes, drawn at random: many kinds of outline, filling, ground, size and light.
-
-python demo_backbone/scenes.py outputs/scenes --images 20000
-"""
+"""Random scenes of shapes, with many outlines, fillings, backgrounds, sizes and kinds of light."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from pathlib import Path
@@ -14,22 +10,23 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dino_detector.data.demo_set import SampleFiles, tight_box
+from dino_detector.data.demo_set import DemoFiles, tight_box
 from tools.pretrain_demo_backbone.shapes import SHAPES, Shape
 
 SIDES = (128, 176)
+"""range of the height and width of a scene, in pixels"""
 FINE = 3
-"""how many times finer outlines are drawn than the scene"""
+"""oversampling factor of outlines"""
 VISIBLE = 0.5
-"""share of what is in view of an object that the next one drawn leaves there, at least"""
+"""minimum share of an object's visible pixels that a later object must leave visible"""
 
 
-def write_scenes(folder: Path, *, train_images: int, val_images: int, seed: int = 0) -> SampleFiles:
+def write_scenes(folder: Path, *, train_images: int, val_images: int, seed: int = 0) -> DemoFiles:
     """Write JPEG pictures and COCO annotations; equal arguments give equal files."""
     splits = {"train": train_images, "val": val_images}
     for number, (split, count) in enumerate(splits.items()):
         _write_split(folder, split, count, np.random.default_rng([seed, number]))
-    return SampleFiles(
+    return DemoFiles(
         train_images=folder / "train",
         train_annotations=folder / "annotations" / "instances_train.json",
         val_images=folder / "val",
@@ -68,7 +65,7 @@ def _write_split(folder: Path, split: str, count: int, rng: np.random.Generator)
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, np.ndarray]]]:
-    """A picture, and for each object the index of its shape and its visible pixels ``[H, W]`` bool."""
+    """Return a picture, and for each object the index of its shape and its visible pixels ``[H, W]``."""
     height, width = rng.integers(*SIDES, size=2)
     scene = _ground(rng, height, width)
     objects: list[tuple[int, np.ndarray]] = []
@@ -96,7 +93,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, n
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A background ``[H, W, 3]``: colour that changes slowly, a texture of some grain, and strokes across it."""
+    """Return a background ``[H, W, 3]``: a slowly changing colour, a texture, and sometimes strokes."""
     colour = rng.uniform(20, 235, 3) * rng.uniform(0.5, 1) + rng.uniform(-20, 20)
     ground = np.broadcast_to(colour, (height, width, 3)).astype(np.float32)
     ground = ground + _grain(rng, height, width, cells=3) * rng.uniform(0, 40)
@@ -111,7 +108,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, height: int, width: int, *, cells: int) -> np.ndarray:
-    """Smooth noise ``[H, W, 3]``, mostly between -1 and 1, that changes from one of ``cells`` to the next."""
+    """Return smooth noise ``[H, W, 3]``, mostly in -1..1, from ``cells`` random values along each side."""
     grey, tint = rng.uniform(-1, 1, (cells, cells, 1)), rng.uniform(-0.3, 0.3, (cells, cells, 3))
     planes = (grey + tint).astype(np.float32)
     resized = [Image.fromarray(planes[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(3)]
@@ -121,7 +118,7 @@ def _grain(rng: np.random.Generator, height: int, width: int, *, cells: int) -> 
 def _coverage(
     rng: np.random.Generator, shape: Shape, centre: np.ndarray, radius: float, height: int, width: int
 ) -> np.ndarray:
-    """How much of each pixel ``[H, W]`` a shape covers, 0 to 1, turned, mirrored and squeezed at random."""
+    """Return the coverage ``[H, W]`` of each pixel, 0..1, by a randomly rotated, mirrored and squeezed shape."""
     turn, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1)
     rotation = np.array([(math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))])
     matrix = np.diag((rng.choice((-1, 1)), squeeze)) @ rotation * radius
@@ -138,7 +135,7 @@ def _coverage(
 
 
 def _paint(rng: np.random.Generator, scene: np.ndarray, coverage: np.ndarray, radius: float) -> None:
-    """Blend a shape into the scene ``[H, W, 3]``: filled with a texture, see-through or as an edge, lit from a side."""
+    """Blend a shape into the scene ``[H, W, 3]``, with random filling, opacity and light."""
     height, width = coverage.shape
     filling = np.broadcast_to(np.array(_colour(rng), dtype=np.float32), scene.shape)
     style = rng.choice(["plain", "grain", "stripes", "dots", "edge"], p=[0.4, 0.2, 0.15, 0.1, 0.15])
@@ -170,16 +167,3 @@ def _blurred(scene: np.ndarray, radius: float) -> np.ndarray:
 
 def _colour(rng: np.random.Generator) -> tuple[int, ...]:
     return tuple(int(value) for value in rng.integers(0, 256, 3))
-
-
-def main() -> None:
-    """Write scenes to a folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=20_000, help="training scenes")
-    options = parser.parse_args()
-    write_scenes(options.folder, train_images=options.images, val_images=500)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""The outlines of the scenes that the demo backbone is trained on.
+"""Outlines of the shapes in the scenes.
 
-None of them is a circle, a triangle, a square or a five-pointed star, which are the classes of the sample data set;
-some are a circle or a square with a hole.
+None is a class of the demo data set (circle, triangle, square, five-pointed star), but some are a circle or a square
+with a hole.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import numpy as np
 
 
 class Shape(NamedTuple):
-    """Polygons ``[N, 2]`` within the unit circle, y downwards: what is filled, and then what is cut out of it."""
+    """Polygons ``[N, 2]`` within the unit circle, with y downwards: filled outlines, and holes that are cut out."""
 
     outlines: list[np.ndarray]
     holes: list[np.ndarray]
 
 
 def polar(radii: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Vertices ``[N, 2]`` at these distances from the middle, at even angles."""
+    """Return vertices ``[N, 2]`` at these radii and at even angles."""
     angles = 2 * np.pi * np.arange(len(radii)) / len(radii)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
 
 
 def spikes(count: int, inner: float) -> np.ndarray:
-    """A star of ``count`` points, whose notches are at a distance of ``inner``."""
+    """Return a star with ``count`` points, whose notches have the radius ``inner``."""
     return polar([1.0, inner] * count)
 
 
 def petals(count: int, depth: float) -> np.ndarray:
-    """A round flower, whose notches are at a distance of 1 - 2 * ``depth``."""
+    """Return a flower with ``count`` petals, whose notches have the radius 1 - 2 * ``depth``."""
     return polar(1 - depth + depth * np.cos(count * 2 * np.pi * np.arange(96) / 96))
 
 
 def rectangle(width: float, height: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
-    """Half as wide and as high as given to each side of its middle."""
+    """Return a rectangle around the point ``(x, y)``."""
     return np.array([(-width, -height), (width, -height), (width, height), (-width, height)]) / 2 + (x, y)
 
 
@@ -96,10 +96,10 @@ _DRAWN: dict[str, Shape] = {
 }
 
 
-def _within_the_unit_circle(shape: Shape) -> Shape:
+def _in_unit_circle(shape: Shape) -> Shape:
     farthest = max(np.hypot(*outline.T).max() for outline in shape.outlines)
     return Shape([outline / farthest for outline in shape.outlines], [hole / farthest for hole in shape.holes])
 
 
-SHAPES = {name: _within_the_unit_circle(shape) for name, shape in _DRAWN.items()}
-"""by name"""
+SHAPES = {name: _in_unit_circle(shape) for name, shape in _DRAWN.items()}
+"""shapes by name, which are also the classes"""
