@@ -1,23 +1,37 @@
-"""The set criterion: what the matched and the unmatched queries of every decoder layer cost."""
+"""Set criterion: the losses of matched and unmatched queries in every decoder layer.
+
+The total loss is a weighted sum over the decoder layers, plus the same sum for each auxiliary output::
+
+    total = sum over layers of (w_class * classification + w_bbox * L1 + w_giou * (1 - GIoU)) / num_boxes
+          + losses of the proposals, the denoising queries and the further query groups
+
+The weights are the settings ``loss_weight_class``, ``loss_weight_bbox`` and ``loss_weight_giou``.
+``num_boxes`` is the number of boxes in the batch, averaged over the processes of a distributed run, and at least 1.
+DDP averages gradients over the processes, so the gradient equals the gradient of one process with all the images.
+
+Source: Carion et al., "DETR", https://arxiv.org/abs/2005.12872, section 3.1. `dino_detector.structures.targets`
+explains the symbols of shapes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import box_convert
 
 from dino_detector.config import Config, LossConfig
 from dino_detector.matching import HungarianMatcher
-from dino_detector.structures.boxes import cxcywh_to_xyxy, generalized_iou, iou
-from dino_detector.structures.matches import Matches, Supervised
+from dino_detector.structures.boxes import generalized_iou, iou
+from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput, MatchedIndices
 from dino_detector.structures.targets import Targets
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a scalar over the processes of a distributed run; the value itself elsewhere."""
+    """Return the mean of a scalar over the processes of a distributed run; a single process returns the value."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value
     value = value.clone()
@@ -26,7 +40,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 class LossTerms(NamedTuple):
-    """Losses of each decoder layer.
+    """Loss terms of each decoder layer.
 
     Attributes:
         classification: ``[L]``, loss of all queries and classes.
@@ -39,7 +53,7 @@ class LossTerms(NamedTuple):
     giou: Tensor
 
     def weighted(self, weights: LossConfig) -> LossTerms:
-        """Each term times its weight."""
+        """Return each term times its weight."""
         return LossTerms(
             weights.loss_weight_class * self.classification,
             weights.loss_weight_bbox * self.bbox,
@@ -47,154 +61,141 @@ class LossTerms(NamedTuple):
         )
 
     def total(self, weights: LossConfig) -> Tensor:
-        """The weighted sum over terms and layers, a scalar."""
+        """Return the weighted sum over terms and layers, a scalar."""
         return sum(self.weighted(weights)).sum()
 
 
 class Losses(NamedTuple):
-    """All losses of a batch.
+    """Losses of a batch.
 
     Attributes:
-        terms: of the decoder layers, unweighted.
-        auxiliary: the weighted loss of each kind of predictions that exist in training only, scalars by name.
-        matches: the pairs behind ``terms``.
+        total: the weighted sum of all losses, a scalar.
+        terms: unweighted terms of the decoder layers.
+        auxiliary: weighted loss of each auxiliary output, a scalar by name.
+        indices: matched indices of the decoder layers.
     """
 
+    total: Tensor
     terms: LossTerms
     auxiliary: dict[str, Tensor]
-    matches: Matches
-
-    def total(self, weights: LossConfig) -> Tensor:
-        """The loss, a scalar."""
-        return self.terms.total(weights) + sum(self.auxiliary.values())
+    indices: MatchedIndices
 
 
 class SetCriterion:
-    """Measures classification and boxes of matched predictions, layer by layer.
-
-    Sums are divided by the boxes of the batch averaged over all processes (at least 1), so that the gradient, which
-    DDP averages over processes, is that of one process with all the images.
+    """Matches predictions to targets and computes their losses.
 
     Args:
-        matcher: finds the pairs.
-        classification_loss: how scores are learned, see `classification_losses`.
-        focal_alpha: weight of positives in the focal loss.
-        focal_gamma: its focusing exponent.
+        matcher: finds the matched indices.
+        config: weights of the loss terms, and the kind of classification loss.
     """
 
-    def __init__(
-        self, *, matcher: HungarianMatcher, classification_loss: str, focal_alpha: float, focal_gamma: float
-    ) -> None:
+    def __init__(self, matcher: HungarianMatcher, config: LossConfig) -> None:
         self.matcher = matcher
-        self.classification_loss = classification_loss
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
+        self.config = config
 
-    def of_batch(
+    def __call__(
         self,
-        logits: Tensor,
-        boxes_cxcywh: Tensor,
-        auxiliary: Mapping[str, Supervised],
+        output: DecoderOutput,
         targets: Targets,
         *,
-        weights: LossConfig,
         average: Callable[[Tensor], Tensor] = mean_over_processes,
     ) -> Losses:
-        """Match and measure everything that a step predicts; all processes call it together.
+        """Compute the losses of a batch; all processes of a distributed run call this together.
 
         Args:
-            logits: ``[L, B, Q, C]``.
-            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-            auxiliary: what else is to be learned from, by name.
+            output: predictions of B images.
             targets: ground truth of the B images.
-            weights: of the terms.
             average: mean of a scalar over the processes.
-        """
-        # Not finite on every process where a prediction of any is not, so that all of them end, also without boxes.
-        finite = 0 * (logits.detach().float().sum() + boxes_cxcywh.detach().float().sum())
-        num_boxes = average(targets.valid.sum() + finite).clamp(min=1)
-        matches = self.matcher(logits, boxes_cxcywh, targets, checked=num_boxes)
-        terms = self.sums(logits, boxes_cxcywh, targets, matches)
-        others = {}
-        for name, supervised in auxiliary.items():
-            pairs, count = supervised.matches, num_boxes * supervised.copies
-            if pairs is None:
-                pairs = self.matcher(supervised.logits, supervised.boxes_cxcywh, targets)
-            else:  # they may be of some of the boxes only
-                in_a_layer = torch.full((), len(pairs.layer) / len(supervised.logits), device=logits.device)
-                count = average(in_a_layer).clamp(min=1)
-            sums = self.sums(
-                supervised.logits,
-                supervised.boxes_cxcywh,
-                targets,
-                pairs,
-                counted=supervised.counted,
-                boxes_of=supervised.boxes_of,
-            )
-            others[name] = sums.total(weights) / count
-        return Losses(LossTerms(*(term / num_boxes for term in terms)), others, matches)
 
-    def sums(
+        Raises:
+            FloatingPointError: a prediction of any process is not finite.
+        """
+        logits, boxes = output.logits, output.boxes_cxcywh
+        # A prediction that is not finite makes num_boxes NaN on all processes, so that all of them stop.
+        nan_if_diverged = 0 * (logits.detach().float().sum() + boxes.detach().float().sum())
+        num_boxes = average(targets.valid.sum() + nan_if_diverged).clamp(min=1)
+        indices = self.matcher(logits, boxes, targets, must_be_finite=num_boxes)
+        sums = self.loss_sums(logits, boxes[indices.predictions], targets, indices)
+        terms = LossTerms(*(term / num_boxes for term in sums))
+        auxiliary = {
+            name: self.auxiliary_loss(each, targets, num_boxes=num_boxes, average=average)
+            for name, each in output.auxiliary.items()
+        }
+        return Losses(terms.total(self.config) + sum(auxiliary.values()), terms, auxiliary, indices)
+
+    def auxiliary_loss(
+        self, output: AuxiliaryOutput, targets: Targets, *, num_boxes: Tensor, average: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return the weighted loss of an auxiliary output, a scalar.
+
+        The loss of matched indices that the output brings along is divided by their own number in a layer: denoising
+        queries repeat boxes, and may leave out some.
+        """
+        indices, normalizer = output.indices, num_boxes * output.num_groups
+        if indices is None:
+            indices = self.matcher(output.logits, output.boxes_cxcywh, targets)
+        else:
+            pairs_per_layer = len(indices.layer) / len(output.logits)
+            normalizer = average(torch.full((), pairs_per_layer, device=output.logits.device)).clamp(min=1)
+        boxes = output.matched_boxes(indices)
+        sums = self.loss_sums(output.logits, boxes, targets, indices, query_mask=output.query_mask)
+        return sums.total(self.config) / normalizer
+
+    def loss_sums(
         self,
         logits: Tensor,
-        boxes_cxcywh: Tensor,
+        matched_boxes: Tensor,
         targets: Targets,
-        matches: Matches,
+        indices: MatchedIndices,
         *,
-        counted: Tensor | None = None,
-        boxes_of: Callable[[Tensor, Tensor], Tensor] | None = None,
+        query_mask: Tensor | None = None,
     ) -> LossTerms:
-        """The unweighted losses of a batch, not yet divided by its number of boxes.
+        """Return the unweighted terms of each layer, not yet divided by the number of boxes.
 
         Args:
             logits: ``[L, B, Q, C]``.
-            boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
+            matched_boxes: ``[M, 4]`` cxcywh in 0..1, boxes of the matched queries.
             targets: ground truth of the B images.
-            matches: which queries stand for which boxes.
-            counted: ``[B, Q]`` bool, the queries whose classification counts; None counts all.
-            boxes_of: where ``boxes_cxcywh`` has no gradient, makes boxes that have, see `Supervised`.
+            indices: the M matched pairs.
+            query_mask: ``[B, Q]`` bool, queries that have a classification loss; None means all.
         """
-        logits = logits.float()
-        if boxes_of is None:
-            predicted = boxes_cxcywh[matches.layer, matches.image, matches.query].float()  # [M, 4]
-        else:
-            predicted = boxes_of(matches.image, matches.query).float()
-        wanted = targets.boxes_cxcywh[matches.image, matches.target].float()  # [M, 4]
-        distances = F.l1_loss(predicted, wanted, reduction="none").sum(1)
-        predicted, wanted = cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)
-        zeros = logits.new_zeros(len(logits))
-        labels = targets.labels[matches.image, matches.target]  # [M]
-        places = (matches.layer, matches.image, matches.query, labels)
-        losses = classification_losses(
+        logits, predicted = logits.float(), matched_boxes.float()
+        wanted = targets.boxes_cxcywh[indices.targets].float()  # [M, 4]
+        l1 = F.l1_loss(predicted, wanted, reduction="none").sum(1)  # [M]
+        predicted, wanted = (box_convert(boxes, "cxcywh", "xyxy") for boxes in (predicted, wanted))
+        classification = classification_losses(
             logits,
-            places,
-            overlaps=iou(predicted, wanted).detach(),
-            kind=self.classification_loss,
-            focal_alpha=self.focal_alpha,
-            focal_gamma=self.focal_gamma,
-        )
-        if counted is not None:
-            losses = losses * counted[None, :, :, None]
+            (*indices.predictions, targets.labels[indices.targets]),
+            ious=iou(predicted, wanted).detach(),
+            kind=self.config.classification_loss,
+            focal_alpha=self.config.focal_alpha,
+            focal_gamma=self.config.focal_gamma,
+        )  # [L, B, Q, C]
+        if query_mask is not None:
+            classification = classification * query_mask[None, :, :, None]
+        zeros = logits.new_zeros(len(logits))
         return LossTerms(
-            classification=losses.sum((1, 2, 3)),
-            bbox=zeros.index_add(0, matches.layer, distances),
-            giou=zeros.index_add(0, matches.layer, 1 - generalized_iou(predicted, wanted)),
+            classification=classification.sum((1, 2, 3)),
+            bbox=zeros.index_add(0, indices.layer, l1),
+            giou=zeros.index_add(0, indices.layer, 1 - generalized_iou(predicted, wanted)),
         )
 
 
 def classification_losses(
     logits: Tensor,
-    places: tuple[Tensor, ...],
+    matched: tuple[Tensor, ...],
     *,
-    overlaps: Tensor,
+    ious: Tensor,
     kind: str,
     focal_alpha: float,
     focal_gamma: float,
 ) -> Tensor:
-    """Loss of each query and class, with sigmoid and no background class.
+    """Return the sigmoid classification loss of each query and class.
+
+    With score p, IoU u of the matched boxes, a = ``focal_alpha`` and g = ``focal_gamma``:
 
     ============================  ===============================================  ===========================
-    kind                          a matched query, its class; p score, u IoU       all others
+    kind                          positive: matched query and class of its box     negative: all others
     ============================  ===============================================  ===========================
     ``focal``                     a (1 - p)^g BCE(p, 1)                            (1 - a) p^g BCE(p, 0)
     ``varifocal``                 u BCE(p, u)                                      0.75 p^2 BCE(p, 0)
@@ -209,42 +210,42 @@ def classification_losses(
 
     Args:
         logits: ``[L, B, Q, C]``.
-        places: layer, image, query and class of the M matched pairs, ``[M]`` int64 each.
-        overlaps: ``[M]``, IoU of the matched boxes in 0..1, without gradient.
+        matched: layer, image, query and class of the M matched pairs, ``[M]`` int64 each.
+        ious: ``[M]``, IoU of the matched boxes in 0..1, without gradient.
         kind: a name of the table.
-        focal_alpha: a, weight of positives in ``focal``.
-        focal_gamma: g, exponent of ``focal``.
+        focal_alpha: weight of positives in ``focal``.
+        focal_gamma: focusing exponent of ``focal``.
 
     Returns:
         ``[L, B, Q, C]``.
     """
     if kind == "focal":
-        # Of nearly all it is the loss of no object, so that it is made of all, without a table of what is wanted.
-        found = logits[places]
-        losses = (1 - focal_alpha) * logits.sigmoid() ** focal_gamma * F.softplus(logits)
-        return losses.index_put(places, focal_alpha * (-found).sigmoid() ** focal_gamma * F.softplus(-found))
+        # Almost every entry is a negative: compute the negative loss everywhere, then overwrite the positives.
+        negative = (1 - focal_alpha) * logits.sigmoid() ** focal_gamma * F.softplus(logits)
+        logits = logits[matched]
+        positive = focal_alpha * (-logits).sigmoid() ** focal_gamma * F.softplus(-logits)
+        return negative.index_put(matched, positive)
     scores = logits.detach().sigmoid()
     if kind == "varifocal":
-        wanted, weights, others = overlaps, overlaps, 0.75 * scores**2
+        goals, positive_weights, negative_weights = ious, ious, 0.75 * scores**2
     elif kind == "iou_aware":
-        wanted = (scores[places] ** 0.25 * overlaps**0.75).clamp(min=0.01)
-        weights, others = torch.ones_like(overlaps), scores**2
+        goals = (scores[matched] ** 0.25 * ious**0.75).clamp(min=0.01)
+        positive_weights, negative_weights = torch.ones_like(ious), scores**2
     else:
-        wanted, weights, others = overlaps**1.5, torch.ones_like(overlaps), scores**1.5
-    wanted = torch.zeros_like(logits).index_put(places, wanted)
-    weights = others.index_put(places, weights)
-    return weights * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        goals, positive_weights, negative_weights = ious**1.5, torch.ones_like(ious), scores**1.5
+    goals = torch.zeros_like(logits).index_put(matched, goals)
+    weights = negative_weights.index_put(matched, positive_weights)
+    return weights * F.binary_cross_entropy_with_logits(logits, goals, reduction="none")
 
 
 def build_criterion(config: Config) -> SetCriterion:
-    """The criterion that a config asks for."""
-    losses, matching = config.losses, config.matching
-    focal = {"focal_alpha": losses.focal_alpha, "focal_gamma": losses.focal_gamma}
+    """Build the criterion of a config."""
     matcher = HungarianMatcher(
-        cost_class=matching.set_cost_class,
-        cost_bbox=matching.set_cost_bbox,
-        cost_giou=matching.set_cost_giou,
-        quality=matching.set_cost_quality,
-        **focal,
+        cost_class=config.matching.set_cost_class,
+        cost_bbox=config.matching.set_cost_bbox,
+        cost_giou=config.matching.set_cost_giou,
+        quality=config.matching.set_cost_quality,
+        focal_alpha=config.losses.focal_alpha,
+        focal_gamma=config.losses.focal_gamma,
     )
-    return SetCriterion(matcher=matcher, classification_loss=losses.classification_loss, **focal)
+    return SetCriterion(matcher, config.losses)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torchvision.ops import box_convert, generalized_box_iou, sigmoid_focal_loss
 
 from dino_detector.config import Config, LossConfig
 from dino_detector.losses import LossTerms, SetCriterion, build_criterion, classification_losses
-from dino_detector.structures.matches import Matches, Supervised
+from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput, MatchedIndices
 from dino_detector.structures.targets import Targets
 
 
@@ -21,8 +20,8 @@ def criterion() -> SetCriterion:
 
 
 def losses(criterion: SetCriterion, logits: Tensor, boxes: Tensor, truth: Targets) -> LossTerms:
-    """The losses of a batch that the criterion's own matcher matches."""
-    return criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig()).terms
+    """The loss terms of a batch."""
+    return criterion(DecoderOutput(logits, boxes, {}), truth).terms
 
 
 def focal(logit: float, wanted: int) -> float:
@@ -61,15 +60,13 @@ def rows(truth: Targets, images: slice) -> Targets:
 def test_the_focal_loss_is_that_of_torchvision(scale: int):
     torch.manual_seed(0)
     logits = (scale * torch.randn(2, 3, 7, 5)).requires_grad_()
-    places = tuple(torch.tensor(column) for column in ([0, 0, 1], [0, 2, 2], [6, 1, 0], [4, 0, 0]))
-    found = classification_losses(
-        logits, places, overlaps=torch.ones(3), kind="focal", focal_alpha=0.3, focal_gamma=1.5
-    )
-    wanted = torch.zeros_like(logits).index_put(places, torch.ones(()))
+    matched = tuple(torch.tensor(column) for column in ([0, 0, 1], [0, 2, 2], [6, 1, 0], [4, 0, 0]))
+    found = classification_losses(logits, matched, ious=torch.ones(3), kind="focal", focal_alpha=0.3, focal_gamma=1.5)
+    wanted = torch.zeros_like(logits).index_put(matched, torch.ones(()))
     expected = sigmoid_focal_loss(logits, wanted, alpha=0.3, gamma=1.5)
     torch.testing.assert_close(found, expected)
-    of_found, of_expected = (torch.autograd.grad(losses.sum(), logits)[0] for losses in (found, expected))
-    torch.testing.assert_close(of_found, of_expected)
+    gradient, expected_gradient = (torch.autograd.grad(losses.sum(), logits)[0] for losses in (found, expected))
+    torch.testing.assert_close(gradient, expected_gradient)
 
 
 def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCriterion):
@@ -88,7 +85,7 @@ def bce(logit: float, wanted: float) -> float:
 
 SCORE = 1 / (1 + math.exp(-2.0))
 OTHERS = (-1.0, 0.5, 0.25)
-"""Score of the matched query for its class, and logits of the other pairs of query and class, in `one_pair`."""
+"""score of the matched query for its class, and logits of the negatives, in `one_pair`"""
 
 
 def negatives(weight: float, power: float) -> float:
@@ -103,7 +100,7 @@ def negatives(weight: float, power: float) -> float:
         ("matchability_aware", bce(2.0, 0.6**1.5) + negatives(1, 1.5)),
     ],
 )
-def test_losses_that_know_the_overlap_equal_the_values_worked_out_by_hand(kind: str, expected: float):
+def test_losses_that_use_the_iou_equal_the_values_worked_out_by_hand(kind: str, expected: float):
     criterion = build_criterion(Config().replace(classification_loss=kind, set_cost_quality=0.0))
     terms = losses(criterion, *one_pair())
     torch.testing.assert_close(terms.classification, torch.tensor([expected]))
@@ -141,51 +138,45 @@ def test_weights_and_goals_that_depend_on_scores_have_no_gradient(
     torch.testing.assert_close(logits.grad, expected)
 
 
-def test_what_else_is_learned_from_is_weighted_and_divided_by_its_copies(criterion: SetCriterion):
+def test_auxiliary_losses_are_weighted_and_averaged_over_groups(criterion: SetCriterion):
     logits, boxes, truth = random_batch([2, 0, 3])
     config = LossConfig()
     alone = losses(criterion, logits, boxes, truth).total(config)
-    whole = criterion.of_batch(
-        logits,
-        boxes,
-        {
-            "twice": Supervised(logits.repeat(2, 1, 1, 1), boxes.repeat(2, 1, 1, 1), copies=2),
-            "none": Supervised(logits, boxes, counted=torch.zeros(3, 6, dtype=torch.bool), matches=no_matches()),
-        },
-        truth,
-        weights=config,
-    )
+    no_query = torch.zeros(3, 6, dtype=torch.bool)
+    auxiliary = {
+        "twice": AuxiliaryOutput(logits.repeat(2, 1, 1, 1), boxes.repeat(2, 1, 1, 1), num_groups=2),
+        "none": AuxiliaryOutput(logits, boxes, indices=no_indices(), query_mask=no_query),
+    }
+    whole = criterion(DecoderOutput(logits, boxes, auxiliary), truth)
     torch.testing.assert_close(whole.auxiliary["twice"], alone)
     assert whole.auxiliary["none"] == 0
-    torch.testing.assert_close(whole.total(config), 2 * alone)
+    torch.testing.assert_close(whole.total, 2 * alone)
 
 
-def test_known_matches_are_taken_as_they_are(criterion: SetCriterion):
+def test_given_indices_replace_the_matcher(criterion: SetCriterion):
     logits, boxes, truth = one_pair()
-    worse = Matches(*(torch.tensor([index]) for index in (0, 0, 0, 0)))
-    found = criterion.of_batch(
-        logits, boxes, {"given": Supervised(logits, boxes, matches=worse)}, truth, weights=LossConfig()
-    )
-    expected = criterion.sums(logits, boxes, truth, worse).total(LossConfig())  # of one box
+    worse = MatchedIndices(*(torch.tensor([index]) for index in (0, 0, 0, 0)))
+    given = AuxiliaryOutput(logits, boxes, indices=worse)
+    found = criterion(DecoderOutput(logits, boxes, {"given": given}), truth)
+    expected = criterion.loss_sums(logits, given.matched_boxes(worse), truth, worse).total(LossConfig())  # of one box
     torch.testing.assert_close(found.auxiliary["given"], expected)
     assert expected > found.terms.total(LossConfig())
 
 
-def test_known_matches_of_some_of_the_boxes_count_by_their_own_number(criterion: SetCriterion):
-    """As where not all boxes of a crowded image get denoising queries."""
+def test_the_loss_of_given_indices_is_divided_by_their_own_number(criterion: SetCriterion):
+    """In a crowded image only some boxes get denoising queries."""
     logits, boxes, truth = random_batch([4], layers=2)
-    some = Matches(
+    some = MatchedIndices(
         torch.tensor([0, 0, 1, 1]), torch.zeros(4).long(), torch.tensor([0, 1, 0, 1]), torch.tensor([2, 3, 2, 3])
     )
-    found = criterion.of_batch(
-        logits, boxes, {"given": Supervised(logits, boxes, matches=some)}, truth, weights=LossConfig()
-    )
-    expected = criterion.sums(logits, boxes, truth, some).total(LossConfig()) / 2
+    given = AuxiliaryOutput(logits, boxes, indices=some)
+    found = criterion(DecoderOutput(logits, boxes, {"given": given}), truth)
+    expected = criterion.loss_sums(logits, given.matched_boxes(some), truth, some).total(LossConfig()) / 2
     torch.testing.assert_close(found.auxiliary["given"], expected)
 
 
-def no_matches() -> Matches:
-    return Matches(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
+def no_indices() -> MatchedIndices:
+    return MatchedIndices(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
 
 
 def test_total_is_the_weighted_sum_over_terms_and_layers():
@@ -214,9 +205,9 @@ def test_each_layer_has_the_loss_it_would_have_alone(criterion: SetCriterion):
 
 def test_box_losses_are_those_of_the_matched_pairs(criterion: SetCriterion):
     logits, boxes, truth = random_batch([2, 3], layers=1)
-    matches = criterion.matcher(logits, boxes, truth)
-    predicted = boxes[0, matches.image, matches.query]
-    wanted = truth.boxes_cxcywh[matches.image, matches.target]
+    indices = criterion.matcher(logits, boxes, truth)
+    predicted = boxes[0, indices.batch, indices.query]
+    wanted = truth.boxes_cxcywh[indices.batch, indices.target]
     overlaps = generalized_box_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"))
     terms = losses(criterion, logits, boxes, truth)
     torch.testing.assert_close(terms.bbox[0], (predicted - wanted).abs().sum() / 5)
@@ -251,17 +242,17 @@ def test_predictions_that_are_not_finite_are_reported(criterion: SetCriterion, c
     logits, boxes, truth = random_batch(counts)
     {"logits": logits, "boxes": boxes}[where][0, 0, 1, 0] = math.nan
     with pytest.raises(FloatingPointError, match="training diverged"):
-        criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig())
+        criterion(DecoderOutput(logits, boxes, {}), truth)
 
 
-def test_what_diverges_on_one_process_is_reported_on_all(criterion: SetCriterion):
+def test_divergence_on_one_process_is_reported_on_all(criterion: SetCriterion):
     logits, boxes, truth = random_batch([2, 0])
 
-    def with_another_that_diverged(value: torch.Tensor) -> torch.Tensor:
+    def average_with_nan(value: torch.Tensor) -> torch.Tensor:
         return (value + math.nan) / 2
 
     with pytest.raises(FloatingPointError, match="training diverged"):
-        criterion.of_batch(logits, boxes, {}, truth, weights=LossConfig(), average=with_another_that_diverged)
+        criterion(DecoderOutput(logits, boxes, {}), truth, average=average_with_nan)
 
 
 def test_a_batch_without_boxes_is_normalised_by_one(criterion: SetCriterion):
@@ -305,18 +296,18 @@ def test_settings_reach_the_matcher_and_the_focal_loss():
     criterion = build_criterion(config)
     matcher = criterion.matcher
     assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou, matcher.quality) == (1.5, 2.5, 3.5, 0.7)
-    assert (matcher.focal_alpha, matcher.focal_gamma) == (criterion.focal_alpha, criterion.focal_gamma) == (0.4, 1.0)
-    assert {field.name for field in dataclasses.fields(LossConfig)} >= {"focal_alpha", "focal_gamma"}
+    assert (matcher.focal_alpha, matcher.focal_gamma) == (0.4, 1.0)
+    assert criterion.config == config.losses
 
 
 COUNTS = [3, 1, 0, 5]
-"""Boxes of the four images that the distributed test shares out: 4 to the first process, 5 to the second."""
+"""boxes of the four images of the distributed test: the first process gets 4, the second 5"""
 
 
 def gradient_of_shared_weights(images: slice) -> Tensor:
-    """Gradient for weights that all images share, as a network's are, from some of the images.
+    """Gradient of some of the images for weights that all images share.
 
-    It comes from the answers, from two more groups of queries, and from queries of which some stand for known boxes.
+    The losses are those of the decoder, of two further groups of queries, and of given indices.
     """
     logits, boxes, truth = random_batch(COUNTS, seed=3)
     more_logits, more_boxes, _ = random_batch(COUNTS, layers=4, seed=4)
@@ -325,16 +316,14 @@ def gradient_of_shared_weights(images: slice) -> Tensor:
     boxes, more_boxes = boxes + weights[3:], more_boxes + weights[3:]
     known = [(layer, image, query) for layer in range(2) for image in (1, 3) for query in range(min(COUNTS[image], 2))]
     here = [(layer, image - images.start, query, query) for layer, image, query in known if image in range(4)[images]]
-    matches = Matches(*torch.tensor(here).T)
+    indices = MatchedIndices(*torch.tensor(here).T)
     auxiliary = {
-        "groups": Supervised(more_logits[:, images], more_boxes[:, images], copies=2),
-        "denoising": Supervised(logits[:, images], boxes[:, images], matches=matches),
+        "groups": AuxiliaryOutput(more_logits[:, images], more_boxes[:, images], num_groups=2),
+        "denoising": AuxiliaryOutput(logits[:, images], boxes[:, images], indices=indices),
     }
     criterion = build_criterion(Config().replace(classification_loss="focal"))
-    found = criterion.of_batch(
-        logits[:, images], boxes[:, images], auxiliary, rows(truth, images), weights=LossConfig()
-    )
-    found.total(LossConfig()).backward()
+    output = DecoderOutput(logits[:, images], boxes[:, images], auxiliary)
+    criterion(output, rows(truth, images)).total.backward()
     return weights.grad
 
 

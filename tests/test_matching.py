@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from dino_detector.matching import HungarianMatcher
-from dino_detector.structures.matches import Matches
+from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 
 
@@ -36,14 +36,14 @@ def random_predictions(layers: int, images: int, queries: int, classes: int = 3)
     return logits, random_boxes(layers * images * queries).view(layers, images, queries, 4)
 
 
-def pairs(matches: Matches, layer: int, image: int) -> set[tuple[int, int]]:
+def pairs(indices: MatchedIndices, layer: int, image: int) -> set[tuple[int, int]]:
     """The (query, target) pairs of one layer and image."""
-    here = (matches.layer == layer) & (matches.image == image)
-    return set(zip(matches.query[here].tolist(), matches.target[here].tolist(), strict=True))
+    here = (indices.layer == layer) & (indices.batch == image)
+    return set(zip(indices.query[here].tolist(), indices.target[here].tolist(), strict=True))
 
 
 def reference_costs(logits: Tensor, boxes: Tensor, wanted_boxes: Tensor, wanted_labels: Tensor) -> Tensor:
-    """Costs ``[Q, N]`` as the formulas of the papers have them, with torchvision's generalized IoU."""
+    """Costs ``[Q, N]`` by the formulas of the papers, with torchvision's generalized IoU."""
     probability = logits.sigmoid()[:, wanted_labels]
     positive = 0.25 * (1 - probability) ** 2 * -probability.log()
     negative = 0.75 * probability**2 * -(1 - probability).log()
@@ -69,18 +69,18 @@ def cheapest_pairs(costs: Tensor) -> set[tuple[int, int]]:
 def test_cost_of_one_pair_equals_the_value_worked_out_by_hand(matcher: HungarianMatcher):
     targets = Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
     logits = torch.tensor([[[[3.0, 0.0]]]])
-    costs = matcher.pair_costs(logits, torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
+    costs = matcher.cost_matrix(logits, torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
     # probability 1/2: (0.25 - 0.75) * 1/4 * ln 2; L1 0.1; IoU 0.12 / 0.20 and the hull is as large as the union
     expected = 2 * (-0.125 * math.log(2)) + 5 * 0.1 - 2 * 0.6
     torch.testing.assert_close(costs, torch.tensor([[[[expected]]]]))
 
 
-def test_a_score_counts_as_much_as_its_box_overlaps():
+def test_the_overlap_multiplies_the_score():
     matcher = HungarianMatcher(
         cost_class=1.0, cost_bbox=0.0, cost_giou=0.0, quality=0.5, focal_alpha=0.25, focal_gamma=2.0
     )
     targets = Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
-    cost = matcher.pair_costs(torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
+    cost = matcher.cost_matrix(torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
     score = 0.5 * math.sqrt((1 + 0.6) / 2)  # generalized IoU 0.6, as in the test before
     expected = 0.25 * (1 - score) ** 2 * -math.log(score) - 0.75 * score**2 * -math.log(1 - score)
     torch.testing.assert_close(cost, torch.tensor([[[[expected]]]]))
@@ -105,14 +105,14 @@ def test_every_layer_and_image_is_matched_by_its_own_costs(matcher: HungarianMat
     counts = [2, 0, 3, 1]
     truth = random_targets(counts)
     logits, boxes = random_predictions(3, 4, 4)
-    matches = matcher(logits, boxes, truth)
-    assert len(matches.query) == 3 * sum(counts)
+    indices = matcher(logits, boxes, truth)
+    assert len(indices.query) == 3 * sum(counts)
     for layer, image in itertools.product(range(3), range(4)):
         own = slice(0, counts[image])
         costs = reference_costs(
             logits[layer, image], boxes[layer, image], truth.boxes_cxcywh[image, own], truth.labels[image, own]
         )
-        assert pairs(matches, layer, image) == cheapest_pairs(costs)
+        assert pairs(indices, layer, image) == cheapest_pairs(costs)
 
 
 def test_a_batch_is_matched_as_each_image_alone(matcher: HungarianMatcher):
@@ -120,42 +120,42 @@ def test_a_batch_is_matched_as_each_image_alone(matcher: HungarianMatcher):
     each = [random_targets([count]) for count in (4, 1, 0, 2)]
     together = Targets.pad([one.boxes_cxcywh[0] for one in each], [one.labels[0] for one in each])
     logits, boxes = random_predictions(2, 4, 6)
-    matches = matcher(logits, boxes, together)
+    indices = matcher(logits, boxes, together)
     for image, alone in enumerate(each):
         own = matcher(logits[:, image : image + 1], boxes[:, image : image + 1], alone)
         for layer in range(2):
-            assert pairs(matches, layer, image) == pairs(own, layer, 0)
+            assert pairs(indices, layer, image) == pairs(own, layer, 0)
 
 
-@pytest.mark.parametrize("pairs_at_once", [1, 2 * 2 * 7 * 3, 10**9], ids=["one image", "two images", "all"])
+@pytest.mark.parametrize("chunk", [1, 2 * 2 * 7 * 3, 10**9], ids=["one image", "two images", "all"])
 def test_it_does_not_matter_how_many_images_are_matched_together(
-    matcher: HungarianMatcher, monkeypatch: pytest.MonkeyPatch, pairs_at_once: int
+    matcher: HungarianMatcher, monkeypatch: pytest.MonkeyPatch, chunk: int
 ):
     torch.manual_seed(0)
     logits, boxes = random_predictions(2, 5, 7)
     targets = random_targets([2, 0, 3, 1, 3])
     calls = []
-    pair_costs = HungarianMatcher.pair_costs
-    monkeypatch.setattr(HungarianMatcher, "pair_costs", lambda *of: calls.append(1) or pair_costs(*of))
-    monkeypatch.setattr("dino_detector.matching.PAIRS_AT_ONCE", pairs_at_once)
+    cost_matrix = HungarianMatcher.cost_matrix
+    monkeypatch.setattr(HungarianMatcher, "cost_matrix", lambda *of: calls.append(1) or cost_matrix(*of))
+    monkeypatch.setattr("dino_detector.matching.CPU_CHUNK", chunk)
     found = matcher(logits, boxes, targets)
-    assert len(calls) == {1: 5, 84: 3, 10**9: 1}[pairs_at_once]
-    costs = pair_costs(matcher, logits, boxes, targets)
+    assert len(calls) == {1: 5, 84: 3, 10**9: 1}[chunk]
+    costs = cost_matrix(matcher, logits, boxes, targets)
     for layer, image in itertools.product(range(2), range(5)):
         count = int(targets.valid[image].sum())
         assert pairs(found, layer, image) == cheapest_pairs(costs[layer, image, :, :count])
 
 
 def test_no_boxes_at_all_give_no_pairs(matcher: HungarianMatcher):
-    matches = matcher(*random_predictions(2, 3, 4), random_targets([0, 0, 0]))
-    assert [len(column) for column in matches] == [0, 0, 0, 0]
-    assert all(column.dtype == torch.int64 for column in matches)
+    indices = matcher(*random_predictions(2, 3, 4), random_targets([0, 0, 0]))
+    assert [len(column) for column in indices] == [0, 0, 0, 0]
+    assert all(column.dtype == torch.int64 for column in indices)
 
 
 def test_more_boxes_than_queries_use_every_query_once(matcher: HungarianMatcher):
-    matches = matcher(*random_predictions(2, 1, 3), random_targets([8]))
+    indices = matcher(*random_predictions(2, 1, 3), random_targets([8]))
     for layer in range(2):
-        found = pairs(matches, layer, 0)
+        found = pairs(indices, layer, 0)
         assert {query for query, _ in found} == {0, 1, 2}
         assert len({target for _, target in found}) == 3
 
@@ -221,5 +221,5 @@ def test_half_precision_is_matched_in_full_precision(matcher: HungarianMatcher):
 
 def test_matching_takes_no_gradient(matcher: HungarianMatcher):
     logits, boxes = random_predictions(1, 1, 3)
-    matches = matcher(logits.requires_grad_(), boxes.requires_grad_(), random_targets([2]))
-    assert not any(column.requires_grad for column in matches)
+    indices = matcher(logits.requires_grad_(), boxes.requires_grad_(), random_targets([2]))
+    assert not any(column.requires_grad for column in indices)

@@ -1,7 +1,23 @@
-"""Ground truth of a batch, padded so that matching and losses run without a loop over images.
+"""Ground truth of a batch, padded to tensors.
 
-Legend of the shapes in this package: B images, Q queries, C classes, L decoder layers, T the most boxes that any
-image of the batch has, N boxes of one image, H and W pixels, h and w patches, D backbone width, d decoder width.
+Symbols of shapes in this package:
+
+====  =====================================================
+B     images of the batch
+T     largest number of boxes in an image of the batch
+N     boxes of one image
+C     classes
+L     decoder layers
+Q     queries
+M     matched pairs of a query and a box
+S     positions of all feature levels together
+H, W  pixels of the input image
+h, w  patches of the backbone, or cells of a feature level
+D     width of the backbone
+d     width of the decoder
+====  =====================================================
+
+Boxes ``cxcywh`` are centre and size as fractions of the input image, in 0..1; boxes ``xyxy`` are corners.
 """
 
 from __future__ import annotations
@@ -11,15 +27,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class Targets(NamedTuple):
-    """Boxes and labels of a batch; rows of an image beyond its own boxes are padding.
+    """Boxes and labels of a batch.
 
     Attributes:
-        boxes_cxcywh: ``[B, T, 4]`` float, centre and size as fractions of the input image; padding is zero.
+        boxes_cxcywh: ``[B, T, 4]`` float; padding is zero.
         labels: ``[B, T]`` int64, contiguous class labels; padding is zero.
-        valid: ``[B, T]`` bool, true for real boxes, which come first in every row.
+        valid: ``[B, T]`` bool, true for boxes and false for padding; padding comes last.
     """
 
     boxes_cxcywh: Tensor
@@ -28,11 +45,6 @@ class Targets(NamedTuple):
 
     @classmethod
     def pad(cls, boxes_cxcywh: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
-        """Pad the boxes ``[N_b, 4]`` and labels ``[N_b]`` of each image to the longest of the batch."""
+        """Pad the boxes ``[N, 4]`` and the labels ``[N]`` of each image to the largest N of the batch."""
         valid = [torch.ones(len(image_labels), dtype=torch.bool) for image_labels in labels]
-        pad = torch.nn.utils.rnn.pad_sequence
-        return cls(
-            boxes_cxcywh=pad(list(boxes_cxcywh), batch_first=True),
-            labels=pad(list(labels), batch_first=True),
-            valid=pad(valid, batch_first=True),
-        )
+        return cls(*(pad_sequence(list(column), batch_first=True) for column in (boxes_cxcywh, labels, valid)))

@@ -5,13 +5,12 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
-from dino_detector.config import Config, DecoderConfig, LossConfig
+from dino_detector.config import Config, DecoderConfig
 from dino_detector.losses import build_criterion
-from dino_detector.models.denoising import LABEL_NOISE, DenoisingQueries, disturbed
+from dino_detector.models.denoising import LABEL_NOISE, DenoisingGenerator, add_box_noise
 from dino_detector.models.detr_decoder import DetrDecoder
-from dino_detector.structures.boxes import cxcywh_to_xyxy
 from dino_detector.structures.targets import Targets
 
 TINY = DecoderConfig(
@@ -42,62 +41,64 @@ def truth(counts: list[int]) -> Targets:
     )
 
 
-def queries(limit: int = 24) -> DenoisingQueries:
+def generator(max_queries: int = 24) -> DenoisingGenerator:
     torch.manual_seed(0)
-    return DenoisingQueries(limit=limit, hidden_dim=16, num_classes=3)
+    return DenoisingGenerator(max_queries=max_queries, hidden_dim=16, num_classes=3)
 
 
-def test_as_many_groups_as_fit_of_near_and_far_copies_of_every_box():
-    made = queries(24)(truth([3, 1]))
-    assert made.groups == 4  # 24 / (2 * 3)
-    assert made.contents.shape == (2, 24, 16)
-    assert made.near.tolist() == [True] * 3 + [False] * 3 + [True] * 3 + [False] * 3 + made.near[12:].tolist()
-    assert made.targets[0].tolist() == [0, 1, 2] * 8
-    assert made.counted[1].tolist() == [True, False, False] * 8
+def corners_of(boxes_cxcywh: Tensor) -> Tensor:
+    return box_convert(boxes_cxcywh, "cxcywh", "xyxy")
 
 
-def test_near_copies_move_less_than_half_a_side_and_far_ones_more():
+def test_groups_of_positive_and_negative_queries_fill_the_limit():
+    queries = generator(24)(truth([3, 1]))
+    assert queries.num_groups == 4  # 24 / (2 * 3)
+    assert queries.contents.shape == (2, 24, 16)
+    assert queries.positive.tolist() == ([True] * 3 + [False] * 3) * 4
+    assert queries.target[0].tolist() == [0, 1, 2] * 8
+    assert queries.query_mask[1].tolist() == [True, False, False] * 8
+
+
+def test_positive_boxes_move_less_than_half_a_side_and_negative_ones_more():
     torch.manual_seed(0)
     boxes = torch.tensor([0.5, 0.5, 0.1, 0.2]).expand(1, 4000, 4)
-    near = torch.arange(4000) < 2000
-    moved = disturbed(boxes, near)
-    moves = (cxcywh_to_xyxy(moved) - cxcywh_to_xyxy(boxes)).abs() / torch.tensor([0.1, 0.2, 0.1, 0.2])
+    moved = add_box_noise(boxes, torch.arange(4000) < 2000)
+    moves = (corners_of(moved) - corners_of(boxes)).abs() / torch.tensor([0.1, 0.2, 0.1, 0.2])
     assert moves[:, :2000].max() <= 0.5 + 1e-5
     assert moves[:, :2000].mean().item() == pytest.approx(0.25, abs=0.01)
     crossed = (moved[:, 2000:, 2:] == 1e-3).any(-1)
     assert 0.4 < crossed.float().mean() < 0.5  # one axis in four, of two: 1 - 9/16
     assert moves[:, 2000:][~crossed].min() >= 0.5 - 1e-4
     assert moves.max() <= 1 + 1e-4
-    overlaps = box_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(moved[0]))[0]
+    overlaps = box_iou(corners_of(boxes[0, :1]), corners_of(moved[0]))[0]
     assert overlaps[2000:].max() <= 0.5
 
 
 @pytest.mark.parametrize(
     "box", [[0.5, 0.5, 1.0, 1.0], [0.5, 0.55, 1.0, 0.9], [0.3, 0.5, 0.6, 1.0], [0.1, 0.1, 0.2, 0.2]], ids=str
 )
-def test_far_copies_are_not_the_box_again_where_it_touches_the_border_of_the_image(box: list[float]):
+def test_negative_boxes_at_the_border_of_the_image_differ_from_the_true_box(box: list[float]):
     torch.manual_seed(0)
     boxes = torch.tensor(box).expand(1, 20_000, 4)
-    moved = disturbed(boxes, torch.zeros(20_000, dtype=torch.bool))
-    overlaps = box_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(moved[0]))[0]
+    moved = add_box_noise(boxes, torch.zeros(20_000, dtype=torch.bool))
+    overlaps = box_iou(corners_of(boxes[0, :1]), corners_of(moved[0]))[0]
     assert overlaps.max() <= 0.5 + 1e-5
-    assert cxcywh_to_xyxy(moved).min() > -1e-3
-    assert cxcywh_to_xyxy(moved).max() < 1 + 1e-3
+    assert corners_of(moved).min() > -1e-3
+    assert corners_of(moved).max() < 1 + 1e-3
 
 
-def test_disturbed_boxes_stay_in_the_image_and_keep_some_extent():
+def test_noised_boxes_stay_in_the_image_and_keep_some_extent():
     torch.manual_seed(0)
     boxes = torch.cat([torch.rand(1, 5000, 2), torch.rand(1, 5000, 2) * 0.5 + 1e-3], dim=-1)
-    moved = disturbed(boxes, torch.arange(5000) % 2 == 0)
-    corners = cxcywh_to_xyxy(moved)
+    moved = add_box_noise(boxes, torch.arange(5000) % 2 == 0)
+    corners = corners_of(moved)
     assert (moved[..., 2:] >= 1e-3).all()
     assert corners.min() > -1e-3
     assert corners.max() < 1 + 1e-3
 
 
-def test_matches_pair_the_near_copies_with_their_boxes_in_every_layer():
-    made = queries(12)(truth([3, 0, 1]))
-    matches = made.matches(2)
+def test_matched_indices_pair_positive_queries_with_their_boxes_in_every_layer():
+    indices = generator(12)(truth([3, 0, 1])).matched_indices(2)
     expected = {
         (layer, image, group * 6 + target, target)
         for layer in range(2)
@@ -105,27 +106,27 @@ def test_matches_pair_the_near_copies_with_their_boxes_in_every_layer():
         for group in range(2)
         for target in range(count)
     }
-    assert set(zip(*(column.tolist() for column in matches), strict=True)) == expected
-    assert len(matches.layer) == len(expected)
+    assert set(zip(*(column.tolist() for column in indices), strict=True)) == expected
+    assert len(indices.layer) == len(expected)
 
 
 @pytest.mark.parametrize("limit", [2, 7, 16])
 def test_more_boxes_than_fit_give_some_of_them_at_random(limit: int):
     torch.manual_seed(0)
-    module, boxes = queries(limit), truth([20, 9])
-    made = module(boxes)
-    assert made.contents.shape[1] == limit // 2 * 2
-    near = made.targets[:, made.near]
-    assert all(len(set(row.tolist())) == limit // 2 for row in near)
-    assert made.counted.all()  # padding is not chosen while there are boxes
-    assert module(boxes).targets.tolist() != made.targets.tolist()
+    module, boxes = generator(limit), truth([20, 9])
+    queries = module(boxes)
+    assert queries.contents.shape[1] == limit // 2 * 2
+    restored = queries.target[:, queries.positive]
+    assert all(len(set(row.tolist())) == limit // 2 for row in restored)
+    assert queries.query_mask.all()  # padding is not chosen while there are boxes
+    assert module(boxes).target.tolist() != queries.target.tolist()
 
 
 def test_some_labels_are_drawn_at_random():
-    module, boxes = queries(20000), truth([4])
-    made = module(boxes)
-    right = module.label_embedding(boxes.labels[0, made.targets[0]])
-    wrong = (made.contents[0] - right).abs().amax(-1) > 0
+    module, boxes = generator(20000), truth([4])
+    queries = module(boxes)
+    right = module.label_embedding(boxes.labels[0, queries.target[0]])
+    wrong = (queries.contents[0] - right).abs().amax(-1) > 0
     assert wrong.float().mean().item() == pytest.approx(LABEL_NOISE * 2 / 3, abs=0.02)  # one in three draws is right
 
 
@@ -148,7 +149,7 @@ def test_detection_does_not_see_the_true_boxes(deformable: bool, groups: int):
     torch.testing.assert_close(seeing.boxes_cxcywh, blind.boxes_cxcywh)
 
 
-def test_padding_is_not_seen_by_the_copies_of_boxes():
+def test_denoising_queries_do_not_see_padding():
     module, boxes = decoder(), truth([3, 1])
     junk = Targets(
         torch.where(boxes.valid[..., None], boxes.boxes_cxcywh, 0.7),
@@ -159,7 +160,7 @@ def test_padding_is_not_seen_by_the_copies_of_boxes():
     def predicted(targets: Targets) -> Tensor:
         torch.manual_seed(5)
         found = module(levels(2), targets).auxiliary["denoising"]
-        return found.logits[:, found.counted]
+        return found.logits[:, found.query_mask]
 
     torch.testing.assert_close(predicted(junk), predicted(boxes))
 
@@ -167,27 +168,25 @@ def test_padding_is_not_seen_by_the_copies_of_boxes():
 @pytest.mark.parametrize("counts", [[0, 0], [2, 0]])
 def test_images_without_boxes_give_finite_gradients_to_every_weight(counts: list[int]):
     module, boxes = decoder(), truth(counts)
-    config = Config()
-    output = module(levels(2), boxes)
-    losses = build_criterion(config).of_batch(*output, boxes, weights=LossConfig())
-    losses.total(LossConfig()).backward()
+    losses = build_criterion(Config())(module(levels(2), boxes), boxes)
+    losses.total.backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert (losses.auxiliary["denoising"] > 0) == (sum(counts) > 0)
 
 
-def test_true_boxes_are_found_again_where_nothing_was_disturbed():
-    """The loss of denoising looks at the box that a query stands for: a perfect answer costs nothing."""
+def test_perfect_restoration_costs_nothing():
     boxes = truth([3, 2])
-    made = queries(12)(boxes)
-    matches = made.matches(1)
+    queries = generator(12)(boxes)
+    indices = queries.matched_indices(1)
+    restored = boxes.boxes_cxcywh.gather(1, queries.target[..., None].expand(-1, -1, 4))
+    labels = boxes.labels.gather(1, queries.target)
+    values = torch.where(queries.positive, 40.0, -40.0)[None, :, None].expand(2, -1, 1)
     logits = torch.full((1, 2, 12, 3), -40.0)
-    answers = boxes.boxes_cxcywh.gather(1, made.targets[..., None].expand(-1, -1, 4))
-    labels = boxes.labels.gather(1, made.targets)
-    logits[0] = logits[0].scatter(
-        2, labels[..., None], torch.where(made.near, 40.0, -40.0)[None, :, None].expand(2, -1, 1)
-    )
+    logits[0] = logits[0].scatter(2, labels[..., None], values)
     criterion = build_criterion(Config())
-    sums = criterion.sums(logits, answers[None], boxes, matches, counted=made.counted)
+    sums = criterion.loss_sums(
+        logits, restored[indices.batch, indices.query], boxes, indices, query_mask=queries.query_mask
+    )
     torch.testing.assert_close(torch.cat(list(sums)), torch.zeros(3), atol=1e-5, rtol=0)

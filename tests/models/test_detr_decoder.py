@@ -217,7 +217,7 @@ def test_every_group_is_a_detector_of_its_own():
     alone = module.eval()(levels())
     torch.testing.assert_close(alone.logits, beside.logits)
     torch.testing.assert_close(alone.boxes_cxcywh, beside.boxes_cxcywh)
-    assert beside.copies == 1
+    assert beside.num_groups == 1
 
 
 def test_only_training_has_more_than_one_group():
@@ -229,7 +229,7 @@ def test_only_training_has_more_than_one_group():
 
 @both_attentions
 def test_a_decoder_that_is_optimized_for_a_cpu_gives_the_same(deformable: bool):
-    """With groups, and with disturbed boxes of which one image has none, so that there are queries nobody sees."""
+    """With groups, and with denoising queries of an image without boxes, which no query attends to."""
     targets = Targets.pad(
         [torch.rand(3, 4) * 0.3 + 0.3, torch.empty(0, 4)], [torch.tensor([0, 1, 2]), torch.empty(0).long()]
     )
@@ -272,13 +272,13 @@ def test_standard_attention_puts_positions_on_keys_and_not_on_values():
         module.level_embedding.normal_()
     queries, (first, second) = torch.randn(1, 3, 16), levels(1)
     values = torch.cat([first.flatten(2), second.flatten(2)], dim=2).transpose(1, 2)
-    places = torch.cat(
+    positions = torch.cat(
         [
             grid_encoding(8, 12, 16, first.device) + module.level_embedding[0],
             grid_encoding(4, 6, 16, first.device) + module.level_embedding[1],
         ]
     )
-    expected, _ = module.attention(queries, values + places, values)
+    expected, _ = module.attention(queries, values + positions, values)
     torch.testing.assert_close(module(queries, [first, second]), expected)
 
 
@@ -292,8 +292,8 @@ def test_sine_encoding_equals_the_formula():
 def test_grid_encoding_takes_pixel_centres_row_by_row():
     encoding = grid_encoding(2, 3, 8, torch.device("cpu"))
     assert encoding.shape == (6, 8)
-    place = torch.tensor([2.5 / 3, 0.5 / 2])  # the last column of the first row
-    torch.testing.assert_close(encoding[2], sine_encoding(place, 4))
+    centre = torch.tensor([2.5 / 3, 0.5 / 2])  # the last column of the first row
+    torch.testing.assert_close(encoding[2], sine_encoding(centre, 4))
     assert len({tuple(row) for row in encoding.tolist()}) == 6
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dino_detector.config import Config, DecoderConfig, LossConfig
+from dino_detector.config import Config, DecoderConfig
 from dino_detector.losses import build_criterion
 from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes, anchors_before_sigmoid
-from dino_detector.structures.matches import Supervised
+from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput
 from dino_detector.structures.targets import Targets
 
 TINY = DecoderConfig(
@@ -56,25 +56,25 @@ def test_the_positions_of_highest_score_are_proposed_in_their_order():
     anchors = torch.cat([anchor_boxes(8, 12, torch.device("cpu")), anchor_boxes(4, 6, torch.device("cpu"))])
     proposals = module(levels(), 7)
     for image in range(2):
-        order = sorted(range(120), key=lambda place: -scores[image, place])[:7]
-        assert proposals.best[image].tolist() == order
+        order = sorted(range(120), key=lambda position: -scores[image, position])[:7]
+        assert proposals.top[image].tolist() == order
         torch.testing.assert_close(proposals.logits[image].amax(-1), scores[image])
-        torch.testing.assert_close(proposals.boxes[image].sigmoid(), anchors)  # the box head is new
+        torch.testing.assert_close(proposals.box_logits[image].sigmoid(), anchors)  # the box head is new
 
 
-def test_inference_makes_the_boxes_of_the_best_alone_and_they_are_the_same():
+def test_inference_computes_the_same_boxes_of_the_selected_positions_alone():
     module = head()
     torch.nn.init.normal_(module.box_head[-1].weight)
     every = module(levels(), 7)
-    best = module.eval()(levels(), 7)
-    assert best.boxes is None
-    assert torch.equal(best.best, every.best)
-    torch.testing.assert_close(best.places, every.places)
-    torch.testing.assert_close(every.places, every.boxes.take_along_dim(every.best[..., None], dim=1))
+    selected = module.eval()(levels(), 7)
+    assert selected.box_logits is None
+    assert torch.equal(selected.top, every.top)
+    torch.testing.assert_close(selected.reference_logits, every.reference_logits)
+    torch.testing.assert_close(every.reference_logits, every.box_logits.take_along_dim(every.top[..., None], dim=1))
 
 
 def test_there_are_no_more_proposals_than_positions():
-    assert head()(levels(), 500).best.shape == (2, 96 + 24)
+    assert head()(levels(), 500).top.shape == (2, 96 + 24)
 
 
 @pytest.mark.parametrize("queries", [5, 500])
@@ -101,7 +101,7 @@ def test_every_position_learns():
 def test_scores_of_proposals_stay_in_full_precision_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         proposals = head()(levels(), 7)
-    assert proposals.logits.dtype == proposals.boxes.dtype == torch.float32
+    assert proposals.logits.dtype == proposals.box_logits.dtype == torch.float32
     assert not torch.equal(proposals.logits.bfloat16().float(), proposals.logits)
 
 
@@ -123,13 +123,11 @@ def truth(*counts: int) -> Targets:
     )
 
 
-def gradients_of_proposals(module: DetrDecoder, supervised: Supervised, targets: Targets) -> list[Tensor]:
+def gradients_of_proposals(module: DetrDecoder, proposals: AuxiliaryOutput, targets: Targets) -> list[Tensor]:
     """Gradients of the proposal head's weights."""
-    criterion = build_criterion(Config())
-    losses = criterion.of_batch(
-        torch.zeros(1, 2, 5, 3), torch.full((1, 2, 5, 4), 0.5), {"it": supervised}, targets, weights=LossConfig()
-    )
-    return torch.autograd.grad(losses.auxiliary["it"], list(module.proposal_head.parameters()))
+    output = DecoderOutput(torch.zeros(1, 2, 5, 3), torch.full((1, 2, 5, 4), 0.5), {"proposals": proposals})
+    losses = build_criterion(Config())(output, targets)
+    return torch.autograd.grad(losses.auxiliary["proposals"], list(module.proposal_head.parameters()))
 
 
 @pytest.mark.parametrize("counts", [(3, 1), (4, 0), (0, 0)])
@@ -143,24 +141,26 @@ def test_proposals_learn_as_if_the_boxes_of_all_positions_had_gradients(counts: 
     anchors = torch.cat([anchor_boxes(8, 12, torch.device("cpu")), anchor_boxes(4, 6, torch.device("cpu"))])
     boxes = (anchors.logit() + head.box_head(tokens)).sigmoid()
     torch.testing.assert_close(found.boxes_cxcywh[0], boxes)
-    expected = gradients_of_proposals(module, Supervised(head.class_head(tokens)[None], boxes[None]), truth(*counts))
+    expected = gradients_of_proposals(
+        module, AuxiliaryOutput(head.class_head(tokens)[None], boxes[None]), truth(*counts)
+    )
     for gradient, wanted in zip(gradients_of_proposals(module, found, truth(*counts)), expected, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
     assert all(gradient.any() for gradient in expected) == (sum(counts) > 0)
 
 
-def test_under_autocast_the_boxes_that_learn_are_of_full_precision():
+def test_boxes_of_the_loss_have_full_precision_under_autocast():
     torch.manual_seed(0)
     module = head()
     torch.nn.init.normal_(module.box_head[-1].weight, std=0.3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         proposals = module(levels(), 7)
-    places = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 119])
-    boxes = module.boxes_of(proposals, *places)  # also where the loss is computed outside of autocast
+    chosen = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 119])
+    boxes = module.decode_boxes(proposals, *chosen)  # outside of autocast
     assert boxes.dtype == torch.float32
-    torch.testing.assert_close(boxes, proposals.boxes.sigmoid()[places], rtol=0.02, atol=0.02)
+    torch.testing.assert_close(boxes, proposals.box_logits.sigmoid()[chosen], rtol=0.02, atol=0.02)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(module.boxes_of(proposals, *places), boxes)
+        torch.testing.assert_close(module.decode_boxes(proposals, *chosen), boxes)
 
 
 def test_proposals_learn_from_their_own_loss_alone():
