@@ -35,8 +35,8 @@ SHAPES = (
 )
 
 
-class SampleFiles(NamedTuple):
-    """Where `write_sample` put what."""
+class DemoFiles(NamedTuple):
+    """Where `write_demo_set` put what."""
 
     train_images: Path
     train_annotations: Path
@@ -52,13 +52,13 @@ class Drawn(NamedTuple):
     crowd: bool
 
 
-def write_sample(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> SampleFiles:
+def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> DemoFiles:
     """Write the data set as COCO files and JPEG pictures; equal arguments give equal files.
 
     Each picture has up to six objects that may hide parts of each other, each box is tight to the visible pixels, one
     picture in fifteen is empty, and one in forty has a crowd region.
     """
-    files = SampleFiles(
+    files = DemoFiles(
         train_images=folder / "train",
         train_annotations=folder / "annotations" / "instances_train.json",
         val_images=folder / "val",
@@ -69,7 +69,7 @@ def write_sample(folder: Path, *, train_images: int = 400, val_images: int = 60,
     return files
 
 
-def sample_categories() -> Categories:
+def demo_categories() -> Categories:
     """The classes of the sample; their ids have gaps, as those of COCO do."""
     return Categories(tuple(shape.category_id for shape in SHAPES), tuple(shape.name for shape in SHAPES))
 

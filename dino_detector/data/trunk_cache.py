@@ -68,7 +68,7 @@ class CachedView:
         view: makes the sample of a key from the image.
         cache: of what the trunk made of them.
         shown: all that the view of an image depends on beside the image and the key.
-        told_apart: a text for each key of an image, the same for those that show the same.
+        view_id: a text for each key of an image, the same for those that show the same.
         views: of each image.
         plain_from: the epoch from which on images are shown in another way, in as many views again.
     """
@@ -79,14 +79,14 @@ class CachedView:
         *,
         cache: TrunkCache,
         shown: Mapping[str, Any],
-        told_apart: Callable[[CocoImages, SampleKey], str],
+        view_id: Callable[[CocoImages, SampleKey], str],
         views: int,
         plain_from: int,
     ) -> None:
         self.view = view
         self.cache = cache
         self.shown = json.dumps(dict(shown), sort_keys=True)
-        self.told_apart = told_apart
+        self.view_id = view_id
         self.views = views
         self.plain_from = plain_from
 
@@ -109,7 +109,7 @@ class CachedView:
 
     def entry_key(self, images: CocoImages, key: SampleKey) -> str:
         """Of the entry of a fixed key."""
-        return self.cache.key(images, key.index, f"{self.shown} {self.told_apart(images, key)}")
+        return self.cache.key(images, key.index, f"{self.shown} {self.view_id(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
         """Of each epoch of a run the view that it shows, as a number: the first epoch that shows it.

@@ -75,7 +75,7 @@ class Piece(NamedTuple):
         canvas[:, top : top + height, left : left + width] = pixels.flip(-1) if self.mirrored else pixels
 
 
-def fit(
+def map_window(
     window: Window, size: tuple[int, int], *, place: Window, resize_mode: ResizeMode, mirrored: bool = False
 ) -> Piece:
     """What a window shows of an image of ``size`` (height, width), brought to a place of the network's input.

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
-from dino_detector.data.coco.finding_kinds import GROUPS, STOPS
-from dino_detector.data.coco.findings import Finding, Problem, ranked
+from dino_detector.data.coco.findings import GROUPS, STOPS, Finding, Problem, ranked
 from dino_detector.data.coco.image_files import ImageFiles
 from dino_detector.data_check.check import Check
 from dino_detector.data_check.classes import ClassRow

@@ -26,8 +26,8 @@ class FileSet:
     `recover` moves the files to their places. The context manager commits the set at its end; an exception discards it.
 
     Example:
-        >>> with FileSet(Path("outputs"), first="last.pth") as files:  # doctest: +SKIP
-        ...     files.path("last.pth").write_bytes(b"...")
+        >>> with FileSet(Path("outputs"), first="last.pth") as files:
+        ...     _ = files.path("last.pth").write_bytes(b"...")
         ...     files.link("best.pth", files.path("last.pth"))
 
     Args:

@@ -47,7 +47,7 @@ def test_one_file_of_nearly_the_name_is_taken_and_said(name, file, differing, tm
     found = find_image_files([name, "other.png"], made(tmp_path, file, "other.png", "more.png"), split="train")
     assert found.names == [file, "other.png"]
     (finding,) = found.findings
-    assert (finding.kind, finding.count, finding.effect) == ("file_name_near", 1, "tells")
+    assert (finding.kind, finding.count, finding.effect) == ("file_name_near", 1, "warns")
     assert differences(name, file) == differing
     assert finding.note == ", ".join(sorted(differing))
 

@@ -8,7 +8,7 @@ from dino_detector.config import ImageSize
 from dino_detector.data.augmentation.scene import Scene, blank, draw_piece
 from dino_detector.data.coco.images import CocoImages, Objects, first_readable
 from dino_detector.data.transforms import ResizeMode
-from dino_detector.data.windows import Window, covering_window, fit
+from dino_detector.data.windows import Window, covering_window, map_window
 
 CENTRE = (0.3, 0.7)
 """Where the four images meet: between these fractions of both sides."""
@@ -48,7 +48,7 @@ def mosaic(
         size = images.size(index)
         window = covering_window(rng, size, place=place, image_size=image_size, resize_mode=resize_mode)
         mirrored = rng.random() < flip_probability
-        piece = fit(window, size, place=place, resize_mode="stretch", mirrored=mirrored)
+        piece = map_window(window, size, place=place, resize_mode="stretch", mirrored=mirrored)
         return draw_piece(images, index, window=window, piece=piece, canvas=canvas)
 
     first, *others = _quadrants(rng, image_size)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from dino_detector.config import AugmentationConfig
-from dino_detector.data.augmentation.colours import ColourChange
+from dino_detector.data.augmentation.color_jitter import ColorJitter
 from dino_detector.data.augmentation.copy_paste import paste_objects
 from dino_detector.data.augmentation.mosaic import mosaic
 from dino_detector.data.augmentation.scene import Scene, blank, draw_piece
 from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.dataset import Sample, SampleKey
 from dino_detector.data.transforms import ResizeMode
-from dino_detector.data.windows import fit, random_window, whole_scale, whole_window
+from dino_detector.data.windows import map_window, random_window, whole_scale, whole_window
 
 
 class Augmentation:
@@ -42,7 +42,7 @@ class Augmentation:
         scene = self._scene(rng, images, key, skipped)
         pixels = scene.pixels
         if rng.random() < self.settings.photometric_probability:
-            pixels = ColourChange.draw(rng).apply(pixels)
+            pixels = ColorJitter.draw(rng).apply(pixels)
         return Sample(
             image=pixels,
             boxes_xyxy=torch.from_numpy(scene.objects.boxes_xyxy),
@@ -52,7 +52,7 @@ class Augmentation:
             skipped=tuple(skipped),
         )
 
-    def told_apart(self, images: CocoImages, key: SampleKey) -> str:
+    def view_id(self, images: CocoImages, key: SampleKey) -> str:
         """A text that keys of an image have in common only where they show the same of it."""
         if key.epoch < self.plain_from or self.settings.photometric_probability:
             return f"epoch {key.epoch} repeat {key.repeat} plain {key.epoch >= self.plain_from}"
@@ -80,7 +80,7 @@ class Augmentation:
         if not plain:
             window = random_window(rng, size, images.objects(key.index).boxes_xyxy, settings)
         mirrored = self._is_mirrored(rng)
-        piece = fit(window, size, place=whole_window(image_size), resize_mode=mode, mirrored=mirrored)
+        piece = map_window(window, size, place=whole_window(image_size), resize_mode=mode, mirrored=mirrored)
         canvas = blank(image_size)
         scene = Scene(canvas, draw_piece(images, key.index, window=window, piece=piece, canvas=canvas))
         if plain or rng.random() >= settings.copy_paste_probability:

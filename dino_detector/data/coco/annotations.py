@@ -17,8 +17,7 @@ import numpy as np
 
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.entries import WHOLE_NUMBERS, content_of
-from dino_detector.data.coco.finding_kinds import STOPS, TELLS
-from dino_detector.data.coco.findings import Finding
+from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.image_table import ImageTable
 from dino_detector.data.coco.reader import Reading, read_entries, read_split
@@ -222,7 +221,7 @@ def _raise_or_tell(findings: Iterable[Finding], path: Path) -> None:
         if finding.effect == STOPS:
             raise InputError(f"{path}: {finding.sentence()}")
     for finding in findings:
-        if finding.effect == TELLS:
+        if finding.effect == WARNS:
             log.warning("%s: %s", path, finding.sentence())
 
 

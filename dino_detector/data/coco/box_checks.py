@@ -8,8 +8,7 @@ import numpy as np
 
 from dino_detector.data.coco.box_format import TOLERANCE
 from dino_detector.data.coco.columns import Split, every, some
-from dino_detector.data.coco.finding_kinds import STOPS, TELLS
-from dino_detector.data.coco.findings import Finding
+from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 
 FEW = 0.05
 """largest share of unusable boxes that training leaves out, one box at least; it refuses more"""
@@ -21,80 +20,53 @@ FAR = 0.1
 def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Finding]:
     """Return findings about unusable boxes, boxes that training clips, and images with swapped sides.
 
-    Training leaves unusable boxes out where they are few, and refuses the file otherwise.
+    Training leaves unusable boxes out if they are few, and refuses the file otherwise.
 
     Args:
         split: boxes in COCO's format.
         boxless: rows of annotations whose bbox can't be read, by the kind of the finding.
     """
-    boxes = split.boxes
-    total = len(boxes.ids)
+    boxes, near, far = split.boxes, *_corners(split)
     with np.errstate(invalid="ignore"):
         negative = some(boxes.xywh[:, 2:] < 0)
         flat = ~negative & some(boxes.xywh[:, 2:] == 0)
-        excess = _excess(split)
-        outside = ~negative & ~flat & _lies_outside(split)
+        excess = np.maximum(*np.maximum(-near, far - split.box_image_sizes).T)  # [M] pixels beyond the image
+        outside = ~negative & ~flat & some((near >= split.box_image_sizes) | (far <= 0))
         beyond = ~negative & ~flat & ~outside & (excess > TOLERANCE)
     swapped = _swapped_sides(split, outside | beyond, excess)  # [S] positions of images
-    if len(swapped) > FEW * len(split.images.ids):  # boxes that do not fit are a consequence
+    many_swapped = len(swapped) > FEW * len(split.images.ids)
+    if many_swapped:  # boxes that do not fit are a consequence
         of_swapped = np.isin(boxes.image, swapped)
         outside, beyond = outside & ~of_swapped, beyond & ~of_swapped
-    rows = {
-        **{kind: list(rows) for kind, rows in boxless.items()},
-        "box_negative": np.flatnonzero(negative).tolist(),
-        "box_no_size": np.flatnonzero(flat).tolist(),
-        "box_outside": np.flatnonzero(outside).tolist(),
-    }
-    few = sum(map(len, rows.values())) <= max(1, FEW * total)
-    findings = [
-        Finding(
-            *(kind, split.name, len(of_kind), total, "boxes", [boxes.label(row) for row in of_kind]),
-            note=LEFT_OUT if few else "",
-            training=TELLS if few else STOPS,
-        )
-        for kind, of_kind in rows.items()
-    ]
-    ids = [boxes.label(row) for row in np.flatnonzero(beyond).tolist()]
-    note = f"by up to {excess[beyond].max():,.0f} pixels" if ids else ""
-    names, images = [split.images.label(index) for index in swapped.tolist()], len(split.images.ids)
+    masks = {"box_negative": negative, "box_no_size": flat, "box_outside": outside}
+    rows = {**boxless, **{kind: np.flatnonzero(mask) for kind, mask in masks.items()}}
+    few = sum(map(len, rows.values())) <= max(1, FEW * len(boxes.ids))
+    note, effect = (LEFT_OUT, WARNS) if few else ("", STOPS)
+    how_far = f"by up to {excess[beyond].max():,.0f} pixels" if beyond.any() else ""
     return [
-        Finding(
-            *("image_sides_swapped", split.name, len(names), images, "images", names, "as their boxes show"),
-            training=STOPS if len(names) > FEW * images else None,
+        split.find_images(
+            "image_sides_swapped", swapped, "as their boxes show", training=STOPS if many_swapped else None
         ),
-        *findings,
-        Finding("box_beyond", split.name, len(ids), total, "boxes", ids, note),
+        *(split.find_boxes(kind, of_kind, note, training=effect) for kind, of_kind in rows.items()),
+        split.find_boxes("box_beyond", beyond, how_far),
     ]
-
-
-def _lies_outside(split: Split) -> np.ndarray:
-    """Return which boxes lie wholly outside their image, ``[M]`` bool."""
-    near, far = _corners(split)
-    with np.errstate(invalid="ignore"):
-        return some((near >= split.box_image_sizes) | (far <= 0))
-
-
-def _excess(split: Split) -> np.ndarray:
-    """Return by how many pixels boxes reach beyond their image, ``[M]``; NaN where its size is unknown."""
-    near, far = _corners(split)
-    return np.maximum(*np.maximum(-near, far - split.box_image_sizes).T)
 
 
 def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Left top and right bottom corners ``[M, 2]``."""
+    """Return the left top and right bottom corners ``[M, 2]``."""
     return split.boxes.xywh[:, :2], split.boxes.xywh[:, :2] + split.boxes.xywh[:, 2:]
 
 
 def _swapped_sides(split: Split, misfits: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """Return the positions ``[S]`` of images whose boxes fit only after width and height are swapped.
 
-    A box that reaches a little below a wide image fits a tall one by chance. So a swap is believed only where the
-    median misfit reaches far outside, and where most affected images agree.
+    A box that reaches a little below a wide image fits a tall one by chance. So a swap is believed only if the median
+    misfit reaches far outside, and if most affected images agree.
 
     Args:
         split: boxes in COCO's format.
         misfits: ``[M]`` bool, boxes that reach beyond their image.
-        excess: ``[M]`` pixels by which they do.
+        excess: ``[M]`` number of pixels beyond the image.
     """
     boxes, sizes = split.boxes, split.box_image_sizes
     none = np.zeros(0, np.int64)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dino_detector.data.coco.findings import Finding
+
 Id = int | str | None
-"""an id as a file gives it: a whole number, or any text that stands for one; None where there is none"""
+"""an id as the file gives it: a whole number, or a text in its place; None if it is missing"""
 
 
 def every(flags: np.ndarray) -> np.ndarray:
@@ -28,9 +32,9 @@ class ImageColumns:
 
     Attributes:
         ids: ids.
-        names: file names, None where there is none.
-        sizes: ``[I, 2]`` float64 width and height in pixels, NaN where they are no positive numbers.
-        addresses: where the picture comes from, None where that is not said.
+        names: file names, None if missing.
+        sizes: ``[I, 2]`` float64 width and height in pixels, NaN if unknown.
+        addresses: URLs of the pictures, None if missing.
     """
 
     ids: list[Id]
@@ -39,7 +43,7 @@ class ImageColumns:
     addresses: list[str | None]
 
     def label(self, index: int) -> str:
-        """What to call an image: its file name, or else its id."""
+        """Return the file name of an image, or else its id."""
         return self.names[index] or f"image {self.ids[index]}"
 
 
@@ -48,12 +52,12 @@ class BoxColumns:
     """The entries of ``annotations``, M of them.
 
     Attributes:
-        ids: ids; None where there is none.
-        image: ``[M]`` int64 position of the image in its list, -1 where it is unknown.
-        category: ``[M]`` int64 position of the category in its list, -1 where it is unknown.
-        xywh: ``[M, 4]`` float64 pixels, NaN where the box is not four finite numbers.
+        ids: ids, None if missing.
+        image: ``[M]`` int64 position of the image in its list, -1 if unknown.
+        category: ``[M]`` int64 position of the category in its list, -1 if unknown.
+        xywh: ``[M, 4]`` float64 pixels, NaN if the box is not four finite numbers.
         crowd: ``[M]`` bool.
-        area: ``[M]`` float64, NaN where there is none.
+        area: ``[M]`` float64 square pixels, NaN if unknown.
     """
 
     ids: list[Id]
@@ -63,13 +67,9 @@ class BoxColumns:
     crowd: np.ndarray
     area: np.ndarray
 
-    def label(self, index: int) -> Id:
-        """Return the `entry_label` of an annotation."""
-        return entry_label(self.ids, index)
-
 
 def entry_label(ids: list[Id], index: int) -> Id:
-    """Return what to call an entry of a list: its id, or else its place in the list, counted from 0."""
+    """Return the id of an entry, or else its position in the list from 0."""
     return ids[index] if ids[index] is not None else f"entry {index}"
 
 
@@ -78,10 +78,10 @@ class CategoryColumns:
     """The entries of ``categories``, C of them.
 
     Attributes:
-        ids: ids, None where there is none.
+        ids: ids, None if missing.
         names: class names.
-        parents: supercategories, None where there is none.
-        listed: whether the file lists categories; otherwise these are the ids that annotations refer to.
+        parents: supercategories, None if missing.
+        listed: the file lists categories; otherwise these are the ids that annotations refer to.
     """
 
     ids: list[Id]
@@ -92,16 +92,16 @@ class CategoryColumns:
 
 @dataclass
 class Split:
-    """One annotation file, read.
+    """An annotation file in columns.
 
     Attributes:
-        name: what the split is for: train, val, test, or the name of the file.
+        name: train, val, test, or the name of the file.
         path: the annotation file.
-        images_dir: folder of the images, or None where none was found.
         images: the images.
         boxes: the annotations.
         categories: the classes.
-        labelled: false for a list of images that has no annotations by intent.
+        labelled: False for a list of images that has no annotations by intent.
+        images_dir: folder of the images, or None if unknown.
     """
 
     name: str
@@ -110,20 +110,20 @@ class Split:
     boxes: BoxColumns
     categories: CategoryColumns
     labelled: bool = True
-    images_dir: Path | None = field(default=None)
+    images_dir: Path | None = None
 
     @property
     def num_boxes(self) -> int:
-        """Annotations of single objects; crowd regions are not counted."""
+        """Annotations of single objects, without crowd regions."""
         return int((~self.boxes.crowd).sum())
 
     def with_boxes(self, xywh: np.ndarray) -> Split:
-        """The same with other boxes ``[M, 4]``."""
+        """Return the split with other boxes ``[M, 4]``."""
         return replace(self, boxes=replace(self.boxes, xywh=xywh))
 
     @cached_property
     def box_image_sizes(self) -> np.ndarray:
-        """``[M, 2]`` width and height of the image of each box, NaN where unknown."""
+        """``[M, 2]`` width and height of the image of each box, NaN if unknown."""
         known = np.vstack([self.images.sizes, [np.nan, np.nan]])  # position -1 is the last
         return known[self.boxes.image]
 
@@ -137,7 +137,7 @@ class Split:
 
     @cached_property
     def usable(self) -> np.ndarray:
-        """``[M]`` bool: boxes of some size that lie in a known image; crowd regions too."""
+        """``[M]`` bool: boxes with an area inside a known image, crowd regions too."""
         width, height = (self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]).T
         with np.errstate(invalid="ignore"):
             has_size = (width > 0) & (height > 0) & every(self.boxes.xywh[:, 2:] > 0)
@@ -147,3 +147,19 @@ class Split:
     def trained(self) -> np.ndarray:
         """``[M]`` bool: boxes to train on: usable, of a known class, no crowd."""
         return self.usable & ~self.boxes.crowd & (self.boxes.category >= 0)
+
+    def find_boxes(self, kind: str, rows: Any, note: str = "", *, total: int | None = None, **details: Any) -> Finding:
+        """Return a finding about annotations; ``rows`` are positions or a mask ``[M]``, ``details`` as in `Finding`."""
+        ids = [entry_label(self.boxes.ids, row) for row in _positions(rows)]
+        total = len(self.boxes.ids) if total is None else total
+        return Finding(kind, self.name, len(ids), total, "boxes", ids, note, **details)
+
+    def find_images(self, kind: str, rows: Any, note: str = "", **details: Any) -> Finding:
+        """Return a finding about images; ``rows`` are positions or a mask ``[I]``, ``details`` as in `Finding`."""
+        names = [self.images.label(row) for row in _positions(rows)]
+        return Finding(kind, self.name, len(names), len(self.images.ids), "images", names, note, **details)
+
+
+def _positions(rows: np.ndarray | Sequence[int]) -> list[int]:
+    rows = np.asarray(rows)
+    return (np.flatnonzero(rows) if rows.dtype == bool else rows).tolist()

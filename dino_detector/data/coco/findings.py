@@ -1,19 +1,54 @@
-"""Mistakes in a data set: what was found, whether training starts with it, and how much it harms."""
+"""Mistakes in a data set: every kind, what was found, the effect on training, and the harm."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from dino_detector.data.coco.finding_kinds import KINDS, STOPS, Kind
 from dino_detector.plain_text import listed, percent, plain
 
+STOPS, WARNS = "stops", "warns"
+"""training refuses to start; training logs a warning, because the mistake changes the training data"""
 LONGEST_ID = 100
 """columns of an id or a name in a message"""
 LEAST_SHARE_OF_A_REFUSAL = 0.25
 """lower bound on the share in `Problem.harm` of a mistake that keeps training from starting"""
+
+
+class Kind(NamedTuple):
+    """A kind of mistake, a row of ``finding_kinds.csv``.
+
+    Attributes:
+        name: its name in the machine-readable list.
+        group: the heading in the report.
+        severity: harm to a data set that is affected throughout, 0 to 1.
+        training: the effect on training: `STOPS`, `WARNS`, or empty for none.
+        title: its description, which stands before a number.
+        fix: the remedy.
+    """
+
+    name: str
+    group: str
+    severity: float
+    training: str
+    title: str
+    fix: str
+
+
+def _read_kinds(path: Path) -> dict[str, Kind]:
+    with path.open(newline="", encoding="utf-8") as file:
+        kinds = [Kind(**row) for row in csv.DictReader(file)]
+    return {kind.name: kind._replace(severity=float(kind.severity)) for kind in kinds}
+
+
+KINDS = _read_kinds(Path(__file__).with_name("finding_kinds.csv"))
+"""by name"""
+GROUPS = ("Annotation files", "Boxes", "Classes", "Images", "Duplicates", "Leakage between splits")
+"""headings of the report, in their order"""
 
 
 @dataclass(frozen=True)
@@ -28,9 +63,9 @@ class Finding:
         unit: the word for what ``count`` and ``total`` count, such as ``boxes``.
         ids: ids or names of all affected entries, as the file has them.
         note: details for the message, such as ``by up to 12 pixels``.
-        fix: the remedy, where it depends on the data; empty stands for `Kind.fix`.
+        fix: the remedy, if it depends on the data; empty stands for `Kind.fix`.
         weight: factor on `Kind.severity`.
-        training: the effect on training, where it depends on the data; None stands for `Kind.training`.
+        training: the effect on training, if it depends on the data; None stands for `Kind.training`.
     """
 
     kind: str
@@ -46,13 +81,19 @@ class Finding:
 
     @property
     def effect(self) -> str:
-        """What training does about it, see `Kind.training`."""
+        """The effect on training, see `Kind.training`."""
         return KINDS[self.kind].training if self.training is None else self.training
 
     @property
     def share(self) -> float:
         """Share of the data that is affected, 0 to 1."""
         return min(1.0, self.count / max(1, self.total))
+
+    @property
+    def harm(self) -> float:
+        """Harm in this split, see `Problem.harm`."""
+        share = max(self.share, LEAST_SHARE_OF_A_REFUSAL) if self.effect == STOPS else self.share
+        return KINDS[self.kind].severity * self.weight * math.sqrt(share)
 
     def described(self, around: str = " ({})") -> str:
         """Return the count, the note and the first ids, such as ``1 of 12 boxes (id 4)``; ``around`` frames the ids."""
@@ -78,33 +119,26 @@ class Problem:
 
     @property
     def harm(self) -> float:
-        """How much is gained by fixing it: severity x the square root of the share that is affected, 0 to 1.
+        """The benefit of a fix: severity x the square root of the affected share, 0 to 1.
 
         The severity is `Kind.severity`: 1 for a label that teaches something wrong or a metric that can't be trusted,
-        0.05 for untidiness. The split with the most harm counts, since a small validation set that is wrong throughout
-        spoils every metric. The square root is taken because the first few per cent do most of the harm: a tenth of the
-        validation images in the training set makes a metric as useless as a half. A mistake that keeps training from
-        starting counts for at least a quarter of the data, however rare it is.
+        0.05 for untidiness. The split with the most harm counts, because a small validation set that is wrong
+        throughout spoils every metric. The square root is taken because the first few per cent do most of the harm: a
+        tenth of the validation images in the training set makes a metric as useless as a half. A mistake that keeps
+        training from starting counts for at least a quarter of the data, however rare it is.
         """
-        return max(harm_of(finding) for finding in self.findings)
-
-
-def harm_of(finding: Finding) -> float:
-    """The harm of a kind in one split; see `Problem.harm`."""
-    kind = KINDS[finding.kind]
-    share = max(finding.share, LEAST_SHARE_OF_A_REFUSAL) if finding.effect == STOPS else finding.share
-    return kind.severity * finding.weight * math.sqrt(share)
+        return max(finding.harm for finding in self.findings)
 
 
 def ranked(findings: Iterable[Finding]) -> list[Problem]:
-    """Findings by kind, the most harmful first; equal ones in the order of `KINDS`."""
-    by_kind: dict[str, list[Finding]] = {}
+    """Group findings by kind, the most harmful kind first; equally harmful kinds in the order of `KINDS`."""
+    by_kind: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
     for finding in findings:
         if finding.count:
-            by_kind.setdefault(finding.kind, []).append(finding)
-    order = {name: position for position, name in enumerate(KINDS)}
+            by_kind[finding.kind].append(finding)
     problems = [
-        Problem(KINDS[name], tuple(sorted(members, key=harm_of, reverse=True)))
-        for name, members in sorted(by_kind.items(), key=lambda item: order[item[0]])
+        Problem(KINDS[kind], tuple(sorted(members, key=lambda finding: -finding.harm)))
+        for kind, members in by_kind.items()
+        if members
     ]
     return sorted(problems, key=lambda problem: -problem.harm)

@@ -1,4 +1,4 @@
-"""The smallest box around a polygon or a mask of COCO, for annotations without a bbox."""
+"""Boxes from COCO polygons and masks, for annotations without a bbox."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dino_detector.data.coco.entries import LARGEST_SIDE, plain_value
 
 
 def box_of_mask(segmentation: Any) -> list[float] | None:
-    """Return x, y, width and height in pixels; None for what is no polygon or mask.
+    """Return the x, y, width and height in pixels of a polygon or mask; None if it is neither.
 
     Args:
-        segmentation: as an annotation has it, parsed or not: polygons ``[[x1, y1, x2, y2, ...], ...]``, or a mask in
+        segmentation: the value of an annotation, parsed or raw: polygons ``[[x1, y1, x2, y2, ...], ...]``, or a mask in
             run-length encoding, ``{"size": [height, width], "counts": ...}``.
     """
     try:

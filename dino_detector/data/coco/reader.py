@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +17,7 @@ from msgspec import UNSET
 
 from dino_detector.data.coco.box_checks import check_boxes
 from dino_detector.data.coco.box_format import in_coco_format
-from dino_detector.data.coco.columns import (
-    BoxColumns,
-    CategoryColumns,
-    Id,
-    ImageColumns,
-    Split,
-    entry_label,
-)
+from dino_detector.data.coco.columns import BoxColumns, CategoryColumns, Id, ImageColumns, Split, entry_label
 from dino_detector.data.coco.entries import Content, read_content
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ADDRESS, find_image_files
@@ -48,14 +43,14 @@ NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 
 
 class Reading(NamedTuple):
-    """A file and what is wrong with it; boxes in other formats are converted."""
+    """A file and its mistakes; boxes in other formats are converted."""
 
     split: Split
     findings: list[Finding]
 
 
 FindFolder = Callable[[Sequence[str | None]], Path | None]
-"""returns the folder of images with these file names, None where it is unknown"""
+"""returns the folder of the images with these file names, None if it is unknown"""
 
 
 def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
@@ -67,26 +62,26 @@ def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
         find_folder: finds the folder of the images; sizes that the file lacks are read from the pictures there.
 
     Raises:
-        InputError: it can't be read, is not JSON, or has no list of images.
+        InputError: the file can't be read, is not JSON, or has no list of images.
     """
     return read_entries(read_content(path), path, name, find_folder=find_folder)
 
 
 def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> Reading:
-    """Make a `Reading` of decoded entries; the other arguments are those of `read_split`."""
+    """Make a `Reading` of decoded entries; see `read_split` for the other arguments."""
     reader = _Reader(name)
     missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
     if content.annotations and content.categories == [] and not content.non_objects:
         missing = ["categories"]
     listed_only = content.annotations is None and content.categories is not None
-    if missing and not listed_only:
-        reader.find("list_missing", len(missing), 3, "lists", [f'"{key}"' for key in missing])
-    total = len(content.images) + len(content.annotations or []) + len(content.categories or []) + content.non_objects
-    reader.find("entry_no_object", content.non_objects, total, "entries", ())
-    if not content.images:
-        reader.find("no_images", 1, 1, "files", [path.name])
-    images = reader.images(content.images, find_folder)
     annotations = content.annotations or []
+    if not listed_only:
+        reader.find("list_missing", [f'"{key}"' for key in missing], total=3, unit="lists")
+    total = len(content.images) + len(annotations) + len(content.categories or []) + content.non_objects
+    reader.find("entry_no_object", [], count=content.non_objects, total=total, unit="entries")
+    if not content.images:
+        reader.find("no_images", [path.name], total=1, unit="files")
+    images = reader.images(content.images, find_folder)
     categories = reader.categories(content.categories, annotations)
     boxes = reader.boxes(annotations, images, categories)
     split = Split(name, path, images, boxes, categories, labelled=not listed_only)
@@ -96,47 +91,52 @@ def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFo
 
 
 class _Reader:
-    """Makes columns of entries, and collects findings."""
+    """Makes columns of entries, and collects findings.
+
+    Attributes:
+        findings: the findings so far.
+        box_ids: ids of the annotations.
+        boxless: rows of annotations whose bbox can't be used, by the kind of the finding.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.findings: list[Finding] = []
         self.box_ids: list[Id] = []
         self.boxless: dict[str, list[int]] = {}
-        """rows of annotations whose bbox can't be used, by the kind of the finding"""
 
-    def find(self, kind: str, count: int, total: int, unit: str, ids: Sequence[Any], note: str = "") -> None:
-        if count:
-            self.findings.append(Finding(kind, self.name, count, total, unit, ids, note))
+    def find(
+        self, kind: str, ids: Sequence[Any], note: str = "", *, total: int, unit: str, count: int | None = None
+    ) -> None:
+        """Add a finding about the entries with these ids, or about ``count`` entries without ids."""
+        count = len(ids) if count is None else count
+        self.findings.append(Finding(kind, self.name, count, total, unit, ids, note))
 
     def images(self, entries: list[Any], find_folder: FindFolder) -> ImageColumns:
-        total = len(entries)
+        """Return the columns of ``images``."""
+        find = partial(self.find, total=len(entries), unit="images")
         ids, bad = whole_numbers(column(entries, "id"))
-        self.find("image_id", len(bad), total, "images", [_shown(entries[row].id) for row in bad])
+        find("image_id", [_shown(entries[row].id) for row in bad])
         repeated = repeated_rows(ids)
-        self.find("image_id_twice", len(repeated), total, "images", [ids[row] for row in repeated])
-        names = [entry.file_name if isinstance(entry.file_name, str) and entry.file_name else None for entry in entries]
-        nameless = [row for row, name in enumerate(names) if name is None]
-        self.find("file_name_missing", len(nameless), total, "images", [entry_label(ids, row) for row in nameless])
+        find("image_id_twice", [ids[row] for row in repeated])
+        names = [_text(entry.file_name) for entry in entries]
+        find("file_name_missing", [entry_label(ids, row) for row, name in enumerate(names) if name is None])
         known = set(repeated)
-        again = [row for row in repeated_rows(names) if row not in known]
-        self.find("file_name_twice", len(again), total, "images", [names[row] for row in again])
-        strange = _tied_to_a_machine(names)
-        self.find("file_name_path", len(strange), total, "images", [names[row] for row in strange])
+        find("file_name_twice", [names[row] for row in repeated_rows(names) if row not in known])
+        find("file_name_path", _tied_to_a_machine(names))
         widths, bad_widths = sizes_of(column(entries, "width"))
         heights, bad_heights = sizes_of(column(entries, "height"))
         sizes = np.stack([widths, heights], axis=1)
-        sizeless = np.flatnonzero(bad_widths | bad_heights).tolist()
+        sizeless = np.flatnonzero(bad_widths | bad_heights)
         sizes[sizeless] = self.sizes_of_pictures([names[row] for row in sizeless], find_folder)
         unknown = np.isnan(sizes[sizeless]).any(axis=1)
-        for kind, which in (("image_size", unknown), ("image_size_read", ~unknown)):
-            rows = [row for row, chosen in zip(sizeless, which, strict=True) if chosen]
-            self.find(kind, len(rows), total, "images", [names[row] or entry_label(ids, row) for row in rows])
+        for kind, rows in (("image_size", sizeless[unknown]), ("image_size_read", sizeless[~unknown])):
+            find(kind, [names[row] or entry_label(ids, row) for row in rows.tolist()])
         addresses = [_text(entry.coco_url) or _text(entry.flickr_url) for entry in entries]
         return ImageColumns(ids, names, sizes, addresses)
 
     def sizes_of_pictures(self, names: list[str | None], find_folder: FindFolder) -> np.ndarray:
-        """``[N, 2]`` width and height of the pictures of these names, NaN where one can't be read."""
+        """Return the width and height ``[N, 2]`` of pictures with these names, NaN if they can't be read."""
         folder = find_folder(names) if names else None
         if folder is None:
             return np.full((len(names), 2), np.nan)
@@ -144,26 +144,24 @@ class _Reader:
         return picture_sizes([None if name is None else folder / name for name in found.names])
 
     def categories(self, entries: list[Any] | None, annotations: list[Any]) -> CategoryColumns:
-        """The classes; where the file lists none, those that annotations refer to."""
+        """Return the columns of ``categories``; if the file lists none, the categories of the annotations."""
         if not entries:
             used, _ = whole_numbers(column(annotations, "category_id"))
             known = {one for one in used if one is not None}
             ids: list[Id] = sorted(known, key=lambda one: (isinstance(one, str), one))
             return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids), listed=False)
+        find = partial(self.find, total=len(entries), unit="classes")
         ids, bad = whole_numbers(column(entries, "id"))
-        total = len(entries)
-        self.find("category_id", len(bad), total, "classes", [_shown(entries[row].id) for row in bad])
-        repeated = repeated_rows(ids)
-        self.find("category_id_twice", len(repeated), total, "classes", [ids[row] for row in repeated])
+        find("category_id", [_shown(entries[row].id) for row in bad])
+        find("category_id_twice", [ids[row] for row in repeated_rows(ids)])
         texts = [_class_name(entry.name) for entry in entries]
-        nameless = [row for row, text in enumerate(texts) if text is None]
-        self.find("class_no_name", len(nameless), total, "classes", [entry_label(ids, row) for row in nameless])
+        find("class_no_name", [entry_label(ids, row) for row, text in enumerate(texts) if text is None])
         names = [f"category {entry_label(ids, row)}" if text is None else text for row, text in enumerate(texts)]
         return CategoryColumns(ids, names, [_text(entry.supercategory) for entry in entries])
 
     def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
         """Return the columns of ``annotations``."""
-        self.box_ids = self.annotation_ids(entries)
+        self.box_ids = self.annotation_ids(column(entries, "id"))
         image = self.image_positions(column(entries, "image_id"), images.ids)
         category = self.category_positions(column(entries, "category_id"), categories.ids)
         xywh, absent, malformed = boxes_of(column(entries, "bbox"))
@@ -176,18 +174,26 @@ class _Reader:
     def find_rows(self, kind: str, rows: Sequence[int], note: str = "") -> None:
         """Add a finding about rows of ``annotations``."""
         labels = [entry_label(self.box_ids, row) for row in rows]
-        self.find(kind, len(rows), len(self.box_ids), "annotations", labels, note)
+        self.find(kind, labels, note, total=len(self.box_ids), unit="annotations")
+
+    def annotation_ids(self, given: list[Any]) -> list[Id]:
+        """Return the ids of annotations."""
+        find = partial(self.find, total=len(given), unit="annotations")
+        ids, numberless = whole_numbers(given)
+        bad = [row for row in numberless if given[row] is not UNSET]
+        find("annotation_id_missing", [], count=len(numberless) - len(bad))
+        find("annotation_id", [_shown(given[row]) for row in bad])
+        find("annotation_id_twice", [ids[row] for row in repeated_rows(ids)])
+        return ids
 
     def image_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
-        """Return the position ``[M]`` of each annotation's image, -1 where the file lists no such image."""
+        """Return the position ``[M]`` of each annotation's image, -1 if the file does not list it."""
         ids, bad = whole_numbers(values)
         self.find_rows("image_reference", bad)
-        positions = positions_of(ids, listed)
-        self.find_unknown("image_unknown", "images", ids, positions)
-        return positions
+        return self.find_unknown("image_unknown", "images", ids, positions_of(ids, listed))
 
     def category_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
-        """Return the position ``[M]`` of each annotation's category, -1 where the file lists no such category.
+        """Return the position ``[M]`` of each annotation's category, -1 if the file does not list it.
 
         Ids that count from another number than the categories are shifted first.
         """
@@ -196,31 +202,29 @@ class _Reader:
         if shift := shift_of(ids, listed):
             self.find_shift(shift, ids, listed)
             return positions_of([None if one is None else one + shift for one in ids], listed)
-        positions = positions_of(ids, listed)
-        self.find_unknown("category_unknown", "categories", ids, positions)
-        return positions
+        return self.find_unknown("category_unknown", "categories", ids, positions_of(ids, listed))
 
-    def find_unknown(self, kind: str, what: str, ids: list[Id], positions: np.ndarray) -> None:
-        """Add a finding about annotations whose image or category is not listed."""
+    def find_unknown(self, kind: str, what: str, ids: list[Id], positions: np.ndarray) -> np.ndarray:
+        """Add a finding about annotations whose image or category is not listed; return ``positions``."""
         rows = [row for row in np.flatnonzero(positions < 0).tolist() if ids[row] is not None]
-        self.find_rows(kind, rows, _first_ids(what, [ids[row] for row in rows]))
+        distinct = list(dict.fromkeys(ids[row] for row in rows))
+        first = f"{what} {', '.join(map(str, distinct[:5]))}{', ...' if len(distinct) > 5 else ''}"
+        self.find_rows(kind, rows, first)
+        return positions
 
     def find_shift(self, shift: int, ids: list[Id], listed: list[Id]) -> None:
         """Add a finding that the category ids of all annotations are off by one."""
         used, known = ([one for one in side if one is not None] for side in (ids, listed))
-        labels = [entry_label(self.box_ids, row) for row in range(len(ids))]
         note = f"annotations use {min(used)} to {max(used)}, categories are {min(known)} to {max(known)}"
+        self.find_rows("category_off_by_one", range(len(ids)), note)
         change = "add 1 to" if shift == 1 else "subtract 1 from"
         fix = f"{change} every category_id, or number the categories from {min(used)}"
-        self.findings.append(
-            Finding("category_off_by_one", self.name, len(ids), len(ids), "annotations", labels, note, fix)
-        )
+        self.findings[-1] = replace(self.findings[-1], fix=fix)
 
     def boxes_of_masks(self, entries: list[Any], xywh: np.ndarray, absent: list[int]) -> list[int]:
         """Fill in the boxes ``[M, 4]`` of polygons and masks; return the rows without a polygon or mask."""
-        rows = [row for row in absent if getattr(entries[row], "segmentation", UNSET) is not UNSET]
         found = []
-        for row in rows:
+        for row in absent:
             box = box_of_mask(entries[row].segmentation)
             if box is not None:
                 xywh[row] = box
@@ -228,35 +232,24 @@ class _Reader:
         self.find_rows("box_from_mask", found)
         return sorted(set(absent) - set(found))
 
-    def annotation_ids(self, entries: list[Any]) -> list[Id]:
-        total = len(entries)
-        given = column(entries, "id")
-        ids, numberless = whole_numbers(given)
-        bad = [row for row in numberless if given[row] is not UNSET]
-        self.find("annotation_id_missing", len(numberless) - len(bad), total, "annotations", [])
-        self.find("annotation_id", len(bad), total, "annotations", [_shown(given[row]) for row in bad])
-        repeated = repeated_rows(ids)
-        self.find("annotation_id_twice", len(repeated), total, "annotations", [ids[row] for row in repeated])
-        return ids
-
     def crowd(self, values: list[Any]) -> np.ndarray:
         """Return which annotations are crowd regions, ``[M]`` bool."""
         if types(values) <= {int} and set(values) <= {0, 1}:
             return np.array(values, dtype=bool)
-        absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
-        strange = sorted({row for row, value in enumerate(values) if not is_flag(value)} - set(absent))
+        absent = _absent(values)
         self.find_rows("crowd_missing", absent)
-        self.find_rows("crowd_value", strange)
+        strange = {row for row, value in enumerate(values) if not is_flag(value)}
+        self.find_rows("crowd_value", sorted(strange - set(absent)))
         return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)
 
     def area(self, values: list[Any]) -> np.ndarray:
-        """Return areas ``[M]`` in square pixels, NaN where the file has no number from 0 to 1e12."""
+        """Return areas ``[M]`` in square pixels, NaN if the file has no number from 0 to 1e12."""
         absent: list[int] = []
         if types(values) == {float}:
             area = np.array(values)
             area[~(np.abs(area) < LIMIT)] = np.nan
         else:
-            absent = [row for row, value in enumerate(values) if value is UNSET or value is None]
+            absent = _absent(values)
             self.find_rows("area_missing", absent)
             area = np.array([float(value) if is_finite(value) else np.nan for value in values])
         area[area < 0] = np.nan
@@ -266,11 +259,15 @@ class _Reader:
         return area
 
 
-def _tied_to_a_machine(names: list[str | None]) -> list[int]:
-    """Positions of the names that only one machine knows; addresses of a server are none of them."""
-    if not NOT_PLAIN.search("\n".join(filter(None, names))):  # as in most files, and a hundred times faster
+def _absent(values: list[Any]) -> list[int]:
+    return [row for row, value in enumerate(values) if value is UNSET or value is None]
+
+
+def _tied_to_a_machine(names: list[str | None]) -> list[str]:
+    """Return the names that only one machine knows, without addresses of servers."""
+    if not NOT_PLAIN.search("\n".join(filter(None, names))):  # the usual case, a hundred times faster
         return []
-    return [row for row, name in enumerate(names) if name and NOT_PLAIN.search(name) and not ADDRESS.match(name)]
+    return [name for name in names if name and NOT_PLAIN.search(name) and not ADDRESS.match(name)]
 
 
 def _text(value: Any) -> str | None:
@@ -278,17 +275,11 @@ def _text(value: Any) -> str | None:
 
 
 def _class_name(value: Any) -> str | None:
-    """The name of a class, None for an empty or blank one; a number is its own name."""
+    """Return the name of a class, None if it is empty or blank; a number is its own name."""
     name = str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
     return name if name and name.strip() else None
 
 
 def _shown(value: Any) -> str:
-    """A value as it would stand in the file."""
+    """Return a value as the file has it."""
     return "missing" if value is UNSET else "null" if value is None else quoted(value)
-
-
-def _first_ids(what: str, ids: list[Id]) -> str:
-    """Which ids annotations refer to in vain."""
-    distinct = list(dict.fromkeys(ids))
-    return f"{what} {', '.join(map(str, distinct[:5]))}{', ...' if len(distinct) > 5 else ''}" if distinct else ""

@@ -1,4 +1,4 @@
-"""Values of one field of a COCO file's entries, as a list or an array; each may be absent or of any type."""
+"""Converts the values of one field of all entries of a COCO file; each may be missing or of any type."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dino_detector.data.coco.columns import Id, every
 from dino_detector.data.coco.entries import LARGEST_SIDE, WHOLE_NUMBERS
 
 LIMIT = 1e12
-"""coordinates and areas from here on are mistakes"""
+"""coordinates and areas of this size or more are mistakes"""
 FEWEST_SHIFTED = 3
-"""distinct category ids that are not off by one by chance"""
+"""number of distinct category ids that are not off by one by chance"""
 
 
 def column(entries: list[Any], name: str) -> list[Any]:
@@ -56,7 +56,7 @@ def types(values: Sequence[Any]) -> set[type]:
 
 
 def repeated_rows(values: Sequence[Any]) -> list[int]:
-    """Positions of the values that came before; None never did."""
+    """Return the positions of values that appeared before, without None."""
     if types(values) == {int}:  # a set of a million ids would take longer
         if np.diff(np.sort(np.array(values, np.int64))).all():
             return []
@@ -72,7 +72,7 @@ def repeated_rows(values: Sequence[Any]) -> list[int]:
 
 
 def positions_of(wanted: list[Id], listed: list[Id]) -> np.ndarray:
-    """``[N]`` int64 position in the list of each wanted id, the first of equal ones, or -1."""
+    """Return the first position ``[N]`` int64 of each wanted id in the list, or -1."""
     known, ids = np.array(listed), np.array(wanted)
     if len(listed) and known.dtype == ids.dtype == np.int64:
         order = np.argsort(known, kind="stable")
@@ -83,10 +83,10 @@ def positions_of(wanted: list[Id], listed: list[Id]) -> np.ndarray:
 
 
 def shift_of(used: list[Id], listed: list[Id]) -> int:
-    """Return the shift, 1 or -1, after which every used id is listed; 0 where none is needed or none fits.
+    """Return the shift, 1 or -1, after which every used id is listed; 0 if none is needed or none fits.
 
-    A few ids can fit by chance. So a shift is believed where one side counts from 0, where the shifted ids are exactly
-    the listed ids, or where at least `FEWEST_SHIFTED` ids fit.
+    A few ids can fit by chance. So a shift is believed if one side counts from 0, if the shifted ids are exactly the
+    listed ids, or if at least `FEWEST_SHIFTED` ids fit.
     """
     ids, known = set(used) - {None}, set(listed) - {None}
     if ids <= known or not known or not all(isinstance(one, int) for one in ids | known):
@@ -137,12 +137,12 @@ def sizes_of(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.array(
         [one if isinstance(one, int) and 1 <= one <= LARGEST_SIDE else np.nan for one in numbers], dtype=np.float64
     )
-    sizes[bad] = np.nan  # a size in quotes is read from the picture, which can't be wrong
+    sizes[bad] = np.nan  # a size in quotes is read from the picture instead
     return sizes, np.isnan(sizes)
 
 
 def is_finite(value: Any) -> bool:
-    """Return whether a value is a number whose size is below `LIMIT`; True and False are none."""
+    """Return whether a value is a number below `LIMIT` in size; bool is no number."""
     return type(value) in (int, float) and abs(value) < LIMIT
 
 

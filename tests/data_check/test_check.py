@@ -17,8 +17,7 @@ from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, w
 
 from dino_detector.commands.data import main
 from dino_detector.config import ImageSize
-from dino_detector.data.coco.finding_kinds import KINDS
-from dino_detector.data.coco.findings import ranked
+from dino_detector.data.coco.findings import KINDS, ranked
 from dino_detector.data_check.check import load
 from dino_detector.data_check.layouts import find_sources
 from dino_detector.data_check.patches import PatchGrid

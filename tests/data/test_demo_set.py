@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.demo_set import draw_picture, sample_categories, tight_box, write_sample
+from dino_detector.data.demo_set import draw_picture, demo_categories, tight_box, write_demo_set
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -21,7 +21,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 def test_sample_is_the_same_on_every_run_and_differs_with_the_seed(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_sample(tmp_path / name, train_images=4, val_images=2, seed=seed)
+        write_demo_set(tmp_path / name, train_images=4, val_images=2, seed=seed)
     first, second, third = (digest(tmp_path / name) for name in "abc")
     assert first == second
     assert len(first) == 8
@@ -30,7 +30,7 @@ def test_sample_is_the_same_on_every_run_and_differs_with_the_seed(tmp_path):
 
 
 def test_sample_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
-    files = write_sample(tmp_path, train_images=45, val_images=5)
+    files = write_demo_set(tmp_path, train_images=45, val_images=5)
     for images_dir, path, count in (
         (files.train_images, files.train_annotations, 45),
         (files.val_images, files.val_annotations, 5),
@@ -38,7 +38,7 @@ def test_sample_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
         annotations = CocoAnnotations.read(path)
         annotations.require_boxes()
         assert annotations.with_files(images_dir) is annotations
-        assert annotations.categories == sample_categories()
+        assert annotations.categories == demo_categories()
         assert len(annotations.images) == len(list(images_dir.iterdir())) == count
         for record in annotations.images:
             with Image.open(images_dir / record.file_name) as image:
@@ -58,7 +58,7 @@ def test_sample_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
 
 
 def test_train_and_val_do_not_share_pictures(tmp_path):
-    files = write_sample(tmp_path, train_images=6, val_images=6)
+    files = write_demo_set(tmp_path, train_images=6, val_images=6)
     pictures = [path.read_bytes() for path in (*files.train_images.iterdir(), *files.val_images.iterdir())]
     assert len(set(pictures)) == 12
 

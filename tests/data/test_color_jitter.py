@@ -7,9 +7,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.augmentation.colours import RGB_TO_YIQ, ColourChange
+from dino_detector.data.augmentation.color_jitter import RGB_TO_YIQ, ColorJitter
 
-NONE = ColourChange(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
+NONE = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
 
 
 def photograph() -> torch.Tensor:
@@ -31,7 +31,7 @@ def test_no_change_changes_nothing():
         (NONE._replace(saturation=1.4), lambda image: F.adjust_saturation(image, 1.4)),
         (NONE._replace(saturation=0.0), lambda image: F.adjust_saturation(image, 0.0)),
         (
-            ColourChange(1.1, 0.7, 1.3, 0.0),
+            ColorJitter(1.1, 0.7, 1.3, 0.0),
             lambda image: F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(image, 1.1), 0.7), 1.3),
         ),
     ],
@@ -72,7 +72,7 @@ def test_a_whole_turn_of_the_hue_returns():
 
 def test_colours_stay_in_range():
     image = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
-    wild = ColourChange(1.125, 1.5, 1.5, 0.05).apply(image)
+    wild = ColorJitter(1.125, 1.5, 1.5, 0.05).apply(image)
     assert wild.dtype == torch.uint8
     assert wild.shape == image.shape
     assert wild.min() == 0

@@ -13,7 +13,7 @@ RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.211
 """Luma and the two colour differences of NTSC; https://en.wikipedia.org/wiki/YIQ"""
 
 
-class ColourChange(NamedTuple):
+class ColorJitter(NamedTuple):
     """How colours change; the first three are factors, and 1 changes nothing. Hue is a part of a turn, in -0.5..0.5."""
 
     brightness: float
@@ -22,7 +22,7 @@ class ColourChange(NamedTuple):
     hue: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> ColourChange:
+    def draw(cls, rng: np.random.Generator) -> ColorJitter:
         """A random change, of the size that is usual for detectors."""
         return cls(rng.uniform(0.875, 1.125), rng.uniform(0.5, 1.5), rng.uniform(0.5, 1.5), rng.uniform(-0.05, 0.05))
 
