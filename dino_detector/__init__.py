@@ -2,8 +2,8 @@
 
 Example:
     >>> from dino_detector import Detector
-    >>> detector = Detector.load("outputs/dino_detector_final.pth")  # doctest: +SKIP
-    >>> detections = detector.predict("street.jpg")  # doctest: +SKIP
+    >>> detector = Detector.load("outputs/dino_detector_final.pth")
+    >>> detections = detector.predict("street.jpg")
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ def setting_tables() -> str:
     for command, groups in COMMANDS.items():
         parts.append(f"## {command}")
         for group in groups:
-            summary = docstring_parser.parse(group.__doc__).short_description
-            heading = group.__name__.removesuffix("Config").removesuffix("Settings")
-            parts.append(f"### {heading} {{ #{command.split(',')[0]}-{heading.lower()} }}" if len(groups) > 1 else "")
-            parts += [summary, setting_table(group)]
-    return "\n\n".join(part for part in parts if part)
+            if len(groups) == len(dataclasses.fields(Config)):
+                heading = group.__name__.removesuffix("Config")
+                parts.append(f"### {heading} {{ #{heading.lower()}-settings }}")
+            parts += [docstring_parser.parse(group.__doc__).short_description, setting_table(group)]
+    return "\n\n".join(parts)
 
 
 def setting_table(group: type) -> str:

@@ -37,9 +37,9 @@ class Detector(DetectorNetwork, ImageDetector):
     """Finds the objects of a data set's categories in images.
 
     Example:
-        >>> detector = Detector.load("outputs/dino_detector_final.pth")  # doctest: +SKIP
-        >>> detections = detector.predict("street.jpg", threshold=0.5)  # doctest: +SKIP
-        >>> detections.xyxy, detections.data["class_name"]  # doctest: +SKIP
+        >>> detector = Detector.load("outputs/dino_detector_final.pth")
+        >>> detections = detector.predict("street.jpg", threshold=0.5)
+        >>> boxes, names = detections.xyxy, detections.data["class_name"]
 
     Args:
         backbone: DINOv2, split into trunk and tail.
@@ -72,7 +72,7 @@ class Detector(DetectorNetwork, ImageDetector):
         """Make detection fast on the detector's device: adapters merged, in the device's fastest precision.
 
         Example:
-            >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()  # doctest: +SKIP
+            >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()
 
         Scores and boxes stay float32 in any precision, and `save` writes unchanged weights. The backbone keeps a second
         copy of its matrices, in bf16 or 16 of half the size. On a CPU the process keeps freed memory for the next

@@ -28,8 +28,8 @@ class DetectorGroup:
     """Detectors over the same trunk: the trunk is in memory once and runs once for an image.
 
     Example:
-        >>> group = DetectorGroup(["cars/dino_detector_best.pth", "signs/dino_detector_best.pth"])  # doctest: +SKIP
-        >>> cars, signs = group.predict("street.jpg")  # doctest: +SKIP
+        >>> group = DetectorGroup(["cars/dino_detector_best.pth", "signs/dino_detector_best.pth"])
+        >>> cars, signs = group.predict("street.jpg")
 
     A detector finds the same objects in a group and alone.
 

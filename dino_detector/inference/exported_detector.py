@@ -67,8 +67,8 @@ class ExportedDetector(ImageDetector):
 
     Example:
         >>> from dino_detector import ExportedDetector
-        >>> detector = ExportedDetector.load("detector.onnx")  # doctest: +SKIP
-        >>> detections = detector.predict("street.jpg")  # doctest: +SKIP
+        >>> detector = ExportedDetector.load("detector.onnx")
+        >>> detections = detector.predict("street.jpg")
 
     Args:
         runtime: runs the graph.

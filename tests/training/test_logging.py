@@ -33,7 +33,7 @@ from dino_detector.training.fit import fit
 from dino_detector.training.logging.histograms import add_histogram
 from dino_detector.training.logging.sums import ClassCounts, LossSums
 
-PAGE = Path(__file__).parents[2] / "docs" / "watch_a_run.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"
 
 
 def events(folder: Path) -> EventAccumulator:

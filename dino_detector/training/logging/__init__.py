@@ -1,1 +1,1 @@
-"""What a run logs: numbers, histograms, images and a description of itself; docs/watch_a_run.md lists the tags."""
+"""What a run logs: numbers, histograms, images and a description of itself; docs/tensorboard.md lists the tags."""
