@@ -42,7 +42,7 @@ from dino_detector.data_check.report import payload, report_text
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
 from dino_detector.structures.categories import Categories
-from dino_detector.validate import CocoMetrics
+from dino_detector.structures.metrics import CocoMetrics
 
 LONGEST_MESSAGE = 1_500
 """maximum characters of an error; a longer one quotes a whole value of the file"""

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 Axis = Literal["images_seen", "seconds"]
 """measure of training: number of images or seconds"""
 
@@ -58,12 +60,9 @@ def first_at(evaluations: Sequence[dict[str, Any]], target: float, axis: Axis) -
 
 def ap_at(evaluations: Sequence[dict[str, Any]], place: float, axis: Axis) -> float | None:
     """Return the interpolated AP after ``place`` images or seconds, or None beyond the last evaluation."""
-    before, ap_before = 0.0, 0.0
-    for evaluation in evaluations:
-        if evaluation[axis] >= place:
-            return ap_before + (evaluation["AP"] - ap_before) * (place - before) / (evaluation[axis] - before)
-        before, ap_before = evaluation[axis], evaluation["AP"]
-    return None
+    places = [0.0, *(evaluation[axis] for evaluation in evaluations)]
+    aps = [0.0, *(evaluation["AP"] for evaluation in evaluations)]
+    return float(np.interp(place, places, aps)) if place <= places[-1] else None
 
 
 def along(runs: Sequence[dict[str, Any]], place: float, axis: Axis) -> Spread | None:

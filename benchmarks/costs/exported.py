@@ -24,7 +24,9 @@ from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.pictures.reading import read_image
 from dino_detector.inference.image_detector import ImageDetector
-from dino_detector.validate import CocoMetrics, coco_metrics, coco_results
+from dino_detector.structures.detections import coco_results
+from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.validate import coco_metrics
 
 EXPORTED = {
     "ONNX Runtime": ("detector.onnx", "32"),

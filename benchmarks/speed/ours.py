@@ -32,9 +32,9 @@ from dino_detector.models.dinov2_base import random_architecture, untrained
 from dino_detector.models.precision import autocast_to
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.targets import Targets
-from dino_detector.training.data import DetectionData
+from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.fit import fit
-from dino_detector.training.sources import gather
+from dino_detector.training.run_data import read_run_data
 
 MATRIX = 2048
 """rows and columns of the matrices whose product measures the machine"""
@@ -116,30 +116,58 @@ def matching(*, batch: int, queries: int, boxes: int) -> None:
     """Report the seconds to match one decoder layer."""
     torch.manual_seed(0)
     matcher = build_criterion(Config()).matcher
-    truth = _truth(batch, boxes)
+    targets = _targets(batch, boxes)
     logits, predicted = torch.randn(1, batch, queries, 80), random_boxes(1, batch, queries)
-    report(seconds=seconds_of(lambda: matcher(logits, predicted, truth)))
+    report(seconds=seconds_of(lambda: matcher(logits, predicted, targets)))
+
+
+class TrainingStep:
+    """A training step on random images and targets.
+
+    Args:
+        settings: settings of the detector.
+        batch: number of images.
+        boxes: number of boxes per image.
+    """
+
+    def __init__(self, settings: dict[str, Any], *, batch: int, boxes: int) -> None:
+        self.config, self.device = Config.from_flat(settings), torch.device("cpu")
+        self.detector = _detector(settings).train()
+        self.detector.optimize_training(precision=self.config.training.precision, device=self.device)
+        self.criterion = build_criterion(self.config)
+        self.trained = [parameter for parameter in self.detector.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained)
+        self.pixels = torch.randn(batch, 3, *self.config.data.image_size)
+        self.targets = _targets(batch, boxes)
+
+    def predict(self) -> Any:
+        """Return the output of the detector."""
+        with autocast_to(self.config.training.precision, self.device):
+            return self.detector(self.pixels, self.targets)
+
+    def loss(self, output: Any) -> torch.Tensor:
+        """Return the total loss of an output."""
+        losses = self.criterion.of_batch(*output, self.targets, weights=self.config.losses)
+        return losses.total(self.config.losses)
+
+    def update(self, loss: torch.Tensor) -> None:
+        """Take an optimizer step, and free the gradients."""
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 def losses_share(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     """Report the share of matching and losses in a training step (forward, backward, optimizer)."""
-    config = Config.from_flat(settings)
-    detector = _detector(settings).train()
-    detector.optimize_training(precision=config.training.precision, device=torch.device("cpu"))
-    criterion = build_criterion(config)
-    optimizer = torch.optim.AdamW(parameter for parameter in detector.parameters() if parameter.requires_grad)
-    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+    training_step = TrainingStep(settings, batch=batch, boxes=boxes)
     shares = []
     for _ in range(4):
         began = time.perf_counter()
-        with autocast_to(config.training.precision, torch.device("cpu")):
-            output = detector(pixels, truth)
+        output = training_step.predict()
         predicted = time.perf_counter()
-        loss = criterion(output, truth).total
+        loss = training_step.loss(output)
         measured = time.perf_counter()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        training_step.update(loss)
         shares.append((measured - predicted) / (time.perf_counter() - began))
     report(share=median(shares[1:]))
 
@@ -151,29 +179,17 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
     detector was built; ``operations`` of matrix products and convolutions, forward and backward; and ``kept_bytes`` of
     weights, gradients, optimizer state and tensors saved for the backward pass.
     """
-    config, device = Config.from_flat(settings), torch.device("cpu")
     before = psutil.Process().memory_info().rss
-    detector = _detector(settings).train()
-    detector.optimize_training(precision=config.training.precision, device=device)
-    criterion = build_criterion(config)
-    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained)
-    pixels, truth = torch.randn(batch, 3, *config.data.image_size), _truth(batch, boxes)
+    training_step = TrainingStep(settings, batch=batch, boxes=boxes)
+    detector, trained = training_step.detector, training_step.trained
 
     def forward() -> torch.Tensor:
-        with autocast_to(config.training.precision, device):
-            output = detector(pixels, truth)
-        return criterion(output, truth).total
+        return training_step.loss(training_step.predict())
 
-    def whole() -> None:
-        optimizer.zero_grad()
-        forward().backward()
-        optimizer.step()
-
-    seconds = seconds_of(whole, warm_up=1, steps=4)
+    seconds = seconds_of(lambda: training_step.update(forward()), warm_up=1, steps=4)
     memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     kept = {parameter.data_ptr(): parameter.nbytes for parameter in detector.parameters()}
-    kept |= {-1: 3 * sum(parameter.nbytes for parameter in trained)}
+    kept |= {-1: 3 * sum(parameter.nbytes for parameter in trained)}  # gradients and two moments
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
@@ -198,7 +214,7 @@ def pipeline(*, settings: dict[str, Any], images: int) -> None:
     """Report images per second from files to normalised batches, with training augmentation, in this process."""
     torch.set_num_threads(1)
     config = Config.from_flat(settings)
-    data = DetectionData(config=config, sources=gather(config, training=True))
+    data = DetectionData(config=config, run_data=read_run_data(config, training=True))
     data.header = _detector(settings).header
     data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     began = time.perf_counter()
@@ -245,7 +261,7 @@ def _operations() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: of_gradient})
 
 
-def _truth(batch: int, boxes: int) -> Targets:
+def _targets(batch: int, boxes: int) -> Targets:
     return Targets(
         boxes_cxcywh=random_boxes(batch, boxes),
         labels=torch.randint(CLASSES, (batch, boxes)),
