@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from dino_detector.analysis.pictures import class_color
-from dino_detector.commands.analyze import _tell_of, main
+from dino_detector.commands.analyze import _list_files, main
 from dino_detector.errors import InputError
-from dino_detector.validate import ClassMetrics, CocoMetrics
+from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 GREY = (100, 100, 100)
 ROOT = Path(__file__).parents[1]
@@ -535,5 +535,5 @@ def test_broken_inputs_are_found_before_an_evaluation(
 
 
 def test_names_of_files_reach_the_terminal_clean(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell_of({Path("a\x1b[31m\nb.png"): "image 1"})
+    _list_files({Path("a\x1b[31m\nb.png"): "image 1"})
     assert capsys.readouterr().out == "\nWritten:\na?[31m b.png  image 1\n"

@@ -17,7 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dino_detector.commands.analyze import main
-from dino_detector.validate import EvaluationFiles, coco_metrics
+from dino_detector.structures.evaluation_files import EvaluationFiles
+from dino_detector.validate import coco_metrics
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 REPORT = Path("outputs/analysis/report.html")

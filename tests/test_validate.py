@@ -16,8 +16,10 @@ from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.errors import InputError
 from dino_detector.structures.categories import Categories
-from dino_detector.structures.detections import ImageDetections
-from dino_detector.validate import CocoMetrics, coco_metrics, coco_results, write_results
+from dino_detector.structures.detections import ImageDetections, coco_results
+from dino_detector.structures.evaluation_files import write_results
+from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.validate import coco_metrics
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

@@ -31,7 +31,7 @@ from dino_detector.analysis.wording import (
 )
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import writing
-from dino_detector.validate import PRECISION, ClassMetrics, CocoMetrics
+from dino_detector.structures.metrics import PRECISION, ClassMetrics, CocoMetrics
 
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#666666", "#dddddd"
 MOST_BARS = 100

@@ -21,7 +21,7 @@ from dino_detector.analysis.charts import (
     score_chart,
 )
 from dino_detector.structures.categories import Categories
-from dino_detector.validate import CocoMetrics
+from dino_detector.structures.metrics import CocoMetrics
 
 REPORT = "report.html"
 PICTURES = "pictures"

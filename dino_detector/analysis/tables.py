@@ -8,7 +8,7 @@ from typing import Any
 from dino_detector.analysis.wording import comparison_verdict, flipped_captions
 from dino_detector.config.evaluation import MAX_DETECTIONS
 from dino_detector.plain_text import plain, table
-from dino_detector.validate import PRECISION, CocoMetrics
+from dino_detector.structures.metrics import PRECISION, CocoMetrics
 
 OVERFITTED = 0.9
 """AP50 on its training images that shows that a model can overfit"""

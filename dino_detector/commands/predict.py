@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dino_detector.inference.detector import Detector
     from dino_detector.inference.detector_group import DetectorGroup
-    from dino_detector.structures.detections import ImageDetections
+    from dino_detector.structures.detections import ImageDetections, coco_results
 
 log = logging.getLogger("dino_detector.commands.predict")
 
@@ -154,7 +154,7 @@ def _predict(
     folders: list[Path],
 ) -> None:
     from dino_detector.inference.detector_group import DetectorGroup
-    from dino_detector.validate import write_results
+    from dino_detector.structures.evaluation_files import write_results
 
     group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
     group.optimize(precision=settings.precision)
@@ -236,7 +236,6 @@ def _write_picture(
     settings: PredictSettings,
 ) -> None:
     """Draw a picture for each detector, say what is in it, and add its detections to the results."""
-    from dino_detector.validate import coco_results
 
     image, of_picture = found
     for detections, detector, folder, rows in zip(of_picture, group.detectors, folders, results, strict=True):

@@ -1,1 +1,1 @@
-"""What flows between the rooms: boxes, targets, matches, detections, categories."""
+"""Data types that packages share: boxes, targets, predictions, detections, categories, metrics."""

@@ -1,4 +1,4 @@
-"""What the detector found in one image."""
+"""Detections of one image, and their forms in COCO's results format and in supervision."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 if TYPE_CHECKING:
     import supervision
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class ImageDetections(NamedTuple):
-    """The detections of one image, by falling score.
+    """Detections of one image, by falling score.
 
     Attributes:
         boxes_xyxy: ``[N, 4]`` float, corners in pixels of the original image.
         scores: ``[N]`` float in 0..1.
-        labels: ``[N]`` int64, contiguous class labels: positions in the data set's categories.
+        labels: ``[N]`` int64, contiguous class labels: positions in the categories of the data set.
     """
 
     boxes_xyxy: Tensor
@@ -29,15 +30,15 @@ class ImageDetections(NamedTuple):
     labels: Tensor
 
     def above(self, threshold: float) -> ImageDetections:
-        """Those that score at least ``threshold``."""
+        """Return the detections that score at least ``threshold``."""
         return ImageDetections(*(column[self.scores >= threshold] for column in self))
 
     def best(self, count: int) -> ImageDetections:
-        """The ``count`` of the highest scores, or all where there are fewer."""
+        """Return the ``count`` detections with the highest scores, or all if there are fewer."""
         return ImageDetections(*(column[:count] for column in self))
 
     def best_of_each_class(self, count: int) -> ImageDetections:
-        """Of each class the ``count`` of the highest scores, or all where there are fewer."""
+        """Return the ``count`` detections of each class with the highest scores, or all of a class if it has fewer."""
         by_class = self.labels.argsort(stable=True)  # [N]
         counts = self.labels.bincount()
         firsts = (counts.cumsum(0) - counts)[self.labels[by_class]]
@@ -46,19 +47,33 @@ class ImageDetections(NamedTuple):
         return ImageDetections(*(column[rank < count] for column in self))
 
     def to_supervision(self, categories: Categories) -> supervision.Detections:
-        """The same boxes as ``supervision.Detections``, with the data set's own category ids and names.
+        """Return the detections as ``supervision.Detections``, with the category ids and names of the data set.
 
         ``class_id`` holds category ids, ``data["class_name"]`` the names, ``confidence`` the scores.
         """
         return supervision_detections(self.boxes_xyxy, self.labels, categories, scores=self.scores)
 
 
+def coco_results(image_id: int, detections: ImageDetections, categories: Categories) -> list[dict[str, Any]]:
+    """Return the detections of an image in COCO's results format, in the same order.
+
+    Each is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` in plain ints and floats, with the
+    category ids of the data set and boxes in pixels, rounded to a thousandth.
+    """
+    results = []
+    columns = (detections.boxes_xyxy.tolist(), detections.scores.tolist(), detections.labels.tolist())
+    for (left, top, right, bottom), score, label in zip(*columns, strict=True):
+        bbox = [round(number, 3) for number in (left, top, right - left, bottom - top)]
+        results.append({"image_id": image_id, "category_id": categories.id(label), "bbox": bbox, "score": score})
+    return results
+
+
 def supervision_detections(
     boxes_xyxy: Tensor, labels: Tensor, categories: Categories, *, scores: Tensor | None = None
 ) -> supervision.Detections:
-    """Boxes ``[N, 4]`` in pixels and contiguous labels ``[N]`` as ``supervision.Detections``; N may be 0.
+    """Return boxes ``[N, 4]`` in pixels and contiguous labels ``[N]`` as ``supervision.Detections``; N may be 0.
 
-    Ground truth has no ``scores`` ``[N]``, and so no ``confidence``.
+    Without ``scores`` ``[N]``, as for ground truth, there is no ``confidence``.
     """
     import numpy as np
 
@@ -76,12 +91,9 @@ def supervision_detections(
 
 
 def coco_detections(rows: Sequence[dict[str, Any]], categories: Categories) -> supervision.Detections:
-    """COCO results as ``supervision.Detections``; or annotations, which have no score, and so no ``confidence``."""
+    """Return COCO results, or annotations, as ``supervision.Detections``; annotations have no ``confidence``."""
     boxes_xywh = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
+    labels = torch.tensor([categories.label(row["category_id"]) for row in rows], dtype=torch.int64)
     scored = all("score" in row for row in rows)
-    return supervision_detections(
-        torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
-        torch.tensor([categories.label(row["category_id"]) for row in rows], dtype=torch.int64),
-        categories,
-        scores=torch.tensor([row["score"] for row in rows], dtype=torch.float32) if scored else None,
-    )
+    scores = torch.tensor([row["score"] for row in rows], dtype=torch.float32) if scored else None
+    return supervision_detections(box_convert(boxes_xywh, "xywh", "xyxy"), labels, categories, scores=scores)

@@ -14,7 +14,7 @@ from dino_detector.analysis.charts import (
     save_chart,
     score_chart,
 )
-from dino_detector.validate import ClassMetrics, CocoMetrics
+from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 
 def metrics(*rows, **changes):

@@ -7,7 +7,8 @@ from detection_cases import IDS, annotations_of, case, case_by_hand, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dino_detector.analysis.payload import Run, build_payload
+from dino_detector.analysis.payload import build_payload
+from dino_detector.analysis.runs import Run
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
 
@@ -28,8 +29,6 @@ def payload_of(run, *, baseline=None, images_in_gallery=5):
         baseline=baseline,
         images_in_gallery=images_in_gallery,
         thumbnail=lambda image_id: f"data:{image_id}",
-        title="Title",
-        subtitle="below",
     )
     json.dumps(payload, allow_nan=False)
     return payload

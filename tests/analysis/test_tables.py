@@ -2,7 +2,7 @@ import re
 import unicodedata
 
 from dino_detector.analysis.tables import comparison_table, metrics_table
-from dino_detector.validate import ClassMetrics, CocoMetrics
+from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 
 def metrics(**changes):

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dino_detector.config import Config
+from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.fit import fit
-from dino_detector.validate import CocoMetrics
 
 COLOURS = {4: (230, 60, 60), 9: (60, 90, 230)}
 """Category ids, with gaps, and the colour that tells them."""

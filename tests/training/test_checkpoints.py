@@ -16,8 +16,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dino_detector.inference.detector import Detector
+from dino_detector.structures.evaluation_files import EvaluationFiles
+from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.evaluation import evaluate
-from dino_detector.validate import CocoMetrics, EvaluationFiles, coco_metrics
+from dino_detector.validate import coco_metrics
 
 
 @pytest.fixture(scope="module")

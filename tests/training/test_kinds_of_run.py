@@ -22,9 +22,9 @@ from dino_detector.commands import train as command
 from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
 from dino_detector.inference.detector import Detector
+from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.fit import fit
-from dino_detector.validate import CocoMetrics
 
 
 def files(folder: Path) -> set[str]:
