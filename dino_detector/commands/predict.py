@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dino_detector.inference.detector import Detector
     from dino_detector.inference.detector_group import DetectorGroup
-    from dino_detector.structures.detections import ImageDetections, coco_results
+    from dino_detector.structures.detections import ImageDetections
 
 log = logging.getLogger("dino_detector.commands.predict")
 
@@ -236,6 +236,7 @@ def _write_picture(
     settings: PredictSettings,
 ) -> None:
     """Draw a picture for each detector, say what is in it, and add its detections to the results."""
+    from dino_detector.structures.detections import coco_results
 
     image, of_picture = found
     for detections, detector, folder, rows in zip(of_picture, group.detectors, folders, results, strict=True):
