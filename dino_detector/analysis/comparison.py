@@ -85,7 +85,7 @@ class Bootstrap(NamedTuple):
 class FlippedImage(NamedTuple):
     """An image without mistakes in one of two runs."""
 
-    image_id: int
+    id: int
     baseline_mistakes: int
     mistakes: int
 

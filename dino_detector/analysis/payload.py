@@ -6,9 +6,10 @@ Numbers are fractions, 0..1, and null without such ground truth (-1 in COCO). Bo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +18,22 @@ from dino_detector.analysis.confusion import confusion_matrix
 from dino_detector.analysis.gallery import gallery
 from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
 from dino_detector.analysis.mistakes import Mistakes, find_mistakes, mistake_costs
+from dino_detector.analysis.result_files import images_of
+from dino_detector.analysis.runs import Run
 from dino_detector.analysis.scores import calibration, class_thresholds, overall_threshold, score_counts
+from dino_detector.analysis.thumbnails import Thumbnails
 from dino_detector.errors import InputError
 from dino_detector.plain_text import relative_name, short_path
-from dino_detector.validate import CocoEvaluation, CocoMetrics, coco_evaluation, coco_metrics
+from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.validate import CocoEvaluation, coco_evaluation, coco_metrics
 
 if TYPE_CHECKING:
     from dino_detector.data.coco.annotations import CocoAnnotations
 
+log = logging.getLogger(__name__)
+
+THUMBNAIL_BYTES = 6_500_000
+"""limit for all thumbnails of a report, so that it stays below 10 MB"""
 MOST_FLIPPED = 50
 """number of listed images that became better, and of those that became worse"""
 DIGITS = 6
@@ -35,22 +44,38 @@ SAME_METRICS = 1e-3
 """largest difference between the AP of a metrics file and the AP of its detections"""
 
 
-class Run(NamedTuple):
-    """One evaluation: its numbers and, if at hand, its detections and their ground truth.
+def report_payload(run: Run, baseline: Run | None, *, gallery_images: int, data_given: bool) -> dict[str, Any]:
+    """Compute the content of a report with thumbnails, and warn of absent files.
 
-    Attributes:
-        name: for example the name of its metrics file.
-        metrics: the numbers.
-        results: rows in COCO's results format, as `result_files.read_results` returns them; None if not at hand.
-        annotations: the ground truth, perhaps with more images than were evaluated; None if not at hand.
-        evaluation: the source of ``metrics``; None for metrics that were read from a file.
+    Args:
+        run: the run to report.
+        baseline: another run on the same images, to compare with.
+        gallery_images: largest number of images with mistakes.
+        data_given: whether the user names the detections or the data. Otherwise, if they do not belong to the metrics
+            (for example because the annotations were corrected since), the report has the metrics alone.
+
+    Raises:
+        InputError: see `build_payload`.
     """
-
-    name: str
-    metrics: CocoMetrics
-    results: list[dict[str, Any]] | None
-    annotations: CocoAnnotations | None
-    evaluation: CocoEvaluation | None = None
+    for part, what in ((run, "the report"), (baseline, "the comparison")):
+        if part is not None and part.missing:
+            alone = part.results is None or part.annotations is None
+            shows = f"{what} has the numbers alone" if alone else f"{what} has no pictures"
+            if alone or what == "the report":
+                log.warning("%s: %s; not there: %s", part.name, shows, ", ".join(part.missing))
+    thumbnails = None
+    if run.annotations is not None and run.images is not None:
+        thumbnails = Thumbnails(images_of(run.annotations), run.images, count=gallery_images, budget=THUMBNAIL_BYTES)
+    try:
+        payload = build_payload(run, baseline=baseline, images_in_gallery=gallery_images, thumbnail=thumbnails)
+    except InputError as error:
+        if data_given or baseline is not None or run.results is None:
+            raise
+        log.warning("%s; so the report has the numbers alone", error)
+        return build_payload(run._replace(results=None), baseline=None, images_in_gallery=0)
+    if thumbnails is not None:
+        thumbnails.warn()
+    return payload
 
 
 def build_payload(
@@ -58,9 +83,7 @@ def build_payload(
     *,
     baseline: Run | None,
     images_in_gallery: int,
-    thumbnail: Callable[[int], str | None],
-    title: str,
-    subtitle: str,
+    thumbnail: Callable[[int], str | None] | None = None,
 ) -> dict[str, Any]:
     """Compute the content of a report; strict JSON, without NaN.
 
@@ -73,16 +96,15 @@ def build_payload(
         images_in_gallery: largest number of images with mistakes.
         thumbnail: returns the ``data:`` URL of an image by its id, or None for an image that can't be shown. It is
             called for the images of the gallery alone.
-        title: title of the page.
-        subtitle: for example the checkpoint and the annotation file.
 
     Raises:
         InputError: results refer to an image or category that the annotations don't have; the metrics do not belong to
             these results and annotations; or the two runs were evaluated on different images or ground truth.
     """
+    against = "" if baseline is None else f", compared with the baseline {short_path(baseline.name)}"
     payload = {
-        "title": title,
-        "subtitle": subtitle,
+        "title": short_path(run.name),
+        "subtitle": run.origin + against,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "images": run.metrics.num_images,
         "boxes": sum(row.boxes for row in run.metrics.per_class),
@@ -93,8 +115,8 @@ def build_payload(
         **dict.fromkeys(("curves", "errors", "confusion", "calibration", "gallery", "scores")),
     }
     annotations = _evaluated_annotations(run)
-    matches = threshold = None
-    if run.results is not None and annotations is not None:
+    matches = None
+    if annotations is not None:
         evaluation = run.evaluation
         if evaluation is None:
             evaluation = coco_evaluation(
@@ -105,7 +127,12 @@ def build_payload(
         mistakes = find_mistakes(matches)
         threshold = overall_threshold(matches)
         pictures = gallery(
-            matches, mistakes, annotations, threshold=threshold, count=images_in_gallery, thumbnail=thumbnail
+            matches,
+            mistakes,
+            annotations,
+            threshold=threshold,
+            count=images_in_gallery,
+            thumbnail=thumbnail or (lambda image_id: None),
         )
         measured = calibration(evaluation.evaluator)
         counts, edges = score_counts([row["score"] for row in run.results])
@@ -122,7 +149,7 @@ def build_payload(
             "gallery": pictures,
             "scores": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
-    payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches, threshold)
+    payload["comparison"] = None if baseline is None else _comparison(run, baseline, annotations, matches)
     return payload
 
 
@@ -232,11 +259,7 @@ def _errors(matches: DetectionMatches, mistakes: Mistakes) -> dict[str, Any]:
 
 
 def _comparison(
-    run: Run,
-    baseline: Run,
-    annotations: CocoAnnotations | None,
-    matches: DetectionMatches | None,
-    threshold: float | None,
+    run: Run, baseline: Run, annotations: CocoAnnotations | None, matches: DetectionMatches | None
 ) -> dict[str, Any]:
     """Return the changes from the baseline to the run. Classes correspond by their ids."""
     if run.metrics.max_detections != baseline.metrics.max_detections:
@@ -262,27 +285,19 @@ def _comparison(
         "flipped": None,
     }
     other = _evaluated_annotations(baseline)
-    if matches is None or annotations is None or other is None or baseline.results is None:
+    if matches is None or other is None:
         return comparison
     limit = run.metrics.max_detections
     _check_metrics(baseline, coco_metrics(other.ground_truth, baseline.results, max_detections=limit))
     other_matches = DetectionMatches.of(other, baseline.results, max_detections=limit)
     _check_same_truth(run, baseline, matches, other_matches)
     interval = bootstrap(matches, other_matches)
-    thresholds = {"threshold": threshold, "baseline_threshold": overall_threshold(other_matches)}
+    thresholds = {"threshold": overall_threshold(matches), "baseline_threshold": overall_threshold(other_matches)}
     flipped = flipped_images(matches, other_matches, **thresholds)
     names = {record.image_id: record.file_name for record in annotations.images}
 
     def listed(images: list[FlippedImage]) -> list[dict[str, Any]]:
-        return [
-            {
-                "id": image.image_id,
-                "file_name": relative_name(names[image.image_id]),
-                "baseline_mistakes": image.baseline_mistakes,
-                "mistakes": image.mistakes,
-            }
-            for image in images[:MOST_FLIPPED]
-        ]
+        return [{**image._asdict(), "file_name": relative_name(names[image.id])} for image in images[:MOST_FLIPPED]]
 
     return comparison | {
         "bootstrap": None if interval is None else interval._asdict(),

@@ -17,13 +17,13 @@ from dino_detector.storage.output_folder import locked, make_room
 
 if TYPE_CHECKING:
     from dino_detector.analysis.annotated import Picture
-    from dino_detector.analysis.subject import Subject
+    from dino_detector.analysis.inputs import AnalysisInput
 
 NEEDED = {
     "predictions_file": ("test_images",),
     "run_eval": ("model_path", "val_images", "val_annotations"),
 }
-"""what each way to analyze needs; the detections of a metrics file need no folder"""
+"""flags that an input needs; beside a metrics file, detections need no folder"""
 SERVES = {
     "test_images": ("predictions_file",),
     "test_annotations": ("predictions_file",),
@@ -32,28 +32,22 @@ SERVES = {
     "model_path": ("run_eval",),
     "dino_model": ("run_eval",),
 }
-"""what else can be given, and the ways that it is for: without one of them it would be ignored"""
+"""flags that need one of these inputs, and would be ignored without it"""
 SAME = (("test_images", "val_images"), ("test_annotations", "val_annotations"))
-"""two names of one thing where the detections of a metrics file are given"""
+"""two names of the same thing beside a metrics file"""
 FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
 LONGEST_PATH = 200
 """columns of a path in a terminal"""
-LEAST = {
-    "num_visualizations": 0,
-    "gallery_images": 0,
-    "batch_size": 1,
-    "num_workers": 0,
-    "max_detections": MAX_DETECTIONS,
-}
-"""the smallest values of the settings that are counts"""
+LEAST = {"num_visualizations": 0, "gallery_images": 0, "batch_size": 1, "num_workers": 0}
+LEAST["max_detections"] = MAX_DETECTIONS
 
 Written = dict[Path, str]
-"""files that are finished, in this order, and what each is"""
+"""finished files in the order of the list, with their meanings"""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_results.py") -> int:
-    """Analyze what ``argv``, or the command line of the process, names; returns the exit code."""
+    """Run the command with ``argv`` or the arguments of the process; return the exit code."""
 
     def command() -> None:
         values, _ = parse_settings(
@@ -61,10 +55,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
             sys.argv[1:] if argv is None else argv,
             prog=prog,
             description="Show how good a detector is and what it gets wrong: report.html, which opens in any browser "
-            "without a network, PNG charts and pictures, and tables here. Give one of: the metrics in --metrics_file, "
-            "with what they were made of where it is still there, and of two files the first is the baseline; the "
-            "detections in --predictions_file on the images in --test_images; --run_eval, which evaluates --model_path "
-            "on --val_images with --val_annotations first. Files go to --output_dir alone.",
+            "without a network, PNG charts and pictures, and tables here. Give one of these inputs: --metrics_file, "
+            "whose detections and data are read too if they are still there (the first of two files is the baseline); "
+            "--predictions_file, with the images in --test_images; --run_eval, which evaluates --model_path on "
+            "--val_images with --val_annotations. All files are written to --output_dir.",
             usage="--metrics_file [BASELINE] FILE | --predictions_file FILE --test_images DIR | "
             "--run_eval --model_path FILE --val_images DIR --val_annotations FILE",
         )
@@ -72,13 +66,13 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 analyze_resu
         _check(settings)
         configure_logging()
         with locked(settings.output_dir, "evaluation"):
-            _tell_of(_analyze(settings))
+            _list_files(_analyze(settings))
 
     return run_command(command)
 
 
 def _check(settings: AnalyzeSettings) -> None:
-    """Raise `InputError` for all that can be known to be wrong without reading a file."""
+    """Raise `InputError` for settings that are wrong, without reading a file."""
     values = vars(settings)
     _check_combination(settings)
     for name, least in LEAST.items():
@@ -100,7 +94,7 @@ def _check(settings: AnalyzeSettings) -> None:
 
 
 def _check_combination(settings: AnalyzeSettings) -> None:
-    """Raise `InputError` where flags are given that do not go together, or one is missing."""
+    """Raise `InputError` for flags that exclude each other, and for a missing flag."""
     values = vars(settings)
     for name, ways in SERVES.items():
         if values[name] is not None and not any(values[way] for way in ways):
@@ -128,8 +122,8 @@ def _check_combination(settings: AnalyzeSettings) -> None:
         raise InputError(f"{settings.metrics_file[0]}: is given twice; compare it with another file")
 
 
-def _tell_of(written: Written) -> None:
-    """List the files, the report first, and say how to open it."""
+def _list_files(written: Written) -> None:
+    """Print the files and the address of the report."""
     print("\nWritten:" if written else "\nThere is nothing to draw")
     shown = {plain(path, LONGEST_PATH): meaning for path, meaning in written.items()}
     width = max(map(columns, shown), default=0)
@@ -140,152 +134,136 @@ def _tell_of(written: Written) -> None:
 
 
 def _analyze(settings: AnalyzeSettings) -> Written:
-    """Read and check everything, or evaluate, then print and write."""
+    """Read and check all input, or evaluate; then print tables and write files."""
     from dino_detector.analysis.outputs import names_of
-    from dino_detector.analysis.subject import report_payload
+    from dino_detector.analysis.payload import report_payload
     from dino_detector.data.pictures.files import allow_megapixels
 
     allow_megapixels(settings.max_megapixels)
-    subject = _evaluate(settings) if settings.run_eval else _read_subject(settings)
+    given = _evaluate(settings) if settings.run_eval else _read_input(settings)
     payload = None
-    if subject.evaluated is not None:
-        given = any(vars(settings)[name] for name in ("predictions_file", "val_annotations"))
-        payload = report_payload(subject, gallery_images=settings.gallery_images, data_given=given)
-    pictures = _choose_pictures(subject, settings)
+    if given.run is not None:
+        named = settings.predictions_file is not None or settings.val_annotations is not None
+        payload = report_payload(given.run, given.baseline, gallery_images=settings.gallery_images, data_given=named)
+    pictures = _choose_pictures(given, settings)
     if not settings.run_eval:
-        _make_room(settings, names_of(subject.source, subject.found and subject.found.source))
-    written: Written = {}
-    if payload is not None:
-        written |= _write_report(payload, settings)
-        if settings.run_eval:  # which has written them itself
-            written[subject.source] = f"metrics of {settings.model_path}"
-            written[subject.found.source] = f"detections of {settings.model_path}"
-        written |= _show_metrics(subject, payload, settings)
-    return written | _show_results(subject, pictures, settings)
+        _make_room(settings, names_of(given.source, given.detections and given.detections.source))
+    written = {} if payload is None else _write_evaluation(given, payload, settings)
+    return written | _write_detections(given, pictures, settings)
 
 
-def _read_subject(settings: AnalyzeSettings) -> Subject:
-    """What --metrics_file and --predictions_file name."""
-    from dino_detector.analysis.runs import Places
-    from dino_detector.analysis.subject import read_metrics_subject, read_results_subject
+def _read_input(settings: AnalyzeSettings) -> AnalysisInput:
+    from dino_detector.analysis.inputs import read_metrics_input, read_results_input
+    from dino_detector.analysis.runs import RunPaths
 
     folder = settings.test_images or settings.val_images
     listed = settings.test_annotations or settings.val_annotations
     if settings.metrics_file:
-        return read_metrics_subject(settings.metrics_file, Places(settings.predictions_file, folder, listed))
-    limit = settings.max_detections
-    return read_results_subject(settings.predictions_file, folder, listed, max_detections=limit)
+        return read_metrics_input(settings.metrics_file, RunPaths(settings.predictions_file, folder, listed))
+    return read_results_input(settings.predictions_file, folder, listed, max_detections=settings.max_detections)
 
 
-def _evaluate(settings: AnalyzeSettings) -> Subject:
-    """The evaluation of the checkpoint, whose metrics and detections are written, in this order."""
+def _evaluate(settings: AnalyzeSettings) -> AnalysisInput:
+    """Evaluate the checkpoint, and write its metrics and detections."""
+    from dino_detector.analysis.inputs import AnalysisInput, DetectionSet
     from dino_detector.analysis.outputs import names_of
-    from dino_detector.analysis.payload import Run
     from dino_detector.analysis.result_files import images_of
-    from dino_detector.analysis.runs import Evaluated, Places, read_evaluation
-    from dino_detector.analysis.subject import Found, Subject
+    from dino_detector.analysis.runs import Run, RunPaths, read_run
     from dino_detector.config import Config
+    from dino_detector.structures.evaluation_files import EvaluationFiles
     from dino_detector.training.evaluation import evaluate
-    from dino_detector.validate import EvaluationFiles
 
-    folder, listed, output_dir = settings.val_images, settings.val_annotations, settings.output_dir
-    places = Places(None, folder, listed)
-    baseline = read_evaluation(settings.metrics_file[0], places) if settings.metrics_file else None
-    files = EvaluationFiles.of(output_dir, "", images=folder, annotations=listed)
-    written = [files.metrics.name, files.predictions.name, *names_of(files.metrics, files.predictions)]
-    _refuse_moving(settings, written)
-    names = (
-        *("val_images", "val_annotations", "device", "batch_size", "num_workers", "max_megapixels"),
-        *("max_detections", "output_dir"),
-    )
-    config = Config.from_flat({name: vars(settings)[name] for name in names} | {"checkpoint": settings.model_path})
-    evaluation = evaluate(config, dino_model=settings.dino_model)
-    _make_room(settings, written)
-    facts = {"checkpoint": str(settings.model_path), "precision": evaluation.config.training.precision}
+    folder, listed, checkpoint = settings.val_images, settings.val_annotations, settings.model_path
+    baseline = read_run(settings.metrics_file[0], RunPaths(None, folder, listed)) if settings.metrics_file else None
+    files = EvaluationFiles.of(settings.output_dir, "", images=folder, annotations=listed)
+    names = [files.metrics.name, files.predictions.name, *names_of(files.metrics, files.predictions)]
+    _refuse_overwriting(settings, names)
+    shared = ("val_images", "val_annotations", "device", "batch_size", "num_workers", "max_megapixels", "output_dir")
+    values = {name: vars(settings)[name] for name in (*shared, "max_detections")}
+    evaluation = evaluate(Config.from_flat(values | {"checkpoint": checkpoint}), dino_model=settings.dino_model)
+    _make_room(settings, names)
+    facts = {"checkpoint": str(checkpoint), "precision": evaluation.config.training.precision}
     files.write(evaluation.metrics, evaluation.results, **facts)
-    truth = evaluation.sources.val.annotations
-    run = Run(str(files.metrics), evaluation.metrics, evaluation.results, truth)
-    return Subject(
-        files.metrics,
-        Evaluated(run, files.predictions, folder, f"{short_path(settings.model_path)} on {short_path(listed)}", ()),
-        baseline,
-        Found(files.predictions, evaluation.results, images_of(truth), folder),
+    truth = evaluation.data.val.annotations
+    run = Run(
+        *(str(files.metrics), evaluation.metrics, evaluation.results, truth),
+        predictions=files.predictions,
+        images=folder,
+        origin=f"{short_path(checkpoint)} on {short_path(listed)}",
     )
+    detections = DetectionSet(files.predictions, evaluation.results, images_of(truth), folder)
+    return AnalysisInput(files.metrics, run, baseline, detections)
 
 
-def _write_report(payload: dict[str, Any], settings: AnalyzeSettings) -> Written:
-    from dino_detector.analysis.outputs import REPORT
+def _write_evaluation(given: AnalysisInput, payload: dict[str, Any], settings: AnalyzeSettings) -> Written:
+    """Print the tables and write the report and the charts of an evaluation."""
+    from dino_detector.analysis.outputs import REPORT, save_metrics_charts
     from dino_detector.analysis.report import write_report
-
-    path = settings.output_dir / REPORT
-    write_report(payload, path)
-    return {path: f"the report, {path.stat().st_size / 1e6:.1f} MB"}
-
-
-def _show_metrics(subject: Subject, payload: dict[str, Any], settings: AnalyzeSettings) -> Written:
-    """Print the tables and write the charts of an evaluation."""
-    from dino_detector.analysis.outputs import save_metrics_charts
     from dino_detector.analysis.tables import comparison_table, metrics_table
 
-    metrics = subject.evaluated.run.metrics
-    print(f"\n{subject.source}\n\n{metrics_table(metrics)}")
+    report, metrics = settings.output_dir / REPORT, given.run.metrics
+    write_report(payload, report)
+    written = {report: f"the report, {report.stat().st_size / 1e6:.1f} MB"}
+    if settings.run_eval:
+        written |= {given.source: f"metrics of {settings.model_path}"}
+        written |= {given.detections.source: f"detections of {settings.model_path}"}
+    print(f"\n{given.source}\n\n{metrics_table(metrics)}")
     if payload["comparison"] is not None:
-        print(f"\n{subject.source} compared with the baseline {subject.baseline.run.name}\n")
+        print(f"\n{given.source} compared with the baseline {given.baseline.name}\n")
         print(comparison_table(payload["comparison"]))
-    return save_metrics_charts(metrics, payload, settings.output_dir, subject.source)
+    return written | save_metrics_charts(metrics, payload, settings.output_dir, given.source)
 
 
-def _choose_pictures(subject: Subject, settings: AnalyzeSettings) -> list[Picture]:
-    """Images to draw detections on; none where no detection is to be drawn and no ground truth is known."""
+def _choose_pictures(given: AnalysisInput, settings: AnalyzeSettings) -> list[Picture]:
+    """Choose images to draw on; none without a shown detection and without ground truth."""
     from dino_detector.analysis.annotated import choose_pictures
     from dino_detector.analysis.outputs import PICTURES
 
-    found = subject.found
+    found = given.detections
     if found is None or found.folder is None or not settings.num_visualizations:
         return []
     shown = found.above(settings.confidence_threshold)
-    if not shown and subject.truth is None:
+    if not shown and given.truth is None:
         return []
+    target = settings.output_dir / f"{found.source.stem}_{PICTURES}"
     return choose_pictures(
-        shown,
-        found.images,
-        found.folder,
+        *(shown, found.images, found.folder),
         count=settings.num_visualizations,
-        target=settings.output_dir / f"{found.source.stem}_{PICTURES}",
+        target=target,
         source=found.source,
-        truth=subject.truth,
+        truth=given.truth,
     )
 
 
-def _show_results(subject: Subject, pictures: list[Picture], settings: AnalyzeSettings) -> Written:
-    """Print how many detections there are, and write their charts and pictures."""
+def _write_detections(given: AnalysisInput, pictures: list[Picture], settings: AnalyzeSettings) -> Written:
+    """Print the number of detections, and write their charts and pictures."""
     from dino_detector.analysis.annotated import draw_pictures
     from dino_detector.analysis.outputs import save_results_charts
 
-    found = subject.found
+    found = given.detections
     if found is None:
         return {}
     threshold, classes = settings.confidence_threshold, found.classes
     shown = found.above(threshold)
     print(f"\n{found.source}: {_extent(found.results)}; with a score of at least {threshold:g}: {_extent(shown)}")
-    if subject.evaluated is None:
+    if given.run is None:
         print("No report: it takes ground truth to tell good detections from bad; --test_annotations gives it")
     charts = save_results_charts(found.results, classes, settings.output_dir, found.source, threshold=threshold)
-    return charts | draw_pictures(pictures, shown, classes, threshold=threshold, truth=subject.truth)
+    return charts | draw_pictures(pictures, shown, classes, threshold=threshold, truth=given.truth)
 
 
 def _make_room(settings: AnalyzeSettings, names: Sequence[str]) -> None:
-    """Move aside what an earlier call left in the output folder by these names."""
-    _refuse_moving(settings, names)
+    """Move files of an earlier call with these names aside."""
+    _refuse_overwriting(settings, names)
     make_room(settings.output_dir, [glob.escape(name) for name in names])
 
 
-def _refuse_moving(settings: AnalyzeSettings, names: Iterable[str]) -> None:
-    """Raise `InputError` where an input is, or lies in, what would be moved aside and written anew."""
+def _refuse_overwriting(settings: AnalyzeSettings, names: Iterable[str]) -> None:
+    """Raise `InputError` if an input is one of these files, or lies in one of these folders."""
     values = vars(settings)
-    given = [*settings.metrics_file, *(values[name] for name in (*FILES, *FOLDERS) if values[name] is not None)]
+    inputs = [*settings.metrics_file, *(values[name] for name in (*FILES, *FOLDERS) if values[name] is not None)]
     for target in (settings.output_dir / name for name in names):
-        if any(path.resolve().is_relative_to(target.resolve()) for path in given):
+        if any(path.resolve().is_relative_to(target.resolve()) for path in inputs):
             raise InputError(f"{target}: is an input, and would be overwritten; change --output_dir")
 
 
