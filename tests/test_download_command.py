@@ -43,7 +43,7 @@ MISTAKES = [
     (["--download_val", "--coco_url", "ftp://x"], "--coco_url must be an address such as http://host or https://host"),
     (["--download_val", "--coco_url", "127.0.0.1:80"], "--coco_url must be an address such as http://host or https"),
     (["--download_val", "--coco_url", "http:///x"], "--coco_url must be an address such as http://host or https://h"),
-    (["--download_val", "--coco_checksums", "none"], "none: no such file of checksums; correct --coco_checksums"),
+    (["--download_val", "--coco_checksums", "none"], "none: the checksums cannot be read (No such file or directory); correct --coco"),
 ]
 
 
@@ -64,7 +64,7 @@ def test_help_and_mistakes_load_no_torch() -> None:
     check = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("False\n")
-    assert "--download_val {true,false}" in run.stdout
+    assert "--download_val" in run.stdout
 
 
 def test_every_split_is_downloaded_by_one_command_and_then_left_alone(
@@ -142,13 +142,14 @@ def test_a_download_that_was_stopped_goes_on_where_it_was(
 
 
 def test_two_commands_at_once_do_not_disturb_each_other(server: CocoServer, flags: list[str], tmp_path: Path) -> None:
-    server.seconds_per_piece = 0.05
+    server.seconds_per_piece = 0.02
     first = start(flags, server, tmp_path / "coco" / "val2017.zip.part")
-    second = subprocess.run(
-        [sys.executable, SCRIPT, "--download_val", *flags], capture_output=True, text=True, timeout=20
-    )
+    server.seconds_per_piece = 1  # until the second command waits
+    command = [sys.executable, SCRIPT, "--download_val", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout.readline().startswith("another process downloads into ")
+        server.seconds_per_piece = 0
     assert (first.wait(10), second.returncode) == (0, 0)
-    assert "another process downloads into" in second.stdout
     assert server.starts(IMAGES) == [0]
 
 

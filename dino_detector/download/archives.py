@@ -1,139 +1,106 @@
-"""Zip archives of strangers, unpacked so that nothing leaves the folder and nothing is half there."""
+"""Zip archives, unpacked so that no entry leaves the folder and no file is left incomplete."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from dino_detector.download.disk import as_size, require_space, written
-from dino_detector.download.progress import Progress
+from dino_detector.download.disk import as_size, require_space
+from dino_detector.download.progress import progress
 from dino_detector.download.safe_names import safe_name
 from dino_detector.errors import InputError
+from dino_detector.storage.files import explained_writing
 
-CHUNK = 1 << 20
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-MOST_EXPANSION = 200
+MAX_EXPANSION = 200
 HARMLESS = 1_000_000_000
-"""an archive may unpack to so many bytes, or to `MOST_EXPANSION` times its own size where that is more"""
+"""an archive may unpack to this number of bytes, or to `MAX_EXPANSION` times its own size if that is more"""
 
 
 class ArchiveError(InputError):
-    """The archive is not what it should be, and will stay so."""
+    """An archive is damaged, malicious or incomplete."""
 
 
-class Member(NamedTuple):
-    """A file of an archive, and its path below the folder it is unpacked to."""
-
-    info: zipfile.ZipInfo
-    path: PurePosixPath
-
-
-def unpack(archive: Path, target: Path, *, inside: str, only: Collection[str] | None = None) -> None:
+def unpack(archive: Path, target: Path, *, inside: str, only: Collection[str] = ()) -> None:
     """Unpack a folder of a zip archive.
 
-    Everything is unpacked and checked in a hidden folder first, and then moved: the folder as a whole, or file by file
-    where ``target`` is there already. What the archive does not hold stays as it is.
+    The files are unpacked and checked in a hidden folder. Then the hidden folder becomes the target or, if the target
+    exists, each file is moved there. Other files of the target stay.
 
     Args:
         archive: the zip archive.
-        target: what the folder becomes; a link to a folder is followed.
-        inside: the folder's name in the archive, such as ``val2017``.
-        only: names of the files that are wanted; None takes all.
+        target: the folder for the files, or a link to it.
+        inside: name of the folder in the archive, such as ``val2017``.
+        only: the files to take; all if it is empty.
 
     Raises:
-        ArchiveError: it is broken, lacks a wanted file or has any entry that leads elsewhere, is a link, is there twice
-            or is not of its declared size.
-        InputError: the disk is full, or the folder can't be written.
+        ArchiveError: the archive is damaged or lacks a file of ``only``; or an entry leads elsewhere, is a link, is
+            there twice, or has another size than it declares.
+        InputError: the disk is full, or the target can't be written.
     """
     if not target.is_dir() and (target.exists() or target.is_symlink()):
-        raise InputError(f"{target}: is in the way, for it must be a folder; move it away or mend the link")
-    beside = target / ".unpacking" if target.is_dir() else target.with_name(f".{target.name}.unpacking")
+        raise InputError(f"{target}: is in the way of a folder; move it away or correct the link")
+    staging = target / ".unpacking" if target.is_dir() else target.with_name(f".{target.name}.unpacking")
+    shutil.rmtree(staging, ignore_errors=True)  # a killed process may have left it
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [member for member in _members(opened, archive, inside) if only is None or str(member[1]) in only]
-            absent = set(only or ()) - {str(member.path) for member in members}
-            if absent or not members:
+        with zipfile.ZipFile(archive) as opened, explained_writing(staging):
+            members = _checked_members(opened, archive, inside)
+            wanted = set(only or members)
+            absent = wanted - members.keys()
+            if absent or not wanted:
                 raise _error(archive, f"holds no {inside}/{min(absent, default='')}")
-            total = sum(member.info.file_size for member in members)
-            with written(beside, total):
-                shutil.rmtree(beside, ignore_errors=True)
-                beside.mkdir(parents=True)
-            require_space(beside, total, f"unpacking {archive.name}")
-            _write(opened, members, beside, total)
+            _extract(opened, [members[name] for name in sorted(wanted)], staging)
+        with explained_writing(target):
+            if target.is_dir():
+                shutil.copytree(staging / inside, target, copy_function=os.replace, dirs_exist_ok=True)
+            else:
+                (staging / inside).rename(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
         raise _error(archive, f"is not a whole zip archive ({error})") from error
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    with written(target, 0):
-        _move(beside, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _error(archive: Path, problem: str) -> ArchiveError:
     return ArchiveError(f"{archive}: {problem}; use an archive from elsewhere (--coco_url)")
 
 
-def _members(opened: zipfile.ZipFile, archive: Path, inside: str) -> list[Member]:
-    """The files below ``inside``, once every entry of the archive has been looked at."""
-    infos = opened.infolist()
+def _checked_members(opened: zipfile.ZipFile, archive: Path, inside: str) -> dict[str, zipfile.ZipInfo]:
+    """Check every entry of an archive, and return the files below ``inside`` by their path there."""
+    members = {}
     seen: set[str] = set()
-    members = []
-    for info in infos:
+    for info in opened.infolist():
         try:
             path = safe_name(info.orig_filename)
         except ValueError as error:
             raise _error(archive, f"entry {error}") from None
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _error(archive, f"entry {info.filename!r} is a link or a device")
-        if str(path).casefold() in seen:
+        key = str(path).casefold()
+        if key in seen:
             raise _error(archive, f"entry {info.filename!r} is there twice")
-        seen.add(str(path).casefold())
-        if info.compress_type not in METHODS or info.flag_bits & 1:
-            raise _error(archive, f"entry {info.filename!r} is encrypted or not deflated")
-        if not info.is_dir() and path.parts[0] == inside and len(path.parts) > 1:
-            members.append(Member(info, PurePosixPath(*path.parts[1:])))
-    size = archive.stat().st_size
-    total = sum(info.file_size for info in infos)
-    if sum(info.compress_size for info in infos) > size or total > max(HARMLESS, MOST_EXPANSION * size):
+        seen.add(key)
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _error(archive, f"entry {info.filename!r} is a link or a device")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _error(archive, f"entry {info.filename!r} is neither stored nor deflated")
+        if not info.is_dir() and PurePosixPath(inside) in path.parents:
+            members[str(path.relative_to(inside))] = info
+    size, total = archive.stat().st_size, sum(info.file_size for info in opened.infolist())
+    if total > max(HARMLESS, MAX_EXPANSION * size):
         raise _error(archive, f"would unpack from {as_size(size)} to {as_size(total)}")
     return members
 
 
-def _write(opened: zipfile.ZipFile, members: list[Member], folder: Path, total: int) -> None:
-    left = total
-    with Progress(f"unpacking {Path(opened.filename).stem}", total=total) as progress:
-        for info, path in members:
-            destination = folder / path
-            with written(destination, left):
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(info) as source, destination.open("xb") as file:
-                    size = 0
-                    # zipfile stops at the declared size, and compares the checksum there.
-                    while chunk := source.read(CHUNK):
-                        file.write(chunk)
-                        size += len(chunk)
-                        progress.advance(len(chunk))
-            if size != info.file_size:
+def _extract(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
+    name = Path(opened.filename).stem
+    total = sum(info.file_size for info in members)
+    require_space(folder, total, f"unpacking {name}")
+    with progress(f"unpacking {name}", total=total) as bar:
+        for info in members:
+            size = Path(opened.extract(info, folder)).stat().st_size
+            if size != info.file_size:  # zipfile accepts a deflated file that is shorter than declared
                 raise zipfile.BadZipFile(f"{info.filename} has {size} bytes and declares {info.file_size}")
-            left -= size
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move what is in ``source`` to ``target``, and remove ``source``."""
-    if not target.is_dir():
-        source.rename(target)
-        return
-    for path in sorted(source.rglob("*")):
-        destination = target / path.relative_to(source)
-        if path.is_dir():
-            destination.mkdir(exist_ok=True)
-        else:
-            path.replace(destination)
-    shutil.rmtree(source)
+            bar.update(size)

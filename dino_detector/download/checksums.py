@@ -1,76 +1,66 @@
-"""Checksums of files: of COCO's archives, or of a mirror's, as ``sha256sum`` and ``md5sum`` print them."""
+"""Checksums of files, SHA-256 or MD5, as ``sha256sum`` and ``md5sum`` print them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from dino_detector.download.progress import Progress
 from dino_detector.errors import InputError
 
 ALGORITHMS = {32: "md5", 64: "sha256"}
-"""by the number of hexadecimal digits"""
-CHUNK = 1 << 20
+"""algorithm by the number of hexadecimal digits"""
 
 
-class Checksum(NamedTuple):
-    """A checksum in hexadecimal digits, lower case; their number tells MD5 from SHA-256."""
-
-    digits: str
-
-    def matches(self, path: Path) -> bool:
-        """Read a file and compare."""
-        digest = hashlib.new(ALGORITHMS[len(self.digits)], usedforsecurity=False)
-        with path.open("rb") as file, Progress(f"checking {path.stem}", total=path.stat().st_size) as progress:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                progress.advance(len(chunk))
-        return digest.hexdigest() == self.digits
+def has_checksum(path: Path, checksum: str) -> bool:
+    """Return whether a file has a checksum, given in lower-case hexadecimal digits."""
+    digest = partial(hashlib.new, ALGORITHMS[len(checksum)], usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, digest).hexdigest() == checksum
 
 
-def read_checksums(path: Path) -> dict[str, Checksum]:
-    """Checksums by file name, from lines such as ``4f7e...  zips/val2017.zip``.
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return checksums by file name, from lines such as ``4f7e...  zips/val2017.zip``.
 
-    Empty lines and those that begin with # are passed over; a ``*`` or ``./`` before a name is left off.
+    Empty lines and lines that begin with # are skipped, and so is a ``*`` or ``./`` before a name.
 
     Raises:
-        InputError: the file can't be read, or a line is something else.
+        InputError: the file can't be read, or a line is malformed or contradicts another.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of checksums; correct --coco_checksums") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}); correct --coco_checksums") from error
-    found: dict[str, Checksum] = {}
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the checksums cannot be read ({reason}); correct --coco_checksums") from error
+    found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"([0-9a-fA-F]+)\s+\*?(?:\./)*(\S.*?)\s*", line)
-        if not match or len(match[1]) not in ALGORITHMS:
+        match = re.fullmatch(r"([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(?:\./)*(\S.*?)\s*", line)
+        if not match:
             raise InputError(
                 f"{path}: line {number} is not a checksum and a file, as sha256sum or md5sum prints them: 64 or 32 "
                 "hexadecimal digits, two spaces and the file, such as zips/val2017.zip"
             )
-        checksum = Checksum(match[1].lower())
-        if found.setdefault(match[2], checksum) != checksum:
-            raise InputError(f"{path}: line {number} gives {match[2]} a second checksum; remove the wrong one")
+        checksum, name = match[1].lower(), match[2]
+        if found.setdefault(name, checksum) != checksum:
+            raise InputError(f"{path}: line {number} gives {name} a second checksum; remove the wrong one")
     return found
 
 
-def checksum_of(name: str, checksums: dict[str, Checksum], listing: Path) -> Checksum:
-    """The checksum of ``name``, such as ``zips/val2017.zip``; listed by this path, or else by its last part.
+def checksum_of(name: str, listing: Path) -> str:
+    """Return the checksum that a file lists for ``zips/val2017.zip``, or else for a ``val2017.zip`` elsewhere.
 
     Raises:
-        InputError: the listing has none, or several that differ.
+        InputError: the file lists none or several, or can't be read.
     """
+    checksums = read_checksums(listing)
     if name in checksums:
         return checksums[name]
     file = PurePosixPath(name).name
-    by_file = {checksum for listed, checksum in checksums.items() if PurePosixPath(listed).name == file}
-    if len(by_file) != 1:
-        problem = "lists several checksums" if by_file else "lists no checksum"
-        raise InputError(f"{listing}: {problem} for {name}; add a line for it: the checksum, two spaces and {name}")
-    return by_file.pop()
+    candidates = {checksum for listed, checksum in checksums.items() if PurePosixPath(listed).name == file}
+    if len(candidates) != 1:
+        problem = "lists several checksums" if candidates else "lists no checksum"
+        raise InputError(f"{listing}: {problem} for {name}; add a line with the checksum, two spaces and {name}")
+    return candidates.pop()

@@ -1,4 +1,4 @@
-"""Names of files that come from outside, and must not lead out of their folder."""
+"""File names from archives and annotations, which must not lead out of their folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 
 def safe_name(name: str) -> PurePosixPath:
-    r"""A path of plain parts, below whatever folder it is joined to.
+    r"""Return a name as a path that stays below any folder it is joined to.
 
     Raises:
         ValueError: it is empty or absolute, or has a part such as ``..``, a drive letter, a backslash or a control

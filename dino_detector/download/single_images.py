@@ -1,106 +1,63 @@
-"""Single images over HTTP: a few of a data set whose archive has many."""
+"""Single images over HTTP, for a few images of a split whose archive holds many."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
-import requests
-import urllib3
 from PIL import Image
 
-from dino_detector.download.disk import written
-from dino_detector.download.progress import Progress
-from dino_detector.download.retry import Attempts, FetchError, Patience, check_status, explain
+from dino_detector.download.http import CONNECTIONS, UselessAnswer, answered, keep_trying, new_session
+from dino_detector.download.progress import progress
 from dino_detector.download.safe_names import safe_name
 from dino_detector.errors import InputError
+from dino_detector.storage.files import explained_writing, remove_temporary_files, writing
 
-THREADS = 8
 LARGEST = 100_000_000
-"""bytes; what is longer is no image of COCO, which are below one million"""
+"""most bytes of an image; images of COCO have less than one million"""
 
 
-def fetch_images(address: str, names: Sequence[str], folder: Path, *, patience: Patience) -> None:
-    """Fetch images, several at a time; each appears in the folder only when it has been decoded as a whole.
-
-    Args:
-        address: what the names are appended to, without the last slash.
-        names: file names, which nobody need have checked.
-        folder: where the images go; it is made where it is not there.
-        patience: when to try again and when to give up, for each image.
+def fetch_images(address: str, names: Sequence[str], folder: Path) -> None:
+    """Fetch JPEG images ``address/name`` to a folder, several at once. Each is stored after it has been decoded.
 
     Raises:
-        InputError: a name leads out of the folder, an image can't be fetched, or the disk is full. The first stops the
-            others; images that have arrived stay.
+        InputError: a name leads out of the folder, an image can't be fetched, or the disk is full. The first error
+            stops the other downloads; images that have arrived stay.
     """
     for name in names:
         try:
             safe_name(name)
         except ValueError as error:
             raise InputError(f"{folder}: image {error}; correct the annotations") from None
-    with written(folder, 0):
+    with explained_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    stopped = threading.Event()
+        remove_temporary_files(folder)
     with (
-        requests.Session() as session,
-        Progress(f"fetching images of {folder.name}", total=len(names), unit="images") as progress,
-        ThreadPoolExecutor(THREADS) as threads,
+        new_session() as session,
+        progress(f"fetching images of {folder.name}", total=len(names), unit="images") as bar,
+        ThreadPoolExecutor(CONNECTIONS) as threads,
     ):
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=THREADS)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
 
         def fetch(name: str) -> None:
-            attempts = Attempts(f"{address}/{quote(name)}", patience, sleep=stopped.wait)
-            while not stopped.is_set():
-                try:
-                    _store(_fetch(session, attempts.url, patience), folder / name)
-                    return
-                except FetchError as error:
-                    attempts.failed(error)
+            url = f"{address}/{quote(name)}"
 
-        try:
-            for future in as_completed([threads.submit(fetch, name) for name in names]):
-                future.result()
-                progress.advance()
-        except BaseException:
-            stopped.set()
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _fetch(session: requests.Session, url: str, patience: Patience) -> bytes:
-    """The bytes of an image that can be decoded to its end."""
-    content = bytearray()
-    try:
-        headers = {"Accept-Encoding": "identity"}
-        with session.get(url, headers=headers, stream=True, timeout=patience.timeouts) as response:
-            check_status(response, url)
-            length = response.headers.get("Content-Length", "")
-            plain = response.headers.get("Content-Encoding", "identity") == "identity"
-            for chunk in response.iter_content(1 << 16):
-                content += chunk
+            def attempt() -> None:
+                with answered(session, url) as response:
+                    content = response.raw.read(LARGEST + 1, decode_content=True)
                 if len(content) > LARGEST:
                     raise InputError(f"{url}: is larger than {LARGEST:,} bytes; correct --coco_url")
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise explain(error, patience) from error
-    if plain and length.isdecimal() and int(length) != len(content):
-        raise FetchError(f"{len(content)} bytes have arrived instead of {length}")
-    try:
-        with Image.open(BytesIO(content), formats=["JPEG"]) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise FetchError("the answer cannot be decoded as a JPEG image") from error
-    return bytes(content)
+                try:
+                    with Image.open(BytesIO(content), formats=["JPEG"]) as image:
+                        image.load()
+                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                    raise UselessAnswer("the answer cannot be decoded as a JPEG image") from error
+                with writing(folder / name, sync=False) as file:
+                    file.write(content)
 
+            keep_trying(url, attempt)
 
-def _store(content: bytes, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    with written(path, len(content)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
+        for _ in threads.map(fetch, names):
+            bar.update()
