@@ -203,7 +203,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `fit` and `evaluate` are called with, by command; neither does anything."""
     import dino_detector.training.evaluation as evaluations
     import dino_detector.training.fit as runs
-    from dino_detector.training.sources import Sources
+    from dino_detector.training.run_data import RunData, SplitData
 
     calls: dict[str, Any] = {}
 
@@ -217,8 +217,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def evaluate(config: Any, *, dino_model: str | None) -> evaluations.Evaluation:
         calls["evaluate"] = config, dino_model
-        val = SimpleNamespace(folder=Path("images"), annotations=SimpleNamespace(path=Path("val.json")))
-        return evaluations.Evaluation(config, Sources(None, val, None, ()), Numbers(), RESULTS, [], ())
+        val = SplitData(Path("images"), SimpleNamespace(path=Path("val.json")), "val")
+        return evaluations.Evaluation(config, RunData(None, val, None), Numbers(), RESULTS, [], ())
 
     monkeypatch.setattr(runs, "fit", fit)
     monkeypatch.setattr(evaluations, "evaluate", evaluate)

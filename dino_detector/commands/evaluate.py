@@ -11,7 +11,7 @@ from dino_detector.commands.frame import configure_logging, is_main_process, run
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
-from dino_detector.training.split_paths import find_places
+from dino_detector.training.split_paths import find_paths
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def evaluate_settings(settings: RunSettings) -> int:
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
-    find_places(settings.config, training=False)
+    find_paths(settings.config, training=False)
     configure_logging()
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
         return _evaluate_into(settings)
@@ -76,9 +76,8 @@ def _evaluate_into(settings: RunSettings) -> int:
     """Evaluate and write the results; the caller holds the lock of the output folder."""
     training = settings.config.training
     from dino_detector.analysis.tables import metrics_table
-    from dino_detector.training.evaluation import evaluate
-    from dino_detector.training.testdev import write_testdev
-    from dino_detector.validate import EvaluationFiles
+    from dino_detector.structures.evaluation_files import EvaluationFiles
+    from dino_detector.training.evaluation import evaluate, write_test_results
 
     config = with_indices_file(settings)
     dino_model = config.backbone.dino_model if "dino_model" in settings.given else None
@@ -89,22 +88,22 @@ def _evaluate_into(settings: RunSettings) -> int:
     folder = training.output_dir
     written = ["evaluation.yaml"]
     if found.metrics is not None:
-        val = found.sources.val
+        val = found.data.val
         files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)
         written += [files.metrics.name, files.predictions.name]
-    written += ["testdev_*.json", "test_mini_*_indices.json"] if found.sources.test is not None else []
+    written += ["testdev_*.json", "test_mini_*_indices.json"] if found.data.test is not None else []
     make_room(folder, written)
-    found.sources.write_subsets(folder)
+    found.data.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
         precision = found.config.training.precision
         files.write(found.metrics, found.results, checkpoint=str(training.checkpoint), precision=precision)
         print(metrics_table(found.metrics))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
-    if found.sources.test is not None:
-        test = found.sources.test.annotations
-        path = write_testdev(found.test_results, test, folder)
-        read = len(test.images) + len(found.sources.unreadable) - len(found.unreadable)
+    if found.data.test is not None:
+        test = found.data.test.annotations
+        path = write_test_results(found.test_results, test, folder)
+        read = len(test.images) + len(found.data.test.unreadable) - len(found.unreadable)
         print(f"{len(found.test_results):,} detections in {read:,} test images are in {path}")
     if found.unreadable:
         for reason in found.unreadable[1:]:

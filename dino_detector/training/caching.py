@@ -1,4 +1,4 @@
-"""The trunk cache in a run: what its entries depend on, what it needs and brings, and how it is filled."""
+"""The trunk cache of a run: keys of its entries, its plan, and the computation of missing entries."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from dino_detector.storage.output_folder import make_output_dir
 
 log = logging.getLogger(__name__)
 
-PAYS = 0.25
-"""share of the images of an epoch that have to be in the cache"""
+MIN_HIT_RATE = 0.25
+"""Fraction of an epoch's images that must be in the cache before the cache saves time."""
 
 View = Callable[[CocoImages, SampleKey], Sample]
 
 
 class TrunkCaching:
-    """Reads and fills the cache of a run.
+    """Read and fill the trunk cache of a run.
 
     Args:
-        config: settings; ``cache_trunk`` is given.
-        detector: a detector with a frozen trunk.
-        precision: ``32``, ``bf16`` or ``16``; the trunk computes in it.
+        config: settings with a folder in ``cache_trunk``.
+        detector: detector with a frozen trunk.
+        precision: precision of the trunk, ``32``, ``bf16`` or ``16``.
 
     Raises:
-        InputError: where nothing is frozen, no image is seen twice, or its folder can't be written to.
+        InputError: No layer is frozen, no image is seen twice, or the folder is not writable.
     """
 
     def __init__(self, config: Config, detector: Detector, *, precision: str) -> None:
@@ -51,18 +51,18 @@ class TrunkCaching:
         self.folder: Path = config.cache.cache_trunk
         if detector.header.base_fingerprint is None:
             raise InputError(
-                "cache_trunk keeps what frozen layers of a pretrained backbone make of images, and this run has none; "
+                "cache_trunk caches the output of frozen layers of a pretrained backbone, and this run has none; "
                 "leave it out, or give --train_backbone lora or none and a number of --lora_layers"
             )
         if not backbone.trunk_depth:
             raise InputError(
-                f"cache_trunk keeps what frozen layers make of images, and all {backbone.depth} layers of "
+                f"cache_trunk caches the output of frozen layers, and all {backbone.depth} layers of "
                 f"{config.backbone.dino_model!r} have adapters; leave it out, or give fewer than {backbone.depth} "
                 "--lora_layers, or --train_backbone none"
             )
         if config.augmentation.augmentation and config.augmentation.multi_scale:
             raise InputError(
-                "multi_scale shows no image twice in the same size, as cache_trunk needs it; give one of them"
+                "multi_scale shows no image twice in the same size, which cache_trunk needs; give one only"
             )
         make_output_dir(self.folder, flag="--cache_trunk")
         self.backbone = backbone
@@ -81,16 +81,16 @@ class TrunkCaching:
                 "white_level": config.data.white_level,
             },
         )
-        self._full = False
+        self._disk_full = False
 
     @property
     def bytes_per_entry(self) -> int:
-        """Of one view of an image, without its boxes."""
+        """Size of one view of an image, without its boxes."""
         tokens = self.backbone.num_prefix_tokens + self.grid[0] * self.grid[1]
         return 2 * len(self.layers) * tokens * self.backbone.hidden_size
 
     def training_view(self, view: View, images: CocoImages) -> CachedView:
-        """The views of training images; of an `Augmentation` those that it draws."""
+        """Return the cached view of training images; an `Augmentation` gets a fixed number of views."""
         settings = self.config.augmentation
         if not isinstance(view, Augmentation):
             return self.whole_view(view)
@@ -114,95 +114,92 @@ class TrunkCaching:
         )
 
     def whole_view(self, view: View) -> CachedView:
-        """The one view of images that are shown as they are."""
+        """Return the cached view of images without augmentation."""
         shown = {"resize_mode": self.config.data.resize_mode}
-        return CachedView(view, cache=self.cache, shown=shown, view_id=_whole, views=1, plain_from=0)
+        return CachedView(view, cache=self.cache, shown=shown, view_id=_whole_view_id, views=1, plain_from=0)
 
     def tokens(self, batch: Batch) -> Tokens:
-        """What the trunk makes of a batch: computed where the cache lacks it, and kept there."""
+        """Return the trunk's output for a batch; compute and store the missing entries."""
         part = batch.cached
         if part is None:
             return self.backbone.trunk(batch.pixel_values)
         hidden = [(part.having, part.hidden.float())] if part.having else []
         if part.lacking:
-            made = [halved(row) for row in self._stacked(self.backbone.trunk(batch.pixel_values))]  # as if read again
-            self._keep(batch, made)
-            hidden.append((part.lacking, torch.stack([row.float() for row in made])))  # [N, M, 1+R+h*w, D]
+            computed = [halved(row) for row in self._stacked(self.backbone.trunk(batch.pixel_values))]
+            self._store(batch, computed)
+            rounded = torch.stack([row.float() for row in computed])  # [N, M, 1+R+h*w, D], as read from the cache
+            hidden.append((part.lacking, rounded))
         positions = torch.tensor([position for rows, _ in hidden for position in rows])
-        ordered = torch.cat([of_rows for _, of_rows in hidden])[positions.argsort().to(hidden[0][1].device)]
+        ordered = torch.cat([values for _, values in hidden])[positions.argsort().to(hidden[0][1].device)]
         layers = dict(zip(self.layers, ordered.unbind(1), strict=True))
         earlier = {layer: layers[layer] for layer in self.layers if layer in self.backbone.feature_layers}
         return Tokens(layers[self.layers[-1]], earlier, self.grid)
 
-    def log_plan(self, train: CocoDetection, val: CocoDetection | None, *, times: np.ndarray) -> None:
-        """Say what the cache needs and when it pays, where training images come at most ``times`` ``[I]`` an epoch.
+    def log_plan(self, train: CocoDetection, val: CocoDetection | None, *, max_repeats: np.ndarray) -> None:
+        """Log the size of the cache and the epoch from which it saves time.
+
+        Args:
+            train: training images.
+            val: validation images; None for a run without them.
+            max_repeats: largest number of times that each training image comes in an epoch, ``[I]``.
 
         Raises:
-            InputError: the disk has not enough room.
+            InputError: The disk has too little room.
         """
         epochs = self.config.training.epochs
         shown = train.view.views_shown(epochs)
         plain_from = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
         views = len({view for view in shown if view < plain_from or not plain_from})
-        entries = train.view.entries(train.images, epochs=epochs, times=times)
+        entries = train.view.entries(train.images, epochs=epochs, times=max_repeats)
         whole = " and whole" if 0 < plain_from < epochs else ""
-        of_images = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{whole}"
+        content = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{whole}"
         if val is not None:
             entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
-            of_images += f"{',' if whole else ''} and {counted(len(val), 'validation image')}"
-        lacking = sum(entry not in self.cache for entry in entries)
-        needed, still = len(entries) * self.bytes_per_entry, lacking * self.bytes_per_entry
-        remedy = "choose another --cache_trunk"
-        if views > 1:
-            remedy += ", or lower --cache_views"
-        require_space(self.folder.resolve(), still, f"the trunk cache of {of_images}", remedy=remedy)
-        there = "none of it is there yet" if lacking == len(entries) else f"{as_size(needed - still)} of it is there"
+            content += f"{',' if whole else ''} and {counted(len(val), 'validation image')}"
+        missing = sum(entry not in self.cache for entry in entries)
+        total, needed = len(entries) * self.bytes_per_entry, missing * self.bytes_per_entry
+        remedy = "choose another --cache_trunk" + (", or lower --cache_views" if views > 1 else "")
+        require_space(self.folder.resolve(), needed, f"the trunk cache of {content}", remedy=remedy)
+        found = "none of it is there yet" if missing == len(entries) else f"{as_size(total - needed)} of it is there"
         when = ""
-        if lacking:
+        if missing:
             seen_before = train.view.seen_before(train.images, epochs=epochs)
-            pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > PAYS), None)
+            pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > MIN_HIT_RATE), None)
             if pays_from is not None:
-                when = f"; training fills it, and it pays from epoch {pays_from + 1} on"
+                when = f"; training fills it, and it saves time from epoch {pays_from + 1} on"
             else:
-                what = "no view" if lacking == len(entries) else "none of the others"
-                when = f"; this run shows {what} twice, so it pays in later ones"
+                what = "no view" if missing == len(entries) else "no missing view"
+                when = f"; this run shows {what} twice, so the cache saves time in later runs only"
                 if plain_from > 1:
                     when += f", or with less than {plain_from} --cache_views"
-        log.info(
-            "trunk cache %s: %s, %s each, take %s, %s%s",
-            self.folder,
-            of_images,
-            as_size(self.bytes_per_entry),
-            as_size(needed),
-            there,
-            when,
-        )
+        each, size = as_size(self.bytes_per_entry), as_size(total)
+        log.info("trunk cache %s: %s, %s each, take %s, %s%s", self.folder, content, each, size, found, when)
 
     def _stacked(self, tokens: Tokens) -> Tensor:
         outputs = tokens.earlier | {self.layers[-1]: tokens.hidden}
         return torch.stack([outputs[layer].float() for layer in self.layers], dim=1)
 
-    def _keep(self, batch: Batch, made: Sequence[Tensor]) -> None:
-        """Write what has been computed. A full disk ends that, and not the run."""
+    def _store(self, batch: Batch, computed: Sequence[Tensor]) -> None:
+        """Store computed entries; a full disk ends the filling, but not the run."""
         targets = batch.targets
-        for row, position, key in zip(made, batch.cached.lacking, batch.cached.entry_keys, strict=True):
-            if not key or self._full:
+        for row, position, key in zip(computed, batch.cached.lacking, batch.cached.entry_keys, strict=True):
+            if not key or self._disk_full:
                 continue
             valid = targets.valid[position]
             boxes_cxcywh, labels = targets.boxes_cxcywh[position][valid], targets.labels[position][valid]
             try:
                 self.cache.write(key, hidden=row, boxes_cxcywh=boxes_cxcywh, labels=labels)
             except OSError as error:
-                self._full = True
+                self._disk_full = True
                 log.warning(
-                    "%s: cannot be written to (%s); training goes on without filling it", self.folder, error.strerror
+                    "%s: can't be written (%s); training goes on without filling it", self.folder, error.strerror
                 )
 
 
-def _whole(images: CocoImages, key: SampleKey) -> str:
+def _whole_view_id(images: CocoImages, key: SampleKey) -> str:
     return "whole"
 
 
 def build_caching(config: Config, detector: Detector, *, precision: str) -> TrunkCaching | None:
-    """The cache that a config asks for, None where it asks for none; raises as `TrunkCaching`."""
+    """Build the trunk cache that the settings ask for; None if they ask for none."""
     return None if config.cache.cache_trunk is None else TrunkCaching(config, detector, precision=precision)

@@ -1,8 +1,9 @@
-"""The files of a run: the checkpoints and metrics of an epoch appear together or not at all."""
+"""Files of a training run: checkpoints and metrics of an epoch, which appear together or not at all."""
 
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -14,48 +15,81 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dino_detector.config import TrainingConfig
 from dino_detector.errors import StoppedByUser
-from dino_detector.models.checkpoint import require_finite
+from dino_detector.models.checkpoint import read_checkpoint, require_finite
 from dino_detector.storage.file_set import FileSet
+from dino_detector.storage.output_folder import move_aside
+from dino_detector.structures.evaluation_files import EvaluationFiles
 from dino_detector.training.memory import peak_memory
-from dino_detector.validate import EvaluationFiles
 
 log = logging.getLogger(__name__)
 
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
 
+FILES_OF_A_RUN = (
+    *("dino_detector_*.pth", "val_metrics_epoch_*.json", "val_predictions_epoch_*.json", "config.yaml"),
+    *("*_indices.json", "testdev_predictions_final.json", "testdev_image_info.json"),
+)
+
 
 def epoch_name(epoch: int) -> str:
-    """Return the file name of the checkpoint of an evaluated epoch, counted from 1."""
+    """Return the name of an epoch's checkpoint; epochs count from 1."""
     return f"dino_detector_epoch_{epoch}.pth"
 
 
 def finished_epochs(contents: dict[str, Any]) -> int:
-    """Return the number of epochs that a run had finished when it wrote a checkpoint with training state."""
+    """Return the number of epochs that the run had finished when it wrote this checkpoint with training state."""
     return contents["callbacks"][RunFiles.__name__]["finished_epochs"]
 
 
+def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
+    """Move aside the files that a new run would overwrite or mix with its own.
+
+    Args:
+        training: settings of the run.
+        epochs_before: finished epochs of the resumed checkpoint; None for a new run. A run that is resumed in its own
+            folder keeps its files, except for the files of later epochs.
+    """
+    folder = training.output_dir
+    files = [file for name in FILES_OF_A_RUN for file in folder.glob(name)]
+    if epochs_before is not None and training.checkpoint.resolve().parent == folder.resolve():
+        later = [file for file in files if _epoch_of(file) > epochs_before]
+        newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
+        newest = [
+            file for file in newest if file.name != BEST or finished_epochs(read_checkpoint(file)[1]) > epochs_before
+        ]
+        files = later + [file for file in newest if file.resolve() != training.checkpoint.resolve()]
+    move_aside(files, folder)
+
+
+def _epoch_of(file: Path) -> int:
+    """Return the epoch in a file name; 0 if there is none."""
+    match = re.search(r"_epoch_(\d+)\.", file.name)
+    return int(match[1]) if match else 0
+
+
 class RunFiles(Checkpoint):
-    """Writes checkpoints and metrics.
+    """Write checkpoints and metrics, and stop cleanly on Ctrl-C or SIGTERM.
 
     - Every epoch writes ``dino_detector_last.pth``.
     - An evaluated epoch N, counted from 1, adds ``dino_detector_epoch_N.pth``, ``val_metrics_epoch_N.json`` and
       ``val_predictions_epoch_N.json``. Without validation images it adds the checkpoint alone.
-    - An epoch whose AP is higher than in all earlier epochs adds ``dino_detector_best.pth``.
+    - An epoch with a higher AP than all earlier epochs adds ``dino_detector_best.pth``.
     - The last epoch, also after early stopping, adds ``dino_detector_final.pth``.
 
-    The files of an epoch are one `FileSet`: a program that is killed leaves all of them or none. Checkpoints hold the
+    The files of an epoch are one `FileSet`: a killed program leaves all of them or none. Every checkpoint holds the
     full training state.
 
-    The first Ctrl-C or SIGTERM finishes the optimizer step, or the evaluation at the end of an epoch, writes the last
-    checkpoint and raises `StoppedByUser`. The second stops at once.
+    The first signal finishes the optimizer step, or the evaluation at the end of an epoch, writes the last checkpoint
+    and raises `StoppedByUser`. The second signal stops at once.
 
     Args:
-        output_dir: folder for the files; it exists.
+        output_dir: existing folder for the files.
         keep_epochs: keep the checkpoint and the detections of every evaluated epoch; False keeps the newest alone.
 
     Attributes:
-        finished_epochs: epochs since the run began, before resumptions too.
+        finished_epochs: number of epochs since the run began, before resumptions too.
         best_ap: highest AP since the run began, before resumptions too; minus infinity before the first AP.
         best_epoch: first epoch with ``best_ap``, counted from 1; 0 before the first AP.
     """
@@ -76,13 +110,13 @@ class RunFiles(Checkpoint):
 
     @property
     def best(self) -> Path | None:
-        """The checkpoint with the highest AP; None where it is in the folder of the run that this one resumed."""
+        """Checkpoint with the highest AP; None if it is in the folder of the resumed run."""
         candidates = (self.output_dir / name for name in (BEST, epoch_name(self.best_epoch)))
         return next((path for path in candidates if path.exists()), None) if self.best_epoch else None
 
     @property
     def seconds(self) -> float:
-        """Wall time since the run began, evaluation included, interruptions not."""
+        """Wall time since the run began, with evaluation, without interruptions."""
         return self.seconds_before + time.monotonic() - self._started
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,19 +124,19 @@ class RunFiles(Checkpoint):
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over interruptions where Python allows it; the trainer gives them back when it is done."""
+        """Handle signals, in the main thread alone as Python requires; the trainer restores the handlers at the end."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._request_stop)
         epoch_file = self.output_dir / epoch_name(self.best_epoch)
         if trainer.is_global_zero and not (self.output_dir / BEST).exists() and epoch_file.exists():
-            # An earlier run went further, and its best checkpoint was moved aside: link the best epoch of this run.
+            # The best checkpoint came from a later epoch and was moved aside: link the best epoch that is left.
             with FileSet(self.output_dir, first=BEST) as files:
                 files.link(BEST, epoch_file)
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the epoch; Lightning skips this hook for an epoch that is resumed in its middle."""
+        """Begin the epoch; Lightning skips this hook if a run resumes in the middle of the epoch."""
         self._begin_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -112,12 +146,11 @@ class RunFiles(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop after an optimizer step if asked to: then the weights match the position of the loader.
+        """Stop on request, but only after an optimizer step: then the weights match the position of the loader.
 
         Raises:
-            StoppedByUser: the run was asked to stop, and its last checkpoint is written.
-            FloatingPointError: weights or moments are not finite at a stop or at the end of an epoch; neither is
-                evaluated or written.
+            StoppedByUser: A signal arrived; the last checkpoint is written.
+            FloatingPointError: Weights or moments are not finite; they are neither evaluated nor written.
         """
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         stops = between_steps and not trainer.is_last_batch and self._all_stop(trainer, batch_idx)
@@ -131,15 +164,15 @@ class RunFiles(Checkpoint):
             self._leave()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of `training_seconds`: evaluation is not training."""
+        """Stop the clock of ``training_seconds``: evaluation is not training."""
         self._pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of `training_seconds` again."""
+        """Start the clock of ``training_seconds`` again."""
         self._resumed_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch's files, and stop if asked to while epochs are left."""
+        """Write the files of the epoch, and stop on request if epochs are left."""
         self._pause()
         epoch = self.finished_epochs = trainer.current_epoch + 1
         due = epoch % trainer.check_val_every_n_epoch == 0
@@ -157,7 +190,7 @@ class RunFiles(Checkpoint):
             self._leave()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts that a resumed run continues."""
+        """Return the state that a resumed run continues with."""
         return {
             "finished_epochs": self.finished_epochs,
             "best_ap": self.best_ap,
@@ -169,7 +202,7 @@ class RunFiles(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the counts of the resumed run."""
+        """Continue with the state of the resumed run."""
         self.finished_epochs = state_dict["finished_epochs"]
         self.best_ap = state_dict["best_ap"]
         self.best_epoch = state_dict["best_epoch"]
@@ -179,20 +212,20 @@ class RunFiles(Checkpoint):
         self._replaced = state_dict["replaced"]
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        """Start the clock, and have the trainer evaluate after the last epoch whatever the frequency."""
+        """Start the clock, and make the trainer evaluate after the last epoch whatever the frequency."""
         self._resumed_at = time.monotonic()
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
     def _is_best(self, average_precision: float, epoch: int) -> bool:
-        """Return whether an epoch has the highest AP so far, and remember it then; -1 is no AP."""
+        """Return whether an epoch has the highest AP so far, and remember it; -1 stands for no AP."""
         if average_precision < 0 or average_precision <= self.best_ap:
             return False
         self.best_ap, self.best_epoch = average_precision, epoch
         return True
 
     def _obsolete_files(self, epoch: int) -> list[str]:
-        """Return the files that this evaluated epoch replaces, and note that the next one may replace its own."""
+        """Return the files that this evaluated epoch replaces, and remember its own for the next evaluated epoch."""
         replaced = self._replaced
         if not self.keep_epochs:
             self._replaced = epoch
@@ -201,7 +234,7 @@ class RunFiles(Checkpoint):
         return [epoch_name(replaced), f"val_predictions_epoch_{replaced}.json"]
 
     def _pause(self) -> None:
-        """Stop the clock of `training_seconds`."""
+        """Stop the clock of ``training_seconds``."""
         now = time.monotonic()
         self.training_seconds += now - self._resumed_at
         self._resumed_at = now
@@ -210,12 +243,12 @@ class RunFiles(Checkpoint):
         if self._stop is not None:
             self._leave()
         self._stop = number
-        log.warning("stopping when this step or evaluation is done, with everything saved; once more stops at once")
+        log.warning("stopping after this step or evaluation, with everything saved; a second signal stops at once")
 
     def _all_stop(self, trainer: Trainer, batch_idx: int | None = None) -> bool:
-        """Whether a process was asked to stop; all learn it after the same step, or they would wait for each other.
+        """Return whether any process got a signal; all processes agree after the same step, or they would deadlock.
 
-        Asking the others takes a moment, so it is done where a step is logged and at the end of an epoch.
+        The agreement takes time, so it happens at logged steps and at the end of an epoch only.
         """
         if trainer.world_size == 1:
             return self._stop is not None
@@ -231,13 +264,13 @@ class RunFiles(Checkpoint):
 
     @contextmanager
     def _written(self, trainer: Trainer, copies: Sequence[str] = ()) -> Iterator[FileSet | None]:
-        """Write the last checkpoint and its copies, and commit them when the caller is done.
+        """Write the last checkpoint and its copies, and commit them when the context ends.
 
-        The main process yields the `FileSet`, to which the caller may add files; other processes yield None.
+        Yield the `FileSet` on the main process, for further files, and None on the others.
         """
         files = FileSet(self.output_dir, first=LAST)
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(files.path(LAST))  # every process takes part, and the main one writes
+            trainer.save_checkpoint(files.path(LAST))  # a collective call; the main process writes
             yield None
             return
         with files:
@@ -247,8 +280,8 @@ class RunFiles(Checkpoint):
             yield files
 
     def _write_evaluation(self, trainer: Trainer, pl_module: LightningModule, files: FileSet, epoch: int) -> None:
-        """Add metrics and detections of an evaluated epoch."""
-        val = trainer.datamodule.sources.val
+        """Add metrics and detections of an evaluated epoch to its files."""
+        val = trainer.datamodule.run_data.val
         folder = files.path("")
         EvaluationFiles.of(folder, f"_epoch_{epoch}", images=val.folder, annotations=val.annotations.path).write(
             pl_module.metrics,

@@ -1,4 +1,4 @@
-"""The end of a run whose AP no longer rises."""
+"""Early stopping: end a run whose AP no longer rises."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.training.checkpoints import RunFiles
-from dino_detector.training.sources import ImageSet
+from dino_detector.training.run_data import SplitData
 
 log = logging.getLogger(__name__)
 
 KEY = "early_stopping"
-"""of its state among that of all callbacks in a checkpoint"""
+"""Key of the callback's state in a checkpoint."""
 
 FALLEN = 0.1
-"""share of its peak below which the learning rate of a run that stops counts as fallen"""
+"""Fraction of its peak below which the learning rate counts as fallen."""
 
 
 class EarlyStopping(callbacks.EarlyStopping):
     """Lightning's early stopping on the AP of the validation images.
 
     Args:
-        patience: evaluations in a row without a better AP after which the run ends.
-        min_delta: how much higher than the best an AP must be to count as better, in 0..1.
+        patience: number of evaluations in a row without a better AP after which the run ends.
+        min_delta: smallest rise above the best AP that counts as better, in 0..1.
     """
 
     def __init__(self, *, patience: int, min_delta: float) -> None:
@@ -38,21 +38,21 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     @property
     def state_key(self) -> str:
-        """The same for all settings, which a resumed run may change."""
+        """Key of the state; Lightning's own key contains settings, and a resumed run may change them."""
         return KEY
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, with the patience of this run and not of the one that it resumes."""
+        """Continue the count of the resumed run, with the patience of this run."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where the run that is resumed did not watch its AP, begin with the best that it had."""
+        """Start from the best AP of the resumed run if that run had no early stopping."""
         (files,) = (callback for callback in trainer.callbacks if isinstance(callback, RunFiles))
         if self.best_score.isinf() and files.best_epoch:
             self.best_score = torch.tensor(files.best_ap)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say why the run has ended before its last epoch."""
+        """Log why the run ended before its last epoch."""
         if not trainer.should_stop or trainer.current_epoch >= trainer.max_epochs or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch
@@ -67,29 +67,29 @@ class EarlyStopping(callbacks.EarlyStopping):
         share = group["lr"] / group["initial_lr"]
         if share > FALLEN:
             log.warning(
-                "the learning rate was still at %.0f %% of its peak; a run with --epochs %d lets it fall",
+                "the learning rate was still at %.0f %% of its peak; it falls in a run with --epochs %d",
                 100 * share,
                 epoch,
             )
 
 
-def build_early_stopping(training: TrainingConfig, val: ImageSet | None) -> EarlyStopping | None:
-    """The early stopping that a config asks for, if any.
+def build_early_stopping(training: TrainingConfig, val: SplitData | None) -> EarlyStopping | None:
+    """Build early stopping from the settings; None if it is off.
 
     Raises:
-        InputError: where there is no AP to watch.
+        InputError: The run has no validation images, or they have no boxes, so there is no AP.
     """
     if not training.early_stopping_patience:
         return None
-    wanted = "early_stopping_patience watches the AP of validation images"
+    needs_ap = "early_stopping_patience needs the AP of validation images"
     if val is None:
-        raise InputError(f"{wanted}; give --val_images and --val_annotations, or leave it out")
+        raise InputError(f"{needs_ap}; give --val_images and --val_annotations, or leave it out")
     if not len(val.annotations.training.labels):
-        raise InputError(f"{wanted}, but {val.annotations.path} has no boxes; annotate some, or leave it out")
+        raise InputError(f"{needs_ap}, but {val.annotations.path} has no boxes; annotate some, or leave it out")
     evaluations = math.ceil(training.epochs / training.val_frequency)
     if training.early_stopping_patience >= evaluations:
         log.warning(
-            "--early_stopping_patience %d stops nothing, as there will be %s in %s; lower it, or --val_frequency %d",
+            "--early_stopping_patience %d never stops this run, which has %s in %s; lower it, or --val_frequency %d",
             *(training.early_stopping_patience, counted(evaluations, "evaluation")),
             *(counted(training.epochs, "epoch"), training.val_frequency),
         )
@@ -97,5 +97,5 @@ def build_early_stopping(training: TrainingConfig, val: ImageSet | None) -> Earl
 
 
 def evaluations_without_gain(checkpoint: dict[str, Any]) -> int:
-    """How many evaluations in a row the run behind a checkpoint had without a better AP, as far as it counted."""
+    """Return the number of evaluations in a row without a better AP; 0 for a run without early stopping."""
     return checkpoint["callbacks"].get(KEY, {"wait_count": 0})["wait_count"]

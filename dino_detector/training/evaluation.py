@@ -1,8 +1,10 @@
-"""An evaluation from settings to numbers: a checkpoint on validation images, and detections in test images."""
+"""Evaluation of a checkpoint: metrics on validation images, and detections in test images."""
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +20,9 @@ from dino_detector.config import (
     SubsetConfig,
     TilingConfig,
 )
+from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.crowded_images import warn_of_limit
+from dino_detector.data.coco.unlabelled import DETECTED_INFO
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import build_from_checkpoint
@@ -27,14 +31,16 @@ from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.precision import resolve_precision
+from dino_detector.storage.files import write_whole
 from dino_detector.storage.output_folder import make_output_dir
-from dino_detector.training.data import DetectionData
+from dino_detector.structures.evaluation_files import write_results
+from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.machine import resolve_machine
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.sources import Sources, gather
+from dino_detector.training.run_data import RunData, read_run_data
 from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
 from dino_detector.training.trainer import build_trainer
-from dino_detector.validate import CocoMetrics
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +56,25 @@ DECIDED_HERE = frozenset(
         "seed",
     )
 )
-"""Settings of an evaluation that are those of its command; all others are the checkpoint's."""
+"""Settings that an evaluation takes from its command; it takes all others from the checkpoint."""
+
+TEST_PREDICTIONS = "testdev_predictions_final.json"
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
-        config: the settings that count: of the checkpoint what the detector is, of the command the rest.
-        sources: the images.
-        metrics: COCO metrics on the validation images; None where there are none.
-        results: the detections behind them, as COCO results with the original ids.
-        test_results: those in the test images, likewise.
-        unreadable: one line for each test image that could not be read.
+        config: settings of the checkpoint, and of the command for the names in `DECIDED_HERE`.
+        data: evaluated images.
+        metrics: COCO metrics on the validation images; None without validation images.
+        results: detections in the validation images, as COCO results with the original ids.
+        test_results: detections in the test images, likewise.
+        unreadable: one line for each unreadable test image.
     """
 
     config: Config
-    sources: Sources
+    data: RunData
     metrics: CocoMetrics | None
     results: list[dict[str, Any]]
     test_results: list[dict[str, Any]]
@@ -74,22 +82,22 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
-    """Evaluate ``config.training.checkpoint`` on the validation images and detect in the test images.
+    """Evaluate ``config.training.checkpoint`` on the validation images, and detect objects in the test images.
 
-    The detector and its preprocessing are those of the checkpoint; of ``config`` the data, the batch size, the device,
-    the processes, the tiles and, unless it is auto, the precision count. ``output_dir`` is made, for what the caller
-    writes.
+    The checkpoint decides the detector and its preprocessing. ``config`` decides the data, the batch size, the device,
+    the processes, the tiles and, unless it is auto, the precision. The function creates ``output_dir`` and writes
+    nothing there.
 
     Args:
         config: settings.
-        dino_model: name or folder of the base model, where it is not the one the checkpoint names.
+        dino_model: name or folder of the base model; None uses the one that the checkpoint names.
 
     Raises:
-        InputError: for data or a checkpoint that can't be used, and for a validation image that can't be read.
+        InputError: The data or the checkpoint is wrong, or a validation image is unreadable.
     """
     source = config.training.checkpoint
     if source is None or config.training.skip_checkpoint_load:
-        raise InputError("there is nothing to evaluate; give a checkpoint with --checkpoint and do not skip it")
+        raise InputError("there is no checkpoint to evaluate; give --checkpoint, without --skip_checkpoint_load")
     machine = resolve_machine(config)
     allow_megapixels(config.data.max_megapixels)
     header, contents = read_checkpoint(source)
@@ -97,45 +105,68 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     machine = machine._replace(precision=_precision(header.config, config, machine.device))
     flat["precision"] = machine.precision
     config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
-    sources = gather(config, training=False, categories=header.categories)
-    sources.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
-    sources.fetch(config.download)
-    if sources.val is not None and rank_zero_only.rank == 0:
-        if not len(sources.val.annotations.training.labels):
-            log.warning("%s has no boxes, so there is no AP", sources.val.annotations.path)
+    run_data = read_run_data(config, training=False, categories=header.categories)
+    run_data.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
+    run_data.fetch(config.download)
+    if run_data.val is not None and rank_zero_only.rank == 0:
+        annotations = run_data.val.annotations
+        if not len(annotations.training.labels):
+            log.warning("%s has no boxes, so there is no AP", annotations.path)
         found = None if config.tiling.tile_size else most_detections(config.decoder.num_queries)
-        warn_of_limit(sources.val.annotations, config.evaluation.max_detections, found=found)
+        warn_of_limit(annotations, config.evaluation.max_detections, found=found)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
     if machine.device.type == "cpu":
         optimize_for_cpu(detector)
     make_output_dir(config.training.output_dir)
     if config.tiling.tile_size is None:
-        data = DetectionData(config=config, sources=sources)
+        data = DetectionData(config=config, run_data=run_data)
         max_detections = config.evaluation.max_detections
         module = DetectorModule(detector=detector, criterion=build_criterion(config), max_detections=max_detections)
     else:
-        data = FullSizeData(config=config, sources=sources)
+        data = FullSizeData(config=config, run_data=run_data)
         module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)
     data.header = header
     trainer = build_trainer(config, machine)
-    if sources.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
-        data.val_dataset().check_readable()  # a process that finds it later can't end the others well
-    if sources.val is not None:
+    if run_data.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
+        data.val_dataset().check_readable()  # another process could not end the run cleanly
+    if run_data.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
-    if sources.test is not None:
+    if run_data.test is not None:
         trainer.predict(module, datamodule=data, return_predictions=False)
     return Evaluation(
         config.replace(dino_model=detector.config.backbone.dino_model),
-        sources,
+        run_data,
         module.metrics,
         module.results,
         module.test_results,
-        (*sources.unreadable, *sorted(module.skipped)),
+        unreadable_images(run_data, module),
     )
 
 
+def unreadable_images(run_data: RunData, module: DetectorModule) -> tuple[str, ...]:
+    """Return one line for each unreadable test image, found while listing the folder or in the detection pass."""
+    return (*(() if run_data.test is None else run_data.test.unreadable), *sorted(module.skipped))
+
+
+def write_test_results(results: list[dict[str, Any]], images: CocoAnnotations, output_dir: Path) -> Path:
+    """Write detections in test images, as the COCO evaluation server takes them, and return the path.
+
+    A second file lists the images, because their ids may follow from the order of their names.
+
+    Args:
+        results: COCO results with original category ids and boxes in pixels of the images.
+        images: the test images.
+        output_dir: folder for both files.
+    """
+    listed = {key: images.ground_truth[key] for key in ("images", "categories")}
+    write_whole(output_dir / DETECTED_INFO, json.dumps(listed, ensure_ascii=False) + "\n")
+    path = output_dir / TEST_PREDICTIONS
+    write_results(path, results)
+    return path
+
+
 def _precision(trained: Config, wanted: Config, device: torch.device) -> str:
-    """Return the wanted precision; for auto the precision of the evaluations in training, where the device has it."""
+    """Return the wanted precision; auto is the precision of training if the device supports it."""
     precision = wanted.training.precision
     if precision == "auto" and not (trained.training.precision == "16" and device.type == "cpu"):
         precision = trained.training.precision

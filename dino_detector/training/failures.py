@@ -1,4 +1,4 @@
-"""What ends a run in its middle, in words that help."""
+"""Error messages for runs that end early: the cause, the remedy and how to resume."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dino_detector.training.checkpoints import LAST
 from dino_detector.training.rehearsal import Step, flags_of, is_out_of_memory, smaller_steps
 
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket")
-"""what the backends of torch.distributed say of a process that is gone"""
+"""Words in the errors of torch.distributed about a process that is gone."""
 
 
 @contextmanager
 def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
-    """Turn an error that ends training into an `InputError` that says why and how to go on.
+    """Turn an error that ends training into an `InputError` with the cause, the remedy and how to resume.
 
-    The error is one of these: training diverged, a file can't be written, memory or a limit of the system ran out, or
-    a data worker or another process of the run has died. Any other error is raised as it is.
+    The causes: training diverged, a file is not writable, memory or another limit of the system ran out, or a data
+    worker or another process of the run died. All other errors pass unchanged.
 
     Args:
-        trainer: the trainer of the run.
+        trainer: trainer of the run.
         config: settings of the run.
         patch: side of the backbone's patch in pixels.
     """
     parent = os.getppid()
     try:
-        with _quiet_threads() as raised:
+        with _quiet_threads() as thread_errors:
             yield
     except FloatingPointError as error:
         raise InputError(_why_it_diverged(error, trainer, config)) from error
@@ -45,16 +45,16 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
         if error.errno not in OF_THE_MACHINE:
             raise
         log_dir = config.logging.log_dir or config.training.output_dir
-        where = error.filename or (log_dir if error in raised else config.training.output_dir)
+        where = error.filename or (log_dir if error in thread_errors else config.training.output_dir)
         raise InputError(f"{write_error(where, error)}{_resume(config)}") from error
     except (RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
         if is_out_of_memory(error):
             raise InputError(_why_memory_ran_out(trainer, config, patch)) from error
-        if "DataLoader worker (pid" in text:  # torch names a worker that was killed; others pass on their exception
+        if "DataLoader worker (pid" in text:  # torch says so of a killed worker alone
             raise InputError(f"{_why_a_worker_died(text, config)} ({text[:120]}){_resume(config)}") from error
         if trainer.world_size > 1 and any(sign in text for sign in PEER_GONE):
-            kind = SharedInputError if os.getppid() == parent else InputError  # nobody else reports a dead main process
+            kind = SharedInputError if os.getppid() == parent else InputError  # a dead main process reports nothing
             raise kind(f"another process of the run ended (out of memory?){_resume(config)}") from error
         raise
 
@@ -69,40 +69,39 @@ def _why_memory_ran_out(trainer: Trainer, config: Config, patch: int) -> str:
     smaller = next(smaller_steps(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
     remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
     return (
-        f"out of memory after {trainer.global_step} steps, though the largest step had fitted: something else takes "
-        f"memory of this machine; free it, or {remedy}"
+        f"out of memory after {trainer.global_step} steps, although the largest step fitted: another program uses the "
+        f"memory; free it, or {remedy}"
     )
+
+
+def _why_a_worker_died(text: str, config: Config) -> str:
+    workers = config.data.num_workers
+    what = "shared memory" if "Bus error" in text else "memory, or of shared memory"
+    return f"a data worker was killed, probably for lack of {what}; lower --num_workers {workers} to {workers // 2}"
+
+
+def _resume(config: Config) -> str:
+    """Return how to resume the run; empty if it has no checkpoint."""
+    last = config.training.output_dir / LAST
+    return f"; resume with --checkpoint {last}" if last.exists() else ""
 
 
 @contextmanager
 def _quiet_threads() -> Iterator[list[BaseException | None]]:
-    """Collect the exceptions that end threads with files, and print no traceback of them.
+    """Collect the exceptions that end threads, and print no traceback of an `OSError`.
 
-    The writer of TensorBoard is such a thread; its exception is raised once more where the next value is logged.
+    TensorBoard writes in a thread; the next logged value raises its exception again in the main thread.
     """
-    raised: list[BaseException | None] = []
+    errors: list[BaseException | None] = []
     before = threading.excepthook
 
     def collect(end: threading.ExceptHookArgs) -> None:
-        raised.append(end.exc_value)
+        errors.append(end.exc_value)
         if not isinstance(end.exc_value, OSError):
             before(end)
 
     threading.excepthook = collect
     try:
-        yield raised
+        yield errors
     finally:
         threading.excepthook = before
-
-
-def _why_a_worker_died(text: str, config: Config) -> str:
-    """What to do about a data worker, from what torch says of its end."""
-    workers = config.data.num_workers
-    what = "shared memory" if "Bus error" in text else "memory, or of shared memory"
-    return f"a data worker was killed, most likely for want of {what}; lower --num_workers {workers} to {workers // 2}"
-
-
-def _resume(config: Config) -> str:
-    """How to go on with a run that has ended, where it has saved something."""
-    last = config.training.output_dir / LAST
-    return f"; resume with --checkpoint {last}" if last.exists() else ""

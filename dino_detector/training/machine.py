@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision and number of processes, resolved once."""
+"""Device, precision and number of processes of a run, resolved once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dino_detector.models.device import resolve_device
 from dino_detector.models.precision import resolve_precision
 
 CPU_PROCESSES = 2
-"""number of processes of ``--distributed`` on a CPU without ``--world_size``"""
+"""Number of processes of ``--distributed`` on a CPU without ``--world_size``."""
 
 
 class Machine(NamedTuple):
-    """Where a run computes.
+    """Device, precision and number of processes.
 
     Attributes:
-        device: with an index where the user chose one GPU.
+        device: has an index if the user chose one GPU.
         precision: ``32``, ``bf16`` or ``16``.
         processes: number of processes.
     """
@@ -33,11 +33,11 @@ class Machine(NamedTuple):
 
 
 def resolve_machine(config: Config) -> Machine:
-    """Return where the settings have a run compute, and prepare the address where its processes meet.
+    """Resolve device, precision and number of processes, and set the address that the processes connect to.
 
     Raises:
-        InputError: the device does not exist, does not compute in the precision or can't serve the processes, or the
-            address is taken.
+        InputError: The device does not exist, or does not support the precision or the processes; or the address is
+            in use.
     """
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
@@ -49,7 +49,7 @@ def resolve_machine(config: Config) -> Machine:
     gpus = torch.cuda.device_count()
     processes = settings.world_size or (gpus if device.type == "cuda" else CPU_PROCESSES)
     if device.type == "cuda" and processes > gpus:
-        raise InputError(f"--world_size {processes} needs as many GPUs, but this machine has {gpus}; lower it")
+        raise InputError(f"--world_size {processes} needs {processes} GPUs, but this machine has {gpus}; lower it")
     if settings.dist_url != "env://" and rank_zero_only.rank == 0:
         host, port = settings.dist_url.removeprefix("tcp://").split(":")
         _require_free(host, int(port))
@@ -63,6 +63,5 @@ def _require_free(host: str, port: int) -> None:
             pass
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--dist_url tcp://{host}:{port}: the processes can't meet there ({error}); give another port, or leave "
-            "it out"
+            f"--dist_url tcp://{host}:{port}: no process can listen there ({error}); give another port, or leave it out"
         ) from error

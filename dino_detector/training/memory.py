@@ -1,4 +1,4 @@
-"""How much memory a run takes, and for what."""
+"""Memory of a run: the current use, the peaks, and a table by purpose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIB = 2**30
 
 
 def memory_now(device: torch.device) -> dict[str, float]:
-    """Memory by tag in GiB: resident in this process, and what the GPU has and had at its peak."""
+    """Return memory in GiB by tag: resident memory of this process, and the GPU's current and peak allocation."""
     values = {"memory/process": psutil.Process().memory_info().rss / GIB}
     if device.type == "cuda":
         values["memory/gpu_allocated"] = torch.cuda.memory_allocated(device) / GIB
@@ -34,7 +34,7 @@ def memory_now(device: torch.device) -> dict[str, float]:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Largest memory so far, in bytes: resident memory of this process, and what the GPU had allocated."""
+    """Return the peaks so far in bytes: resident memory of this process, and the GPU's allocation."""
     peaks = {}
     if sys.platform != "win32":
         import resource
@@ -47,10 +47,10 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 
 def worker_memory(others: Collection[BaseProcess] = ()) -> tuple[int, int]:
-    """Count the data workers and their memory in bytes; memory that they share is divided among them.
+    """Return the number of data workers and their memory in bytes; each counts its share of shared memory.
 
     Args:
-        others: child processes that are no data workers.
+        others: child processes that are not data workers.
     """
     total, workers = 0, [child for child in multiprocessing.active_children() if child not in others]
     for worker in workers:
@@ -63,28 +63,28 @@ def worker_memory(others: Collection[BaseProcess] = ()) -> tuple[int, int]:
 
 
 class MemoryMonitor(Callback):
-    """Tells and logs what memory goes to after the first step, and the peak after every epoch.
+    """Log a table of memory by purpose after the first step, and the peaks after every epoch.
 
     Args:
-        rehearsal: has measured the activations of the largest step.
+        rehearsal: callback that measures the activations of the largest step.
     """
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
-        self._told = False
+        self._logged = False
         self._other_children: list[BaseProcess] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """No data worker runs yet: the child processes of this moment belong to others."""
+        """Remember the child processes that exist before the data workers start."""
         self._other_children = multiprocessing.active_children()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After the first optimizer step of this process all is there that there will be."""
-        if self._told or not trainer.optimizers[0].state:
+        """Log the table after the first optimizer step, when the optimizer state exists."""
+        if self._logged or not trainer.optimizers[0].state:
             return
-        self._told = True
+        self._logged = True
         if trainer.is_global_zero:
             rows = self._stages(trainer, pl_module)
             table = "\n".join(f"  {name:40}{_text(size):>12}" for name, size in rows.values())
@@ -94,7 +94,7 @@ class MemoryMonitor(Callback):
             log_values(trainer.loggers, values, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One line after every epoch, its evaluation included."""
+        """Log the peaks, including the evaluation of the epoch."""
         if trainer.is_global_zero:
             peaks = peak_memory(pl_module.device)
             places = {"peak_memory_bytes": "of this process", "peak_gpu_memory_bytes": "on the GPU"}
@@ -102,7 +102,7 @@ class MemoryMonitor(Callback):
             log.info("peak memory after epoch %d: %s", trainer.current_epoch + 1, listed)
 
     def _stages(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, tuple[str, int]]:
-        """By stage what it is and its bytes."""
+        """Return a description and the bytes of each stage."""
         parameters = list(pl_module.parameters())
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         frozen = [parameter for parameter in parameters if not parameter.requires_grad]

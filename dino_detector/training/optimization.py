@@ -1,19 +1,28 @@
-"""AdamW with rates for the layers of the backbone and one for the rest."""
+"""AdamW with a learning rate for each layer of the backbone, and the learning rate schedule."""
 
 from __future__ import annotations
 
-from torch import nn
-from torch.optim import AdamW
+import math
 
-from dino_detector.config import Config
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from dino_detector.config import Config, TrainingConfig
 from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone
 
+FINAL_RATE = 0.01
+"""Learning rate at the end of training, as a fraction of its peak."""
+
+COOLDOWN_FRACTIONS = {"cosine": 1.0, "flat_cosine": 0.5, "wsd": 0.2}
+"""Default fraction of the steps in which the rate falls; the cosine falls in all steps after the warm-up."""
+
 
 def build_optimizer(detector: Detector, config: Config) -> AdamW:
-    """AdamW over the weights that train; matrices decay, vectors, queries and embeddings do not.
+    """Build AdamW over the trained weights; matrices get weight decay, vectors, queries and embeddings do not.
 
-    Where rates decay by layers, each layer has groups of its own, named by the layer.
+    With layer decay, each layer has parameter groups of its own, named after the layer.
     """
     decoder_peak = config.training.learning_rate
     full = config.backbone.train_backbone == "full"
@@ -31,10 +40,10 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
         if parameter.requires_grad:
             part, peak = "decoder", decoder_peak
             if name.startswith("backbone."):
-                part, share = _part_of_backbone(name.removeprefix("backbone."), detector.backbone, layer_decay)
+                part, share = _backbone_group(name.removeprefix("backbone."), detector.backbone, layer_decay)
                 peak = backbone_peak * share
             groups.setdefault((part, peak, id(parameter) in decays), []).append(parameter)
-    # One kernel in place of a dozen for each weight; in 16 it would unscale gradients after they are clipped.
+    # The fused kernel is the fastest, but with a gradient scaler it would unscale gradients after they are clipped.
     fused = None if config.training.precision == "16" else True
     optimizer = AdamW(
         [
@@ -50,18 +59,55 @@ def build_optimizer(detector: Detector, config: Config) -> AdamW:
     )
     optimizer.register_load_state_dict_pre_hook(
         lambda _, state: state | {"param_groups": [group | {"fused": fused} for group in state["param_groups"]]}
-    )  # a run that goes on in another precision would keep the kernel of the former
+    )  # a run that resumes in another precision must not restore the old kernel
     return optimizer
 
 
-def _part_of_backbone(name: str, backbone: Dinov2Backbone, layer_decay: float) -> tuple[str, float]:
-    """What a parameter's group is called, and its share of the backbone's rate.
+def _backbone_group(name: str, backbone: Dinov2Backbone, layer_decay: float) -> tuple[str, float]:
+    """Return the name of a parameter's group, and its fraction of the backbone's learning rate.
 
-    As in BEiT (https://arxiv.org/abs/2106.08254) and ViTDet (https://arxiv.org/abs/2203.16527), layer l of d, counted
-    from 0, has layer_decay ** (d - l); the embeddings count as layer -1, and the norm above the layers as layer d.
+    Layer l of d, counted from 0, has the fraction layer_decay ** (d - l), as in BEiT (https://arxiv.org/abs/2106.08254)
+    and ViTDet (https://arxiv.org/abs/2203.16527). The embeddings count as layer -1, the final norm as layer d.
     """
     if layer_decay == 1:
         return "backbone", 1.0
     layer = backbone.layer_of(name)
     part = {-1: "embeddings", backbone.depth: "norm"}.get(layer, f"layer_{layer}")
     return f"backbone_{part}", layer_decay ** (backbone.depth - layer)
+
+
+def build_schedule(
+    optimizer: Optimizer, training: TrainingConfig, *, total_steps: int, planned_steps: int | None = None
+) -> LambdaLR:
+    """Build the learning rate schedule; step it after every optimizer step.
+
+    The rates of all groups rise linearly in the warm-up, stay at their peaks, and fall to a hundredth of the peaks:
+
+    - ``cosine`` falls along half a cosine right after the warm-up (https://arxiv.org/abs/1608.03983);
+    - ``flat_cosine`` falls along half a cosine in the last steps (RTMDet, https://arxiv.org/abs/2212.07784);
+    - ``wsd``, warm-up, stable, decay, falls by 1 - sqrt in the last steps (https://arxiv.org/abs/2405.18392).
+
+    Args:
+        optimizer: optimizer at its peak rates.
+        training: settings.
+        total_steps: number of optimizer steps of the run.
+        planned_steps: number of steps to take ``warmup_fraction`` of; None takes ``total_steps``.
+    """
+    warmup_steps = max(1, round((planned_steps or total_steps) * training.warmup_fraction))
+    cooldown_steps = min(round(total_steps * cooldown_fraction(training)), total_steps - warmup_steps)
+    wsd = training.schedule == "wsd"
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        into_cooldown = step - (total_steps - cooldown_steps)
+        progress = min(1.0, max(0, into_cooldown) / max(1, cooldown_steps))
+        fall = 1 - math.sqrt(progress) if wsd else 0.5 * (1 + math.cos(math.pi * progress))
+        return FINAL_RATE + (1 - FINAL_RATE) * fall
+
+    return LambdaLR(optimizer, factor)
+
+
+def cooldown_fraction(training: TrainingConfig) -> float:
+    """Return the fraction of the steps in which the rate falls; for the cosine it includes the warm-up."""
+    return training.cooldown_fraction or COOLDOWN_FRACTIONS[training.schedule]

@@ -1,4 +1,4 @@
-"""What a run says while it trains: one line an epoch."""
+"""Progress of training: a line for every epoch, and a bar in a terminal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from dino_detector.analysis.tables import number_text
 
 log = logging.getLogger(__name__)
 
-
 SECONDS_BETWEEN_LINES = 60.0
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's progress bar, with epochs counted from 1 as everywhere else."""
+    """Lightning's progress bar, with epochs counted from 1."""
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Name the epoch and begin its bar; Lightning's own hook would show its number from 0 first."""
+        """Start the bar of the epoch; Lightning's own hook would first show an epoch that counts from 0."""
         bar = self.train_progress_bar
         bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
         bar.initial = 0
@@ -31,32 +30,31 @@ class EpochBar(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """Logs one line an epoch: the mean loss, the AP of an evaluated epoch, images per second, and the time left.
+    """Log the mean loss, the AP, images per second and the time left after every epoch, and progress once a minute.
 
-    A long epoch also logs its progress once a minute. Images per second and the time left include loading and
-    evaluation.
+    Images per second and the time left include loading and evaluation.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting, also in the middle of an epoch that is resumed."""
+        """Start counting; a resumed run may start in the middle of an epoch."""
         self._begin()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss on its device, since reading it would wait for the device; log progress once a minute."""
+        """Keep the loss on its device, because reading it would wait for the device; log progress once a minute."""
         self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning divides by these batches
         self._images += len(batch.image_ids) * trainer.world_size
-        if time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
-            self._spoke = time.monotonic()
+        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             self._log_progress(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch has an AP."""
+        """Remember that this epoch has an AP."""
         self._evaluated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the line of the epoch, and start counting for the next one."""
+        """Log the line of the epoch, and start counting for the next epoch."""
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         left = 0 if trainer.should_stop else epochs - epoch
@@ -65,31 +63,23 @@ class EpochLines(Callback):
         if self._evaluated:
             metrics = pl_module.metrics
             parts.append(f"AP {number_text(metrics.AP)}  AP50 {number_text(metrics.AP50)}")
-        parts += [
-            f"{self._images / seconds:.1f} images/s",
-            f"{timedelta(seconds=round(seconds * left))} left",
-        ]
+        parts += [f"{self._images / seconds:.1f} images/s", f"{timedelta(seconds=round(seconds * left))} left"]
         if trainer.is_global_zero:
             log.info("  ".join(parts))
         self._begin()
 
     def _log_progress(self, trainer: Trainer, batch: int) -> None:
-        """Log the batch, the mean loss and images per second within an epoch."""
         pace = self._images / (time.monotonic() - self._started)
         mean_loss = sum(self._losses).item() / len(self._losses)
         if trainer.is_global_zero:
+            epoch, batches = trainer.current_epoch + 1, trainer.num_training_batches
             log.info(
                 "epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s",
-                trainer.current_epoch + 1,
-                trainer.max_epochs,
-                batch,
-                trainer.num_training_batches,
-                mean_loss,
-                pace,
+                *(epoch, trainer.max_epochs, batch, batches, mean_loss, pace),
             )
 
     def _begin(self) -> None:
-        self._started = self._spoke = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._losses: list[Tensor] = []
         self._images = 0
         self._evaluated = False

@@ -1,4 +1,4 @@
-"""The largest step of a run, taken before its first: what does not fit in memory fails now and not in hours."""
+"""Rehearsal of the largest training step: a run that does not fit in memory fails now and not in hours."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from dino_detector.plain_text import counted
 from dino_detector.structures.targets import Targets
 
 SMALLEST_SIDE = 112
-"""pixels; below this no smaller image is tried"""
+"""Shortest side in pixels of the images that the rehearsal tries."""
 
 
 class Step(NamedTuple):
-    """What the memory of a training step depends on."""
+    """Size of a training step; ``boxes`` is the largest number of boxes in an image."""
 
     batch_size: int
     image_size: ImageSize
     boxes: int
-    """most boxes of an image"""
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -38,20 +37,21 @@ class Step(NamedTuple):
 
 
 class Rehearsal(Callback):
-    """Runs forward and backward pass of the largest step on made-up images when training begins.
+    """Run the forward and backward pass of the largest step on synthetic images when training begins.
 
-    Largest are batch, image and number of boxes, and where fewer boxes have more denoising queries a second step has
-    those; memory for the optimizer's state is held meanwhile. Weights and gradients are left as they were, and random
-    numbers as the trainer sets them anew for every batch. What does not fit is tried smaller, so that the error can
-    tell what fits.
+    The largest step has the largest batch, image and number of boxes. If fewer boxes give more denoising queries, a
+    second step has that number of boxes. Placeholders hold the memory of the optimizer state. Weights and gradients do
+    not change; neither do the random numbers of training, because the module seeds them for every batch. If the step
+    does not fit, smaller steps find the settings for the error message.
 
     Args:
         config: settings of the run.
-        measure: measure ``activations``, which on a CPU makes this one step slower.
+        measure: measure ``activations``; this makes the step slower on a CPU.
 
     Attributes:
-        activations: bytes that the largest step needs beside weights, gradients and optimizer state: at its peak on a
-            GPU, and elsewhere what the forward pass keeps for the backward pass. 0 until measured.
+        largest_step: the largest step.
+        activations: bytes that the largest step needs beside weights, gradients and optimizer state: the peak on a
+            GPU, and elsewhere the tensors that the forward pass saves for the backward pass. 0 until measured.
     """
 
     def __init__(self, config: Config, *, measure: bool) -> None:
@@ -61,27 +61,29 @@ class Rehearsal(Callback):
         self.activations = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the step; raises `InputError` that says what fits where it does not."""
-        starts = trainer.datamodule.sources.train.annotations.training.starts
+        """Take the largest step; raise `SharedInputError` with settings that fit if it does not fit."""
+        starts = trainer.datamodule.run_data.train.annotations.training.starts
         augmentation = self.config.augmentation
         if trainer.current_epoch >= augmentation.plain_from(self.config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
-        boxes = int((starts[1:] - starts[:-1]).max()) * _images_in_one(augmentation)
+        boxes = int((starts[1:] - starts[:-1]).max()) * _source_images(augmentation)
         images = math.ceil(trainer.datamodule.images_per_epoch / trainer.world_size)
         chosen = Step(min(self.config.training.batch_size, images), self.config.data.image_size, boxes)
         patch = pl_module.detector.backbone.patch_size
-        self.largest_step = least = _largest(chosen, augmentation, patch)
+        self.largest_step = smallest = _largest(chosen, augmentation, patch)
         if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
             return
         for smaller in smaller_steps(chosen, patch):
-            least = _largest(smaller, augmentation, patch)
-            if self._fits(least, trainer, pl_module):
+            smallest = _largest(smaller, augmentation, patch)
+            if self._fits(smallest, trainer, pl_module):
                 less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
                 raise SharedInputError(
                     f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, self.config)} fits"
                     f"{less}"
                 )
-        raise SharedInputError(f"out of memory: not even {least} fits beside the model; choose a smaller --dino_model")
+        raise SharedInputError(
+            f"out of memory: not even {smallest} fits beside the model; choose a smaller --dino_model"
+        )
 
     def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
         denoising = pl_module.detector.decoder.denoising
@@ -105,11 +107,11 @@ class Rehearsal(Callback):
 
 
 def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
-    """Forward and backward pass of a step on made-up images; returns bytes of activations where they are measured."""
+    """Run forward and backward pass of a step on synthetic images; return the bytes of activations, 0 if unmeasured."""
     device, detector, criterion = pl_module.device, pl_module.detector, pl_module.criterion
     (optimizer,) = trainer.optimizers
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    held = [torch.zeros_like(each) for each in parameters if each not in optimizer.state for _ in range(2)]
+    optimizer_state = [torch.zeros_like(each) for each in parameters if each not in optimizer.state for _ in range(2)]
     pixel_values = torch.zeros(step.batch_size, 3, *step.image_size, device=device)
     targets = Targets(
         boxes_cxcywh=torch.full((step.batch_size, step.boxes, 4), 0.5, device=device),
@@ -121,24 +123,24 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-    kept = _Kept({parameter.untyped_storage().data_ptr() for parameter in detector.parameters()})
-    with kept.hooks() if measure and not on_gpu else nullcontext():
+    saved = _SavedTensors({parameter.untyped_storage().data_ptr() for parameter in detector.parameters()})
+    with saved.hooks() if measure and not on_gpu else nullcontext():
         with trainer.precision_plugin.train_step_context():
             output = detector(pixel_values, targets)
-            # without the mean over processes, as one of them may fail here and the others wait for it
+            # no mean over processes: a process that fails here would leave the others waiting
             losses = criterion(output, targets, average=lambda value: value)
         losses.total.backward()
-    del held
+    del optimizer_state
     if not measure:
         return 0
     if not on_gpu:
-        return kept.bytes
+        return saved.bytes
     gradients = sum(parameter.nbytes for parameter in parameters)
     return torch.cuda.max_memory_allocated(device) - before - gradients
 
 
-class _Kept:
-    """Counts the tensors that a forward pass keeps for the backward pass, each storage once."""
+class _SavedTensors:
+    """Count the bytes of the tensors that a forward pass saves for the backward pass, each storage once."""
 
     def __init__(self, known: set[int]) -> None:
         self.known = known
@@ -156,19 +158,19 @@ class _Kept:
 
 
 def _largest(step: Step, augmentation: AugmentationConfig, patch: int) -> Step:
-    """The largest step of a run with such settings, whose images may be larger than they are on average."""
+    """Return a step with the largest image that ``multi_scale`` makes."""
     return step._replace(image_size=augmentation.input_sizes(step.image_size, patch)[-1])
 
 
-def _images_in_one(augmentation: AugmentationConfig) -> int:
-    """Of how many images the objects may be in a training image."""
+def _source_images(augmentation: AugmentationConfig) -> int:
+    """Return the largest number of images that one training image takes objects from."""
     if not augmentation.augmentation:
         return 1
     return 4 if augmentation.mosaic_probability > 0 else 2 if augmentation.copy_paste_probability > 0 else 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU, or the machine, had no memory to give; oneDNN says only that it made no primitive."""
+    """Return whether the GPU or the machine is out of memory; oneDNN then fails to create a primitive."""
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or is_oom_error(error)
@@ -177,7 +179,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
-    """Half the batch until it is one image, and then images whose sides are three quarters, in whole patches."""
+    """Yield smaller steps: halve the batch down to one image, then shrink the sides by a quarter, in whole patches."""
     while step.batch_size > 1:
         step = step._replace(batch_size=step.batch_size // 2)
         yield step
@@ -189,7 +191,7 @@ def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
 
 
 def flags_of(step: Step, config: Config) -> str:
-    """The settings of a smaller step that learn from as many images in an optimizer step."""
+    """Return the flags of a smaller step that keep the number of images in an optimizer step."""
     training = config.training
     accumulated = math.ceil(training.batch_size * training.accumulate_batches / step.batch_size)
     flags = f"--batch_size {step.batch_size}"

@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from: whether it goes on with it, takes its weights, or can't use it."""
+"""The checkpoint that a run starts from: resumed, loaded as weights alone, or refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dino_detector.inference.detector import Detector, load_weights
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
 from dino_detector.structures.categories import Categories, check_categories
 from dino_detector.training.checkpoints import finished_epochs
-from dino_detector.training.data import DetectionData
+from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
 from dino_detector.training.module import PLANNED_EPOCHS
-from dino_detector.training.schedule import cooldown_share
+from dino_detector.training.optimization import cooldown_fraction
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +33,22 @@ MAY_CHANGE = frozenset(
         *("log_layers", "log_images", "log_images_frequency", "memory_monitor", "tile_size", "tile_overlap"),
     )
 )
-"""Settings that a resumed run may change; with another of the rest it would not be the same run."""
+"""Settings that a resumed run may change."""
 
 MODEL = frozenset((*BackboneConfig.__dataclass_fields__, *DecoderConfig.__dataclass_fields__)) - {
     "lora_dropout",
     "decoder_dropout",
 }
-"""Settings that weights are bound to; of ``denoising_queries`` it is whether there are any."""
+"""Settings that the weights depend on; they depend on whether ``denoising_queries`` is 0, not on its value."""
 
 
 class Start(NamedTuple):
     """A checkpoint to start from.
 
     Attributes:
-        header: what it says of itself.
-        contents: all that it holds.
-        epochs: that the run behind it had finished; None where it holds no state, and the weights are taken.
+        header: header of the checkpoint.
+        contents: all contents of the checkpoint.
+        epochs: number of finished epochs; None for a checkpoint without training state.
     """
 
     header: CheckpointHeader
@@ -57,39 +57,39 @@ class Start(NamedTuple):
 
     @property
     def planned_epochs(self) -> int:
-        """For how many the first of the runs behind it was meant, whose warm-up it goes on with."""
-        return self.contents.get(PLANNED_EPOCHS, self.header.config.training.epochs)  # not in those of 0.1.0
+        """Epochs that the warm-up was planned for; checkpoints of 0.1.0 do not say so."""
+        return self.contents.get(PLANNED_EPOCHS, self.header.config.training.epochs)
 
     @property
     def resumes(self) -> bool:
-        """Whether the run goes on."""
+        """Whether the run resumes, instead of loading the weights alone."""
         return self.epochs is not None
 
 
 def read_start(config: Config, categories: Categories, *, annotations: Path, data: DetectionData) -> Start | None:
-    """The checkpoint of ``config``, once it is known to fit; None where there is none or it is to be skipped.
+    """Read and check the checkpoint that the settings name; return None if they name none or skip it.
 
     Args:
         config: settings of the run, with its number of processes.
-        categories: of the training images.
-        annotations: their file, for messages.
-        data: the images of the run.
+        categories: classes of the training images.
+        annotations: file of the classes, for messages.
+        data: data of the run.
 
     Raises:
-        InputError: the file is missing or no checkpoint, or the run can't go on from it.
+        InputError: The file is missing or not a checkpoint, or does not fit the run.
     """
     source = config.training.checkpoint
     if source is None:
         return None
     if config.training.skip_checkpoint_load:
         require_checkpoint(source)
-        log.info("%s is not loaded (--skip_checkpoint_load); training starts anew", source)
+        log.info("%s is not loaded (--skip_checkpoint_load); training starts from scratch", source)
         return None
     header, contents = read_checkpoint(source)
     resumes = "optimizer_states" in contents
     stored, wanted = header.config.flat(), config.flat()
     bound = stored.keys() - MAY_CHANGE if resumes else MODEL
-    if header.base_fingerprint:  # a base that is known by its weights may have moved
+    if header.base_fingerprint:  # the fingerprint identifies the base, which may have moved
         bound -= {"dino_model"}
     if not resumes and stored["denoising_queries"] and wanted["denoising_queries"]:
         bound -= {"denoising_queries"}
@@ -101,15 +101,15 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, dat
     check_categories(header.categories, known=categories, source=source, known_source=annotations)
     check_categories(categories, known=header.categories, source=annotations, known_source=source)
     if not resumes:
-        log.info("%s holds no training state: its weights are taken, and training starts anew", source)
+        log.info("%s holds no training state: training starts from its weights", source)
         return Start(header, contents, None)
-    before, now = contents.get(DetectionData.__name__, {}), data.state_dict()  # not in the first checkpoints of 0.1.0
+    before, now = contents.get(DetectionData.__name__, {}), data.state_dict()  # the first checkpoints of 0.1.0 lack it
     for name, noun in (("train_images", "images"), ("images_per_epoch", "images an epoch, with repeats")):
         if before.get(name, now[name]) != now[name]:
             raise InputError(
                 f"{source}: was trained on {before[name]} {noun}, and {annotations} has {now[name]}, so the run can't "
-                "go on where it was; give the former with --train_annotations, or take the weights alone into a new "
-                f"run: python -c \"from dino_detector import Detector; Detector.load('{source}').save('start.pth')\", "
+                "resume; give the old file with --train_annotations, or start a new run from the weights alone: "
+                f"python -c \"from dino_detector import Detector; Detector.load('{source}').save('start.pth')\", "
                 "then --checkpoint start.pth"
             )
     epochs = finished_epochs(contents)
@@ -123,35 +123,35 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, dat
         )
     log.info("resuming %s after epoch %d", source, epochs)
     before, wanted_epochs = header.config.training, config.training.epochs
-    if wanted_epochs > before.epochs and epochs > before.epochs * (1 - cooldown_share(before)):
+    if wanted_epochs > before.epochs and epochs > before.epochs * (1 - cooldown_fraction(before)):
         log.warning(
-            "its learning rate has fallen towards an end at epoch %d, and goes up again for %d; a new run with "
-            "--epochs %d has no such break",
+            "the learning rate has already fallen for an end at epoch %d, and jumps up again for %d; a new run with "
+            "--epochs %d has no such jump",
             *(before.epochs, wanted_epochs, wanted_epochs),
         )
     return Start(header, contents, epochs)
 
 
-def begin(detector: Detector, start: Start, *, source: Path) -> None:
-    """Check that the base is the one that the checkpoint was trained on, and take the weights of one without state.
+def apply_start(detector: Detector, start: Start, *, source: Path) -> None:
+    """Check the base model, and load the weights if the run does not resume.
 
-    The trainer restores those of a run that goes on together with its state.
+    The trainer itself restores the weights and the training state of a resumed run.
 
     Raises:
-        InputError: where it is another base, or the weights do not fit.
+        InputError: The base model is a different one, or the weights do not fit.
     """
     if start.header.base_fingerprint != detector.header.base_fingerprint:
         raise InputError(
-            f"{source}: was trained on {start.header.config.backbone.dino_model!r}, and the weights of "
-            f"{detector.config.backbone.dino_model!r} are others (their fingerprints differ); give the former, or the "
-            "folder where it is now, with --dino_model"
+            f"{source}: was trained on {start.header.config.backbone.dino_model!r}, and "
+            f"{detector.config.backbone.dino_model!r} has other weights (the fingerprints differ); give the original "
+            "model, or its present folder, with --dino_model"
         )
     if not start.resumes:
         load_weights(detector, start.contents, source=source)
 
 
 def _mismatch(stored: dict[str, Any], wanted: dict[str, Any], differing: list[str]) -> str:
-    """Which settings differ, and the flags that fit: a preset's in place of all that it explains."""
+    """List the differing settings, and the flags that fit; a preset's flag replaces the flags that it implies."""
     listed = ", ".join(f"{name} {_written(stored[name])} (here {_written(wanted[name])})" for name in differing)
     flags = []
     rest = list(differing)
@@ -161,14 +161,14 @@ def _mismatch(stored: dict[str, Any], wanted: dict[str, Any], differing: list[st
             continue
         sets = preset_settings({preset: True, "debug_lr": stored["debug_lr"]})
         fitting = sets if stored[preset] else {name: defaults[name] for name in sets}
-        explained = [name for name in rest if name in fitting and stored[name] == fitting[name]]
-        if explained:
+        implied = [name for name in rest if name in fitting and stored[name] == fitting[name]]
+        if implied:
             flags.append(f"--{preset} {_as_flag(stored[preset])}")
-            rest = [name for name in rest if name not in explained]
+            rest = [name for name in rest if name not in implied]
     flags += [f"--{name} {_as_flag(stored[name])}" for name in rest]
     return (
-        f"was trained with other settings: {listed}; to go on with it give {' '.join(flags)}, "
-        "or start anew with --skip_checkpoint_load"
+        f"was trained with other settings: {listed}; to resume it give {' '.join(flags)}, "
+        "or start from scratch with --skip_checkpoint_load"
     )
 
 
@@ -177,5 +177,5 @@ def _written(value: Any) -> str:
 
 
 def _as_flag(value: Any) -> str:
-    """A setting as it is typed after its flag in a shell."""
+    """Return a value as a shell takes it after its flag."""
     return shlex.quote(",".join(map(str, value)) if isinstance(value, list) else _written(value))

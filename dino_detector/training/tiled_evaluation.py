@@ -1,4 +1,4 @@
-"""Evaluation in tiles: loaders that leave images as they are, and steps in which the detector cuts them."""
+"""Evaluation in tiles: loaders of images in their own sizes, and steps that cut each image into tiles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dino_detector.data.dataset import CocoDetection, FullSizeImages
 from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
 from dino_detector.inference.detector import Detector
 from dino_detector.losses import SetCriterion
-from dino_detector.training.data import DetectionData
+from dino_detector.structures.detections import coco_results
+from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.module import DetectorModule
-from dino_detector.validate import coco_results
 
 
 class FullSizeData(DetectionData):
-    """Loaders of validation and test images in their own sizes, one image at a time."""
+    """Data loaders of validation and test images in their own sizes, one image at a time."""
 
     def _evaluation_view(self) -> FullSizeImages:
         return FullSizeImages()
@@ -30,12 +30,12 @@ class FullSizeData(DetectionData):
 
 
 class TiledModule(DetectorModule):
-    """Steps of evaluation and testing on `FullSizeData`; it does not train.
+    """Evaluation steps on `FullSizeData`; the module does not train.
 
     Args:
-        detector: the network.
-        criterion: what it was trained with.
-        config: settings of the evaluation: how to cut, and how many tiles run at once.
+        detector: network.
+        criterion: matching and losses.
+        config: settings of the evaluation, with the tiles and the number of tiles in a batch.
     """
 
     def __init__(self, *, detector: Detector, criterion: SetCriterion, config: Config) -> None:
@@ -43,7 +43,7 @@ class TiledModule(DetectorModule):
         self.evaluation = config
 
     def _detect(self, batch: FullSizeBatch) -> None:
-        """Collect the best ``max_detections`` detections of each class in each whole image."""
+        """Collect the best ``max_detections`` detections of each class in each image."""
         settings = self.evaluation
         found = self.detector.detect_each(batch.images, tiling=settings.tiling, batch_size=settings.training.batch_size)
         for image_id, detections in zip(batch.image_ids, found, strict=True):

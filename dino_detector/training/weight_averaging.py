@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights that train."""
+"""Exponential moving average of the trained weights."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's weight averaging, for a model that is mostly frozen.
+    """Lightning's weight averaging for a mostly frozen model.
 
-    The average is what validation sees and what a checkpoint's ``state_dict`` holds. Frozen parameters are shared with
-    the model instead of copied, so a giant backbone is in memory once.
+    Validation uses the average, and the ``state_dict`` of a checkpoint holds it. The average shares the frozen
+    parameters with the model, so a giant backbone is in memory once.
 
-    After n steps the decay is ``(1 + n) / (warmup + n)``, until that is more than ``decay``: the ramp of TensorFlow's
-    ExponentialMovingAverage. Weights in the average are then n / warmup steps old in the mean, a share of the run
-    whatever its length, and soon none of the first is left. The other ramp in use, ``decay * (1 - exp(-n / warmup))``,
-    would have to be set for the length of a run: up to n = warmup it averages over less than two steps.
+    After n steps the decay is ``(1 + n) / (warmup + n)``, up to ``decay``: the ramp of TensorFlow's
+    ExponentialMovingAverage. The mean age of the averaged weights is then n / warmup steps, a fixed share of a run of
+    any length, and the first weights soon leave the average. The other common ramp,
+    ``decay * (1 - exp(-n / warmup))``, needs a warm-up for each length of run: it averages over less than two steps
+    until n = warmup.
 
     Args:
         decay: share of the old average that a step keeps, in 0..1.
-        warmup: steps after which the decay is about one half; up to 1, there is no warm-up.
+        warmup: number of steps after which the decay is about one half; 0 and 1 turn the warm-up off.
     """
 
     def __init__(self, decay: float, *, warmup: int) -> None:
@@ -33,7 +34,7 @@ class MovingAverage(WeightAveraging):
         self.warmup = warmup
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copy what trains, share what is frozen."""
+        """Copy the trained parameters and share the frozen ones."""
         if stage != "fit":
             return
         frozen = {id(parameter): parameter for parameter in pl_module.parameters() if not parameter.requires_grad}
@@ -41,18 +42,20 @@ class MovingAverage(WeightAveraging):
         self._average_model.module = copy.deepcopy(pl_module, memo=frozen)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follow the model to its device; callbacks are set up before it moves there."""
+        """Move the average to the model's device; Lightning moves the model after `setup`."""
         self._average_model.to(pl_module.device)
-        self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # read at each step: nothing waits for it
+        self._average_model.n_averaged = (
+            self._average_model.n_averaged.cpu()
+        )  # each step reads it without a device sync
 
     @property
     def averages(self) -> list[Tensor]:
-        """The averaged weights, without those that are shared with the model."""
+        """Averaged weights, without the weights that the model shares."""
         return [parameter for parameter in self._average_model.parameters() if parameter.requires_grad]
 
     @torch.no_grad()
     def _update(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor | int) -> None:
-        count = int(self._average_model.n_averaged)  # the argument is a copy on the device
+        count = int(self._average_model.n_averaged)  # num_averaged is a copy on the device
         decay = min(self.decay, (1 + count) / (self.warmup + count))
         pairs = zip(averages, currents, strict=True)
         trained = [(average, current) for average, current in pairs if average.data_ptr() != current.data_ptr()]

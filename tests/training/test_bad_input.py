@@ -263,7 +263,7 @@ def test_differing_settings_are_listed_with_the_flags_that_fit(refused, resumes)
     for part in ("learning_rate 0.001 (here 0.5)", "num_queries 8 (here 9)", "image_size 56 (here 84)"):
         assert part in line
     flags = "--image_size 56 --num_queries 8 --learning_rate 0.001"
-    assert f"; to go on with it give {flags}, or start anew with --skip_checkpoint_load" in line
+    assert f"; to resume it give {flags}, or start from scratch with --skip_checkpoint_load" in line
     assert "epochs" not in line
 
 
@@ -298,7 +298,7 @@ def test_an_unreadable_validation_image_is_found_before_training(place, refused)
 def test_an_unreadable_training_image_is_skipped_and_the_summary_counts_it(place, caplog):
     path = place.cut("train/3.png")
     assert command.main(["--config", str(place.config)]) == 0
-    (summary,) = (text for text in caplog.messages if text.startswith("1 images could not be read and were skipped"))
+    (summary,) = (text for text in caplog.messages if text.startswith("1 images were unreadable and skipped"))
     assert f"{path}: cannot be read as an image" in summary
 
 
@@ -351,5 +351,5 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_resume(place):
     last = place.output_dir / "dino_detector_last.pth"
     assert errors == f"stopped; resume with the same settings and --checkpoint {last}\n"
     assert "Traceback" not in rest
-    assert rest.count("stopping when") == 1  # said by the main process alone
+    assert rest.count("stopping after") == 1  # said by the main process alone
     assert torch.load(last, weights_only=True)["global_step"] >= 1

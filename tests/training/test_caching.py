@@ -133,7 +133,7 @@ def test_the_plan_says_what_the_cache_takes_and_when_it_pays(
     (line,) = re.findall(r"trunk cache .*", caplog.text)
     assert line == (
         f"trunk cache {tmp_path / 'cache'}: 7 training images in 2 views and 5 validation images, 1.1 kB each, "
-        "take 20.7 kB, none of it is there yet; training fills it, and it pays from epoch 3 on"
+        "take 20.7 kB, none of it is there yet; training fills it, and it saves time from epoch 3 on"
     )
     taken = sum(path.stat().st_size for path in records(tmp_path / "cache"))
     assert 19 * 1088 < taken < 19 * (1088 + 700)
@@ -143,7 +143,7 @@ def test_the_plan_says_what_the_cache_takes_and_when_it_pays(
     )
     (line,) = re.findall(r"trunk cache .*", caplog.text)
     assert "7 training images in 3 views, 1.1 kB each, take 22.8 kB, 15.2 kB of it is there; " in line
-    assert line.endswith("training fills it, and it pays from epoch 4 on")
+    assert line.endswith("training fills it, and it saves time from epoch 4 on")
 
 
 def test_a_run_that_shows_no_view_twice_is_told(
@@ -151,13 +151,16 @@ def test_a_run_that_shows_no_view_twice_is_told(
 ):
     caplog.set_level("INFO")
     fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=4, epochs=2))
-    assert "this run shows no view twice, so it pays in later ones, or with less than 2 --cache_views\n" in caplog.text
+    assert (
+        "this run shows no view twice, so the cache saves time in later runs only, or with less than 2 --cache_views\n"
+        in caplog.text
+    )
     caplog.clear()
     fit(frozen(tmp_path / "once", cache_trunk=tmp_path / "other", cache_views=4, epochs=1))
-    assert "this run shows no view twice, so it pays in later ones\n" in caplog.text
+    assert "this run shows no view twice, so the cache saves time in later runs only\n" in caplog.text
     caplog.clear()
     fit(frozen(tmp_path / "longer", cache_trunk=tmp_path / "cache", cache_views=4, epochs=3))
-    assert "this run shows none of the others twice, so it pays in later ones" in caplog.text
+    assert "this run shows no missing view twice, so the cache saves time in later runs only" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["", "below"])
@@ -198,7 +201,7 @@ def test_a_disk_that_is_full_ends_the_filling_and_not_the_run(
 
     monkeypatch.setattr(TrunkCache, "write", full)
     assert fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", cache_views=2)) is not None
-    assert caplog.text.count("cannot be written to (No space left on device)") == 1
+    assert caplog.text.count("can't be written (No space left on device)") == 1
 
 
 def test_more_than_the_disk_has_is_refused_before_the_first_step(
@@ -214,7 +217,7 @@ def test_more_than_the_disk_has_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"train_backbone": "full"}, "keeps what frozen layers"),
+        ({"train_backbone": "full"}, "caches the output of frozen layers"),
         (
             {"lora_layers": None},
             r"all \d layers of .* have adapters; leave it out, or give fewer than \d --lora_layers",
@@ -438,4 +441,4 @@ def test_plain_epochs_that_show_what_earlier_ones_showed_pay(
         "cache_views": 8,
     }
     fit(frozen(tmp_path / "out", cache_trunk=tmp_path / "cache", **settings))
-    assert "training fills it, and it pays from epoch 7 on\n" in caplog.text
+    assert "training fills it, and it saves time from epoch 7 on\n" in caplog.text

@@ -20,9 +20,9 @@ from lightning import Trainer, seed_everything
 from dino_detector.config import Config
 from dino_detector.losses import build_criterion
 from dino_detector.inference.detector import build_detector
-from dino_detector.training.data import DetectionData
+from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.sources import gather
+from dino_detector.training.run_data import read_run_data
 
 torch.set_num_threads(1)
 devices, out = int(sys.argv[1]), Path(sys.argv[2])
@@ -30,9 +30,9 @@ settings = json.loads(Path(sys.argv[3]).read_text())
 for name, changes in json.loads(Path(sys.argv[4]).read_text()).items():
     config = Config.from_flat(settings | changes | {"batch_size": 4 // devices})
     seed_everything(0, verbose=False)
-    sources = gather(config, training=True)
-    data = DetectionData(config=config, sources=sources)
-    detector = build_detector(config, categories=sources.train.annotations.categories)
+    run_data = read_run_data(config, training=True)
+    data = DetectionData(config=config, run_data=run_data)
+    detector = build_detector(config, categories=run_data.train.annotations.categories)
     data.header = detector.header
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]

@@ -86,8 +86,8 @@ def test_it_says_why_it_stopped_and_which_file_to_use(tmp_path, train, scripted,
         train(tmp_path, **PATIENT | {"epochs": 20}, schedule="wsd")
     lines = [record.getMessage() for record in caplog.records]
     assert "stopped early after epoch 4 of 20: no AP above 0.500 in the last 2 evaluations" in lines
-    assert "the learning rate was still at 100 % of its peak; a run with --epochs 4 lets it fall" in lines
-    assert f"the best AP, 0.500, is that of epoch 2: {tmp_path / 'dino_detector_best.pth'}" in lines
+    assert "the learning rate was still at 100 % of its peak; it falls in a run with --epochs 4" in lines
+    assert f"the best AP, 0.500, is from epoch 2: {tmp_path / 'dino_detector_best.pth'}" in lines
     (epoch,) = (line for line in lines if line.startswith("epoch  4/20"))
     assert epoch.endswith("0:00:00 left")
 
@@ -107,7 +107,7 @@ def test_any_run_says_which_epoch_was_the_best(tmp_path, train, scripted, caplog
     scripted(0.2, 0.5, 0.5)
     with caplog.at_level(logging.INFO, logger="dino_detector"):
         train(tmp_path)
-    assert f"the best AP, 0.500, is that of epoch 2: {tmp_path / 'dino_detector_best.pth'}" in caplog.text
+    assert f"the best AP, 0.500, is from epoch 2: {tmp_path / 'dino_detector_best.pth'}" in caplog.text
 
 
 def test_a_resumed_run_names_the_best_that_is_there(tmp_path, train, scripted, caplog):
@@ -116,12 +116,12 @@ def test_a_resumed_run_names_the_best_that_is_there(tmp_path, train, scripted, c
     scripted(0.5, 0.4, 0.6)
     train(tmp_path / "here", epochs=3)
     second = tmp_path / "here" / "dino_detector_epoch_2.pth"
-    for folder, best in (("there", "in the folder of the run that was resumed"), ("here", "dino_detector_best.pth")):
+    for folder, best in (("there", "in the folder of the resumed run"), ("here", "dino_detector_best.pth")):
         caplog.clear()
         scripted(0.3)
         with caplog.at_level(logging.INFO, logger="dino_detector"):
             train(tmp_path / folder, epochs=3, checkpoint=second)
-        (line,) = (line for line in caplog.messages if line.startswith("the best AP, 0.500, is that of epoch 1: "))
+        (line,) = (line for line in caplog.messages if line.startswith("the best AP, 0.500, is from epoch 1: "))
         assert line.endswith(best)
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_has_stopped_goes_on_with_more_patience_or_none(tmp_path, tra
 
 
 def test_there_must_be_an_ap_to_watch(tmp_path, train, val_split):
-    wanted = "^early_stopping_patience watches the AP of validation images"
+    wanted = "^early_stopping_patience needs the AP of validation images"
     with pytest.raises(InputError, match=f"{wanted}; give --val_images and --val_annotations"):
         train(tmp_path / "out", **PATIENT, val_images=None, val_annotations=None)
     nothing = tmp_path / "none.json"
@@ -205,6 +205,6 @@ def test_patience_that_no_run_of_that_length_can_lose_is_told_of(tmp_path, train
     scripted(0.5, 0.4, 0.3)
     train(tmp_path, epochs=6, val_frequency=2, early_stopping_patience=3, logger=[])
     assert (
-        "--early_stopping_patience 3 stops nothing, as there will be 3 evaluations in 6 epochs; lower it, or --val_f"
+        "--early_stopping_patience 3 never stops this run, which has 3 evaluations in 6 epochs; lower it, or --val_f"
         in caplog.text
     )

@@ -39,7 +39,7 @@ def test_a_run_without_validation_images_evaluates_nothing_and_writes_its_checkp
     assert fit(config) is None
     kinds = ("epoch_2", "epoch_3", "last", "final")
     assert files(tmp_path / "out") == {f"dino_detector_{kind}.pth" for kind in kinds}
-    assert "nothing is evaluated" in caplog.text
+    assert "there is no evaluation" in caplog.text
     Detector.load(tmp_path / "out" / "dino_detector_epoch_2.pth", device="cpu")
 
 
@@ -170,7 +170,7 @@ def test_weights_without_training_state_begin_a_new_run(
     first.save(weights)
     still = {"learning_rate": 1e-12, "weight_decay": 0.0, "ema_decay": 0.0, "epochs": 1}
     fit(settings(tmp_path / "second", checkpoint=weights, batch_size=3, **still))
-    assert f"{weights} holds no training state: its weights are taken" in caplog.text
+    assert f"{weights} holds no training state: training starts from its weights" in caplog.text
     second = torch.load(tmp_path / "second" / "dino_detector_final.pth", weights_only=True)
     assert second["callbacks"]["RunFiles"]["finished_epochs"] == 1
     given = first.state_dict()
@@ -287,9 +287,7 @@ def test_too_few_queries_are_told_before_training(
     )
     caplog.clear()
     fit(settings(tmp_path / "cells", epochs=1, num_queries=21, feature_scales=[1.0, 0.5]))
-    assert (
-        "the feature levels of 56x56 pixels have 20 cells, where queries start, so of --num_queries 21" in caplog.text
-    )
+    assert "images of 56x56 pixels have 20 feature cells, so only as many of the --num_queries 21" in caplog.text
     caplog.clear()
     for enough in ({"num_queries": 20}, {"num_queries": 21, "two_stage": False}):
         fit(settings(tmp_path / "enough", epochs=1, feature_scales=[1.0, 0.5], **enough))

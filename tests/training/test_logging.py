@@ -31,7 +31,7 @@ from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 from dino_detector.training.fit import fit
 from dino_detector.training.logging.histograms import add_histogram
-from dino_detector.training.logging.sums import ClassCounts, LossSums
+from dino_detector.training.logging.scalars import ClassCounts, LossSums
 
 PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"
 
@@ -204,12 +204,13 @@ def test_metrics_are_those_of_the_metrics_file(logged: Logged, epoch: int) -> No
 def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Logged) -> None:
     """Worked out image by image from the checkpoint, which holds the averaged weights that were evaluated."""
     from dino_detector.losses import build_criterion
-    from dino_detector.training.data import DetectionData
-    from dino_detector.training.sources import gather
+    from dino_detector.training.datamodule import DetectionData
+    from dino_detector.training.run_data import read_run_data
 
     detector = Detector.load(logged.folder / "dino_detector_final.pth", device="cpu")
     criterion = build_criterion(logged.config)
-    data = DetectionData(config=logged.config.replace(batch_size=1), sources=gather(logged.config, training=True))
+    run_data = read_run_data(logged.config, training=True)
+    data = DetectionData(config=logged.config.replace(batch_size=1), run_data=run_data)
     data.header = detector.header
     root = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=root)

@@ -342,14 +342,14 @@ def test_the_table_tells_what_memory_goes_to(
 
 def test_activations_are_what_autograd_keeps() -> None:
     """``tanh`` keeps its output, a product both its factors; weights are not activations."""
-    from dino_detector.training.rehearsal import _Kept
+    from dino_detector.training.rehearsal import _SavedTensors
 
     weight = torch.nn.Parameter(torch.ones(1000, 1000))
-    kept = _Kept({weight.untyped_storage().data_ptr()})
-    with kept.hooks():
+    saved = _SavedTensors({weight.untyped_storage().data_ptr()})
+    with saved.hooks():
         hidden = (torch.ones(500, 1000) @ weight).tanh()
         loss = (hidden * hidden).sum()
-    assert kept.bytes == 4 * (500 * 1000 + 500 * 1000), "the input of the product, and the output of tanh once"
+    assert saved.bytes == 4 * (500 * 1000 + 500 * 1000), "the input of the product, and the output of tanh once"
     loss.backward()
     expected = 500 * 2 * torch.tensor(1000.0).tanh() * (1 - torch.tensor(1000.0).tanh() ** 2)
     torch.testing.assert_close(weight.grad, torch.full((1000, 1000), expected.item()))

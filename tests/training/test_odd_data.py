@@ -107,7 +107,7 @@ def test_the_white_level_of_deep_pictures_is_said_kept_and_used(settings, draw_b
     config = settings(tmp_path / "out", val_images=split.images, val_annotations=split.annotations, **changes)
     write_config(config, tmp_path / "run.yaml")
     assert cli.main(["train", "--config", str(tmp_path / "run.yaml")]) == 0
-    said = "4 of 4 pictures have more than 8 bits; 4095 is white in them, by their largest value (--white_level)"
+    said = "4 of 4 pictures have more than 8 bits; their white level, from the largest value, is 4095 (--white_level)"
     assert caplog.messages.count(said) == 1
     assert "white_level: 4095.0" in (tmp_path / "out" / "config.yaml").read_text()
 
@@ -129,7 +129,7 @@ def test_several_frames_are_said_once_in_training(train, draw_boxes, tmp_path, c
         change(split.annotations, lambda content, path=path: rename(content, path.name, path.stem + ".tif"))
     train(tmp_path / "out", train_images=split.images, train_annotations=split.annotations, epochs=1)
     said = [line for line in caplog.messages if "several frames" in line]
-    assert said == ["2 of 4 pictures have several frames, of which the first is used"]
+    assert said == ["2 of 4 pictures have several frames; only the first is used"]
 
 
 def rename(content: dict[str, Any], old: str, new: str) -> None:

@@ -216,7 +216,7 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
     whole = Recorder()
     unbroken = train(tmp_path / "unbroken", whole, **changes)
     assert len(whole.batches) == 3 * 8
-    assert "7 training images (8 an epoch, as those of rare classes are repeated)" in caplog.text
+    assert "7 training images (8 an epoch, with repeats of rare classes)" in caplog.text
     for epoch in range(3):
         ids = [image_id for number, _, batch, _ in whole.batches if number == epoch for image_id in batch]
         counts = {image_id: ids.count(image_id) for image_id in ids}

@@ -62,7 +62,7 @@ def refusal(checkpoint: Path, **settings: Any) -> str:
 
 
 def flags_in(line: str) -> str:
-    return line.split("; to go on with it give ")[1].split(", or start anew")[0]
+    return line.split("; to resume it give ")[1].split(", or start from scratch")[0]
 
 
 def test_a_run_goes_on_with_its_own_settings(checkpoint: Callable[..., Path]) -> None:
@@ -167,7 +167,7 @@ def test_skipping_ignores_the_file_and_says_so(
     caplog.set_level("INFO")
     path = checkpoint(num_queries=7)
     assert start(path, skip_checkpoint_load=True) is None
-    assert f"{path} is not loaded (--skip_checkpoint_load); training starts anew" in caplog.text
+    assert f"{path} is not loaded (--skip_checkpoint_load); training starts from scratch" in caplog.text
     path.write_text("damaged")
     assert start(path, skip_checkpoint_load=True) is None
     for skip in (False, True):

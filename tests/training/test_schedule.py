@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from transformers import get_wsd_schedule
 
 from dino_detector.config import TrainingConfig
-from dino_detector.training.schedule import build_schedule
+from dino_detector.training.optimization import build_schedule
 
 
 def rates(total_steps: int, *, peak: float = 1.0, **settings) -> list[float]:

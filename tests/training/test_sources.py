@@ -16,9 +16,9 @@ from dino_detector.config import Config, DownloadConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, select
 from dino_detector.errors import InputError
-from dino_detector.training import sources as sources_module
-from dino_detector.training.sources import Sources, gather
-from dino_detector.training.split_paths import find_places
+from dino_detector.training import run_data as run_data_module
+from dino_detector.training.run_data import RunData, read_run_data
+from dino_detector.training.split_paths import find_paths
 
 
 def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:
     return {f"{split}_{what}": tree[f"{split}_{what}"] for split in splits for what in ("images", "annotations")}
 
 
-def run(training: bool = True, **settings: Any) -> Sources:
-    return gather(Config.from_flat(settings), training=training)
+def run(training: bool = True, **settings: Any) -> RunData:
+    return read_run_data(Config.from_flat(settings), training=training)
 
 
 def ids(annotations: CocoAnnotations) -> list[int]:
@@ -218,9 +218,9 @@ class Fetched:
 def fetched(coco2017: CocoTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
     server = Fetched(coco2017, tmp_path / "coco_data")
     server.data_dir.mkdir()
-    monkeypatch.setattr(sources_module, "download_annotations", server.annotations)
-    monkeypatch.setattr(sources_module, "download_images", server.images)
-    monkeypatch.setattr(sources_module, "download_split", server.split)
+    monkeypatch.setattr(run_data_module, "download_annotations", server.annotations)
+    monkeypatch.setattr(run_data_module, "download_images", server.images)
+    monkeypatch.setattr(run_data_module, "download_split", server.split)
     return server
 
 
@@ -257,11 +257,11 @@ def test_nothing_is_fetched_before_what_is_here_has_been_checked(fetched: Fetche
     assert {what for what, _, _ in fetched.asked} == {"annotations"}
 
 
-def test_places_open_no_file() -> None:
+def test_paths_are_found_without_opening_a_file() -> None:
     settings = {"train_images": "a", "train_annotations": "b", "val_images": "c", "val_annotations": "d"}
-    places = find_places(Config.from_flat(settings | {"testdev_images": "e"}), training=True)
-    assert [place.images for place in places] == [Path("a"), Path("c"), Path("e")]
-    assert not any(place.fetch for place in places)
+    paths = find_paths(Config.from_flat(settings | {"testdev_images": "e"}), training=True)
+    assert [split.images for split in paths] == [Path("a"), Path("c"), Path("e")]
+    assert not any(split.download for split in paths)
 
 
 def test_a_subset_can_be_read_back_with_all_its_names(coco2017: CocoTree, tmp_path: Path) -> None:
@@ -281,8 +281,6 @@ def test_a_subset_without_boxes_is_not_taken_for_a_file_without_boxes(tmp_path: 
     (tmp_path / "train.json").write_text(json.dumps(content))
     where = {"train_images": tmp_path / "images", "train_annotations": tmp_path / "train.json"}
     seed = next(seed for seed in range(9) if list(select(list(range(20)), size=1, seed=seed)) != [0])
-    wanted = (
-        "none of the 1 images that were chosen has a box to train on; give a larger --debug_samples, or another --seed"
-    )
+    wanted = "none of the 1 selected images has a box to train on; give a larger --debug_samples, or another --seed"
     with pytest.raises(InputError, match=wanted):
         run(debug=True, debug_samples=1, seed=seed, **where)

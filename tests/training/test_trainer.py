@@ -97,7 +97,7 @@ def test_a_cpu_has_two_processes_unless_told_otherwise() -> None:
 def test_each_gpu_has_a_process() -> None:
     assert resolved(distributed=True, device="auto").processes == 2
     assert resolved(distributed=True, device="cuda", world_size=1).processes == 1
-    with pytest.raises(InputError, match="--world_size 3 needs as many GPUs, but this machine has 2; lower it"):
+    with pytest.raises(InputError, match="--world_size 3 needs 3 GPUs, but this machine has 2; lower it"):
         resolved(distributed=True, device="auto", world_size=3)
 
 
@@ -111,7 +111,7 @@ def test_a_device_that_can_not_be_shared_is_refused(device: str) -> None:
 def test_processes_meet_where_they_are_told_to() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(InputError, match=f"--dist_url tcp://127.0.0.1:{port}: the processes can't meet there"):
+        with pytest.raises(InputError, match=f"--dist_url tcp://127.0.0.1:{port}: no process can listen there"):
             resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
     resolved(distributed=True, dist_url=f"tcp://127.0.0.1:{port}")
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", str(port))

@@ -1,1 +1,1 @@
-"""What a run logs: numbers, histograms, images and a description of itself; docs/tensorboard.md lists the tags."""
+"""Logs of a training run: numbers, histograms, images and settings; docs/tensorboard.md lists the tags."""

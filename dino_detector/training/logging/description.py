@@ -1,4 +1,4 @@
-"""What a run is: its settings, its model, and the row of TensorBoard's HPARAMS tab that compares it with others."""
+"""Description of a run: its settings, its model, and its row in TensorBoard's HPARAMS tab."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from dino_detector.training.logging.loggers import log_text
 
 SUMMARY_DEPTH = 3
 COMPARED = ("val/AP", "val/AP50", "val/AP75")
-"""tags whose newest value the HPARAMS tab shows beside the settings"""
+"""Tags whose newest value the HPARAMS tab shows beside the settings."""
 
 
 class RunDescription(Callback):
-    """Logs the resolved settings and a summary of the model as texts, and the settings as hyper-parameters.
-
-    Args:
-        config: the settings, resolved.
-    """
+    """Log the resolved settings and a summary of the model as texts, and the settings as hyper-parameters."""
 
     def __init__(self, config: Config) -> None:
         self.settings = config.flat()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Describe the run before it begins, so that one that breaks off is described too."""
+        """Log the description before training, so that a run that fails has one too."""
         if not trainer.is_global_zero:
             return
         log_text(trainer.loggers, "settings", yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
@@ -39,13 +35,13 @@ class RunDescription(Callback):
         _add(trainer, experiment, started)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the HPARAMS tab that the run came to its end."""
+        """Mark the run as finished in the HPARAMS tab."""
         if trainer.is_global_zero:
             _add(trainer, self._hyper_parameters(trainer)[2])
 
     def _hyper_parameters(self, trainer: Trainer) -> tuple:
         plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
-        evaluated = trainer.datamodule.sources.val is not None
+        evaluated = trainer.datamodule.run_data.val is not None
         return hparams(plain, dict.fromkeys(COMPARED if evaluated else ("train/loss",), 0.0))
 
 

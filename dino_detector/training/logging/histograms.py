@@ -1,4 +1,4 @@
-"""Histograms of the weights that train and of their gradients."""
+"""Histograms of the trained weights and their gradients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ BINS = 64
 
 
 class HistogramLog(Callback):
-    """Logs every weight that trains and its gradient, at the last step of the epochs that are evaluated.
-
-    Gradients are those of that step, not yet clipped. Bins are counted on the device. TensorBoard alone shows them.
-    """
+    """Log every trained weight and its unclipped gradient at the last step of every evaluated epoch, to TensorBoard."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Write ``parameters/NAME`` and ``gradients/NAME``."""
+        """Log ``parameters/NAME`` and ``gradients/NAME``."""
         due = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
         if not (due and trainer.is_last_batch and trainer.is_global_zero):
             return
@@ -28,13 +25,13 @@ class HistogramLog(Callback):
             if isinstance(logger, TensorBoardLogger):
                 for name, parameter in pl_module.detector.named_parameters():
                     if parameter.requires_grad and parameter.grad is not None:
-                        step = trainer.global_step + 1  # the one that is being taken
+                        step = trainer.global_step + 1  # the step that begins
                         add_histogram(logger.experiment, f"parameters/{name}", parameter.detach(), step)
                         add_histogram(logger.experiment, f"gradients/{name}", parameter.grad, step)
 
 
 def add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:
-    """Write a histogram of a tensor of any shape and device in 64 equal bins; one that is not finite is left out."""
+    """Log a histogram with 64 equal bins, counted on the device of the tensor; skip a tensor that is not finite."""
     values = values.float().flatten()
     sums = torch.stack([*values.aminmax(), values.sum(), values.square().sum()])
     if not sums.isfinite().all():

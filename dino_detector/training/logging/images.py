@@ -1,4 +1,4 @@
-"""Images of a run: what the network trains on, and what it finds in validation images."""
+"""Images of a run: the augmented training images, and predictions in validation images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dino_detector.structures.detections import coco_detections, supervision_det
 from dino_detector.training.logging.loggers import log_image
 
 MOST_IMAGES = 4
-"""images of a batch, or of the validation images, that are logged"""
+"""Number of images that are logged from a batch or from the validation images."""
 LOWEST_SCORE = 0.3
-"""of a prediction that is drawn"""
+"""Lowest score of a drawn prediction."""
 
 
 class ImageLog(Callback):
-    """Logs training images as the network sees them, augmented, with their boxes, and validation images at evaluation.
+    """Log augmented training images with their boxes, and at each evaluation validation images with predictions.
 
     Args:
-        frequency: steps from one training batch that is logged to the next; the first is.
+        frequency: number of steps between two logged training batches, the first batch included.
     """
 
     def __init__(self, frequency: int) -> None:
@@ -34,7 +34,7 @@ class ImageLog(Callback):
         self._logged = -1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Write ``train/images`` where a step is due; several batches may make one step."""
+        """Log ``train/images`` for the first batch of a step that is due."""
         step = trainer.global_step
         if step % self.frequency or step == self._logged or not trainer.is_global_zero:
             return
@@ -44,10 +44,10 @@ class ImageLog(Callback):
             log_image(trainer.loggers, f"train/images/{position}", np.asarray(picture), step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``val/images``, always the same ones: predictions beside ground truth."""
+        """Log ``val/images``: predictions beside ground truth, in the same images each time."""
         if not trainer.is_global_zero:
             return
-        val = trainer.datamodule.sources.val
+        val = trainer.datamodule.run_data.val
         images = val.annotations.images
         count = min(MOST_IMAGES, len(images))
         for position in range(count):
@@ -57,7 +57,7 @@ class ImageLog(Callback):
 
 
 def training_picture(batch: Batch, position: int, detector: Any) -> Image.Image:
-    """An image of those whose pixels a batch has, with its boxes, in the size of the network's input."""
+    """Draw row ``position`` of the batch's ``pixel_values`` with its boxes, in the size of the network's input."""
     pixels = batch.pixel_values[position] * detector.std + detector.mean  # [3, H, W]
     height, width = pixels.shape[1:]
     row = batch.shown[position]
@@ -73,12 +73,12 @@ def training_picture(batch: Batch, position: int, detector: Any) -> Image.Image:
 
 
 def validation_picture(val: Any, record: Any, pl_module: Any) -> Image.Image:
-    """Ground truth and the latest predictions of a validation image side by side.
+    """Draw ground truth and the latest predictions of a validation image side by side.
 
     Args:
-        val: the `ImageSet` of validation images.
-        record: the `ImageRecord` of one.
-        pl_module: the `DetectorModule` that has evaluated them.
+        val: `SplitData` of the validation images.
+        record: `ImageRecord` of the image.
+        pl_module: `DetectorModule` with the latest results.
     """
     categories = pl_module.detector.categories
     rows = [row for row in pl_module.results if row["image_id"] == record.image_id]

@@ -1,4 +1,4 @@
-"""Where a run's logs go: TensorBoard, or another of Lightning's loggers."""
+"""Loggers of a run: TensorBoard, CSV, Weights & Biases and MLflow."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dino_detector.errors import InputError
 
 
 def require_loggers(config: Config) -> None:
-    """Raise `InputError` where a logger needs a package that is not installed."""
+    """Raise `InputError` if a logger needs a package that is not installed."""
     for name in config.logging.logger:
         if name in ("wandb", "mlflow") and find_spec(name) is None:
             raise InputError(f"--logger {name} needs the package {name}, which is not installed: pip install {name}")
 
 
 def build_loggers(config: Config) -> list[Logger]:
-    """The loggers of a run, named by its time and experiment.
+    """Build the loggers of a run, named after its start time and experiment.
 
-    Event files and tables get a folder of the run's own in ``tensorboard/`` and ``csv/``. Weights & Biases and MLflow
-    take the account, project and server from their own environment variables (``WANDB_PROJECT``,
-    ``MLFLOW_TRACKING_URI`` and so on).
+    TensorBoard and CSV write to a folder of the run in ``tensorboard/`` and ``csv/``. Weights & Biases and MLflow take
+    the account, project and server from their own environment variables, such as ``WANDB_PROJECT`` and
+    ``MLFLOW_TRACKING_URI``.
     """
     settings = config.logging
     folder = settings.log_dir or config.training.output_dir
@@ -35,11 +35,13 @@ def build_loggers(config: Config) -> list[Logger]:
     build = {
         "tensorboard": lambda: TensorBoardLogger(folder, name="tensorboard", version=run, default_hp_metric=False),
         "csv": lambda: CSVLogger(folder, name="csv", version=run, flush_logs_every_n_steps=1),
-        "wandb": lambda: WandbLogger(name=run, save_dir=_made(folder)),
+        "wandb": lambda: WandbLogger(name=run, save_dir=_made_folder(folder)),
         "mlflow": lambda: MLFlowLogger(
             run_name=run,
-            # Lightning's own default is a folder of files, which MLflow 3 refuses
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{_made(folder).resolve() / 'mlflow.db'}"),
+            # MLflow 3 refuses the folder of files that is Lightning's default
+            tracking_uri=os.environ.get(
+                "MLFLOW_TRACKING_URI", f"sqlite:///{_made_folder(folder).resolve() / 'mlflow.db'}"
+            ),
             artifact_location=None if "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlruns").resolve().as_uri(),
         ),
     }
@@ -47,13 +49,13 @@ def build_loggers(config: Config) -> list[Logger]:
 
 
 def log_values(loggers: list[Logger], values: dict[str, float], step: int) -> None:
-    """Give numbers to every logger; ``step`` counts finished optimizer steps."""
+    """Log numbers to every logger; ``step`` counts finished optimizer steps."""
     for logger in loggers:
         logger.log_metrics(values, step=step)
 
 
 def log_text(loggers: list[Logger], tag: str, text: str) -> None:
-    """Give a text, shown as it is, to the loggers that show texts."""
+    """Log a preformatted text to the loggers that show texts."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(tag, f"```\n{text}\n```")
@@ -62,7 +64,7 @@ def log_text(loggers: list[Logger], tag: str, text: str) -> None:
 
 
 def log_image(loggers: list[Logger], tag: str, pixels: ndarray, step: int) -> None:
-    """Give an image, uint8 ``[H, W, 3]``, to the loggers that show images."""
+    """Log an image, uint8 ``[H, W, 3]``, to the loggers that show images."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
@@ -72,6 +74,6 @@ def log_image(loggers: list[Logger], tag: str, pixels: ndarray, step: int) -> No
             logger.experiment.log_image(logger.run_id, pixels, key=tag, step=step)
 
 
-def _made(folder: Path) -> Path:
+def _made_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""Numbers of a run: losses, optimizer, speed, memory and metrics."""
+"""Numbers of a run: losses, class accuracy, optimizer, speed, memory and metrics."""
 
 from __future__ import annotations
 
@@ -9,24 +9,105 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor
 from torch.optim import Optimizer
 
 from dino_detector.losses import LossTerms
 from dino_detector.structures.categories import Categories
+from dino_detector.structures.predictions import MatchedIndices
+from dino_detector.structures.targets import Targets
 from dino_detector.training.logging.loggers import log_values
-from dino_detector.training.logging.sums import ClassCounts, LossSums
 from dino_detector.training.memory import memory_now
 
 
-class ScalarLog(Callback):
-    """Logs the numbers of training after the first step and then every so many, those of evaluation after it.
+class LossSums:
+    """Sum of unweighted losses over batches; the mean per box does not depend on the batch size.
 
-    ``step`` counts finished optimizer steps, as in the metrics files. Losses are weighted, so that components add up
-    to the loss and layers to their component; they are the means of a step over its accumulated batches, on the main
-    process. Nothing is read from the device between the steps that are logged.
+    Attributes:
+        sums: ``[3 * L + 1]`` float, sums of the three terms by layer, and the number of boxes.
+    """
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+
+    def add(self, terms: LossTerms, targets: Targets) -> None:
+        """Add a batch; its terms are sums over boxes."""
+        sums = torch.cat([*terms, targets.valid.sum().float().view(1)])
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def reduce(self, trainer: Trainer) -> None:
+        """Sum over all processes."""
+        self.sums = trainer.strategy.reduce(self.sums, reduce_op="sum")
+
+    @property
+    def mean(self) -> LossTerms:
+        """Losses per box."""
+        *sums, boxes = self.sums
+        return LossTerms(*(torch.stack(sums) / boxes.clamp(min=1)).view(3, -1))
+
+
+class ClassCounts:
+    """Counts, by class, of the matched predictions of the last decoder layer.
+
+    The class of a prediction is the class with its highest score. Matching has already assigned the prediction to a
+    box, so the counts measure classification and not localization.
+
+    Attributes:
+        counts: ``[3, C]`` int64: boxes of the class, predictions of the class, and correct predictions of the class.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
+
+    def add(self, logits: Tensor, targets: Targets, matches: MatchedIndices) -> None:
+        """Count the matches of a batch.
+
+        Args:
+            logits: ``[L, B, Q, C]``.
+            targets: ground truth of the B images.
+            matches: matched pairs of all L layers.
+        """
+        self.counts = self.counts.to(logits.device)
+        pairs = len(matches.layer) // len(logits)  # the last layer's pairs come last, and all layers have equally many
+        image, query, target = (index[len(matches.layer) - pairs :] for index in matches[1:])
+        labels = targets.labels[image, target]  # [M]
+        predicted = logits[-1, image, query].argmax(-1)  # [M]
+        ones = torch.ones_like(labels)
+        for row, classes, counted in (
+            (0, labels, ones),
+            (1, predicted, ones),
+            (2, labels, (labels == predicted).long()),
+        ):
+            self.counts[row].index_add_(0, classes, counted)
+
+    def reduce(self, trainer: Trainer) -> None:
+        """Sum over all processes."""
+        self.counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
+
+    @property
+    def accuracy(self) -> list[float | None]:
+        """Fraction of the boxes of each class with a correct prediction; None for a class without boxes."""
+        return self._correct_share(0)
+
+    @property
+    def precision(self) -> list[float | None]:
+        """Fraction of the predictions of each class that are correct; None for a class without predictions."""
+        return self._correct_share(1)
+
+    def _correct_share(self, row: int) -> list[float | None]:
+        rows = self.counts.tolist()
+        return [correct / count if count else None for correct, count in zip(rows[2], rows[row], strict=True)]
+
+
+class ScalarLog(Callback):
+    """Log numbers of training after the first step and every ``frequency`` steps, and numbers of every evaluation.
+
+    ``step`` counts finished optimizer steps, as in the metrics files. Losses are weighted: components add up to the
+    loss, and layers to their component. A loss is the mean of a step over its accumulated batches, on the main process.
+    The callback reads nothing from the device between two logged steps.
 
     Args:
-        frequency: steps from one that is logged to the next.
+        frequency: number of steps between two logged steps.
         layers: log the losses of each decoder layer too.
     """
 
@@ -35,7 +116,7 @@ class ScalarLog(Callback):
         self.layers = layers
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count, also in the middle of an epoch."""
+        """Start counting; a resumed run may start in the middle of an epoch."""
         self._train_classes = ClassCounts(len(pl_module.detector.categories))
         self._step = trainer.global_step
         self._begin_step()
@@ -43,21 +124,23 @@ class ScalarLog(Callback):
         self._ended = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What came before, evaluation and checkpoints, is not the time of a step."""
+        """Restart the clock: evaluation and checkpoints are not part of a step."""
         self._ended = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Gradients are whole, unscaled, and not yet clipped."""
+        """Keep the gradient norm and the rates of a step that is due; gradients are unscaled and not yet clipped."""
         if self._is_due(trainer.global_step + 1) and trainer.is_global_zero:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             self._norm = torch.nn.utils.get_total_norm(gradients)
-            self._groups = [dict(group, params=None) for group in optimizer.param_groups]  # the schedule goes on
+            self._groups = [
+                dict(group, params=None) for group in optimizer.param_groups
+            ]  # a copy, because the schedule changes it
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log a step that is due."""
+        """Add the batch to the sums, and log a step that is due."""
         now = time.monotonic()
         self._seconds += now - self._ended
         self._images += len(batch.image_ids) * trainer.world_size
@@ -81,8 +164,8 @@ class ScalarLog(Callback):
         self._ended = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log how the matched predictions of the epoch were classified."""
-        self._train_classes.share(trainer)
+        """Log the class accuracy of the epoch's matched predictions."""
+        self._train_classes.reduce(trainer)
         log_values(
             trainer.loggers,
             _classes("train", self._train_classes, pl_module.detector.categories),
@@ -91,14 +174,14 @@ class ScalarLog(Callback):
         self._train_classes = ClassCounts(len(pl_module.detector.categories))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sum up anew."""
+        """Start new sums."""
         self._val_classes = ClassCounts(len(pl_module.detector.categories))
         self._val_losses = LossSums()
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Match the predictions of a batch as in training."""
+        """Match the predictions of a batch as in training, and add it to the sums."""
         matches = pl_module.criterion.matcher(outputs.logits, outputs.boxes_cxcywh, batch.targets)
         terms = pl_module.criterion.loss_sums(
             outputs.logits, outputs.boxes_cxcywh[matches.predictions], batch.targets, matches
@@ -107,14 +190,14 @@ class ScalarLog(Callback):
         self._val_classes.add(outputs.logits, batch.targets, matches)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log metrics and losses of the validation images."""
+        """Log metrics, losses and class accuracy of the validation images."""
         metrics, categories = pl_module.metrics, pl_module.detector.categories
         values = {f"val/{name}": value for name, value in metrics.numbers.items()} | {"val/AR": metrics.AR100}
         names = dict(zip(categories.ids, categories.shown, strict=True))
         values |= {f"val_AP_per_class/{names[row.category_id]}": row.AP for row in metrics.per_class}
         values = {tag: value for tag, value in values.items() if value != -1}
-        self._val_losses.share(trainer)
-        self._val_classes.share(trainer)
+        self._val_losses.reduce(trainer)
+        self._val_classes.reduce(trainer)
         values |= _losses("val", self._val_losses.mean.weighted(pl_module.settings.losses), layers=self.layers)
         values |= _classes("val", self._val_classes, categories)
         log_values(trainer.loggers, values, trainer.global_step)
@@ -139,8 +222,8 @@ class ScalarLog(Callback):
         }
 
     def _begin_step(self) -> None:
-        self._terms: torch.Tensor | float = 0.0
-        self._auxiliary: dict[str, torch.Tensor | float] = {}
+        self._terms: Tensor | float = 0.0
+        self._auxiliary: dict[str, Tensor | float] = {}
         self._batches = 0
 
     def _begin_window(self, trainer: Trainer) -> None:
@@ -150,7 +233,7 @@ class ScalarLog(Callback):
 
 
 def _losses(stage: str, terms: LossTerms, *, layers: bool) -> dict[str, float]:
-    """The loss, its components, and the decoder layers of each, counted from 1."""
+    """Return the loss, its components, and the losses of the decoder layers, which count from 1."""
     values = {f"{stage}/loss": sum(terms).sum().item()}
     for name, per_layer in terms._asdict().items():
         values[f"{stage}/loss_{name}"] = per_layer.sum().item()

@@ -1,4 +1,4 @@
-"""Loaders for this process's share of the images of a run."""
+"""Data loaders of a run, for the share of the images that belongs to this process."""
 
 from __future__ import annotations
 
@@ -17,51 +17,53 @@ from dino_detector.data.loading import build_evaluation_loader, build_training_l
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.training.caching import TrunkCaching
-from dino_detector.training.sources import ImageSet, Sources
+from dino_detector.training.run_data import RunData, SplitData
 
 
 class DetectionData(LightningDataModule):
-    """Loaders of the images of a run.
+    """Data loaders of a run.
 
     Args:
         config: settings.
-        sources: images and annotations that have been checked.
+        run_data: the checked splits of the run.
+
+    Attributes:
+        header: header of the detector that reads the batches; set it before the first loader is built.
+        caching: trunk cache, for runs that have one; set it before the first loader is built.
     """
 
-    def __init__(self, *, config: Config, sources: Sources) -> None:
+    def __init__(self, *, config: Config, run_data: RunData) -> None:
         super().__init__()
         self.config = config
-        self.sources = sources
+        self.run_data = run_data
         self.header: CheckpointHeader | None = None
-        """of the detector that reads the batches; to be set before a loader is asked for"""
         self.caching: TrunkCaching | None = None
-        """the trunk cache, where the run has one; likewise"""
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps, so that a resumed run has the same epochs."""
+        """Return the counts by which `read_start` recognizes the data of a resumed run."""
         return {
-            "train_images": len(self.sources.train.annotations.images),
+            "train_images": len(self.run_data.train.annotations.images),
             "images_per_epoch": self.images_per_epoch,
         }
 
     @property
     def images_per_epoch(self) -> int:
-        """Training images of all processes in an epoch, those counted again that come again."""
+        """Number of training images that all processes load in an epoch, repeats included."""
         return epoch_length(self._repeat_factors)
 
     @property
-    def most_per_epoch(self) -> np.ndarray:
-        """How often each training image comes in an epoch at most, ``[I]`` int64."""
+    def max_repeats(self) -> np.ndarray:
+        """Largest number of times that each training image comes in an epoch, ``[I]`` int64."""
         return np.ceil(self._repeat_factors).astype(np.int64)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Training batches of each process in an epoch."""
+        """Number of training batches of each process in an epoch."""
         images = math.ceil(self.images_per_epoch / self.trainer.world_size)
         return math.ceil(images / self.config.training.batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, augmented batches of this process; unreadable images are replaced and reported."""
+        """Return a loader of shuffled, augmented batches; it replaces and reports unreadable images."""
         data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
         plain_from = augmentation.plain_from(self.config.training.epochs)
         sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
@@ -70,55 +72,54 @@ class DetectionData(LightningDataModule):
             factors=self._repeat_factors,
             sizes=BatchSizes(sizes, plain=data.image_size, plain_from=plain_from, seed=seed),
             seed=seed,
-            **self._loading(),
+            **self._loader_settings(),
         )
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """This process's share of the validation images, as they are; no loader where there are none."""
-        if self.sources.val is None:
+        """Return a loader of the validation images; an empty list for a run without them."""
+        if self.run_data.val is None:
             return []
         return self._evaluation_loader(self.val_dataset())
 
     def predict_dataloader(self) -> DataLoader:
-        """This process's share of the test images; one that can't be read is reported and another comes twice."""
-        test = CocoDetection(self._images(self.sources.test), view=self._evaluation_view(), on_bad_image="skip")
+        """Return a loader of the test images; it reports an unreadable image and loads another one twice."""
+        test = CocoDetection(self._images(self.run_data.test), view=self._evaluation_view(), on_bad_image="skip")
         return self._evaluation_loader(test)
 
     def train_dataset(self) -> CocoDetection:
-        """All training images, augmented; one that can't be read is replaced."""
-        data, augmentation = self.config.data, self.config.augmentation
-        images, view = self._images(self.sources.train), self._evaluation_view()
+        """Return all training images, augmented; the data set replaces unreadable images."""
+        data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
+        images, view = self._images(self.run_data.train), self._evaluation_view()
         if augmentation.augmentation:
             plain_from = augmentation.plain_from(self.config.training.epochs)
-            seed = self.config.training.seed
             view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
         if self.caching is not None:
             view = self.caching.training_view(view, images)
         return CocoDetection(images, view=view, on_bad_image="skip")
 
     def val_dataset(self) -> CocoDetection:
-        """All validation images; one that can't be read raises."""
+        """Return all validation images; the data set raises `InputError` for an unreadable image."""
         view = self._evaluation_view()
         if self.caching is not None:
             view = self.caching.whole_view(view)
-        return CocoDetection(self._images(self.sources.val), view=view, on_bad_image="raise")
+        return CocoDetection(self._images(self.run_data.val), view=view, on_bad_image="raise")
 
-    def _images(self, images: ImageSet) -> CocoImages:
-        return CocoImages(images.folder, images.annotations, white_level=self.config.data.white_level)
+    def _images(self, split: SplitData) -> CocoImages:
+        return CocoImages(split.folder, split.annotations, white_level=self.config.data.white_level)
 
     @cached_property
     def _repeat_factors(self) -> np.ndarray:
-        boxes = self.sources.train.annotations.training
+        boxes = self.run_data.train.annotations.training
         return repeat_factors(boxes, threshold=self.config.augmentation.repeat_threshold)
 
     def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
-        return build_evaluation_loader(dataset=dataset, **self._loading())
+        return build_evaluation_loader(dataset=dataset, **self._loader_settings())
 
     def _evaluation_view(self) -> WholeImages | FullSizeImages:
         data = self.config.data
         return WholeImages(image_size=data.image_size, resize_mode=data.resize_mode)
 
-    def _loading(self) -> dict:
+    def _loader_settings(self) -> dict:
         return {
             "batch_size": self.config.training.batch_size,
             "num_workers": self.config.data.num_workers,
