@@ -1,68 +1,68 @@
-"""Every command line of the README and the docs, as it stands there, and what it leaves behind."""
+"""Every command line of the pages is understood; one of each kind runs as it stands there and leaves what it says."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from coco_server import CocoServer
 from coco_tree import CATEGORIES, CocoTree, write_coco_tree
+from documented_commands import COMMANDS, OURS, PAGES, PROGRAMS, ROOT, RUN, Command
 from hub_cache import fill_hub_cache, serve_hub_cache
 from PIL import Image
 
-from dino_detector import ExportedDetector, cli, train
-from dino_detector.commands import analyze, download
+from dino_detector import ExportedDetector
+from dino_detector.commands import train
 from dino_detector.download import is_complete
 from dino_detector.inference.detector import Detector
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-NOT_RUN_HERE = {"make demo", "make test", ". .venv/bin/activate"}
-"""the first is tested by itself, the second is this, and the third has been done"""
 TINY = [
-    *("--image_size", "28", "--num_workers", "0", "--device", "cpu"),
+    *("--image_size", "28", "--num_workers", "0", "--device", "cpu", "--batch_size", "35"),
     *("--hidden_dim", "32", "--num_heads", "2", "--feedforward_dim", "32", "--box_head_dim", "32"),
 ]
 """what makes a run short"""
 COCO_IDS = {category["id"] for category in CATEGORIES}
 
 
-class Command(NamedTuple):
-    """A documented command: the page, and its words."""
-
-    page: str
-    words: list[str]
-
-    def value(self, flag: str) -> str | None:
-        """What stands after a flag."""
-        return self.words[self.words.index(flag) + 1] if flag in self.words else None
-
-    def has(self, *flags: str) -> bool:
-        return all(flag in self.words for flag in flags)
+def named(command: Command) -> str:
+    return f"{command.page}-{' '.join(command.words)}"
 
 
-def documented() -> Iterator[Command]:
-    for page in PAGES:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                if words := shlex.split(line, comments=True):
-                    yield Command(page.name, words)
+class Understood(Exception):
+    """The words of a command have become settings."""
 
 
-COMMANDS = list(documented())
-RUN = [command for command in COMMANDS if " ".join(command.words) not in NOT_RUN_HERE]
+@pytest.mark.parametrize("command", OURS, ids=named)
+def test_every_flag_exists_and_takes_its_value(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The command is stopped where its settings are parsed: none is unknown, of a wrong type or without effect."""
+    module = importlib.import_module(f"dino_detector.commands.{command.name}")
+    for name in {"parse_settings", "parse_config"} & vars(module).keys():
+        monkeypatch.setattr(module, name, stop_after(getattr(module, name)))
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "config.yaml").write_text("epochs: 40\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Understood):
+        command.run()
+
+
+def stop_after(parse: Callable[..., Any]) -> Callable[..., Any]:
+    def parse_and_stop(*arguments: Any, **options: Any) -> None:
+        parse(*arguments, **options)
+        raise Understood
+
+    return parse_and_stop
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +121,19 @@ def earlier(tmp_path_factory: pytest.TempPathFactory, hub: Path, small: CocoTree
     big = ["--train_images", coco2017.train_images, "--train_annotations", coco2017.train_annotations]
     evaluation = ["--only_evaluate", "--checkpoint", "outputs/dino_detector_final.pth", *TINY, *data[4:], *tests]
     try:
-        assert main(train, [*data, *tests, *TINY, "--epochs", "21", "--val_frequency", "10"]) == 0
-        assert main(train, [*evaluation, "--output_dir", "eval_outputs"]) == 0
-        assert main(train, [*evaluation, "--output_dir", "test_outputs"]) == 0
+        assert run_train([*data, *tests, *TINY, "--epochs", "21", "--val_frequency", "10"]) == 0
+        assert run_train([*evaluation, "--output_dir", "eval_outputs"]) == 0
+        assert run_train([*evaluation, "--output_dir", "test_outputs"]) == 0
         mini = ["--use_coco_mini", "--lightweight", "--epochs", "1", "--batch_size", "250", "--output_dir", "mini"]
-        assert main(train, [*big, *TINY, *mini]) == 0
+        assert run_train([*big, *TINY, *mini]) == 0
         shutil.copy("mini/coco_mini_1k_seed42_indices.json", "outputs")
     finally:
         os.chdir(before)
     return folder
 
 
-def main(module: object, words: list[object]) -> int:
-    return module.main([str(word) for word in words])
+def run_train(words: list[object]) -> int:
+    return train.main([str(word) for word in words])
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def place(
     return prepare
 
 
-@pytest.mark.parametrize("command", RUN, ids=[f"{command.page}-{' '.join(command.words)}" for command in RUN])
+@pytest.mark.parametrize("command", RUN, ids=named)
 def test_the_command_does_what_its_words_say(
     command: Command,
     place: Callable[[Command], Path],
@@ -167,42 +167,42 @@ def test_the_command_does_what_its_words_say(
         server = large_server
     started = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     requests = len(server.requests)
-    mirror = []
-    if any(word.startswith("--download_") for word in command.words):
-        mirror = ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
-    if command.words[0] == "tensorboard":
-        assert list(Path(command.value("--logdir")).glob("*/events.out.tfevents.*"))
-        return
-    if command.words[0] == "dino-detector":
-        name = command.words[1]
-        code = cli.main([*command.words[1:], *mirror, *(tiny(command) if name in ("train", "evaluate") else [])])
-        check_run(command, folder) if name == "train" else check_command(name, folder)
-    elif command.words[1:3] == ["-m", "dino_detector.train"]:
-        words = [*command.words[3:], *mirror, *tiny(command)]
-        if command.has("--distributed"):
-            code = subprocess.run([sys.executable, "-m", "dino_detector.train", *words], check=False).returncode
-        else:
-            code = train.main(words)
-        check_evaluation(command, folder) if command.has("--only_evaluate") else check_run(command, folder)
+    extra = tiny(command) if command.name in ("train", "evaluate") else []
+    downloads = any(word.startswith("--download_") for word in command.words)
+    if downloads:
+        extra += ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
+    if command.has("--distributed"):
+        code = subprocess.run([sys.executable, *command.words[1:], *extra], check=False).returncode
     else:
-        script = {"download_coco.py": download, "analyze_results.py": analyze}[command.words[1]]
-        code = script.main([*command.words[2:], *mirror])
-        check_download(command, folder) if script is download else check_analysis(command, folder, started)
+        code = command.run(extra)
     assert code == 0
     assert capsys.readouterr().err == ""
-    if not mirror:
+    check(command, folder, started)
+    if not downloads:
         assert len(server.requests) == requests
 
 
 def tiny(command: Command) -> list[str]:
-    """Flags that make a run short; it goes on with that of the earlier run where a checkpoint is given."""
-    if command.has("--only_evaluate") or command.words[1] == "evaluate":
+    """Flags that make a run short; a resumed run goes on for one epoch."""
+    if command.has("--only_evaluate") or command.name == "evaluate":
         return TINY[2:6]
-    resumes = command.has("--checkpoint") and not command.has("--skip_checkpoint_load")
     quick = []
     if command.has("--use_coco_mini"):
         quick = ["--batch_size", "250", "--num_queries", "25", "--decoder_layers", "1", "--feature_scales", "1"]
-    return [*TINY, "--epochs", "22" if resumes else "1", *quick]
+    return [*TINY, "--epochs", "22" if command.resumes else "1", *quick]
+
+
+def check(command: Command, folder: Path, started: dict[Path, int]) -> None:
+    if command.name == "analyze":
+        check_analysis(command, folder, started)
+    elif command.name == "download":
+        check_download(command, folder)
+    elif command.name != "train":
+        check_command(command.name, folder)
+    elif command.has("--only_evaluate"):
+        check_evaluation(command, folder)
+    else:
+        check_run(command, folder)
 
 
 def check_run(command: Command, folder: Path) -> None:
@@ -211,10 +211,9 @@ def check_run(command: Command, folder: Path) -> None:
     for kind in ("last", "final", f"epoch_{config['epochs']}"):
         detector = Detector.load(output_dir / f"dino_detector_{kind}.pth", device="cpu")
         assert detector.categories.ids == tuple(sorted(COCO_IDS))
-    resumes = command.has("--checkpoint") and not command.has("--skip_checkpoint_load")
     moved = bool(list(output_dir.glob("earlier_*")))
-    goes_back = resumes and command.value("--checkpoint").endswith("epoch_20.pth")  # of the 21 that are there
-    assert moved == (output_dir.name == "outputs" and (not resumes or goes_back))
+    goes_back = command.resumes and command.value("--checkpoint").endswith("epoch_20.pth")  # of the 21 that are there
+    assert moved == (output_dir.name == "outputs" and (not command.resumes or goes_back))
     events = list((folder / (command.value("--log_dir") or output_dir) / "tensorboard").glob("*/events.*"))
     assert (command.value("--experiment_name") or "") in max(events, key=os.path.getmtime).parent.name
 
@@ -304,22 +303,29 @@ def check_analysis(command: Command, folder: Path, started: dict[Path, int]) -> 
     assert command.has("--run_eval") == (output_dir / "val_metrics.json").exists()
 
 
-def test_the_pages_hold_commands_and_nothing_that_is_not_tested() -> None:
-    assert len(COMMANDS) > 50
-    starts = {" ".join(command.words[: 3 if command.words[1:2] == ["-m"] else 2]) for command in RUN}
-    assert starts == {
-        "python3 -m dino_detector.train",
-        "python3 download_coco.py",
-        "python3 analyze_results.py",
-        *(f"dino-detector {name}" for name in ("data", "train", "evaluate", "predict", "export")),
-        "tensorboard --logdir",
-    }
+def test_what_runs_here_shows_every_documented_program_and_flag() -> None:
+    assert {command.program for command in RUN} == PROGRAMS.keys()
+    for flag in {word for command in OURS for word in command.words if word.startswith("--")}:
+        assert any(command.has(flag) for command in RUN), flag
+
+
+def test_the_pages_hold_no_other_commands() -> None:
+    others = [command for command in COMMANDS if command.program not in PROGRAMS]
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in others:
+        if command.words[0] == "make":
+            assert command.words[1] in targets
+        elif command.words[0] == "tensorboard":
+            assert command.value("--logdir") == "outputs/tensorboard"
+        elif command.words != (".", ".venv/bin/activate"):
+            assert command.words[:4] == ("python3", "-m", "pip", "install"), command
+            assert command.words[4:] in (("-r", "requirements.txt"), ("-e", ".")), command
     for page in PAGES:
         assert not re.search(r"```(sh|shell|console)\b", page.read_text()), "commands stand in ```bash blocks"
 
 
-def test_every_documented_flag_is_in_the_readme() -> None:
-    text = " ".join(word for command in COMMANDS if command.page == "README.md" for word in command.words)
+def test_every_flag_of_a_coco_run_is_documented() -> None:
+    text = " ".join(word for command in COMMANDS if command.page == "coco.md" for word in command.words)
     for flag in (
         *("train_images", "train_annotations", "val_images", "val_annotations", "testdev_images", "output_dir"),
         *("download_train_data", "download_val_data", "download_test_data", "checkpoint", "skip_checkpoint_load"),
