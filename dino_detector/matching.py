@@ -93,7 +93,7 @@ class HungarianMatcher:
         return MatchedIndices(*torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device))
 
     def cost_matrix(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Tensor:
-        """Return the cost of every query with every target of its image, ``[L, B, Q, T]``; ignore that of padding."""
+        """Return the cost of every query with every target of its image, ``[L, B, Q, T]``; padding has no meaning."""
         layers, _, queries, num_classes = logits.shape
         logits, predicted = logits.float(), boxes_cxcywh.float()
         wanted = targets.boxes_cxcywh.float()[None].expand(layers, -1, -1, -1)  # [L, B, T, 4]

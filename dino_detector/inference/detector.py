@@ -27,7 +27,7 @@ from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_b
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.layer_copies import LayerCopies
 from dino_detector.models.neck import Neck
-from dino_detector.models.precision import LOWER, autocast_to, resolve_precision
+from dino_detector.models.precision import LOW_PRECISION, autocast_to, resolve_precision
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
 from dino_detector.structures.predictions import DecoderOutput
@@ -85,7 +85,7 @@ class Detector(DetectorNetwork, ImageDetector):
             InputError: for an unknown precision, or a precision that the device lacks.
         """
         self.inference_precision = resolve_precision(precision, self.device)
-        self.backbone.run_layer = LayerCopies(LOWER.get(self.inference_precision, torch.float32))
+        self.backbone.run_layer = LayerCopies(LOW_PRECISION.get(self.inference_precision, torch.float32))
         if self.device.type == "cpu":
             optimize_for_cpu(self)
             keep_freed_memory()
@@ -96,7 +96,7 @@ class Detector(DetectorNetwork, ImageDetector):
         """Make training fast on a device in a precision of `optimize`; the results stay the same up to rounding."""
         if device.type == "cpu":
             optimize_for_cpu(self)
-        lower = LOWER.get(resolve_precision(precision, device), torch.float32)
+        lower = LOW_PRECISION.get(resolve_precision(precision, device), torch.float32)
         self.backbone.run_layer = LayerCopies(lower, frozen_alone=True)
 
     @torch.inference_mode()

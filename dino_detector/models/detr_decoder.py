@@ -125,9 +125,9 @@ class DetrDecoder(nn.Module):
     """Queries with learned contents, decoder layers, and a class head and a box head for each layer.
 
     Queries start at learned boxes, or at proposals of the levels. In training, further groups of queries (Chen et al.,
-    "Group DETR", https://arxiv.org/abs/2207.13085) and denoising queries go through the same layers. No group sees
-    another, also not the denoising queries the object queries as in DN-DETR, so self-attention needs no mask. All
-    groups start at the same proposals; LW-DETR has a proposal head for each group.
+    "Group DETR", https://arxiv.org/abs/2207.13085) and denoising queries go through the same layers. Each group
+    attends to itself alone, so self-attention needs no mask between groups; in DN-DETR denoising queries also see the
+    object queries. All groups start at the same proposals; LW-DETR has a proposal head for each group.
 
     Args:
         config: sizes, and the kind of cross-attention.
@@ -211,7 +211,11 @@ class DetrDecoder(nn.Module):
     def _refine(
         self, queries: Tensor, reference_logits: Tensor, levels: list[Tensor], groups: list[QueryGroups]
     ) -> tuple[Tensor, Tensor]:
-        """Return logits ``[L, B, Q, C]`` and boxes ``[L, B, Q, 4]`` of every layer."""
+        """Refine the reference points layer by layer.
+
+        Returns:
+            Logits ``[L, B, Q, C]`` and boxes ``[L, B, Q, 4]`` of every layer.
+        """
         dim = queries.shape[-1]
         previous = reference_logits
         logits, boxes = [], []
@@ -229,7 +233,7 @@ class DetrDecoder(nn.Module):
 
 
 def _denoising_groups(denoising: DenoisingQueries) -> QueryGroups:
-    """Mask padding in self-attention; a group of padding alone sees its first query, as attention needs a key."""
+    """Mask padding in self-attention, except the first query of each group: attention needs at least one key."""
     padding = ~denoising.query_mask.unflatten(1, (denoising.num_groups, -1)).flatten(0, 1)
     padding[:, 0] = False
     return QueryGroups(denoising.num_groups, padding.shape[1], padding)

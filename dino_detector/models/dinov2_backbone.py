@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
-from dino_detector.models.adapters import Adapters, build_adapters
+from dino_detector.models.adapters import inject_adapters
 from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
 
 FEATURES = 4
@@ -47,33 +47,20 @@ class Dinov2Backbone(nn.Module):
 
     Args:
         model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
-        trainable: ``lora``, ``full`` or ``none``, as in `BackboneConfig.train_backbone`.
-        adapters: needed where ``trainable`` is ``lora``.
-        lora_layers: number of last layers that get adapters; None adapts all.
-        feature_layers: layers whose outputs `forward` returns, counted from 0; negative numbers count from the end.
-            None divides the layers from the trunk's last one on into `FEATURES` equal parts and takes the last layer
-            of each part; with nothing or everything frozen it divides all layers.
-        base_is_named: whether the model's name is enough to load the frozen weights again. If not, ``state_dict()``
-            holds them too.
+        config: which part trains, the adapters, and the feature layers.
 
     Attributes:
+        base_is_named: whether the model's name is enough to load the frozen weights again. If not, ``state_dict()``
+            holds them too.
         run_layer: runs a layer; set it to a `LayerCopies` to run layers through faster copies.
     """
 
-    def __init__(
-        self,
-        *,
-        model: PreTrainedModel,
-        trainable: str,
-        adapters: Adapters | None,
-        lora_layers: int | None,
-        feature_layers: list[int] | None,
-        base_is_named: bool,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, config: BackboneConfig) -> None:
         super().__init__()
         self.model = model
-        adapted = lora_layers if trainable == "lora" else None
-        self.feature_layers = _chosen(feature_layers, depth=len(model.encoder.layer), adapted=adapted)
+        trainable = config.train_backbone
+        lora_layers = config.lora_layers if trainable == "lora" else None
+        self.feature_layers = _chosen(config.feature_layers, depth=len(model.encoder.layer), adapted=lora_layers)
         depth = self.feature_layers[-1] + 1
         model.encoder.layer = model.encoder.layer[:depth]  # the detector does not use later layers
         self.frozen_embeddings = trainable != "full"
@@ -81,7 +68,7 @@ class Dinov2Backbone(nn.Module):
         self.patch_size: int = model.config.patch_size
         self.hidden_size: int = model.config.hidden_size
         self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
-        self.base_is_named = base_is_named
+        self.base_is_named = config.backbone_weights == "pretrained"
         self._positions: dict[tuple, Tensor] = {}
         self.run_layer: Callable[[nn.Module, Tensor], Tensor] = run_layer
         self.register_state_dict_post_hook(_drop_base_weights)
@@ -90,7 +77,7 @@ class Dinov2Backbone(nn.Module):
         if trainable != "full":
             model.requires_grad_(False)
         if trainable == "lora":
-            adapters.inject(model, layers=range(self.trunk_depth, depth))
+            inject_adapters(model, config, layers=range(self.trunk_depth, depth))
         self.train(self.training)
 
     def layer_of(self, name: str) -> int:
@@ -224,8 +211,15 @@ class Dinov2Backbone(nn.Module):
 
 
 def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
-    """Return the feature layers counted from 0, in order; ``adapted`` last layers have adapters, None means all or
-    none."""
+    """Return the feature layers counted from 0, in order.
+
+    Args:
+        feature_layers: layers counted from 0; negative numbers count from the end. None divides the layers from the
+            trunk's last one on into `FEATURES` equal parts and takes the last layer of each part; with nothing or
+            everything frozen it divides all layers.
+        depth: number of layers.
+        adapted: number of last layers with adapters; None means that all layers or none have adapters.
+    """
     if feature_layers is None:
         first = max(0, depth - 1 - (adapted or depth))
         count = min(FEATURES, depth - first)
@@ -268,11 +262,4 @@ def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | Non
         model = untrained(random_architecture(config.dino_model, config.backbone_architecture).to_dict())
     else:
         model = load_pretrained(config.dino_model)
-    return Dinov2Backbone(
-        model=model,
-        trainable=config.train_backbone,
-        adapters=build_adapters(config) if config.train_backbone == "lora" else None,
-        lora_layers=config.lora_layers,
-        feature_layers=config.feature_layers,
-        base_is_named=config.backbone_weights == "pretrained",
-    )
+    return Dinov2Backbone(model, config)

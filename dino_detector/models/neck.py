@@ -1,9 +1,9 @@
-"""Maps of several ViT layers -> the feature levels that the decoder attends to.
+"""Neck: from the maps of several ViT layers to the feature levels of the decoder.
 
-Sources: the simple feature pyramid of Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
-https://arxiv.org/abs/2203.16527, where every level is made from one ViT map by strided convolutions; here from the sum
-of projections of several maps (as Chen et al., "LW-DETR", https://arxiv.org/abs/2406.03459, joins layers of the
-encoder), with a norm and a GELU after each step, and blocks at the end.
+Sources: simple feature pyramid, Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
+https://arxiv.org/abs/2203.16527: strided convolutions make every level from one map. Here the map is a sum of projected
+layers, as in Chen et al., "LW-DETR", https://arxiv.org/abs/2406.03459; a norm and a GELU follow each convolution, and
+blocks of each level come last.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalise every position."""
+        """Normalise each position."""
         return self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Neck(nn.Module):
-    """Projects the backbone's maps to the decoder's width and resamples the sum to each scale.
+    """Projects the backbone's maps to the decoder's width, sums them, and resamples the sum to each scale.
 
     Args:
         in_channels: width D of the backbone.
-        num_features: number of maps that the backbone returns; each has its own projection, and they are summed.
+        num_features: number of maps; each has its own projection.
         hidden_dim: width d of the levels.
         scales: size of each level relative to the patch grid, powers of two.
-        blocks: convolutional blocks of every level.
+        blocks: number of convolutional blocks of each level.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Neck(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """From maps ``[B, D, h, w]`` to one level ``[B, d, h*scale, w*scale]`` per scale."""
-        projected = [projection(one) for projection, one in zip(self.projections, maps, strict=True)]
+        """Return a level ``[B, d, h*scale, w*scale]`` per scale, from maps ``[B, D, h, w]``."""
+        projected = [projection(each) for projection, each in zip(self.projections, maps, strict=True)]
         fused = self.norm(sum(projected[1:], start=projected[0]))
         return [level(fused) for level in self.levels]
 
 
 class Block(nn.Module):
-    """Mixes the neighbours of every position: depth-wise 7x7, then across channels, around a residual.
+    """ConvNeXt block: a depth-wise 7x7 convolution, then an MLP over the channels, with a residual connection.
 
-    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545; expanded twice and not four times,
-    without layer scale and drop path.
+    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545; the MLP is 2 and not 4 times as
+    wide, without layer scale and drop path.
     """
 
     def __init__(self, channels: int) -> None:
@@ -66,12 +66,13 @@ class Block(nn.Module):
         self.channels = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """From ``[B, d, h, w]`` to the same shape."""
+        """Map ``[B, d, h, w]`` to the same shape."""
         near = self.spatial(maps).permute(0, 2, 3, 1)  # [B, h, w, d]
         return maps + self.channels(self.norm(near)).permute(0, 3, 1, 2)
 
 
 def _resample(channels: int, scale: float) -> nn.Sequential:
+    """Return layers that resample maps by a power of two, one factor of two at a time."""
     steps: list[nn.Module] = []
     while scale > 1:
         steps += [nn.ConvTranspose2d(channels, channels, 2, stride=2), ChannelNorm(channels), nn.GELU()]

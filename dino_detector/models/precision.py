@@ -1,4 +1,4 @@
-"""The number format that a detector computes in."""
+"""Numeric precision of training and inference."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from dino_detector.errors import InputError
 
 PRECISIONS = ("auto", "32", "bf16", "16")
-LOWER = {"bf16": torch.bfloat16, "16": torch.float16}
-"""what autocast computes in, by precision"""
+LOW_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
+"""dtype of autocast by precision; 32 has none"""
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """32, bf16 or 16: the precision of `TrainingConfig.precision`, of which ``auto`` is what the device is fast in.
+    """Return 32, bf16 or 16 for a precision of `TrainingConfig.precision`; ``auto`` is the fastest of the device.
 
-    A CPU without instructions for bf16 computes in it too, but many times slower than in 32.
+    A CPU without bf16 instructions also accepts bf16, but is many times slower than in 32.
 
     Raises:
-        InputError: there is no such precision, or the device does not compute in it.
+        InputError: the precision does not exist, or the device does not support it.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -29,7 +29,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        with torch.cuda.device(device):  # it is the current one that torch tells of
+        with torch.cuda.device(device):  # torch answers for the current device
             fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast_bf16 = device.type == "cpu" and (
@@ -39,9 +39,6 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast_to(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which a device computes in the precision ``bf16`` or ``16``, while weights stay in float32.
-
-    ``32`` changes nothing, also where the caller has chosen another.
-    """
-    lower = LOWER.get(precision)
-    return nullcontext() if lower is None else torch.autocast(device.type, lower)
+    """Return a context of autocast to ``bf16`` or ``16``, with weights in float32; ``32`` changes nothing."""
+    dtype = LOW_PRECISION.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

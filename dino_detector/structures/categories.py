@@ -1,4 +1,4 @@
-"""Category ids of a data set and the contiguous labels that stand for them inside the network."""
+"""Category ids of a data set, and the contiguous labels that the network uses in their place."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dino_detector.errors import InputError
 from dino_detector.plain_text import plain, quoted
 
 LONGEST_SHOWN = 40
-"""columns of a name in terminals and pictures"""
+"""longest name in terminals and pictures, in columns"""
 MOST_LISTED = 8
-"""classes that a message lists"""
+"""most classes that a message lists"""
 
 
 @dataclass(frozen=True)
 class Categories:
     """The classes of a data set, ordered by ascending id; the label of a class is its position.
 
-    Ids are the data set's own: they may start at 0 or 1 and have gaps. Both tuples hold plain Python values, so they
-    can live in a checkpoint.
+    Ids of a data set may start at 0 or 1 and have gaps. Both tuples hold plain Python values, which a checkpoint can
+    store.
 
     Attributes:
         ids: ``[C]`` category ids, ascending and unique.
-        names: ``[C]`` the name of each.
+        names: ``[C]`` name of each category.
 
     Example:
         >>> categories = Categories(ids=(1, 3, 7), names=("cat", "dog", "owl"))
@@ -46,44 +46,44 @@ class Categories:
 
     @cached_property
     def distinct_names(self) -> tuple[str, ...]:
-        """``[C]`` names with the id behind those that several classes share."""
+        """Return the names ``[C]``; a name that several classes share has the id behind it."""
         return distinct(self.ids, self.names)
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """``[C]`` names for terminals and pictures: distinct, on one line, without control characters, not too long."""
+        """Return names ``[C]`` for terminals and pictures: distinct, short, on one line, without control characters."""
         return distinct(self.ids, [plain(name, LONGEST_SHOWN) for name in self.names])
 
     def listed(self) -> str:
-        """Ids and names, for a message: ``1 red, 2 blue``."""
+        """Return ids and names for a message: ``1 red, 2 blue``."""
         pairs = [f"{number} {plain(name)}" for number, name in zip(self.ids, self.names, strict=True)]
         return ", ".join(pairs[:MOST_LISTED]) + (f", ... ({len(pairs)} in all)" if len(pairs) > MOST_LISTED else "")
 
     def label(self, category_id: int) -> int:
-        """Label of a category id; raises `InputError` for an id that the data set does not have."""
+        """Return the label of a category id; raise `InputError` if the data set does not have the id."""
         if category_id not in self.ids:
             raise InputError(f"category id {category_id} is unknown; known are {self.listed()}")
         return self.ids.index(category_id)
 
     def id(self, label: int) -> int:
-        """Category id of a label, ``0 <= label < C``."""
+        """Return the category id of a label, ``0 <= label < C``."""
         assert 0 <= label < len(self.ids)
         return self.ids[label]
 
     def name(self, label: int) -> str:
-        """Name of a label, ``0 <= label < C``."""
+        """Return the name of a label, ``0 <= label < C``."""
         assert 0 <= label < len(self.ids)
         return self.names[label]
 
 
 def distinct(ids: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
-    """Names with the id behind those that several classes share."""
+    """Return the names; a name that several classes share has the id behind it."""
     shared = {name for name, count in Counter(names).items() if count > 1}
     return tuple(f"{name} ({number})" if name in shared else name for number, name in zip(ids, names, strict=True))
 
 
 def check_categories(categories: Categories, *, known: Categories, source: Path, known_source: Path) -> None:
-    """Raise `InputError`, with both lists, unless every category is known by the same id and name."""
+    """Raise `InputError`, with both lists, unless ``known`` has every category with the same id and name."""
     names = dict(zip(known.ids, known.names, strict=True))
     for category_id, name in zip(categories.ids, categories.names, strict=True):
         if names.get(category_id) != name:
@@ -95,7 +95,7 @@ def check_categories(categories: Categories, *, known: Categories, source: Path,
 
 
 def require_num_classes(num_classes: int | None, categories: Categories, *, source: Path) -> None:
-    """Raise `InputError` where a number of classes was asked for that is not that of ``source``."""
+    """Raise `InputError` if ``num_classes`` is given and differs from the number of classes in ``source``."""
     if num_classes not in (None, len(categories)):
         raise InputError(
             f"{source}: has {len(categories)} categories, but --num_classes is {num_classes}; leave it out (ids may "

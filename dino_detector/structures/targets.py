@@ -9,6 +9,7 @@ N     boxes of one image
 C     classes
 L     decoder layers
 Q     queries
+G     groups of queries
 M     matched pairs of a query and a box
 S     positions of all feature levels together
 H, W  pixels of the input image

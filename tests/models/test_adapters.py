@@ -26,13 +26,13 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
-    """Four layers, of which the last three are adapted, with rank 2."""
+    """Build a backbone of four layers; the last three have adapters of rank 2."""
     usual = {"dino_model": str(folder), "lora_layers": 3, "lora_rank": 2, "feature_layers": [-1]}
     return build_backbone(BackboneConfig(**usual | settings))
 
 
 def trained(backbone: Dinov2Backbone) -> Dinov2Backbone:
-    """As after some training: adapters start as if they were not there."""
+    """Change the trainable weights at random, as training does; fresh adapters have no effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in backbone.parameters():
@@ -50,7 +50,7 @@ def value_projection(backbone: Dinov2Backbone, layer: int) -> nn.Module:
 
 
 def low_rank_product(backbone: Dinov2Backbone, layer: int) -> Tensor:
-    """B A of the value projection of a layer."""
+    """Return B A of the value projection of a layer."""
     projection = value_projection(backbone, layer)
     return projection.lora_B["default"].weight @ projection.lora_A["default"].weight
 
@@ -67,7 +67,7 @@ def low_rank_product(backbone: Dinov2Backbone, layer: int) -> Tensor:
         ({"1-3": 3}, {1: 3, 2: 3, 3: 3}),
     ],
 )
-def test_layers_of_a_range_have_its_rank_and_the_others_lora_rank(
+def test_layers_in_a_range_have_its_rank_and_other_layers_lora_rank(
     dinov2_folder: Path, pattern: dict[str, int], ranks: dict[int, int]
 ):
     backbone = backbone_of(dinov2_folder, lora_rank_pattern=pattern, lora_targets=ALL)
@@ -78,7 +78,7 @@ def test_layers_of_a_range_have_its_rank_and_the_others_lora_rank(
     assert found == {layer: {rank} for layer, rank in ranks.items()}
 
 
-def test_a_layer_is_not_taken_for_one_whose_number_ends_alike():
+def test_layer_1_is_not_mistaken_for_layer_11():
     """Layers 1, 10 and 11 of 12."""
     config = BackboneConfig(
         backbone_weights="random",
@@ -146,7 +146,7 @@ def test_layers_above_the_last_feature_layer_have_no_rank(dinov2_folder: Path):
 
 @pytest.mark.parametrize("use_rslora", [False, True])
 def test_a_dora_weight_is_the_direction_of_the_adapted_one_times_the_magnitude(dinov2_folder: Path, use_rslora: bool):
-    """Equation 5 of https://arxiv.org/abs/2402.09353; norms are those of the weights of an output."""
+    """Equation 5 of https://arxiv.org/abs/2402.09353; norms are taken over the weights of an output."""
     backbone = trained(backbone_of(dinov2_folder, use_dora=True, lora_alpha=6.0, use_rslora=use_rslora))
     projection = value_projection(backbone, 3)
     magnitude = projection.lora_magnitude_vector["default"].weight
@@ -182,7 +182,7 @@ def test_dora_merges_once_gives_the_same_maps_and_comes_out_again(folder: Path):
 
 @pytest.mark.parametrize("use_dora", [False, True])
 def test_merged_adapters_come_out_again_on_another_device(dinov2_folder: Path, use_dora: bool):
-    """A device that is not the CPU and that every machine has: meta, which has no numbers but objects to mixing."""
+    """Use the device meta, which every machine has: it holds no numbers, but refuses tensors of the CPU."""
     backbone = trained(backbone_of(dinov2_folder, use_dora=use_dora)).eval()
     backbone.merge_adapters()
     backbone.to("meta")

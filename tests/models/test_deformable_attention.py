@@ -14,7 +14,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 from dino_detector.models.deformable_attention import DeformableAttention, sample_levels
 
 SIZES = [(7, 5), (4, 9), (2, 3)]
-"""Height and width of the feature levels."""
+"""height and width of the feature levels"""
 
 
 def attention(dim: int = 16, heads: int = 4, levels: int = 3, points: int = 4) -> DeformableAttention:
@@ -30,7 +30,7 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def inputs(queries: int = 6, dim: int = 16, batch: int = 2) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Queries, boxes of which some reach beyond the image, and levels."""
+    """Queries, reference points, some of which are boxes that reach beyond the image, and levels."""
     generator = torch.Generator().manual_seed(1)
     boxes = torch.rand(batch, queries, 4, generator=generator)
     levels = [torch.randn(batch, dim, *size, generator=generator) for size in SIZES]
@@ -104,8 +104,8 @@ def test_points_start_as_a_ring_and_are_all_distinct(heads: int, points: int):
     assert (module.offsets.weight == 0).all()
     offsets = module.offsets.bias.view(heads, 3, points, 2)
     for level in range(3):
-        places = {tuple(round(value, 4) for value in place) for place in offsets[:, level].flatten(0, 1).tolist()}
-        assert len(places) == heads * points
+        distinct = {tuple(round(value, 4) for value in point) for point in offsets[:, level].flatten(0, 1).tolist()}
+        assert len(distinct) == heads * points
     radii = offsets.abs().amax(-1)  # on squares around the centre
     torch.testing.assert_close(radii, torch.arange(1.0, points + 1).expand(heads, 3, points))
     torch.testing.assert_close(offsets[0, 0, 0], torch.tensor([1.0, 0.0]))  # the first head looks to the right
@@ -142,8 +142,8 @@ def test_gradients_of_locations_and_weights_are_those_of_finite_differences():
     weights = torch.rand(1, 2, 2, 2, 2, generator=generator, dtype=torch.float64).requires_grad_()
     values = [torch.randn(1, 4, 3, 2, generator=generator), torch.randn(1, 4, 2, 4, generator=generator)]
 
-    def sampled(places: Tensor, shares: Tensor) -> Tensor:
-        return sample_levels(values, places.float(), shares.float()).double()
+    def sampled(locations: Tensor, weights: Tensor) -> Tensor:
+        return sample_levels(values, locations.float(), weights.float()).double()
 
     # samples are computed in float32, so steps and tolerances are coarse
     assert torch.autograd.gradcheck(sampled, (locations, weights), eps=1e-3, atol=2e-2, rtol=2e-2)
