@@ -1,4 +1,4 @@
-"""Pictures of images with what was found in them: which images, which file each one is, and what is drawn on it."""
+"""Pictures of images with their detections and ground truth: the choice of images, and the drawing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,21 @@ from dino_detector.plain_text import counted
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import coco_detections
 
+if TYPE_CHECKING:
+    from PIL import Image
+    from supervision import Detections
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
 
 SMALLEST_SIDE, LARGEST_SIDE = 640, 1600
-"""pixels that the longer side of an image has at least, and beside its ground truth at most, when it is drawn on"""
+"""pixels of the longer side of a drawn image: least, and most beside its ground truth"""
 OUTSIDE = 0.1
-"""part of its image by which a box may reach beyond it: more is hardly the detector's doing"""
+"""part of the image's side by which a box may reach beyond it; a larger part suggests another image"""
 
 
 class Picture(NamedTuple):
-    """An image to draw on, its (height, width) where a list states it, and the file to write."""
+    """An image to draw on, its (height, width) if a list states it, and the file to write."""
 
     image_id: int
     file: Path
@@ -46,24 +51,24 @@ def choose_pictures(
     source: Path,
     truth: CocoAnnotations | None = None,
 ) -> list[Picture]:
-    """Images of ``folder`` to draw on, evenly spaced over the sorted ids of those that have something to draw.
+    """Choose images to draw on, evenly spaced over the sorted ids of the images with detections or ground truth.
 
-    The file of an image is the one that its rows name; else the one in the list; else the one whose name is its id.
+    Detections name the file of their image; otherwise the list does; otherwise the file name is the id.
 
     Args:
         shown: detections in COCO's results format.
-        images: what is known of the images.
-        folder: where they are.
-        count: how many are drawn at most.
-        target: the folder to draw into.
-        source: the file of the detections, for messages.
-        truth: ground truth, where it is to be drawn beside the detections.
+        images: names, sizes and classes of the images.
+        folder: folder of the images.
+        count: largest number of pictures.
+        target: folder of the pictures.
+        source: file of the detections, for messages.
+        truth: ground truth, if it is drawn beside the detections.
 
     Raises:
-        InputError: none of the images is there, or a picture would stand for two of them.
+        InputError: no image exists, or two images would have the same picture file.
     """
-    names = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
-    _warn_of_other_names(names, images, source)
+    named = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
+    _warn_of_other_names(named, images, source)
     numbered = {
         int(file.stem): file.name
         for file in sorted(folder.iterdir(), reverse=True)
@@ -75,7 +80,7 @@ def choose_pictures(
     pictures, missing = [], []
     for image_id in sorted(wanted):
         listed, size = images.files.get(image_id, (None, None))
-        name = names.get(image_id) or listed or numbered.get(image_id)
+        name = named.get(image_id) or listed or numbered.get(image_id)
         file = None if name is None else file_inside(folder, name)
         if file is None:
             missing.append(f"image {image_id}" + (f" ({name!r})" if name else ""))
@@ -92,8 +97,8 @@ def choose_pictures(
         log.warning("%s (%d of %d images are missing)", absent, len(missing), len(missing) + len(pictures))
     count = min(count, len(pictures))
     chosen = [pictures[number * len(pictures) // count] for number in range(count)]
-    doubled = {picture.target for picture in chosen if [other.target for other in chosen].count(picture.target) > 1}
-    if doubled:
+    targets = [picture.target for picture in chosen]
+    if doubled := {file for file in targets if targets.count(file) > 1}:
         raise InputError(f"{min(doubled)}: stands for two images, and would be overwritten; rename one")
     return chosen
 
@@ -106,15 +111,13 @@ def draw_pictures(
     threshold: float,
     truth: CocoAnnotations | None = None,
 ) -> dict[Path, str]:
-    """Write a picture with its boxes for each image, and its ground truth on the left of them where that is given.
+    """Write a picture of the detections of each image, with its ground truth on the left if that is given.
 
-    An image that can't be read is named in a warning. Small ones are enlarged, so that labels do not hide them.
+    Small images are enlarged, so that labels do not hide them. An unreadable image is skipped with a warning.
 
     Returns:
-        What each file shows.
+        The meaning of each file.
     """
-    from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
-
     written = {}
     outside: list[Path] = []
     for picture in pictures:
@@ -129,23 +132,12 @@ def draw_pictures(
         sides = np.array([width, height, width, height])
         if ((found.xyxy > (1 + OUTSIDE) * sides) | (found.xyxy < -OUTSIDE * sides)).any():
             outside.append(picture.file)
-        if truth is None:
-            canvas, scale = enlarged(image, SMALLEST_SIDE)
-            scaled = dataclasses.replace(found, xyxy=found.xyxy * scale)
-            drawn = draw_detections(canvas, scaled, categories=classes, scores=True)
-        else:
-            objects = truth.annotations_of(picture.image_id)
-            pair = Comparison(
-                image=image,
-                ground_truth=coco_detections(objects, classes),
-                predictions=found,
-                caption=picture.file.name,
-            )
-            side = min(LARGEST_SIDE, max(SMALLEST_SIDE, height, width))
-            drawn = prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
-        save_picture(drawn, picture.target, quality=92)
-        beside = f" beside {counted(len(objects), 'box', 'boxes')} of ground truth" if truth is not None else ""
-        written[picture.target] = f"image {picture.image_id}, {counted(len(rows), 'detection')}{beside}"
+        meaning = f"image {picture.image_id}, {counted(len(rows), 'detection')}"
+        objects = None if truth is None else truth.annotations_of(picture.image_id)
+        if objects is not None:
+            meaning += f" beside {counted(len(objects), 'box', 'boxes')} of ground truth"
+        save_picture(_draw(picture.file.name, image, found, objects, classes, threshold), picture.target, quality=92)
+        written[picture.target] = meaning
     if outside:
         log.warning(
             "%s: has detections far outside it, as have %d of the %d pictures; are these the images of the detections?",
@@ -154,14 +146,34 @@ def draw_pictures(
     return written
 
 
-def _warn_of_other_names(names: dict[int, str], images: ImageList, source: Path) -> None:
-    """Say where detections and list give one id to two files: then one of them is of another set of images."""
+def _draw(
+    name: str,
+    image: Tensor,
+    found: Detections,
+    objects: list[dict[str, Any]] | None,
+    classes: Categories,
+    threshold: float,
+) -> Image.Image:
+    """Draw detections on an image ``[3, H, W]``, beside its ground truth unless that is None."""
+    from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
+
+    if objects is None:
+        canvas, scale = enlarged(image, SMALLEST_SIDE)
+        scaled = dataclasses.replace(found, xyxy=found.xyxy * scale)
+        return draw_detections(canvas, scaled, categories=classes, scores=True)
+    pair = Comparison(image=image, ground_truth=coco_detections(objects, classes), predictions=found, caption=name)
+    side = min(LARGEST_SIDE, max(SMALLEST_SIDE, *image.shape[1:]))
+    return prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
+
+
+def _warn_of_other_names(named: dict[int, str], images: ImageList, source: Path) -> None:
+    """Warn if detections and list name different files for an id: one of them belongs to another data set."""
     others = [
-        number for number, name in names.items() if Path(images.files.get(number, (name,))[0]).name != Path(name).name
+        number for number, name in named.items() if Path(images.files.get(number, (name,))[0]).name != Path(name).name
     ]
     if others:
         first = others[0]
         log.warning(
             "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
-            *(source, first, names[first], images.files[first][0], len(others), len(names)),
+            *(source, first, named[first], images.files[first][0], len(others), len(named)),
         )

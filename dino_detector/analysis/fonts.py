@@ -1,4 +1,4 @@
-"""A font that has the letters of the class names, whatever their script."""
+"""Fonts with the characters of class names in any script."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ logger = logging.getLogger(__name__)
 
 
 def font_path(text: str) -> Path:
-    """A font file with every character of the text: DejaVu Sans, which comes with matplotlib, or an installed font.
+    """Return a font file with every character of the text: matplotlib's DejaVu Sans, or an installed font.
 
-    Pillow's own font has little more than ASCII, DejaVu Sans most alphabets, but no Chinese, Japanese or Korean.
-    Where no installed font has them all, a warning is logged once and DejaVu Sans shows boxes in their place.
+    Pillow's own font has little more than ASCII. DejaVu Sans has most alphabets, but no Chinese, Japanese or Korean.
+    If no installed font has all characters, a warning is logged once, and DejaVu Sans shows boxes for the others.
     """
     return _font_path(frozenset(ord(character) for character in text if not character.isspace()))
 
 
 def font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """The font of :func:`font_path` at ``size`` pixels."""
+    """Return the font of :func:`font_path` at ``size`` pixels."""
     return ImageFont.truetype(font_path(text), size)
 
 

@@ -1,29 +1,31 @@
-"""The images with the worst mistakes, and all that a page needs to draw them."""
+"""The images with the worst mistakes, with the boxes that a page draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import KINDS, Mistakes
-from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.plain_text import relative_name
 
+if TYPE_CHECKING:
+    from dino_detector.data.coco.annotations import CocoAnnotations
+
 LOWEST_SCORE = 0.05
-"""detections below it are not drawn, unless the threshold is lower still"""
+"""lowest score of a drawn detection, unless the threshold is lower"""
 MOST_DETECTIONS = 100
-"""that an image of the gallery has, the best scored"""
+"""number of drawn detections of an image, by falling score"""
 
 
 class ImageMistakes(NamedTuple):
-    """How wrong each image is at IoU 0.50 and a score threshold; detections that a crowd excuses are no mistakes.
+    """Mistakes of each image at IoU 0.50 and a score threshold; ignored detections are none.
 
     Attributes:
-        counts: ``[I]`` boxes that are not found, and detections that find none.
-        costs: ``[I]`` the same, but of a detection its score, so that sure ones weigh more.
+        counts: ``[I]`` number of missed boxes and false positives.
+        costs: ``[I]`` number of missed boxes, plus the scores of the false positives.
     """
 
     counts: np.ndarray
@@ -31,10 +33,10 @@ class ImageMistakes(NamedTuple):
 
 
 def image_mistakes(matches: DetectionMatches, *, threshold: float) -> ImageMistakes:
-    """Count the mistakes of every image among detections with at least that score."""
+    """Count the mistakes of every image among detections with at least this score."""
     detections, images = matches.detections, len(matches.image_ids)
     wrong = (detections.scores >= threshold) & ~matches.correct[0] & matches.counted
-    is_missed = ~(matches.found_scores() >= threshold)  # NaN, for none, is no score
+    is_missed = ~(matches.found_scores() >= threshold)  # true for NaN, too
     missed = np.bincount(matches.truth.images[is_missed], minlength=images)
     false = np.bincount(detections.images[wrong], minlength=images)
     costs = missed + np.bincount(detections.images[wrong], weights=detections.scores[wrong], minlength=images)
@@ -50,7 +52,7 @@ def gallery(
     count: int,
     thumbnail: Callable[[int], str | None],
 ) -> dict[str, Any]:
-    """The ``count`` images of the highest cost at the threshold, as the payload has them; equals by ascending id."""
+    """Return the ``count`` images with the highest cost at the threshold, for the payload; equals by rising id."""
     wrong = image_mistakes(matches, threshold=threshold)
     with_mistakes = np.flatnonzero(wrong.counts)
     worst = with_mistakes[np.argsort(-wrong.costs[with_mistakes], kind="stable")][: max(count, 0)]
@@ -77,7 +79,7 @@ def gallery(
 def _truth(
     image: int, matches: DetectionMatches, annotations: CocoAnnotations, found: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Boxes and crowd regions of an image, the boxes in the order of their table."""
+    """Return the boxes of an image and its crowd regions, which `DetectionMatches.truth` leaves out."""
     row = int(np.searchsorted(matches.truth.images, image))
     entries = []
     for annotation in annotations.annotations_of(int(matches.image_ids[image])):
@@ -90,13 +92,13 @@ def _truth(
 
 
 def _detections(image: int, matches: DetectionMatches, mistakes: Mistakes, *, lowest: float) -> list[dict[str, Any]]:
-    """Detections of an image by falling score."""
+    """Return the detections of an image by falling score."""
     table = matches.detections
     first, last = np.searchsorted(table.images, [image, image + 1])
-    rows = [row for row in range(first, last) if table.scores[row] >= lowest][:MOST_DETECTIONS]
+    last = min(last, first + MOST_DETECTIONS)
     entries = []
-    for row in rows:
-        ignored = bool(matches.ignored[0][row])
+    for row in np.flatnonzero(table.scores[first:last] >= lowest) + first:
+        ignored = bool(matches.ignored[0, row])
         iou = table.crowd_ious[row] if ignored else mistakes.ious[row]
         entries.append(
             {

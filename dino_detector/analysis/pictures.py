@@ -1,4 +1,4 @@
-"""Pictures of detections: one image with its boxes, and a grid of predictions beside ground truth."""
+"""Pictures of detections: an image with boxes, and a grid of predictions beside ground truth."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COLORS = (
 )
 # fmt: on
 LONGEST_LINE = 200
-"""columns of a caption, before it is cut to its room"""
+"""columns of a caption, before it is cut to the width of its cell"""
 MOST_LABELS = 25
-"""in a grid, a picture with more boxes than this shows them without text"""
+"""largest number of boxes of a grid cell that have labels"""
 
 
 class Comparison(NamedTuple):
-    """An image with what is in it and what was found.
+    """An image with its ground truth and its predictions.
 
     Attributes:
         image: uint8 ``[3, H, W]``, or a picture of any mode.
@@ -47,9 +47,9 @@ class Comparison(NamedTuple):
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """Red, green and blue, 0..255, of a contiguous label: always the same, and no two alike among the first 80.
+    """Return the (red, green, blue), 0..255, of a contiguous label; the first 80 labels have different colours.
 
-    The first 20 labels have the colours of ``COLORS``, each further 20 the same ones a quarter darker.
+    The first 20 labels have the colours of ``COLORS``, and each further 20 the same colours a quarter darker.
     """
     color = COLORS[label % len(COLORS)]
     shade = 0.75 ** (label // len(COLORS))
@@ -59,16 +59,16 @@ def class_color(label: int) -> tuple[int, int, int]:
 def draw_detections(
     image: Tensor | Image.Image, detections: Detections, *, categories: Categories, scores: bool, names: bool = True
 ) -> Image.Image:
-    """A copy of the image with a box and a label for each detection, in the colour of its class.
+    """Return a copy of the image with a box and a label for each detection, in the colour of its class.
 
-    Lines and text grow with the image; boxes with higher scores lie on top.
+    Lines and text grow with the image. Boxes with higher scores are drawn last.
 
     Args:
         image: uint8 ``[3, H, W]``, or a picture of any mode.
         detections: boxes in pixels of the image, ``class_id`` holding the category ids of ``categories``.
         categories: of the data set; the colour of a class follows its position there, not its id.
         scores: write the ``confidence`` behind the class name.
-        names: write labels; without them only boxes are drawn.
+        names: write labels.
     """
     picture = _picture(image)
     if len(detections) == 0:
@@ -104,9 +104,9 @@ def draw_detections(
 
 
 def enlarged(image: Tensor | Image.Image, side: int) -> tuple[Image.Image, float]:
-    """The picture with at least ``side`` pixels on its longer side, and the factor that its boxes are to be taken by.
+    """Return the picture with at least ``side`` pixels on its longer side, and the factor for its boxes.
 
-    A picture that is large enough stays as it is. Lines and text that are drawn on it then leave more of it to see.
+    Lines and labels hide less of an enlarged picture. A large picture keeps its size.
     """
     picture = _picture(image)
     scale = max(1.0, side / max(picture.size))
@@ -123,17 +123,16 @@ def prediction_grid(
     cell_width: int = 480,
     pairs_per_row: int = 2,
 ) -> Image.Image:
-    """Ground truth on the left, predictions on the right for each image, with captions and a legend of the classes.
+    """Draw ground truth on the left and predictions on the right for each image, with captions and a legend of classes.
 
-    Images are scaled to fit a square of ``cell_width`` pixels. A picture with more than 25 boxes shows them without
-    text: the legend names their colours.
+    Images are scaled to fit a square of ``cell_width`` pixels. Only pictures with at most 25 boxes have labels.
 
     Args:
         comparisons: the images in reading order, at least one.
         categories: of the data set.
-        min_score: predictions below are left out.
+        min_score: lowest score of a drawn prediction.
         cell_width: pixels.
-        pairs_per_row: images side by side.
+        pairs_per_row: number of images in a row.
     """
     assert comparisons, "a grid of no images"
     comparisons = [
@@ -175,7 +174,7 @@ def prediction_grid(
 
 
 def _cells(item: Comparison, categories: Categories, cell_width: int) -> tuple[Image.Image, Image.Image]:
-    """Ground truth and predictions, drawn at their final size so that lines and text stay sharp."""
+    """Draw ground truth and predictions at their final size, so that lines and text stay sharp."""
     picture = _picture(item.image)
     scale = cell_width / max(picture.size)
     cell = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
@@ -189,7 +188,7 @@ def _cells(item: Comparison, categories: Categories, cell_width: int) -> tuple[I
 
 
 def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width: int, text_size: int) -> Image.Image:
-    """A colour and a name for each class that some picture shows, in lines of ``width`` pixels."""
+    """Draw a colour and a name for each class in the pictures, in lines of ``width`` pixels."""
     shown = [detections for item in comparisons for detections in (item.ground_truth, item.predictions)]
     present = {class_id for detections in shown for class_id in detections.class_id.tolist()}
     labels = sorted(categories.label(class_id) for class_id in present)
@@ -212,7 +211,7 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
 
 
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, *, room: int, fill: str) -> None:
-    """A line of text with its upper left corner there, cut to ``room`` pixels."""
+    """Write a line of text with its upper left corner at ``corner``, cut to ``room`` pixels."""
     text = plain(text, LONGEST_LINE)
     letters = font(text, size)
     if letters.getlength(text) > room:
@@ -223,13 +222,13 @@ def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: 
 
 
 def _picture(image: Tensor | Image.Image) -> Image.Image:
-    """A new RGB picture."""
+    """Return a new RGB picture."""
     if isinstance(image, Tensor):
         return Image.fromarray(image.permute(1, 2, 0).cpu().numpy().copy())  # [H, W, 3]
     return image.convert("RGB").copy()
 
 
 def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black on light colours and white on dark ones, by luma (ITU-R BT.601)."""
+    """Return black for light colours and white for dark colours, by luma (ITU-R BT.601)."""
     red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

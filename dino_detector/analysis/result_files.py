@@ -1,4 +1,4 @@
-"""Detections in COCO's results format, and which files their images are."""
+"""Files of detections in COCO's results format, and the lists of their images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dino_detector.structures.categories import Categories
 
 
 class ImageList(NamedTuple):
-    """What a COCO file says about images: by id the name of the file and (height, width) in pixels; and the classes."""
+    """File name and (height, width) in pixels of each image by its id, and the classes, from a COCO file."""
 
     files: dict[int, tuple[str, tuple[int, int]]]
     classes: Categories
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file in COCO's results format, checked; raises `InputError` for the first that is wrong."""
+    """Read and check a file in COCO's results format; raise `InputError` for the first invalid row."""
     rows = _read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: not in COCO's results format, which is a list of detections; give another file")
@@ -38,16 +38,16 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def find_image_list(results: Path, folder: Path | None) -> ImageList:
-    """The list beside a results file or beside a folder of images; an empty one where there is none."""
+    """Read the list beside a results file or beside a folder of images; return an empty list if none exists."""
     beside = results.with_name(DETECTED_INFO)
     path = beside if beside.is_file() else None if folder is None else find_image_info(folder)
     return ImageList({}, Categories((), ())) if path is None else images_of(read_images(path, folder=folder))
 
 
 def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
-    """The images and categories of a COCO file, with its annotations if it has any; raises `InputError`, naming it.
+    """Read the images, categories and annotations, if any, of a COCO file; raise `InputError` if it is invalid.
 
-    Where the folder of the images is given, images have the names of their files there.
+    With ``folder``, the names of the images are the names of their files there.
     """
     with paused_collection():
         content = _read_json(path)
@@ -58,13 +58,13 @@ def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
 
 
 def images_of(annotations: CocoAnnotations) -> ImageList:
-    """The images and the classes of annotations."""
+    """Return the images and the classes of annotations."""
     files = {record.image_id: (record.file_name, (record.height, record.width)) for record in annotations.images}
     return ImageList(files, annotations.categories)
 
 
 def file_inside(folder: Path, name: str) -> Path | None:
-    """The file of that name below the folder; None where there is none, or the name would lead out of it."""
+    """Return the file with this name below the folder; None if it is absent or the name leads out of the folder."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
         return None

@@ -1,4 +1,4 @@
-"""Small pictures for a page: JPEG in data URLs, as many as asked for in as many bytes as there are."""
+"""Thumbnails of images as JPEG data URLs, within a budget of characters."""
 
 from __future__ import annotations
 
@@ -19,54 +19,55 @@ log = logging.getLogger(__name__)
 
 PREFIX = "data:image/jpeg;base64,"
 STEPS = ((480, 82), (480, 70), (480, 55), (360, 55), (240, 50), (120, 40))
-"""longest side in pixels and JPEG quality, from the best to what fits any budget that makes sense"""
+"""longest side in pixels and JPEG quality, from the best to the smallest"""
 
 
 class Thumbnails:
-    """Makes the pictures of images one after the other, each with its share of the bytes that are left.
+    """Make thumbnails one after the other; each gets an equal part of the characters that are left.
 
-    An image that is not there, can't be read or has another size than the list states gives None; `warn` tells of all.
+    An absent or unreadable image, or one whose size differs from the list, gives None. `warn` logs them.
     """
 
     def __init__(self, images: ImageList, folder: Path, *, count: int, budget: int) -> None:
-        """``budget`` is the length of ``count`` data URLs together, in characters."""
+        """Make ``count`` data URLs with ``budget`` characters together."""
         self.images, self.folder = images, folder
         self.left, self.budget = count, budget
-        self.absent: list[str] = []
+        self.failures: list[str] = []
 
     def __call__(self, image_id: int) -> str | None:
-        """The data URL of an image, upright as `read_image` gives it; its longest side has at most 480 pixels."""
+        """Return the data URL of an image, upright as `read_image` reads it; its longest side is at most 480 pixels."""
         name, size = self.images.files[image_id]
-        share = self.budget // max(1, self.left)
+        limit = self.budget // max(1, self.left)
         self.left -= 1
         path = file_inside(self.folder, name)
         try:
             if path is None:
                 raise InputError(f"{self.folder}: {name!r}, image {image_id}, is not there")
-            picture = to_pil_image(read_image(path, expected_size=size))
+            url = _within(to_pil_image(read_image(path, expected_size=size)), limit)
+            if url is None:
+                raise InputError(f"{path}: there is no room for it; show fewer with --gallery_images")
         except InputError as error:
-            self.absent.append(str(error))
+            self.failures.append(str(error))
             return None
-        url = _within(picture, share)
-        if url is None:
-            self.absent.append(f"{path}: there is no room for it; show fewer with --gallery_images")
-        self.budget -= len(url or "")
+        self.budget -= len(url)
         return url
 
     def warn(self) -> None:
-        """Log how many images the page lacks, and the first of them."""
-        if self.absent:
-            log.warning("the report lacks the picture of %s: %s", counted(len(self.absent), "image"), self.absent[0])
+        """Log the number of images without a thumbnail, and the first reason."""
+        if self.failures:
+            log.warning(
+                "the report lacks the picture of %s: %s", counted(len(self.failures), "image"), self.failures[0]
+            )
 
 
-def _within(picture: Image.Image, share: int) -> str | None:
-    """The best data URL of at most ``share`` characters; None where there is none."""
+def _within(picture: Image.Image, limit: int) -> str | None:
+    """Return the best data URL with at most ``limit`` characters; None if none is small enough."""
     for side, quality in STEPS:
         scale = min(1.0, side / max(picture.size))
         small = picture.resize([max(1, round(length * scale)) for length in picture.size], reducing_gap=2.0)
         content = io.BytesIO()
         small.save(content, "JPEG", quality=quality, optimize=True)
         url = PREFIX + base64.b64encode(content.getvalue()).decode("ascii")
-        if len(url) <= share:
+        if len(url) <= limit:
             return url
     return None
