@@ -1,4 +1,4 @@
-"""The command ``data``: what a data set holds, what is wrong with it, and what is most worth fixing."""
+"""The command ``data``: checks a data set before training."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from dino_detector.data_check.patches import PatchGrid
 
 MANY_IMAGES = 2_000
-"""images from which opening them takes long enough to say so"""
+"""number of images from which the check announces that opening them takes minutes"""
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector data") -> int:
-    """Check a data set and print what was found; mistakes in it are no error.
+    """Check a data set and print the findings; mistakes in the data are no error of the command.
 
     Args:
         argv: the command line without the command.
@@ -50,13 +50,11 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector data") -> int:
 
 
 def _check(settings: DataCheckSettings) -> None:
-    """Raise `InputError` for all that can be known to be wrong without reading a file."""
+    """Raise `InputError` for wrong settings, before any file is read."""
     from dino_detector.data_check.patches import PATCH
 
     if not settings.dir_or_json.exists():
         raise InputError(f"{settings.dir_or_json}: no such folder or annotation file; correct the path")
-    if settings.num_queries < 1:
-        raise InputError(f"--num_queries must be at least 1, not {settings.num_queries}")
     if any(side % PATCH for side in settings.image_size):
         raise InputError(f"--image_size {settings.image_size} is no multiple of the patch, {PATCH}; change it")
     for name in ("images", "val_images"):
@@ -90,7 +88,7 @@ def _inspect(settings: DataCheckSettings) -> None:
 
 
 def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path | None]]:
-    """Annotation files, where to look for their images, and the folders of images that were given."""
+    """Return the annotation files, the folder to search for images, and the given folders of images."""
     from dino_detector.data_check.layouts import Source, find_sources, name_sources
 
     given = settings.dir_or_json
@@ -105,7 +103,7 @@ def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path
 
 
 def _run(loaded: Loaded, grid: PatchGrid, settings: DataCheckSettings) -> Check:
-    """Look at everything, with progress on a terminal while images are opened."""
+    """Run all checks, with a progress bar on a terminal while images are opened."""
     from tqdm import tqdm
 
     from dino_detector.data_check.check import check

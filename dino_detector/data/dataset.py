@@ -1,4 +1,4 @@
-"""Samples of a COCO data set by key, for the network."""
+"""The data set of the network: samples of COCO images by key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dino_detector.data.transforms import ResizeMode, evaluation_transforms
 
 
 class SampleKey(NamedTuple):
-    """Which sample: the image at ``index``, augmented for ``epoch``.
+    """Key of a sample: the image at ``index``, augmented for ``epoch``.
 
     Attributes:
-        epoch: from 0 on.
+        epoch: epoch from 0.
         index: position of the image in the annotation file.
-        repeat: how often the epoch has had this image before.
-        image_size: size of the network's input, which augmented views need; those of whole images have their own.
+        repeat: number of earlier appearances of this image in the epoch.
+        image_size: size of the network's input for augmented views; views of whole images have their own.
     """
 
     epoch: int
@@ -36,7 +36,7 @@ class SampleKey(NamedTuple):
 
 @dataclass
 class Sample:
-    """One image ready for the network, with its boxes in the same pixels.
+    """One image at the size of the network's input, with its boxes in the same pixels.
 
     Attributes:
         image: ``[3, H, W]`` uint8 RGB.
@@ -44,8 +44,8 @@ class Sample:
         labels: ``[N]`` int64 contiguous labels.
         image_id: id in the annotation file.
         original_size: ``(height, width)`` of the image before the transforms, in pixels.
-        skipped: one line for each image that could not be read and that another stands in for.
-        entry_key: under which the trunk cache is to keep what the trunk makes of the image; empty for none.
+        skipped: one line for each unreadable image that another image replaces.
+        entry_key: key to store the trunk's output under in the trunk cache; empty to store nothing.
     """
 
     image: Tensor
@@ -58,22 +58,22 @@ class Sample:
 
     @property
     def boxes_cxcywh(self) -> Tensor:
-        """``[N, 4]``, centre and size as fractions of ``image``."""
+        """Boxes ``[N, 4]``, centre and size as fractions of ``image``."""
         height, width = self.image.shape[-2:]
         return box_convert(self.boxes_xyxy, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
 
 
 @dataclass
 class CachedSample:
-    """What the trunk makes of an image, with its boxes: all that training and evaluation need of it.
+    """The trunk's output for an image, with its boxes.
 
     Attributes:
-        hidden: ``[M, 1+R+h*w, D]`` half precision, the outputs of M layers of the trunk, the last one's last.
+        hidden: ``[M, 1+R+h*w, D]`` half precision, the outputs of M trunk layers in ascending order.
         boxes_cxcywh: ``[N, 4]`` float32, centre and size as fractions of the network's input.
         labels: ``[N]`` int64 contiguous labels.
         image_id: id in the annotation file.
         original_size: ``(height, width)`` of the image before the transforms, in pixels.
-        skipped: lines of images that this one stands in for.
+        skipped: one line for each unreadable image that this image replaces.
     """
 
     hidden: Tensor
@@ -85,7 +85,7 @@ class CachedSample:
 
 
 class WholeImages:
-    """Shows images whole and as they are, at the size of evaluation.
+    """Makes samples of whole images at the size of evaluation.
 
     Args:
         image_size: size of the network's input.
@@ -96,7 +96,7 @@ class WholeImages:
         self.transforms = evaluation_transforms(image_size=image_size, resize_mode=resize_mode)
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """The image of a key; raises `InputError` where it can't be read."""
+        """Return the sample of a key; raise `InputError` if the image can't be read."""
         sample = FullSizeImages()(images, key)
         boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
         shown = self.transforms({"image": tv_tensors.Image(sample.image), "boxes": boxes})
@@ -104,10 +104,10 @@ class WholeImages:
 
 
 class FullSizeImages:
-    """Shows images as they are, in their own size."""
+    """Makes samples of whole images in their original size."""
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """The image of a key; raises `InputError` where it can't be read."""
+        """Return the sample of a key; raise `InputError` if the image can't be read."""
         objects = images.objects(key.index)
         return Sample(
             image=images.read(key.index),
@@ -119,12 +119,12 @@ class FullSizeImages:
 
 
 class CocoDetection(Dataset[Sample | CachedSample]):
-    """Samples by key.
+    """A map-style data set of samples by key.
 
     Args:
-        images: of the data set.
-        view: makes the sample of a key, and raises `InputError` where its image can't be read.
-        on_bad_image: an image that cannot be read is replaced by the next that can, or raises.
+        images: images and annotations.
+        view: makes the sample of a key, and raises `InputError` if its image can't be read.
+        on_bad_image: replace an unreadable image by the next readable one, or raise.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CocoDetection(Dataset[Sample | CachedSample]):
         return len(self.images)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
-        """The sample of a key; a bare index is one for views of whole images.
+        """Return the sample of a key; a bare index stands for a key in views of whole images.
 
         Raises:
             InputError: the image cannot be read and ``on_bad_image`` is "raise", or no image can be read.
@@ -157,7 +157,7 @@ class CocoDetection(Dataset[Sample | CachedSample]):
         return replace(sample, skipped=(*skipped, *sample.skipped))
 
     def check_readable(self) -> None:
-        """Raise `InputError` for the first image that cannot be read. Decodes every one, on all cores."""
+        """Raise `InputError` for the first image that can't be read; decodes every image, on all cores."""
         with ThreadPoolExecutor() as pool:
             for _ in pool.map(self.images.check, range(len(self))):
                 pass

@@ -1,4 +1,4 @@
-"""The embedded sample data set: coloured shapes on textured grounds, drawn the same on every run."""
+"""The demo set: a small data set of coloured shapes on textured backgrounds, the same on every run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = ((160, 224), (160, 208), (176, 208), (208, 160), (192, 224))
 
 
 class Shape(NamedTuple):
-    """A class of the sample: its outline has its vertices on the unit circle at these radii, and a typical hue."""
+    """A class of the demo set: a polygon with vertices at these radii and equal angles, and a typical hue in 0..1."""
 
     category_id: int
     name: str
@@ -36,7 +36,7 @@ SHAPES = (
 
 
 class DemoFiles(NamedTuple):
-    """Where `write_demo_set` put what."""
+    """Paths of the demo set."""
 
     train_images: Path
     train_annotations: Path
@@ -45,7 +45,7 @@ class DemoFiles(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Something to annotate: its class, its pixels ``[H, W]`` bool, and whether it is a crowd."""
+    """An object to annotate: its class, its visible pixels ``[H, W]`` bool, and whether it is a crowd."""
 
     shape: Shape
     mask: np.ndarray
@@ -53,9 +53,9 @@ class Drawn(NamedTuple):
 
 
 def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> DemoFiles:
-    """Write the data set as COCO files and JPEG pictures; equal arguments give equal files.
+    """Write the demo set as COCO files and JPEG pictures; equal arguments give equal files.
 
-    Each picture has up to six objects that may hide parts of each other, each box is tight to the visible pixels, one
+    Each picture has up to six objects, which may partly hide each other. Boxes are tight around the visible pixels. One
     picture in fifteen is empty, and one in forty has a crowd region.
     """
     files = DemoFiles(
@@ -70,14 +70,14 @@ def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 6
 
 
 def demo_categories() -> Categories:
-    """The classes of the sample; their ids have gaps, as those of COCO do."""
+    """Return the classes of the demo set; their ids have gaps, as in COCO."""
     return Categories(tuple(shape.category_id for shape in SHAPES), tuple(shape.name for shape in SHAPES))
 
 
 def draw_picture(rng: np.random.Generator, *, objects: int, crowd: bool) -> tuple[Image.Image, list[Drawn]]:
-    """One picture, and what is visible in it; a crowd is several small overlapping shapes of one class."""
+    """Draw a picture; return it and its visible objects. A crowd is several small overlapping shapes of one class."""
     height, width = SIZES[rng.integers(len(SIZES))]
-    canvas = _ground(rng, height, width)
+    canvas = _background(rng, height, width)
     drawn: list[Drawn] = []
     if crowd:
         drawn.append(_draw_crowd(rng, canvas))
@@ -88,7 +88,7 @@ def draw_picture(rng: np.random.Generator, *, objects: int, crowd: bool) -> tupl
 
 
 def tight_box(mask: np.ndarray) -> list[int]:
-    """The smallest ``[x, y, width, height]`` around the true pixels of a mask ``[H, W]``."""
+    """Return the smallest ``[x, y, width, height]`` around the true pixels of a mask ``[H, W]``."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
@@ -123,8 +123,8 @@ def _write_split(images_dir: Path, annotations: Path, count: int, rng: np.random
     write_whole(annotations, json.dumps(content))
 
 
-def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A dull background ``[H, W, 3]`` float: a gradient between two colours, and soft blotches."""
+def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Draw a dull background ``[H, W, 3]`` float: a gradient between two colours, and soft blotches."""
     corners = rng.uniform(70, 180, (2, 2, 1)) + rng.uniform(-18, 18, (2, 2, 3))
     blotches = rng.uniform(-35, 35, (9, 9, 1)) + rng.uniform(-8, 8, (9, 9, 3))
 
@@ -136,7 +136,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _draw_object(rng: np.random.Generator, canvas: np.ndarray, drawn: list[Drawn]) -> None:
-    """Paint one shape that leaves most of every earlier one visible, if a place is found for it."""
+    """Paint a shape that leaves most of every earlier shape visible, if a place is found."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     height, width = canvas.shape[:2]
     for _ in range(20):
@@ -167,7 +167,7 @@ def _draw_crowd(rng: np.random.Generator, canvas: np.ndarray) -> Drawn:
 def _outline(
     rng: np.random.Generator, shape: Shape, centre: tuple[float, float], radius: float, height: int, width: int
 ) -> np.ndarray:
-    """Coverage ``[H, W]`` in 0..1 of a shape that is turned and squeezed a little, antialiased."""
+    """Return the antialiased coverage ``[H, W]`` in 0..1 of a randomly rotated and squeezed shape."""
     fine = 4
     angles = 2 * math.pi * np.arange(len(shape.radii)) / len(shape.radii) + rng.uniform(0, 2 * math.pi)
     radii = radius * np.array(shape.radii)
@@ -182,14 +182,14 @@ def _outline(
 
 
 def _colour(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """An RGB colour ``[3]`` near the hue of a class."""
+    """Draw an RGB colour ``[3]`` near the hue of a class."""
     hue = round(255 * (shape.hue + rng.uniform(-0.06, 0.06))) % 256
     hsv = (hue, int(rng.integers(140, 235)), int(rng.integers(150, 250)))
     return np.array(Image.new("HSV", (1, 1), hsv).convert("RGB").getpixel((0, 0)), dtype=np.float32)
 
 
 def _paint(rng: np.random.Generator, canvas: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> None:
-    """Blend a shape into the canvas ``[H, W, 3]``, lit from one side, with a soft shadow."""
+    """Blend a shape with shading and a soft shadow into the canvas ``[H, W, 3]``."""
     height, width = coverage.shape
     shadow = Image.fromarray((coverage * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(3))
     shade = np.roll(np.asarray(shadow, dtype=np.float32) / 255, (3, 3), axis=(0, 1))

@@ -1,4 +1,4 @@
-"""Batches: samples put together, by workers that a run can be stopped and resumed with."""
+"""Data loaders: batches from worker processes, resumable in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from dino_detector.structures.targets import Targets
 
 
 class CachedPart(NamedTuple):
-    """The images of a batch that the trunk cache has, and those that it lacks.
+    """The trunk's cached outputs for a batch, and the images without one.
 
     Attributes:
-        hidden: ``[B - N, M, 1+R+h*w, D]`` half precision, of those that it has, in their order.
-        having: their positions in the batch.
-        lacking: positions of the N others, whose pixels the batch has.
-        entry_keys: of these, under which the cache is to keep them; empty for one that it is not.
+        hidden: ``[B - N, M, 1+R+h*w, D]`` half precision, the cached outputs.
+        having: positions of the cached images in the batch.
+        lacking: positions of the N other images, whose pixels are in the batch.
+        entry_keys: cache keys of the N other images; empty to store nothing.
     """
 
     hidden: Tensor
@@ -48,12 +48,12 @@ class Batch(NamedTuple):
 
     Attributes:
         pixel_values: ``[B, 3, H, W]`` float32, normalised with the backbone's mean and standard deviation; with a trunk
-            cache only those of the images that it lacks.
+            cache only the images without an entry.
         targets: boxes as fractions of the network's input, and labels.
         image_ids: ``B`` ids of the annotation file.
-        original_sizes: ``[B, 2]`` int64, height and width of the images as they were read.
-        skipped: one line for each image that could not be read and was replaced.
-        cached: what the trunk cache has of the batch, and what it is to keep; None without a cache.
+        original_sizes: ``[B, 2]`` int64, height and width of the original images.
+        skipped: one line for each unreadable image that was replaced.
+        cached: cached outputs of the trunk; None without a cache.
     """
 
     pixel_values: Tensor
@@ -65,16 +65,16 @@ class Batch(NamedTuple):
 
     @property
     def shown(self) -> list[int]:
-        """Positions in the batch of the images that ``pixel_values`` shows."""
+        """Positions in the batch of the images in ``pixel_values``."""
         return list(range(len(self.image_ids))) if self.cached is None else self.cached.lacking
 
 
 class Collate:
-    """Turns samples of one size into a batch.
+    """Collates samples of one size into a batch.
 
     Args:
-        mean: mean colour in 0..1, RGB.
-        std: standard deviation of each colour, in 0..1.
+        mean: RGB mean in 0..1.
+        std: RGB standard deviation in 0..1.
     """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -87,10 +87,7 @@ class Collate:
         pixels = torch.stack(images) if images else torch.empty(0, 3, 0, 0)  # [B, 3, H, W] uint8
         batch = Batch(
             pixel_values=pixels.float().sub_(self.mean).div_(self.std),
-            targets=Targets.pad(
-                [sample.boxes_cxcywh for sample in samples],
-                [sample.labels for sample in samples],
-            ),
+            targets=Targets.pad([one.boxes_cxcywh for one in samples], [one.labels for one in samples]),
             image_ids=[sample.image_id for sample in samples],
             original_sizes=torch.tensor([sample.original_size for sample in samples]),
             skipped=[line for sample in samples for line in sample.skipped],
@@ -110,12 +107,12 @@ def _cached_part(samples: list[Sample | CachedSample]) -> CachedPart | None:
 
 
 class FullSizeBatch(NamedTuple):
-    """Images as they were read, for a detector that cuts and resizes them itself.
+    """Images in their original size, for a detector that tiles and resizes them itself.
 
     Attributes:
         images: uint8 RGB ``[3, H, W]`` each, of any sizes.
         image_ids: their ids in the annotation file.
-        skipped: one line for each image that could not be read and was replaced.
+        skipped: one line for each unreadable image that was replaced.
     """
 
     images: list[Tensor]
@@ -124,7 +121,7 @@ class FullSizeBatch(NamedTuple):
 
 
 def collate_full_size(samples: list[Sample]) -> FullSizeBatch:
-    """The images of samples in their own size."""
+    """Collate samples of different sizes."""
     batch = FullSizeBatch(
         images=[sample.image.as_subclass(Tensor) for sample in samples],
         image_ids=[sample.image_id for sample in samples],
@@ -137,12 +134,13 @@ Sent = TypeVar("Sent", Batch, FullSizeBatch)
 
 
 def ready_to_send(batch: Sent) -> Sent:
-    """Move the tensors of a worker's batch to shared memory, from which the main process takes them.
+    """Move the tensors of a worker's batch to shared memory.
 
-    The queue would move them too, but in a thread whose errors nobody hears: training would wait for ever.
+    The queue to the main process would move them too, but in a thread: an error there would be lost, and training would
+    wait for ever.
 
     Raises:
-        InputError: there is no room for them.
+        InputError: the shared memory is too small.
     """
     if get_worker_info() is not None:
         try:
@@ -157,13 +155,13 @@ def ready_to_send(batch: Sent) -> Sent:
 
 
 class Loader(DataLoader):
-    """A `DataLoader` that leaves the global generator alone, and keeps an `InputError` of a worker to its one line.
+    """A `DataLoader` that leaves the global generator alone, and raises a worker's `InputError` as one line.
 
-    On Linux workers are forked, whatever Python's default is: they share the tables of the data set with this process.
+    On Linux workers are always forked, so they share the tables of the data set with this process.
     """
 
     def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
-        # Without a generator of its own, each pass would take a number from the generator that dropout draws from.
+        # Without its own generator, each pass would draw from the global generator, which dropout uses.
         super().__init__(
             dataset,
             generator=torch.Generator(),
@@ -182,11 +180,11 @@ class Loader(DataLoader):
 
 
 def begin_work(worker: int, *, most_pixels: int | None = Image.MAX_IMAGE_PIXELS) -> None:
-    """Leave signals to the main process, whose last step still needs the workers, and its objects where they are.
+    """Prepare a worker process: ignore signals, freeze inherited objects, set Pillow's limit of pixels.
 
-    A terminal sends Ctrl-C to the workers too, and so do ``timeout`` and clusters with SIGTERM. A worker ends when its
-    main process asks it to, ends or is gone. A garbage collection that looked at inherited objects would copy them.
-    Workers that are not forked need to be told of Pillow's limit.
+    A terminal sends Ctrl-C to the workers too, and ``timeout`` and clusters send SIGTERM, but the last step of the main
+    process still needs the workers. A worker ends when its main process asks it to, ends or is gone. A garbage
+    collection would copy inherited objects. Workers that are not forked do not inherit Pillow's limit.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -197,25 +195,25 @@ def begin_work(worker: int, *, most_pixels: int | None = Image.MAX_IMAGE_PIXELS)
 
 @atexit.register
 def _kill_workers() -> None:
-    """Kill the workers of loaders that nobody closed; multiprocessing would wait for ever for SIGTERM to end them."""
+    """Kill the workers of open loaders; they ignore SIGTERM, so multiprocessing would wait for ever."""
     for child in active_children():
         if child.daemon:
             child.kill()
 
 
 def _end_worker(error: Exception, batch: object) -> NoReturn:
-    """End a worker whose queue can't send a batch; the main process would wait for the batch for ever."""
+    """End a worker whose queue can't send a batch, because the main process would wait for ever."""
     os._exit(1)
 
 
 class ResumableLoader(Loader):
-    """A loader that continues after the last batch that it handed out, also in the middle of an epoch.
+    """A loader that can resume after the last delivered batch, also in the middle of an epoch.
 
-    Its state counts batches when the consumer takes them, not when a worker reads ahead. It follows the protocol of
-    Lightning's stateful loaders; the epoch is set through the sampler's ``set_epoch``.
+    Its state counts delivered batches, not batches that workers read ahead. It implements Lightning's protocol of
+    stateful loaders; the sampler's ``set_epoch`` sets the epoch.
 
     Attributes:
-        seconds_waited: how long the consumer has waited for batches, of all passes.
+        seconds_waited: time that the consumer has waited for batches, over all passes.
     """
 
     batch_sampler: TrainingBatches
@@ -223,7 +221,7 @@ class ResumableLoader(Loader):
     def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
         super().__init__(dataset, **settings)
         self.seconds_waited = 0.0
-        self._position = (0, 0)  # the epoch, and the batches of it that were handed out
+        self._position = (0, 0)  # the epoch, and the number of delivered batches
         self._resuming = False
 
     def __iter__(self) -> Iterator[Batch]:
@@ -241,11 +239,11 @@ class ResumableLoader(Loader):
             asked = time.monotonic()
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of its batches that were handed out."""
+        """Return the epoch and the number of its delivered batches."""
         return {"epoch": self._position[0], "batches": self._position[1]}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue after a state; after the last batch of an epoch comes the first of the next."""
+        """Resume after a state; the first batch of the next epoch follows the last of an epoch."""
         epoch, batches = state_dict["epoch"], state_dict["batches"]
         if batches >= len(self):
             epoch, batches = epoch + 1, 0
@@ -268,20 +266,20 @@ def build_training_loader(
     rank: int,
     pin_memory: bool,
 ) -> ResumableLoader:
-    """Shuffled, augmented batches of this process; the last of an epoch may be smaller.
+    """Return a loader of shuffled, augmented batches; the last batch of an epoch may be smaller.
 
     Args:
         dataset: the training images.
-        factors: ``[I]``, how often each image comes in an epoch on average.
+        factors: ``[I]`` mean number of appearances of each image in an epoch.
         sizes: input sizes of the batches.
-        batch_size: images in a batch, per process.
-        num_workers: processes that read images; 0 reads in this one.
-        mean: mean colour of the backbone, RGB in 0..1.
-        std: standard deviation of the backbone's colours.
+        batch_size: images per batch and process.
+        num_workers: number of worker processes; 0 reads images in this process.
+        mean: RGB mean of the backbone in 0..1.
+        std: RGB standard deviation of the backbone in 0..1.
         seed: seed of the order.
         num_replicas: number of training processes.
-        rank: this process.
-        pin_memory: copy batches to memory from which a GPU reads faster.
+        rank: index of this process.
+        pin_memory: copy batches to pinned memory, from which a GPU reads faster.
     """
     sampler = TrainingSampler(factors, num_replicas=num_replicas, rank=rank, seed=seed)
     return ResumableLoader(
@@ -304,7 +302,7 @@ def build_evaluation_loader(
     rank: int,
     pin_memory: bool,
 ) -> Loader:
-    """Batches of this process's share of the images, each image once over all processes; arguments as in training."""
+    """Return a loader of this process's share of the images, each image once; see `build_training_loader`."""
     return Loader(
         dataset,
         batch_size=batch_size,
@@ -316,9 +314,9 @@ def build_evaluation_loader(
 
 
 def build_full_size_loader(*, dataset: CocoDetection, num_workers: int, num_replicas: int, rank: int) -> Loader:
-    """This process's share of the images as they are, one at a time since they may be large; arguments as in training.
+    """Return a loader of this process's share of the images in their original size, one at a time.
 
-    The samples must be in their own size, as `FullSizeImages` shows them.
+    The samples must come from `FullSizeImages`; see `build_training_loader` for the arguments.
     """
     return Loader(
         dataset,

@@ -1,4 +1,4 @@
-"""Which images a process reads in which order, and at which size; across epochs and interrupted runs."""
+"""Samplers: the order and input size of images, for each process, epoch and resumed run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dino_detector.data.dataset import SampleKey
 
 
 def repeat_factors(boxes: BoxTable, *, threshold: float) -> np.ndarray:
-    """How often images come in an epoch, on average, so that those of rare classes come more often.
+    """Return repeat factors: the mean number of appearances of each image in an epoch, more for rare classes.
 
-    From "LVIS" (https://arxiv.org/abs/1908.03195, appendix B): a class c that a share f_c of the images has gets
-    r_c = max(1, sqrt(threshold / f_c)), and an image the largest r_c of its classes.
+    From "LVIS" (https://arxiv.org/abs/1908.03195, appendix B): a class c in a share f_c of the images gets
+    r_c = max(1, sqrt(threshold / f_c)), and an image gets the largest r_c of its classes.
 
     Args:
-        boxes: of I images.
+        boxes: boxes of I images.
         threshold: share of the images below which a class is rare.
 
     Returns:
@@ -38,7 +38,7 @@ def repeat_factors(boxes: BoxTable, *, threshold: float) -> np.ndarray:
 
 
 def epoch_length(factors: np.ndarray) -> int:
-    """Images of an epoch, those counted again that come again; the same for every epoch."""
+    """Return the number of samples in an epoch, the same for every epoch."""
     return int(np.floor(factors).sum()) + _extras(factors)
 
 
@@ -47,11 +47,11 @@ def _extras(factors: np.ndarray) -> int:
 
 
 def draw_repeats(factors: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """How often each image comes in an epoch: its factor ``[I]``, rounded up or down at random, ``[I]`` int64.
+    """Round the factors ``[I]`` up or down at random to the appearances of each image in an epoch, ``[I]`` int64.
 
-    An image with the factor 1.3 comes a second time in three epochs of ten. Images are rounded together, by systematic
-    sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988), so every epoch has `epoch_length` images; the
-    expectation is a factor's own but for the part of an image that the length of an epoch is short of their sum.
+    An image with the factor 1.3 appears twice in three of ten epochs. Factors are rounded together by systematic
+    sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988), so every epoch has `epoch_length` samples. The mean
+    of the appearances is the factor, scaled so that the factors sum to that length.
     """
     extra, least = np.modf(factors)
     wanted = _extras(factors)
@@ -69,15 +69,15 @@ def draw_repeats(factors: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
 
 
 class TrainingSampler(DistributedSampler):
-    """Shuffled keys of the epoch last set; what comes in which order depends on the seed and the epoch alone.
+    """Yields the shuffled keys of the current epoch; the order depends only on the seed and the epoch.
 
-    Processes get equally many keys, so that none waits for a gradient; a few may come twice for it.
+    All processes get the same number of keys, so no process waits for a gradient; a few keys may repeat for that.
 
     Args:
-        factors: ``[I]``, how often each image comes in an epoch on average, at least 1.
+        factors: ``[I]`` mean number of appearances of each image in an epoch, at least 1.
         num_replicas: number of processes.
-        rank: this process, ``0 <= rank < num_replicas``.
-        seed: of the order and of the rounding of the factors.
+        rank: index of this process.
+        seed: seed of the order and of the rounding of the factors.
     """
 
     def __init__(self, factors: np.ndarray, *, num_replicas: int, rank: int, seed: int) -> None:
@@ -88,22 +88,22 @@ class TrainingSampler(DistributedSampler):
         epoch = self.epoch
         repeats = draw_repeats(self.factors, seed=self.seed, epoch=epoch)  # [I]
         images = np.repeat(np.arange(len(repeats)), repeats)
-        first = np.cumsum(repeats) - repeats  # [I], places of the first of each image
+        first = np.cumsum(repeats) - repeats  # [I] position of the first appearance of each image
         for place in super().__iter__():
             image = int(images[place])
             yield SampleKey(epoch, image, place - int(first[image]))
 
 
 class EvaluationSampler(Sampler[int]):
-    """Every index once, in turn over the processes; shares may differ by one.
+    """Yields every index once over all processes; the shares differ by at most one.
 
-    Where there are fewer indices than processes, some come twice, since the trainer takes no process without a batch;
-    who gathers drops one by its image id.
+    If there are fewer indices than processes, some repeat, because the trainer needs a batch in every process; the
+    repeats are dropped by image id when results are gathered.
 
     Args:
-        dataset: what is evaluated.
+        dataset: the data set to evaluate on.
         num_replicas: number of processes.
-        rank: this process, ``0 <= rank < num_replicas``.
+        rank: index of this process.
     """
 
     def __init__(self, dataset: Sized, *, num_replicas: int, rank: int) -> None:
@@ -121,30 +121,30 @@ class BatchSizes:
     """The input size of each training batch, the same for every process.
 
     Args:
-        sizes: of which one is drawn by the seed, the epoch and the number of the batch alone.
-        plain: the size in plain epochs.
-        plain_from: the first of these.
-        seed: of what is drawn.
+        sizes: sizes to draw from; the draw depends only on the seed, the epoch and the number of the batch.
+        plain: size in plain epochs.
+        no_augment_from: first plain epoch.
+        seed: seed of the draws.
     """
 
-    def __init__(self, sizes: Sequence[ImageSize], *, plain: ImageSize, plain_from: int, seed: int) -> None:
+    def __init__(self, sizes: Sequence[ImageSize], *, plain: ImageSize, no_augment_from: int, seed: int) -> None:
         self.sizes = sizes
         self.plain = plain
-        self.plain_from = plain_from
+        self.no_augment_from = no_augment_from
         self.seed = seed
 
     def of(self, epoch: int, batch: int) -> ImageSize:
-        """The size of a batch, counted from 0 in its epoch."""
-        if epoch >= self.plain_from:
+        """Return the size of a batch, numbered from 0 in its epoch."""
+        if epoch >= self.no_augment_from:
             return self.plain
         return self.sizes[np.random.default_rng([self.seed, epoch, batch]).integers(len(self.sizes))]
 
 
 class TrainingBatches(BatchSampler):
-    """Batches of keys with one input size; those of a pass can begin later, but its length stays that of an epoch.
+    """Yields batches of keys with one input size; a pass can start later, but its length stays that of an epoch.
 
     Attributes:
-        first: the batch of the epoch that the next pass begins with.
+        first: number of the first batch of the next pass.
     """
 
     sampler: TrainingSampler

@@ -1,4 +1,4 @@
-"""From an image of any size to the network's input, and boxes back to the pixels of the original image.
+"""Resizes images to the network's input, and maps boxes back to the original image.
 
 An image that is resized from w to w' pixels has x' = x * w' / w for pixel edges (``align_corners=False``).
 """
@@ -18,20 +18,20 @@ from dino_detector.config import ImageSize
 ResizeMode = Literal["stretch", "letterbox"]
 
 FILL = (124, 116, 104)
-"""RGB of what no image covers: the mean colour of photographs"""
+"""fill colour in RGB, the mean of ImageNet"""
 
 
 def evaluation_transforms(*, image_size: ImageSize, resize_mode: ResizeMode) -> v2.Transform:
-    """The whole image at ``image_size``, nothing random.
+    """Return the transform that resizes whole images to ``image_size``, without randomness.
 
-    Takes and returns an image alone, or a dict of ``image`` (`tv_tensors.Image` ``[3, H, W]`` uint8) and ``boxes``
+    It takes and returns an image alone, or a dict of ``image`` (`tv_tensors.Image` ``[3, H, W]`` uint8) and ``boxes``
     (`tv_tensors.BoundingBoxes` XYXY ``[N, 4]``) among others.
     """
     return WholeImage(image_size=image_size, resize_mode=resize_mode)
 
 
 def content_size(original_sizes: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode) -> Tensor:
-    """Pixels of the network's input that an image fills, from the top-left corner.
+    """Return the size in the network's input that an image fills, from the top-left corner.
 
     Stretched images fill all of it. Letterboxed images fill one side and keep their aspect ratio on the other, rounded
     to whole pixels.
@@ -48,7 +48,7 @@ def content_size(original_sizes: Tensor, *, image_size: ImageSize, resize_mode: 
     if resize_mode == "stretch":
         return sides
     height, width = original_sizes.unbind(-1)
-    # round(a / b) = (2a + b) // 2b keeps to whole numbers, so every device gives the same size
+    # round(a / b) = (2a + b) // 2b in whole numbers gives the same size on every device
     fitted_height = (2 * height * image_size.width + width) // (2 * width)
     fitted_width = (2 * width * image_size.height + height) // (2 * height)
     fitted = torch.stack([fitted_height, fitted_width], dim=-1)
@@ -78,7 +78,7 @@ def boxes_to_original(
 
 
 class WholeImage(v2.Transform):
-    """Brings the whole image to the input size; in a letterbox it lies top-left on the mean colour of photographs."""
+    """Resizes the whole image to the input size; letterboxed images lie top-left on the fill colour."""
 
     def __init__(self, *, image_size: ImageSize, resize_mode: ResizeMode) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class WholeImage(v2.Transform):
         self.resize_mode: ResizeMode = resize_mode
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size that this image is resized to."""
+        """Return the size to resize this image to."""
         size = torch.tensor(v2.query_size(flat_inputs))
         filled = content_size(size, image_size=self.image_size, resize_mode=self.resize_mode)
         return {"filled": filled.tolist()}

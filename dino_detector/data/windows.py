@@ -1,7 +1,7 @@
-"""Which part of an image the network sees, and where: rectangles of whole pixels, and the boxes in them.
+"""Windows: the part of an image that the network sees, its place in the network's input, and the boxes in it.
 
-Every image is resampled once: zoom-out, crop and scale jitter only choose a window, which may reach beyond the image,
-and what the window shows of the image is then brought to its place in the network's input.
+Every image is resampled once. Zoom-out, crop and scale jitter only choose a window, which may reach beyond the image;
+then the part of the image in the window is resized to its place in the network's input.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dino_detector.config import AugmentationConfig, ImageSize
 from dino_detector.data.transforms import ResizeMode, content_size
 
 ZOOM_OUT_SIDE = 2.0
-"""Largest side of the canvas of a zoom-out, as a multiple of the image's."""
+"""largest side of the canvas of a zoom-out, relative to the image"""
 CROP_SIDE = 0.6
-"""Smallest side of a crop, as a fraction of the image's."""
+"""smallest side of a crop, as a fraction of the image's side"""
 CROP_ASPECT = 4 / 3
-"""Largest ratio of what a crop keeps of one side to what it keeps of the other."""
+"""largest ratio of the fractions of both sides that a crop keeps"""
 
 
 class Window(NamedTuple):
-    """A rectangle of whole pixels; of an image, it may reach beyond it."""
+    """A rectangle of whole pixels; it may reach beyond its image."""
 
     left: int
     top: int
@@ -46,9 +46,9 @@ class Piece(NamedTuple):
     """A part of an image at its place in the network's input.
 
     Attributes:
-        crop: pixels of the image, within it.
-        place: pixels of the input that the crop is resized to.
-        mirrored: left and right are exchanged.
+        crop: the part, within the image.
+        place: rectangle of the input that the crop is resized to.
+        mirrored: the part is flipped horizontally.
     """
 
     crop: Window
@@ -57,11 +57,11 @@ class Piece(NamedTuple):
 
     @property
     def scale(self) -> np.ndarray:
-        """Height and width ``[2]`` in the input of a pixel of the image."""
+        """Height and width ``[2]`` of an image pixel in the input."""
         return (self.place.sides / self.crop.sides)[::-1]
 
     def move(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Boxes ``[N, 4]`` of the image, clipped to the crop, in pixels of the input."""
+        """Return boxes ``[N, 4]`` of the image, clipped to the crop, in pixels of the input."""
         crop, place = self.crop, self.place
         inside = (boxes_xyxy - for_both_corners(crop.corner)).clip(0, for_both_corners(crop.sides))
         moved = inside * for_both_corners(place.sides) / for_both_corners(crop.sides)
@@ -70,7 +70,7 @@ class Piece(NamedTuple):
         return (moved + for_both_corners(place.corner)).astype(np.float32)
 
     def draw(self, pixels: Tensor, canvas: Tensor) -> None:
-        """Put the resized crop ``[3, *place]`` at its place on the canvas ``[3, H, W]``."""
+        """Copy the resized crop ``[3, *place]`` to its place on the canvas ``[3, H, W]``."""
         left, top, width, height = self.place
         canvas[:, top : top + height, left : left + width] = pixels.flip(-1) if self.mirrored else pixels
 
@@ -78,9 +78,9 @@ class Piece(NamedTuple):
 def map_window(
     window: Window, size: tuple[int, int], *, place: Window, resize_mode: ResizeMode, mirrored: bool = False
 ) -> Piece:
-    """What a window shows of an image of ``size`` (height, width), brought to a place of the network's input.
+    """Map a window of an image of ``size`` (height, width) to a place of the network's input.
 
-    The rest of the place is not covered. What is covered are whole pixels, so image and boxes agree exactly.
+    The piece covers whole pixels of the place, so image and boxes agree exactly; the rest of the place stays empty.
     """
     window_size = torch.tensor([window.height, window.width])
     filled = content_size(window_size, image_size=ImageSize(place.height, place.width), resize_mode=resize_mode)
@@ -92,23 +92,23 @@ def map_window(
 
 
 def for_both_corners(pairs: np.ndarray) -> np.ndarray:
-    """Of x and y ``[..., 2]`` what goes with boxes xyxy, ``[..., 4]``; `numpy.tile` takes ten times as long."""
+    """Repeat x and y ``[..., 2]`` for boxes xyxy, ``[..., 4]``; `numpy.tile` takes ten times as long."""
     return np.concatenate([pairs, pairs], axis=-1)
 
 
 def centred_in(window: Window, boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Which boxes ``[N, 4]`` have their centre in the window: ``[N]`` bool."""
+    """Return which boxes ``[N, 4]`` have their centre in the window, ``[N]`` bool."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     return ((centres > window.corner) & (centres < window.corner + window.sides)).all(axis=1)
 
 
 def whole_window(size: tuple[int, int]) -> Window:
-    """All of an image of ``size`` (height, width)."""
+    """Return the window of a whole image of ``size`` (height, width)."""
     return Window(0, 0, size[1], size[0])
 
 
 def whole_scale(size: tuple[int, int], image_size: ImageSize, resize_mode: ResizeMode) -> np.ndarray:
-    """Height and width ``[2]`` in the input of a pixel of an image of ``size`` (height, width) that is shown whole."""
+    """Return the height and width ``[2]`` in the input of a pixel of a whole image of ``size`` (height, width)."""
     scale = np.array(image_size) / size
     return scale if resize_mode == "stretch" else np.full(2, scale.min())
 
@@ -116,13 +116,12 @@ def whole_scale(size: tuple[int, int], image_size: ImageSize, resize_mode: Resiz
 def random_window(
     rng: np.random.Generator, size: tuple[int, int], boxes_xyxy: np.ndarray, settings: AugmentationConfig
 ) -> Window:
-    """Scale jitter, zoom-out and crop of an image of ``size`` (height, width) with boxes ``[N, 4]``, as one window.
+    """Draw scale jitter, zoom-out and crop of an image of ``size`` (height, width) with boxes ``[N, 4]`` as one window.
 
-    Scale jitter is that of "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177, section 3.1); here an object whose
-    centre is out of sight counts no more, as in a crop, where it is cut there. Zoom-out is that of "SSD: Single Shot
-    MultiBox Detector" (https://arxiv.org/abs/1512.02325, section 3.6) with sides up to twice as long in place of four
-    times; of an image that the jitter has enlarged it first shows what was cut off. The crop is milder than SSD's,
-    which asks for an IoU with a box, and so for a tiny crop where boxes are small.
+    Scale jitter follows "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177, section 3.1), but drops an object whose
+    centre is outside, instead of clipping it. Zoom-out follows "SSD: Single Shot MultiBox Detector"
+    (https://arxiv.org/abs/1512.02325, section 3.6), with sides up to 2 times as long instead of 4. The crop is milder
+    than in SSD, which requires an IoU with a box and so makes tiny crops around small boxes.
     """
     window = np.array([0.0, 0.0, size[1], size[0]])  # x, y, width, height
     window = _resized_at_random(rng, window, 1 / rng.uniform(*settings.scale_range))
@@ -136,9 +135,9 @@ def random_window(
 def covering_window(
     rng: np.random.Generator, size: tuple[int, int], *, place: Window, image_size: ImageSize, resize_mode: ResizeMode
 ) -> Window:
-    """A part of an image, at random, that fills a place of the input and is not distorted more than the image.
+    """Draw the largest part of an image that fills a place of the input without more distortion than the whole image.
 
-    It is the largest such part: all of the image along one axis.
+    The part contains all of the image along one axis.
     """
     sides = place.sides / whole_scale(size, image_size, resize_mode)[::-1]
     sides = sides * (size[::-1] / sides).min()  # as large as the image has room for
@@ -147,7 +146,7 @@ def covering_window(
 
 
 def _cropped(rng: np.random.Generator, window: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-    """A part of the window ``[4]`` (xywh) that shows the centre of a box drawn from those ``[N, 4]`` centred in it."""
+    """Draw a part of the window ``[4]`` (xywh) around the centre of a random box ``[N, 4]`` that is centred in it."""
     start, end = window[:2], window[:2] + window[2:]
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     centres = centres[((centres > start) & (centres < end)).all(axis=1)]
@@ -162,13 +161,13 @@ def _cropped(rng: np.random.Generator, window: np.ndarray, boxes_xyxy: np.ndarra
 
 
 def _resized_at_random(rng: np.random.Generator, window: np.ndarray, factor: float) -> np.ndarray:
-    """The window ``[4]`` (xywh) with its sides times ``factor``, at a random place within or around the old one."""
+    """Scale the sides of the window ``[4]`` (xywh), and draw its place within or around the old one."""
     sides = window[2:] * factor
     return np.concatenate([window[:2] + rng.random(2) * (window[2:] - sides), sides])
 
 
 def _in_whole_pixels(window: np.ndarray, size: tuple[int, int]) -> Window:
-    """The window ``[4]`` (xywh) on whole pixels; rounding loses neither the window nor the image."""
+    """Round the window ``[4]`` (xywh) to whole pixels, with at least one pixel of the image in it."""
     height, width = size
     left, top, right, bottom = np.concatenate([window[:2], window[:2] + window[2:]]).round().astype(int).tolist()
     left, top = min(left, width - 1), min(top, height - 1)
@@ -176,11 +175,17 @@ def _in_whole_pixels(window: np.ndarray, size: tuple[int, int]) -> Window:
 
 
 def _overlap(start: int, length: int, limit: int, filled: int) -> tuple[int, int, int, int]:
-    """One axis of a window from ``start``, scaled to ``filled`` pixels, and of an image from 0 to ``limit``.
+    """Intersect a window with an image along one axis.
+
+    Args:
+        start: start of the window in image pixels.
+        length: length of the window in image pixels.
+        limit: length of the image in pixels.
+        filled: length of the resized window in input pixels.
 
     Returns:
-        Start and length of what both share, in image pixels; its start and length in the scaled window, both whole,
-        with the length at least 1.
+        Start and length of the intersection in image pixels, then in pixels of the resized window, where the length is
+        at least 1.
     """
     near, far = max(start, 0), min(start + length, limit)
     assert near < far, "a window always covers part of its image"

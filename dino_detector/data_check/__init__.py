@@ -1,1 +1,1 @@
-"""The check of a data set before it is trained on: what it holds, what is wrong with it, what is worth fixing."""
+"""Checks a data set before training: its contents, its mistakes, and the mistakes most worth fixing."""

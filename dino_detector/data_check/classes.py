@@ -1,4 +1,4 @@
-"""The classes: how many boxes each has, how they are named, and whether the splits agree about them."""
+"""Checks the classes: their box counts, their names, and whether the splits agree about them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dino_detector.data.coco.findings import Finding
 
 FEW_BOXES = 10
 IMBALANCE = 20
-"""times as many boxes as another that the largest class has, from which that one is behind"""
+"""ratio of the boxes of the largest class to those of a class above which that class is too small"""
 
 
 class ClassRow(NamedTuple):
     """A class over all splits.
 
     Attributes:
-        name: its name.
-        boxes: boxes to train on or to find, a number for each split.
-        images: images with such a box, in all splits.
-        side: median side in patches, NaN where there is no box.
+        name: name of the class.
+        boxes: number of boxes in each split.
+        images: number of images with such a box in all splits.
+        side: median side in patches, NaN if there is no box.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ClassRow(NamedTuple):
 
 
 def class_rows(splits: Sequence[Split], sides: Sequence[np.ndarray]) -> list[ClassRow]:
-    """Every class by name, that of the most boxes first; ``sides`` ``[M]`` are those of each split, in patches."""
+    """Return every class by name, the largest first; ``sides`` ``[M]`` are the box sides of each split in patches."""
     names = list(dict.fromkeys(name for split in splits for name in split.categories.names))
     number = {name: position for position, name in enumerate(names)}
     boxes = np.zeros((len(splits), len(names)), np.int64)
@@ -58,7 +58,7 @@ def class_rows(splits: Sequence[Split], sides: Sequence[np.ndarray]) -> list[Cla
 
 
 def check_classes(splits: Sequence[Split]) -> list[Finding]:
-    """Names, dummies, unused and rare classes, and what the splits disagree about."""
+    """Find bad names, dummies, unused and rare classes, and classes that differ between splits."""
     findings: list[Finding] = []
     labelled = [split for split in splits if split.labelled]
     counts = {split.name: _box_counts(split) for split in labelled}
@@ -78,27 +78,21 @@ def check_classes(splits: Sequence[Split]) -> list[Finding]:
 
 
 def same_class_key(name: str) -> str:
-    """Equal for names that differ in case, spaces, hyphens, underscores between letters, or a plural s."""
+    """Return a key that ignores case, spaces, hyphens and underscores between letters, and a plural s."""
     key = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", name.strip()).casefold()
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 
 
 def dummy_classes(split: Split) -> list[str]:
-    """Names of classes that are the supercategory of others and of none themselves: Roboflow's exports have one."""
-    parents = {
-        parent
-        for name, parent in zip(split.categories.names, split.categories.parents, strict=True)
-        if parent not in (None, "none", name)
-    }
-    return [
-        name
-        for name, parent in zip(split.categories.names, split.categories.parents, strict=True)
-        if name in parents and parent in (None, "none", name)
-    ]
+    """Return the classes that are a supercategory and have none, as in Roboflow's exports."""
+    pairs = list(zip(split.categories.names, split.categories.parents, strict=True))
+    heads = [name for name, parent in pairs if parent in (None, "none", name)]
+    parents = {parent for name, parent in pairs if parent not in (None, "none", name)}
+    return [name for name in heads if name in parents]
 
 
 def _box_counts(split: Split) -> dict[str, int]:
-    """Boxes of each class by name."""
+    """Return the number of boxes of each class by name."""
     counts = np.bincount(split.boxes.category[split.trained], minlength=len(split.categories.names)).tolist()
     total: Counter[str] = Counter()
     for name, count in zip(split.categories.names, counts, strict=True):
@@ -107,8 +101,8 @@ def _box_counts(split: Split) -> dict[str, int]:
 
 
 def _check_names(split: Split, dummies: set[str]) -> list[Finding]:
+    """Find names that appear twice, look alike, or belong to dummy classes."""
     names = split.categories.names
-    total = len(names)
     twice = [name for name, count in Counter(names).items() if count > 1]
     alike: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
@@ -116,15 +110,12 @@ def _check_names(split: Split, dummies: set[str]) -> list[Finding]:
             alike.setdefault(same_class_key(name), []).append(name)
     groups = [" = ".join(repr(name) for name in group) for group in alike.values() if len(group) > 1]
     heads = [name for name in dict.fromkeys(names) if name in dummies]
-    return [
-        Finding("class_name_twice", split.name, len(twice), total, "classes", twice),
-        Finding("class_names_alike", split.name, len(groups), total, "classes", groups),
-        Finding("class_dummy", split.name, len(heads), total, "classes", heads),
-    ]
+    kinds = {"class_name_twice": twice, "class_names_alike": groups, "class_dummy": heads}
+    return _findings(kinds, split.name, len(names))
 
 
 def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> list[Finding]:
-    """Classes without boxes, with few, and far behind, of the split that trains."""
+    """Find classes of the training split without boxes, with few, and with far fewer than the largest."""
     if not any(counts.values()):
         return []
     most = max(counts.values())
@@ -132,22 +123,16 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> li
     unused = [name for name in fewest_first if counts[name] == 0 and name not in dummies]
     rare = [name for name in fewest_first if 0 < counts[name] < FEW_BOXES]
     behind = [name for name in fewest_first if counts[name] and counts[name] * IMBALANCE < most and name not in rare]
-    total = len(counts)
     largest = max(counts, key=lambda name: counts[name])
-    note = f"{largest} has {most:,} boxes"
+    rare, behind = ([f"{name} ({counts[name]:,})" for name in names] for names in (rare, behind))
     return [
-        Finding("class_unused", split.name, len(unused), total, "classes", unused),
-        Finding("class_rare", split.name, len(rare), total, "classes", [f"{name} ({counts[name]})" for name in rare]),
-        Finding(
-            *("class_imbalance", split.name, len(behind), total, "classes"),
-            [f"{name} ({counts[name]:,})" for name in behind],
-            note,
-        ),
+        *_findings({"class_unused": unused, "class_rare": rare}, split.name, len(counts)),
+        *_findings({"class_imbalance": behind}, split.name, len(counts), f"{largest} has {most:,} boxes"),
     ]
 
 
 def _check_agreement(first: Split, other: Split, dummies: set[str]) -> list[Finding]:
-    """Whether two files list the same classes by the same ids."""
+    """Find classes that only one file lists, or that have different ids."""
     ids = [dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other)]
     total = len(ids[0].keys() | ids[1].keys())
     apart = [f"{name} (only in {first.name})" for name in ids[0] if name not in ids[1]]
@@ -157,28 +142,26 @@ def _check_agreement(first: Split, other: Split, dummies: set[str]) -> list[Find
         for name in ids[0]
         if ids[1].get(name, ids[0][name]) != ids[0][name]
     ]
-    where = f"{first.name} and {other.name}"
-    return [
-        Finding("classes_differ", where, len(apart), total, "classes", apart),
-        Finding("class_ids_differ", where, len(moved), total, "classes", moved),
-    ]
+    return _findings({"classes_differ": apart, "class_ids_differ": moved}, f"{first.name} and {other.name}", total)
 
 
 def _check_presence(trained: dict[str, int], evaluated: dict[str, int], split: str) -> list[Finding]:
-    """Classes that one of two splits has boxes of and the other has not."""
+    """Find classes with boxes in only one of two splits."""
     if not any(evaluated.values()) or not any(trained.values()):
         return []
     absent = [name for name, count in trained.items() if count and not evaluated.get(name)]
     untrained = [name for name, count in evaluated.items() if count and not trained.get(name)]
     total = len(trained.keys() | evaluated.keys())
-    return [
-        Finding("class_not_evaluated", split, len(absent), total, "classes", absent),
-        Finding("class_not_trained", split, len(untrained), total, "classes", untrained),
-    ]
+    return _findings({"class_not_evaluated": absent, "class_not_trained": untrained}, split, total)
+
+
+def _findings(names: dict[str, list[str]], split: str, total: int, note: str = "") -> list[Finding]:
+    """Return findings about classes; ``names`` are the affected classes by kind."""
+    return [Finding(kind, split, len(found), total, "classes", found, note) for kind, found in names.items()]
 
 
 def _medians(labels: np.ndarray, values: np.ndarray, number: int) -> list[float]:
-    """Median of the values of each label 0..number-1, NaN where it has none."""
+    """Return the median of the values of each label 0..number-1, NaN if it has none."""
     order = np.argsort(labels, kind="stable")
     parts = np.split(values[order], np.searchsorted(labels[order], np.arange(1, number)))
     return [float(np.median(part)) if len(part) else float("nan") for part in parts] if number else []

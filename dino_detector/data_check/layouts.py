@@ -1,10 +1,11 @@
-"""Finds annotation files and their images in a folder, in the layouts that tools write."""
+"""Finds annotation files and their images in a folder, in the layouts of common tools."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ KNOWN = (
     "or a JSON with the images beside it, in images/ or in data/"
 )
 OTHER_KINDS = re.compile(r"^(captions|person_keypoints|panoptic|stuff)_|^(stuff_)?image_info_test-dev")
-"""files of COCO that hold no boxes, or the same again"""
+"""COCO files without boxes, or with the boxes of another file"""
 START = 2**16
-"""bytes of a file that tell whether it can be a COCO detection file"""
+"""number of bytes at the start of a file in which a COCO detection file names its lists"""
 ROLES = {
     **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
@@ -29,21 +30,21 @@ ROLES = {
 PACKED = (".gz", ".zip", ".7z", ".tar", ".tgz", ".xz", ".bz2", ".rar", ".zst")
 ORDER = ("train", "val", "test")
 PROBED = 50
-"""file names that are looked for in a folder to see whether it is the right one"""
+"""number of file names that are looked up to judge a folder of images"""
 
 
 class Source(NamedTuple):
-    """An annotation file and what it is for."""
+    """An annotation file and the name of its split."""
 
     name: str
     path: Path
 
 
 def find_sources(folder: Path) -> list[Source]:
-    """The annotation files of a folder, train first.
+    """Find the annotation files of a folder, train first.
 
     Raises:
-        InputError: there is none; it names the layouts that are known.
+        InputError: there is none; the message names the known layouts.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder or annotation file; correct the path")
@@ -61,7 +62,7 @@ def find_sources(folder: Path) -> list[Source]:
 
 
 def name_sources(paths: Sequence[Path], folder: Path) -> list[Source]:
-    """A name for each file by what it is for, in the order train, val, test, others."""
+    """Name each file by its split, in the order train, val, test, others."""
     roles = [role_of(path, folder) for path in paths]
     names = []
     for path, role in zip(paths, roles, strict=True):
@@ -74,7 +75,7 @@ def name_sources(paths: Sequence[Path], folder: Path) -> list[Source]:
 
 
 def role_of(path: Path, folder: Path) -> str | None:
-    """train, val or test, by the words in the name of a file or else of the folders below ``folder``."""
+    """Return train, val or test by the words in the name of a file, or else of its folders below ``folder``."""
     parents = path.parent.relative_to(folder).parts if path.is_relative_to(folder) else ()
     for part in (path.stem, *reversed(parents)):
         words = re.findall("[a-z]+", part.lower())
@@ -84,19 +85,19 @@ def role_of(path: Path, folder: Path) -> str | None:
 
 
 def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Path) -> Path | None:
-    """The folder that has the files an annotation file names; None where no folder has any.
+    """Return the folder with the files that an annotation file names; None if no folder has any.
 
     Args:
         source: the annotation file.
-        file_names: as in the file.
-        folder: where to look, besides the places near the file.
+        file_names: file names in the annotation file.
+        folder: a folder to search, besides the folders near the file.
     """
     named = [name for name in file_names if name]
     probed = named[:: max(1, len(named) // PROBED)][:PROBED]
     best, most = None, 0
     for place in _places(source, folder):
         found = sum(_is_file(place / name) for name in probed)
-        if not found:  # perhaps the names alone are right, without the folders before them
+        if not found:  # perhaps the names without folders are right
             found = sum(_is_file(place / plain_name(name)) for name in probed) / 2
         if found > most:
             best, most = place, found
@@ -107,12 +108,12 @@ def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Pa
 
 
 def plain_name(name: str) -> str:
-    """The last part of a path of any system."""
+    """Return the last part of a path of any operating system."""
     return name.replace("\\", "/").rsplit("/", 1)[-1] or name
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; not for a name that no file can have, where Python would raise."""
+    """Return whether a file exists; False for impossible names, for which Python would raise."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -120,7 +121,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _places(source: Source, folder: Path) -> Iterable[Path]:
-    """Folders that may have the images, the likeliest first."""
+    """Yield folders that may have the images, the likeliest first."""
     stem = re.sub(r"^(instances|image_info|annotations?|labels?)[_-]?", "", source.path.stem)
     spellings = {
         "train": ("train", "train2017", "train2014", "training"),
@@ -144,7 +145,7 @@ def _places(source: Source, folder: Path) -> Iterable[Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
-    """Whether a JSON names its lists near its beginning, or is large, or can't be read to its end."""
+    """Return whether a JSON file can be a COCO detection file; True if it can't be read."""
     try:
         with path.open("rb") as file:
             start = file.read(START)
@@ -160,21 +161,17 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _what_is_there(folder: Path, candidates: Sequence[Path]) -> str:
-    """Why there is nothing to check, in words."""
-    packed = [path.name for path in _some(folder.rglob("*"), 1000) if path.suffix.lower() in PACKED]
+    """Return the reason why there is nothing to check."""
+    packed = [path.name for path in islice(folder.rglob("*"), 1000) if path.suffix.lower() in PACKED]
     if packed:
         return f"holds compressed files ({listed(packed)}); unpack them first"
-    texts = list(_some(folder.rglob("*.txt"), 200))
+    texts = list(islice(folder.rglob("*.txt"), 200))
     if (folder / "data.yaml").is_file() or any(path.parent.name == "labels" for path in texts):
         return "holds YOLO labels, not COCO; convert them to COCO JSON"
-    if any(path.parent.name.lower() == "annotations" for path in _some(folder.rglob("*.xml"), 200)):
+    if any(path.parent.name.lower() == "annotations" for path in islice(folder.rglob("*.xml"), 200)):
         return "holds Pascal VOC files, not COCO; convert them to COCO JSON"
     if candidates:
         names = ", ".join(path.name for path in candidates[:3])
         return f"no COCO detection file among its JSON files ({names}{', ...' if len(candidates) > 3 else ''})"
-    pictures = any(path.suffix.lower() in picture_extensions() for path in _some(folder.rglob("*"), 1000))
+    pictures = any(path.suffix.lower() in picture_extensions() for path in islice(folder.rglob("*"), 1000))
     return "holds pictures but no annotation file" if pictures else "no annotation file in it"
-
-
-def _some(paths: Iterable[Path], most: int) -> Iterable[Path]:
-    return (path for path, _ in zip(paths, range(most), strict=False))

@@ -1,7 +1,7 @@
-"""Pictures that look the same though their files differ: saved anew, resized, a little brighter or darker.
+"""Finds near duplicates: pictures that were saved again, resized, or made a little brighter or darker.
 
-A perceptual hash finds candidates, and thumbnails confirm them. The hash is the usual one of the signs of low
-frequencies: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2.
+A perceptual hash finds candidates, and thumbnails confirm them. The hash is pHash, the signs of low frequencies:
+C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from collections.abc import Iterator
 import numpy as np
 
 THUMBNAIL = 32
-"""pixels of a side of a thumbnail"""
+"""side of a thumbnail in pixels"""
 FREQUENCIES = 8
 MOST_BITS = 6
-"""bits of 64 in which hashes of the same picture may differ"""
+"""number of bits of 64 in which hashes of the same picture may differ"""
 BANDS = np.array_split(np.arange(FREQUENCIES * FREQUENCIES), MOST_BITS + 1)
-"""with one band more than bits that differ, one band at least is equal"""
+"""one band more than differing bits, so at least one band is equal"""
 LARGEST_BUCKET = 2_000
 NEIGHBOURS = 100
-"""in a bucket that is larger, each hash is compared with so many of the following ones in their order"""
+"""number of following hashes that each hash is compared with in a larger bucket"""
 CHUNK = 5_000
 LEAST_CONTRAST = 6.0
-"""standard deviation of the grey levels below which a picture is too flat to tell it from another"""
+"""standard deviation of the grey levels below which pictures can't be told apart"""
 MEAN_DIFFERENCE = 0.2
 LARGEST_DIFFERENCE = 1.2
-"""of the contrast: how far two thumbnails of the same picture may lie apart on average, and at their 99th percentile"""
+"""largest differences of two thumbnails of the same picture, on average and at the 99th percentile, in units of
+contrast"""
 
 
 def similar_pairs(thumbnails: np.ndarray) -> np.ndarray:
-    """``[P, 2]`` int64 pairs of pictures that look the same, the first before the second; a chain for equal hashes.
+    """Return pairs ``[P, 2]`` int64 of pictures that look the same, in order; equal hashes form a chain.
 
     Args:
         thumbnails: ``[N, 32, 32]`` uint8, grey.
@@ -51,7 +52,7 @@ def similar_pairs(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def perceptual_bits(thumbnails: np.ndarray) -> np.ndarray:
-    """``[N, 64]`` bool: which of the 8 x 8 lowest frequencies of ``[N, 32, 32]``, the mean aside, exceed the median."""
+    """Return which of the 8 x 8 lowest frequencies, without the mean, exceed their median, ``[N, 64]`` bool."""
     angles = np.pi * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
     waves = np.cos(np.arange(1, FREQUENCIES + 1)[:, None] * angles)  # [8, 32]
     low = waves @ thumbnails @ waves.T
@@ -60,7 +61,7 @@ def perceptual_bits(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _close_hashes(bits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """``[P, 2]`` pairs of different hashes that differ in a few bits."""
+    """Return pairs ``[P, 2]`` of different hashes that differ in at most `MOST_BITS` bits."""
     found = [np.zeros((0, 2), np.int64)]
     for band in BANDS:
         key = np.packbits(bits[:, band], axis=1).astype(np.int64) @ np.array([256, 1])[: -(-len(band) // 8)]
@@ -79,7 +80,7 @@ def _close_hashes(bits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 
 
 def _same_picture(flat: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """``[P]`` bool: thumbnails ``[N, 1024]`` of the pairs that agree everywhere, after brightness and contrast."""
+    """Return which pairs of thumbnails ``[N, 1024]`` agree after normalising brightness and contrast, ``[P]``."""
     same = [np.zeros(0, dtype=bool)]
     for part in _chunks(pairs):
         one, other = (
@@ -93,6 +94,6 @@ def _same_picture(flat: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """A few thousand rows at a time, so that what is computed from them stays small."""
+    """Yield a few thousand rows at a time, to bound memory."""
     for start in range(0, len(rows), CHUNK):
         yield rows[start : start + CHUNK]

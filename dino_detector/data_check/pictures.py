@@ -1,4 +1,4 @@
-"""Opens every image once: its true size, what kind it is, whether it is whole, and a thumbnail to compare."""
+"""Opens every image once: its true size, its kind, whether it is damaged, and a thumbnail to compare."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from dino_detector.errors import InputError
 
 
 class Picture(NamedTuple):
-    """What one file holds.
+    """The contents of an image file.
 
     Attributes:
         size: width and height in pixels as stored.
-        turned: whether its EXIF data turns it by a quarter when it is displayed.
+        turned: the EXIF orientation exchanges width and height.
         kind: ``16-bit``, ``32-bit``, ``float``, ``grey``, ``CMYK``, ``palette``, ``alpha``, ``colour``, or
-            ``unsupported`` for what training can't read.
-        frames: 1, or more for an animation.
+            ``unsupported`` for values that training can't read.
+        frames: number of frames.
         thumbnail: ``[32, 32]`` uint8, grey.
         largest: largest value of a picture of more than 8 bits; 0 for others.
     """
@@ -48,11 +48,11 @@ class Opened:
     """The pictures of all splits together, N of them.
 
     Attributes:
-        split: ``[N]`` position of its split.
+        split: ``[N]`` position of the split.
         index: ``[N]`` position in the images of the split.
         thumbnails: ``[N, 32, 32]`` uint8.
         content: ``[N]`` int64, equal for files of equal bytes.
-        kinds: how many pictures there are of each kind, for each split; ``turned`` ones are counted beside.
+        kinds: number of pictures of each kind in each split, and of ``turned`` pictures.
     """
 
     split: np.ndarray
@@ -65,11 +65,11 @@ class Opened:
 def open_pictures(
     splits: Sequence[Split], files: Sequence[Sequence[Path | None]], *, advance: Callable[[], None]
 ) -> tuple[Opened, list[Finding]]:
-    """Open the files of all splits, and what is wrong with them.
+    """Open the files of all splits, and find mistakes in them.
 
     Args:
-        splits: S splits.
-        files: for each, the file of each image or None.
+        splits: the splits.
+        files: for each split the file of each image, or None.
         advance: called after each image.
     """
     kept: list[tuple[int, int, Path, Picture]] = []
@@ -80,34 +80,29 @@ def open_pictures(
             rows = [row for row, path in enumerate(paths) if path is not None]
             pictures: dict[int, Picture] = {}
             damaged: list[str] = []
-            for row, result in zip(
-                rows, pool.map(lambda row, paths=paths: read_picture(paths[row]), rows), strict=True
-            ):
+            for row, result in zip(rows, pool.map(read_picture, [paths[row] for row in rows]), strict=True):
                 advance()
                 if isinstance(result, Picture):
                     pictures[row] = result
                     kept.append((number, row, paths[row], result))
                 else:
                     damaged.append(f"{split.images.label(row)} ({result})")
-            total = len(rows)
-            findings.append(Finding("image_unreadable", split.name, len(damaged), total, "images", damaged))
+            findings.append(Finding("image_unreadable", split.name, len(damaged), len(rows), "images", damaged))
             findings += _check(split, pictures)
-            kinds.append(_count_kinds(pictures))
-    thumbnails = [picture.thumbnail for *_, picture in kept]
-    return (
-        Opened(
-            np.array([number for number, *_ in kept], dtype=np.int64),
-            np.array([row for _, row, *_ in kept], dtype=np.int64),
-            np.stack(thumbnails) if thumbnails else np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8),
-            same_bytes([path for _, _, path, _ in kept]),
-            kinds,
-        ),
-        findings,
+            kinds.append(Counter(picture.kind for picture in pictures.values()))
+            kinds[-1]["turned"] = sum(picture.turned for picture in pictures.values())
+    opened = Opened(
+        split=np.array([number for number, *_ in kept], dtype=np.int64),
+        index=np.array([row for _, row, *_ in kept], dtype=np.int64),
+        thumbnails=np.array([picture.thumbnail for *_, picture in kept], np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL),
+        content=same_bytes([path for _, _, path, _ in kept]),
+        kinds=kinds,
     )
+    return opened, findings
 
 
 def read_picture(path: Path) -> Picture | str:
-    """What a file holds, or in words why it can't be read. A JPEG is decoded at a fraction of its size."""
+    """Return the contents of a file, or the reason why it can't be read; a JPEG is decoded at reduced size."""
     size, turned, frames, kind = (0, 0), False, 1, "colour"
 
     def prepare(image: Image.Image) -> None:
@@ -130,7 +125,7 @@ def read_picture(path: Path) -> Picture | str:
 
 
 def same_bytes(paths: Sequence[Path]) -> np.ndarray:
-    """``[N]`` int64, equal for files of equal bytes; only files of equal length are read."""
+    """Return numbers ``[N]`` int64, equal for files of equal bytes; only files of equal length are read."""
     lengths = [path.stat().st_size for path in paths]
     shared = {length for length, count in Counter(lengths).items() if count > 1}
     content: dict[object, int] = {}
@@ -160,14 +155,8 @@ def _kind(image: Image.Image) -> str:
     return {"L": "grey", "1": "grey", "P": "palette", "CMYK": "CMYK"}.get(image.mode, "colour")
 
 
-def _count_kinds(pictures: dict[int, Picture]) -> Counter[str]:
-    kinds = Counter(picture.kind for picture in pictures.values())
-    kinds["turned"] = sum(picture.turned for picture in pictures.values())
-    return kinds
-
-
 def _check(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
-    """Sizes that the annotations contradict, and kinds that training can't read or reads in part."""
+    """Find sizes that differ from the annotations, and pictures that training can't read or reads in part."""
     swapped, other, unsupported, animated = [], [], [], []
     for row, picture in pictures.items():
         label = split.images.label(row)
@@ -180,30 +169,25 @@ def _check(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
             unsupported.append(label)
         if picture.frames > 1:
             animated.append(label)
-    total = len(pictures)
-    return [
-        *_check_depth(split, pictures),
-        *(
-            Finding(kind, split.name, len(names), total, "images", names)
-            for kind, names in (
-                ("image_size_swapped", swapped),
-                ("image_size_differs", other),
-                ("image_mode", unsupported),
-                ("image_animated", animated),
-            )
-        ),
-    ]
+    kinds = {
+        "image_size_swapped": swapped,
+        "image_size_differs": other,
+        "image_mode": unsupported,
+        "image_animated": animated,
+    }
+    found = [Finding(kind, split.name, len(ids), len(pictures), "images", ids) for kind, ids in kinds.items()]
+    return [*_check_depth(split, pictures), *found]
 
 
 def _check_depth(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
-    """Pictures of more than 8 bits that do not use all of them, such as 12 bits in files of 16."""
+    """Find pictures of more than 8 bits that do not use all of them, such as 12 bits in 16-bit files."""
     deep = {row: picture for row, picture in pictures.items() if picture.largest}
     if not deep:
         return []
-    floating = any(picture.kind == "float" for picture in deep.values())
-    level = white_level_of(max(picture.largest for picture in deep.values()), floating=floating)
+    largest = max(picture.largest for picture in deep.values())
+    level = white_level_of(largest, floating=any(picture.kind == "float" for picture in deep.values()))
     if level == 65535:
         return []
     names = [split.images.label(row) for row in deep]
-    note = f"their largest value is {max(picture.largest for picture in deep.values()):,g}, so white is {level:,g}"
+    note = f"their largest value is {largest:,g}, so white is {level:,g}"
     return [Finding("image_depth", split.name, len(names), len(pictures), "images", names, note)]

@@ -1,4 +1,4 @@
-"""The check as text for the terminal, and as JSON."""
+"""Formats the results of the check as text for the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dino_detector.data_check.patches import EDGES, size_row
 from dino_detector.plain_text import joined, percent, plain, table, wrapped
 
 WORST = 3
-"""findings that end the report"""
+"""number of problems at the end of the report"""
 MOST_CLASSES = 20
-"""rows of the table of classes; of more, the first and the last are shown"""
+"""number of classes above which the table shows only the first and the last"""
 FIRST_CLASSES = 12
 LAST_CLASSES = 6
 KINDS_IN_WORDS = {
@@ -36,7 +36,7 @@ KINDS_IN_WORDS = {
 
 
 def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles]) -> str:
-    """Which file was taken for what, and where its images are."""
+    """Return the split, the annotation file and the folder of images of each source."""
     width = max(len(plain(split.name)) for split in splits)
     lines = []
     for split, found in zip(splits, files, strict=True):
@@ -50,7 +50,7 @@ def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles]) -> str:
 
 
 def report_text(check: Check) -> str:
-    """All sections, and at the end what is most worth fixing; no final newline."""
+    """Return all sections, the problems most worth fixing last, without a final newline."""
     problems = ranked(check.findings)
     blocks = [
         _counts(check),
@@ -64,7 +64,7 @@ def report_text(check: Check) -> str:
 
 
 def payload(check: Check) -> dict[str, Any]:
-    """Everything for a program: counts, classes, and all findings with all their ids, the most harmful first."""
+    """Return the results as JSON values: counts, classes, and all findings with all ids, the most harmful first."""
     problems = ranked(check.findings)
     return {
         "splits": [
@@ -192,7 +192,7 @@ def _found(problems: Sequence[Problem]) -> list[str]:
 
 
 def _worst(problems: Sequence[Problem], *, nothing: bool) -> list[str]:
-    """The most harmful problems; where there is ``nothing`` to train on, it is no praise that there are none."""
+    """Return the most harmful problems; ``nothing`` means that there are no annotations to judge."""
     if not problems:
         none = "Nothing can be trained on or evaluated: there are no annotations."
         return ["Most worth fixing", none if nothing else "Nothing: no mistake was found."]

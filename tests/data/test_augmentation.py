@@ -24,9 +24,9 @@ def filled(height: int, width: int, *boxes: tuple[list[int], tuple[int, int, int
     return image
 
 
-def samples(images, settings, *, size, count, mode="stretch", index=0, plain_from=10**6):
+def samples(images, settings, *, size, count, mode="stretch", index=0, no_augment_from=10**6):
     """``count`` samples of an image, as those of as many epochs."""
-    view = Augmentation(AugmentationConfig(**settings), resize_mode=mode, seed=1, plain_from=plain_from)
+    view = Augmentation(AugmentationConfig(**settings), resize_mode=mode, seed=1, no_augment_from=no_augment_from)
     data = CocoDetection(images, view=view, on_bad_image="skip")
     return [data[SampleKey(epoch, index, 0, size)] for epoch in range(count)]
 
@@ -160,7 +160,7 @@ def test_plain_epochs_show_images_as_they_are_evaluated_and_their_mirror_images(
     whole = WholeImages(image_size=size, resize_mode=mode)(images, SampleKey(0, 0))
     settings = EVERYTHING | {"photometric_probability": 0.0}
     mirrored = 0
-    for epoch, seen in enumerate(samples(images, settings, size=size, count=40, mode=mode, plain_from=20)):
+    for epoch, seen in enumerate(samples(images, settings, size=size, count=40, mode=mode, no_augment_from=20)):
         if epoch < 20:
             assert not torch.equal(seen.image, whole.image)
             continue
@@ -181,7 +181,7 @@ def test_plain_epochs_show_images_as_they_are_evaluated_and_their_mirror_images(
     [(0, 50, 50), (0.1, 50, 45), (0.07, 100, 93), (0.1, 3, 2), (1, 7, 0), (0.5, 1, 0), (0.25, 1, 1)],
 )
 def test_plain_epochs_are_the_last_and_at_least_one_of_several(fraction, epochs, first):
-    assert AugmentationConfig(no_augment_fraction=fraction).plain_from(epochs) == first
+    assert AugmentationConfig(no_augment_fraction=fraction).no_augment_from(epochs) == first
 
 
 def test_input_sizes_are_whole_patches_around_the_image_size():

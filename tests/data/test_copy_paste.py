@@ -30,7 +30,7 @@ def samples(images, *, count, size=SIZE, mode="stretch", probability=1.0, **sett
         "photometric_probability": 0.0,
         "flip_probability": 0.0,
     } | settings
-    view = Augmentation(AugmentationConfig(**settings), resize_mode=mode, seed=1, plain_from=10**6)
+    view = Augmentation(AugmentationConfig(**settings), resize_mode=mode, seed=1, no_augment_from=10**6)
     data = CocoDetection(images, view=view, on_bad_image="skip")
     return [data[SampleKey(epoch, 0, 0, size)] for epoch in range(count)]
 

@@ -25,7 +25,7 @@ def dataset(
     """Of whole images where there are no settings."""
     view = WholeImages(image_size=SIZE, resize_mode="stretch")
     if settings is not None:
-        view = Augmentation(settings, resize_mode="stretch", seed=seed, plain_from=99)
+        view = Augmentation(settings, resize_mode="stretch", seed=seed, no_augment_from=99)
     return CocoDetection(CocoImages(annotations.path.parent, annotations), view=view, on_bad_image=on_bad_image)
 
 

@@ -23,12 +23,12 @@ def training_loader(
     annotations, *, num_workers=0, seed=1, num_replicas=1, rank=0, batch_size=2, sizes=SIZES[1:2], factors=None
 ):
     """Epochs from the third on are plain."""
-    view = Augmentation(EVERYTHING, resize_mode="stretch", seed=1, plain_from=2)
+    view = Augmentation(EVERYTHING, resize_mode="stretch", seed=1, no_augment_from=2)
     data = CocoDetection(CocoImages(annotations.path.parent, annotations), view=view, on_bad_image="skip")
     return build_training_loader(
         dataset=data,
         factors=np.ones(len(data)) if factors is None else factors,
-        sizes=BatchSizes(sizes, plain=SIZES[1], plain_from=2, seed=seed),
+        sizes=BatchSizes(sizes, plain=SIZES[1], no_augment_from=2, seed=seed),
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,

@@ -33,7 +33,7 @@ def five(pictures):
 
 
 def data(images, mode="stretch", on_bad_image="skip"):
-    view = Augmentation(MOSAIC, resize_mode=mode, seed=1, plain_from=99)
+    view = Augmentation(MOSAIC, resize_mode=mode, seed=1, no_augment_from=99)
     return CocoDetection(images, view=view, on_bad_image=on_bad_image)
 
 

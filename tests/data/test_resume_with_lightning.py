@@ -68,7 +68,7 @@ def run(annotations, *, num_workers, callback=None, checkpoint=None):
     images = CocoImages(annotations.path.parent, annotations)
     sizes = [ImageSize(28, 28), ImageSize(42, 42)]
     settings = AugmentationConfig(mosaic_probability=0.5, copy_paste_probability=0.5)
-    training = Augmentation(settings, resize_mode="stretch", seed=1, plain_from=2)
+    training = Augmentation(settings, resize_mode="stretch", seed=1, no_augment_from=2)
     evaluation = WholeImages(image_size=sizes[0], resize_mode="stretch")
     loader = {"batch_size": 2, "mean": [0.5] * 3, "std": [0.2] * 3, "num_replicas": 1, "rank": 0, "pin_memory": False}
     module = Recorder()
@@ -88,7 +88,7 @@ def run(annotations, *, num_workers, callback=None, checkpoint=None):
         build_training_loader(
             dataset=CocoDetection(images, view=training, on_bad_image="raise"),
             factors=np.linspace(1, 2, len(images)),
-            sizes=BatchSizes(sizes, plain=sizes[0], plain_from=2, seed=1),
+            sizes=BatchSizes(sizes, plain=sizes[0], no_augment_from=2, seed=1),
             num_workers=num_workers,
             seed=1,
             **loader,

@@ -123,7 +123,7 @@ def batches(*, epoch: int, rank: int = 0, first: int = 0) -> list[list[SampleKey
     made = TrainingBatches(
         sampler(np.ones(80), epoch=epoch, num_replicas=2, rank=rank),
         4,
-        BatchSizes(SIZES, plain=SIZES[2], plain_from=3, seed=3),
+        BatchSizes(SIZES, plain=SIZES[2], no_augment_from=3, seed=3),
     )
     made.first = first
     assert len(made) == 10
@@ -142,7 +142,7 @@ def test_sizes_are_those_of_the_list_and_differ_between_epochs_and_batches():
 
 
 def test_sizes_are_drawn_evenly():
-    chosen = BatchSizes(SIZES, plain=SIZES[2], plain_from=99, seed=3)
+    chosen = BatchSizes(SIZES, plain=SIZES[2], no_augment_from=99, seed=3)
     counts = np.bincount([SIZES.index(chosen.of(epoch, batch)) for epoch in range(20) for batch in range(100)])
     assert counts == pytest.approx([400] * 5, abs=80)
 

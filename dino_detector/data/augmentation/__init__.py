@@ -1,1 +1,1 @@
-"""Training images changed at random, by nothing but the seed, the epoch and the image."""
+"""Random augmentation of training images, reproducible from seed, epoch and image."""

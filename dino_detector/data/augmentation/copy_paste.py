@@ -1,4 +1,4 @@
-"""Copy-paste for data with boxes: rectangles of objects from one image, with soft edges, in another."""
+"""Copy-paste for boxes: pastes rectangles of objects from another image, with soft edges."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dino_detector.data.coco.images import CocoImages, Objects
 from dino_detector.data.windows import Piece, Window, for_both_corners, whole_window
 
 CHOSEN = 0.5
-"""Chance of each object of the other image to be pasted."""
+"""probability to paste each object of the other image"""
 SMALLEST_SIDE = 4
-"""Pixels of the input; a smaller object is not pasted for its own sake."""
+"""smallest side in input pixels of an object that is drawn for pasting"""
 MARGIN = 0.1
-"""Width of the soft edge around a box, as a fraction of the box's side; half of it hides what is below."""
+"""width of the soft edge around a box, as a fraction of the box's side; half of it counts as opaque"""
 PLACES = 10
-"""How many places are tried for an object."""
+"""number of random places to try for an object"""
 MOST_HIDDEN = 0.3
-"""Largest share of a box that pasted objects may hide."""
+"""largest share of a box that pasted objects may hide"""
 SLIVER = 1
-"""Pixels of the input; a stripe between a pasted object and the edge of a box that is no wider does not count, unless
-it is more than a tenth of the box. So what is left of a box of which `MOST_HIDDEN` is hidden has always some extent."""
+"""width in input pixels, at most a tenth of the box, up to which a visible stripe at the edge of a box is ignored; so a
+box of which `MOST_HIDDEN` is hidden always keeps an area"""
 LARGEST_SCENE = 3
-"""how many times wider or higher than where it is pasted the other image is enlarged at most; objects of more have no
-room in it"""
+"""largest ratio of the sides of the enlarged other image to the sides of the paste window; larger objects would not
+fit"""
 ALONG = 0.5
-"""Share of another object of the other image that has to be in what is pasted, to come along with its box."""
+"""least share of another object inside a pasted rectangle for its box to be pasted too"""
 
 
 def paste_objects(
@@ -40,27 +40,26 @@ def paste_objects(
     within: Window,
     flip_probability: float,
 ) -> Scene:
-    """Paste some objects of another image into a scene, each once at most.
+    """Paste some objects of another image into a scene, each at most once.
 
-    After "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177), for boxes instead of masks: as in "Cut, Paste and
-    Learn" (https://arxiv.org/abs/1708.01642), objects go to random places and their edges are blended. With the
-    rectangle of an object come the others that are for the most part in it.
+    Follows "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177), for boxes instead of masks. As in "Cut, Paste and
+    Learn" (https://arxiv.org/abs/1708.01642), objects go to random places and their edges are blended. Other objects
+    that lie mostly inside the pasted rectangle are pasted with it.
 
-    No place is taken where objects would be hidden for the most part: their boxes would have to go, and the rest of
-    them would be visible without one. A box of which some is hidden shrinks to the smallest around what is visible,
-    since annotators box what they see.
+    A place that would hide most of an object is not taken: without its box, the rest of the object would be visible
+    but unlabelled. The box of a partly hidden object shrinks to its visible part, because annotators box what they see.
 
     Args:
-        scene: its pixels are changed.
-        rng: what is random is drawn from it.
-        images: of the data set.
+        scene: the scene; its pixels are changed in place.
+        rng: source of randomness.
+        images: the data set.
         partner: index of the other image.
         scale: ``[2]``, height and width in the scene of a pixel of the other image, limited by `LARGEST_SCENE`.
-        within: where in the scene to paste.
-        flip_probability: chance to mirror the other image.
+        within: the part of the scene to paste into.
+        flip_probability: probability to mirror the other image.
 
     Raises:
-        InputError: the other image can't be read; nothing has been pasted then.
+        InputError: the other image can't be read; the scene is unchanged.
     """
     size = images.size(partner)
     scale = scale * min(1, (LARGEST_SCENE * within.sides[::-1] / (scale * size)).min())
@@ -78,10 +77,10 @@ def paste_objects(
 
     areas = sides.prod(axis=1)
     layers = [scene.objects]
-    covers: list[np.ndarray] = []  # what is pasted later lies over the layers before
+    covers: list[np.ndarray] = []  # of the pasted rectangles; each lies over the earlier layers
     hidden = np.zeros(len(scene.objects.labels))
     while left.any():
-        number = int((left * areas).argmax())  # large ones first, while there is room for them
+        number = int((left * areas).argmax())  # large objects first, while there is room
         left[number] = False
         patch = Patch(offered.boxes_xyxy[number], source)
         boxes_xyxy = Objects.joined(layers).boxes_xyxy
@@ -109,10 +108,10 @@ class Patch:
 
     Args:
         box_xyxy: ``[4]`` float32.
-        image: ``[3, H, W]`` uint8, which holds the box.
+        image: ``[3, H, W]`` uint8, the image of the box.
 
     Attributes:
-        cover: ``[4]`` xyxy, what of the image hides what is below: the box and half of the edge.
+        cover: ``[4]`` xyxy, the opaque part: the box and half of the edge.
     """
 
     def __init__(self, box_xyxy: np.ndarray, image: Tensor) -> None:
@@ -133,9 +132,9 @@ class Patch:
     def find_place(
         self, rng: np.random.Generator, within: Window, boxes_xyxy: np.ndarray, may_hide: np.ndarray
     ) -> np.ndarray | None:
-        """By how many pixels ``[2]`` (x, y) to move it into a window; None where no place was found.
+        """Draw a shift ``[2]`` (x, y) in pixels that moves the patch into a window; None if no place was found.
 
-        Of the boxes ``[N, 4]`` that are there, it hides no more than the shares ``[N]``.
+        The moved patch hides at most the shares ``may_hide`` ``[N]`` of the boxes ``[N, 4]``.
         """
         room = within.sides - (self._far - self._near)
         if (room < 0).any():
@@ -145,7 +144,7 @@ class Patch:
         return shifts[allowed.argmax()] if allowed.any() else None
 
     def paste(self, canvas: Tensor, shift: np.ndarray) -> None:
-        """Blend it into a canvas ``[3, H, W]``, moved by ``shift`` (x, y)."""
+        """Blend the patch into a canvas ``[3, H, W]``, moved by ``shift`` (x, y)."""
         (left, top), (right, bottom) = self._near + shift, self._far + shift
         below = canvas[:, top:bottom, left:right]
         below.copy_(torch.lerp(below.float(), self._pixels, self._opacity).round_())
@@ -156,7 +155,7 @@ class Patch:
 
 
 def covered_share(boxes_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> np.ndarray:
-    """Shares ``[K, N]`` of the areas of boxes ``[N, 4]`` that lie in rectangles ``[K, 4]``, in each by itself."""
+    """Return the share ``[K, N]`` of each box ``[N, 4]`` that each rectangle ``[K, 4]`` covers."""
     near = np.maximum(boxes_xyxy[:, :2], covers_xyxy[:, None, :2])
     common = (np.minimum(boxes_xyxy[:, 2:], covers_xyxy[:, None, 2:]) - near).clip(0)  # [K, N, 2]
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
@@ -164,10 +163,10 @@ def covered_share(boxes_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> np.ndarray
 
 
 def visible_parts(boxes_xyxy: np.ndarray, covers_xyxy: list[np.ndarray]) -> np.ndarray:
-    """The smallest boxes ``[N, 4]`` around what is visible of boxes ``[N, 4]`` under rectangles ``[4]`` each.
+    """Return the smallest boxes ``[N, 4]`` around the visible parts of boxes ``[N, 4]`` under rectangles ``[4]``.
 
-    A rectangle that leaves no more than a `SLIVER` free at an edge of a box counts as reaching it. Some of each box
-    must be visible.
+    A rectangle that leaves at most a `SLIVER` free at an edge of a box counts as reaching the edge. Each box must be
+    partly visible.
     """
     visible_xyxy = boxes_xyxy.copy()
     covers = np.array(covers_xyxy, np.float32).reshape(-1, 4)
@@ -182,9 +181,10 @@ def visible_parts(boxes_xyxy: np.ndarray, covers_xyxy: list[np.ndarray]) -> np.n
 
 
 def visible_part(box_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> list[float]:
-    """The smallest box ``[4]`` around what is visible of a box ``[4]`` under rectangles ``[K, 4]``.
+    """Return the smallest box ``[4]`` around the visible part of a box ``[4]`` under rectangles ``[K, 4]``.
 
-    It is exact: their edges cut the box into cells that are visible or not as a whole. One at least must be visible.
+    The result is exact: the edges of the rectangles cut the box into cells that are wholly visible or wholly hidden.
+    At least one cell must be visible.
     """
     x, y = (
         np.unique(np.concatenate([box_xyxy[axis::2], covers_xyxy[:, axis::2].ravel()]).clip(*box_xyxy[axis::2]))

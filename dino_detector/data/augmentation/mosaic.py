@@ -11,7 +11,7 @@ from dino_detector.data.transforms import ResizeMode
 from dino_detector.data.windows import Window, covering_window, map_window
 
 CENTRE = (0.3, 0.7)
-"""Where the four images meet: between these fractions of both sides."""
+"""range of the point where the four images meet, as fractions of both sides"""
 
 
 def mosaic(
@@ -24,20 +24,19 @@ def mosaic(
     flip_probability: float,
     skipped: list[str],
 ) -> Scene:
-    """The image at ``index`` and three others, drawn at random, each in a quadrant and mirrored by itself.
+    """Combine the image at ``index`` and three random others, one per quadrant, each mirrored by its own draw.
 
-    From "YOLOv4" (https://arxiv.org/abs/2004.10934, section 3.3). A quadrant is filled by the largest part of its image
-    that is distorted no more than the whole image would be, so that no space is lost and the image need not be cut
-    twice: of an image at 0.3 to 0.7 of its size it shows all along one axis.
+    From "YOLOv4" (https://arxiv.org/abs/2004.10934, section 3.3). Each quadrant shows the largest part of its image
+    that fills it without more distortion than in evaluation, so no space is lost: all of the image along one axis.
 
     Args:
-        rng: what is random is drawn from it.
-        images: of the data set.
-        index: of the image in the first quadrant.
+        rng: source of randomness.
+        images: the data set.
+        index: the image in the first quadrant.
         image_size: size of the network's input.
-        resize_mode: stretch or letterbox, which decides on the distortion.
-        flip_probability: chance to mirror an image.
-        skipped: gets one line for each image that can't be read; the next stands in for it.
+        resize_mode: stretch or letterbox, which sets the distortion.
+        flip_probability: probability to mirror an image.
+        skipped: receives one line for each image that can't be read; the next image replaces it.
 
     Raises:
         InputError: the image at ``index`` can't be read.

@@ -1,4 +1,4 @@
-"""Training images as the network sees them: changed at random, by nothing but the seed, the epoch and the image."""
+"""The augmentation pipeline: mosaic, scale jitter, zoom-out, crop, flip, copy-paste and colour jitter."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from dino_detector.data.windows import map_window, random_window, whole_scale, w
 
 
 class Augmentation:
-    """Shows images changed at random; what is drawn depends on the seed and the sample's key alone.
+    """Makes augmented samples; the random draws depend only on the seed and the sample's key.
 
     Args:
-        settings: what is changed, and how often.
+        settings: kinds and probabilities of the changes.
         resize_mode: stretch or letterbox.
-        seed: of what is drawn.
-        plain_from: first epoch in which images are shown whole.
+        seed: seed of the draws.
+        no_augment_from: first epoch that shows whole images, only flipped and colour-jittered.
     """
 
-    def __init__(self, settings: AugmentationConfig, *, resize_mode: ResizeMode, seed: int, plain_from: int) -> None:
+    def __init__(
+        self, settings: AugmentationConfig, *, resize_mode: ResizeMode, seed: int, no_augment_from: int
+    ) -> None:
         self.settings = settings
         self.resize_mode: ResizeMode = resize_mode
         self.seed = seed
-        self.plain_from = plain_from
+        self.no_augment_from = no_augment_from
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """The sample of a key, with boxes of a pixel at least; raises `InputError` where its image can't be read."""
+        """Return the sample of a key, with boxes of at least a pixel; raise `InputError` if its image can't be read."""
         image_id = images.records[key.index].image_id
         rng = self._generator(images, key)
         skipped: list[str] = []
@@ -53,24 +55,24 @@ class Augmentation:
         )
 
     def view_id(self, images: CocoImages, key: SampleKey) -> str:
-        """A text that keys of an image have in common only where they show the same of it."""
-        if key.epoch < self.plain_from or self.settings.photometric_probability:
-            return f"epoch {key.epoch} repeat {key.repeat} plain {key.epoch >= self.plain_from}"
+        """Return a text that is equal for keys of an image only if their samples are equal."""
+        if key.epoch < self.no_augment_from or self.settings.photometric_probability:
+            return f"epoch {key.epoch} repeat {key.repeat} plain {key.epoch >= self.no_augment_from}"
         return f"whole, mirrored {self._is_mirrored(self._generator(images, key))}"
 
     def _generator(self, images: CocoImages, key: SampleKey) -> np.random.Generator:
-        """Of all that is drawn for a key."""
+        """Return the source of all random draws of a key."""
         image_id = images.records[key.index].image_id
         return np.random.default_rng(augmentation_seed(self.seed, key.epoch, image_id, key.repeat))
 
     def _is_mirrored(self, rng: np.random.Generator) -> bool:
-        """In plain epochs the first that is drawn, and but for colours all."""
+        """Draw whether to mirror; in plain epochs this is the first draw, and the only one besides colours."""
         return rng.random() < self.settings.flip_probability
 
     def _scene(self, rng: np.random.Generator, images: CocoImages, key: SampleKey, skipped: list[str]) -> Scene:
         settings, image_size, mode = self.settings, key.image_size, self.resize_mode
         flip_probability = settings.flip_probability
-        plain = key.epoch >= self.plain_from
+        plain = key.epoch >= self.no_augment_from
         if not plain and rng.random() < settings.mosaic_probability:
             shape = {"image_size": image_size, "resize_mode": mode, "flip_probability": flip_probability}
             return mosaic(rng, images, key.index, **shape, skipped=skipped)
@@ -97,6 +99,6 @@ class Augmentation:
 
 
 def augmentation_seed(seed: int, epoch: int, image_id: int, repeat: int) -> int:
-    """A 64-bit seed that differs with each of the four numbers."""
+    """Return a 64-bit seed that depends on all four numbers."""
     text = f"{seed}/{epoch}/{image_id}/{repeat}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

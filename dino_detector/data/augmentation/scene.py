@@ -1,4 +1,4 @@
-"""A picture of the size of the network's input, while it is put together from one image or several."""
+"""The network's input while it is composed of one or several images."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Scene(NamedTuple):
 
 
 def blank(image_size: ImageSize) -> Tensor:
-    """Pixels ``[3, H, W]`` uint8 of the colour that stands where no image is."""
+    """Return pixels ``[3, H, W]`` uint8 of the fill colour."""
     return torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1).repeat(1, *image_size)
 
 
 def draw_piece(images: CocoImages, index: int, *, window: Window, piece: Piece, canvas: Tensor) -> Objects:
-    """Read what a window shows of an image, put it on the canvas ``[3, H, W]``, and return the objects in it.
+    """Draw the part of an image in a window on the canvas ``[3, H, W]``, and return its objects.
 
-    As in SSD, an object is there if its centre is in the window; its box is clipped to it. Those below one pixel of the
-    canvas are left out.
+    As in SSD, an object counts if its centre is in the window; its box is clipped to the window. Boxes below one pixel
+    of the canvas are left out.
 
     Raises:
-        InputError: the image can't be read; nothing has been drawn then.
+        InputError: the image can't be read; the canvas is unchanged.
     """
     place = piece.place
     piece.draw(images.read_part(index, piece.crop, (place.height, place.width)), canvas)

@@ -1,4 +1,4 @@
-"""COCO detection annotations: checked, in arrays, and turned into the boxes that a detector trains on.
+"""COCO detection annotations as checked arrays, and the boxes to train on.
 
 The format: https://cocodataset.org/#format-data
 """
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """All annotations of use in the order of the file, crowd regions too.
+    """The usable annotations in the order of the file, crowd regions too.
 
     Attributes:
-        ids: ``[M]`` int64, above 0, as pycocotools takes 0 for "no match".
-        image_indices: ``[M]`` int64, positions of their images in the file.
+        ids: ``[M]`` int64 above 0, because pycocotools takes 0 for "no match".
+        image_indices: ``[M]`` int64 positions of their images in the file.
         labels: ``[M]`` int64.
-        boxes_xywh: ``[M, 4]`` float64 pixels, as the file has them.
-        areas: ``[M]`` float64 square pixels, width x height where the file has none.
+        boxes_xywh: ``[M, 4]`` float64 pixels, as in the file.
+        areas: ``[M]`` float64 square pixels, width x height if the file has none.
         is_crowd: ``[M]`` bool.
     """
 
@@ -55,12 +55,12 @@ class AnnotationTable:
         return len(self.ids)
 
     def at(self, rows: np.ndarray) -> AnnotationTable:
-        """Some rows ``[N]``, in that order."""
+        """Return some rows ``[N]``, in that order."""
         return AnnotationTable(**{name: column[rows] for name, column in vars(self).items()})
 
 
 class BoxTable(NamedTuple):
-    """Boxes of all images in three arrays, which worker processes share at no cost; image i owns a range of rows.
+    """Boxes of all images in three arrays, which worker processes share; image i owns a range of rows.
 
     Attributes:
         boxes_xyxy: ``[M, 4]`` float32 pixels, clipped to the image.
@@ -73,8 +73,8 @@ class BoxTable(NamedTuple):
     starts: np.ndarray
 
     def of(self, index: int) -> tuple[Tensor, Tensor]:
-        """Boxes ``[N, 4]`` float32 and labels ``[N]`` int64 of the image at ``index``."""
-        import torch  # late, as reading a file does without it
+        """Return the boxes ``[N, 4]`` float32 and labels ``[N]`` int64 of the image at ``index``."""
+        import torch  # late: reading a file does not need it
 
         rows = slice(self.starts[index], self.starts[index + 1])
         return torch.tensor(self.boxes_xyxy[rows]), torch.tensor(self.labels[rows])
@@ -82,14 +82,14 @@ class BoxTable(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoAnnotations:
-    """A COCO detection file that has been checked.
+    """A checked COCO detection file.
 
     Attributes:
         path: the file.
-        images: every image of the file in its order, those without annotations too.
+        images: every image in the order of the file, also images without annotations.
         categories: ids and names of the classes.
-        entries: the annotations that are used, crowd regions too.
-        training: boxes to train on, without crowd regions and without boxes that clipping leaves empty.
+        entries: the usable annotations, crowd regions too.
+        training: boxes to train on, without crowd regions and boxes that clipping leaves empty.
     """
 
     path: Path
@@ -100,11 +100,11 @@ class CocoAnnotations:
 
     @classmethod
     def read(cls, path: Path | str, *, images: Path | None = None) -> CocoAnnotations:
-        """Read and check a COCO detection JSON; log entries that are left out, and values that come from elsewhere.
+        """Read and check a COCO detection JSON; log entries that are left out and values that are filled in.
 
         Args:
             path: the file.
-            images: folder of the images, for image sizes that the file lacks; None leaves them unknown.
+            images: folder of the images, to read sizes that the file lacks; None leaves them unknown.
 
         Raises:
             InputError: the file is missing, not JSON or not COCO, or has a mistake that keeps training from starting.
@@ -115,13 +115,13 @@ class CocoAnnotations:
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
-        """Check the content of a COCO detection JSON; as `read`, with ``path`` for messages."""
+        """Check the content of a COCO detection JSON like `read`; messages name ``path``."""
         with paused_collection():
             return _checked(read_entries(content_of(content, path), path, path.name, find_folder=lambda _: images))
 
     @cached_property
     def ground_truth(self) -> dict[str, Any]:
-        """The data set as JSON for evaluators, with ``iscrowd``, ``area`` and ``id`` filled in where absent."""
+        """The data set as JSON for evaluators, with missing ``iscrowd``, ``area`` and ``id`` filled in."""
         images = [
             {"id": record.image_id, "file_name": record.file_name, "height": record.height, "width": record.width}
             for record in self.images
@@ -135,13 +135,13 @@ class CocoAnnotations:
         }
 
     def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
-        """The entries of ``ground_truth["annotations"]`` that belong to an image, crowd regions too."""
+        """Return the entries of ``ground_truth["annotations"]`` of an image, crowd regions too."""
         rows, starts = self._rows_by_image
         index = self._index_of[image_id]
         return self._as_json(self.entries.at(rows[starts[index] : starts[index + 1]]))
 
     def training_boxes(self, image_id: int) -> tuple[Tensor, Tensor]:
-        """Boxes ``[N, 4]`` (xyxy, float32 pixels, clipped to the image) and labels ``[N]`` int64 to train on."""
+        """Return boxes ``[N, 4]`` (xyxy, float32 pixels, clipped to the image) and labels ``[N]`` int64 to train on."""
         return self.training.of(self._index_of[image_id])
 
     def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
@@ -177,7 +177,7 @@ class CocoAnnotations:
 
         Args:
             folder: the folder of the images.
-            required: raise an error where an image file is missing; False keeps the name that the annotations give.
+            required: raise an error if an image file is missing; False keeps the name in the annotations.
 
         Raises:
             InputError: the folder is missing, or an image file is; the message names the first files and counts them.
@@ -186,7 +186,7 @@ class CocoAnnotations:
             raise InputError(f"{folder}: no such folder of images; correct the path")
         names = self.images.file_names
         files = find_image_files(names, folder, split=self.path.name)
-        _raise_or_tell([one for one in files.findings if required or one.effect != STOPS], self.path)
+        _raise_or_warn([one for one in files.findings if required or one.effect != STOPS], self.path)
         found = [name if file is None else file for name, file in zip(names, files.names, strict=True)]
         return replace(self, images=self.images.named(found)) if files.renamed else self
 
@@ -196,7 +196,7 @@ class CocoAnnotations:
 
     @cached_property
     def _rows_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of ``entries``, image by image and in the order of the file, and where each image begins in them."""
+        """Rows of ``entries`` image by image, in the order of the file, and the start ``[I + 1]`` of each image."""
         images = self.entries.image_indices
         order = np.argsort(images, kind="stable")
         return order, np.searchsorted(images[order], np.arange(len(self.images) + 1))
@@ -215,7 +215,7 @@ class CocoAnnotations:
         return [dict(zip(names, row, strict=True)) for row in zip(*(one.tolist() for one in columns), strict=True)]
 
 
-def _raise_or_tell(findings: Iterable[Finding], path: Path) -> None:
+def _raise_or_warn(findings: Iterable[Finding], path: Path) -> None:
     """Raise `InputError` for the first finding that stops training; log the findings that change the training data."""
     for finding in findings:
         if finding.effect == STOPS:
@@ -226,9 +226,9 @@ def _raise_or_tell(findings: Iterable[Finding], path: Path) -> None:
 
 
 def _checked(reading: Reading) -> CocoAnnotations:
-    """The tables of a file that has been read."""
+    """Return the tables of a file; raise `InputError` if a mistake keeps training from starting."""
     split = reading.split
-    _raise_or_tell(reading.findings, split.path)
+    _raise_or_warn(reading.findings, split.path)
     if not split.labelled:
         raise InputError(f'{split.path}: it has no list "annotations"; give a file of annotations')
     by_id = sorted(range(len(split.categories.ids)), key=split.categories.ids.__getitem__)
@@ -239,11 +239,9 @@ def _checked(reading: Reading) -> CocoAnnotations:
     images = ImageTable.of(split.images.ids, split.images.names, split.images.sizes[:, ::-1].astype(np.int64))
     boxes = split.boxes
     used = np.flatnonzero(split.usable)
-    ids = _annotation_ids(split)[used]
-    areas = boxes.area[used]
-    boxes_xywh = boxes.xywh[used]
+    areas, boxes_xywh = boxes.area[used], boxes.xywh[used]
     entries = AnnotationTable(
-        ids=ids,
+        ids=_annotation_ids(split)[used],
         image_indices=boxes.image[used],
         labels=label_of[boxes.category[used]] if len(used) else np.zeros(0, np.int64),
         boxes_xywh=boxes_xywh,
@@ -268,11 +266,11 @@ def _checked(reading: Reading) -> CocoAnnotations:
 def _annotation_ids(split: Split) -> np.ndarray:
     """Return ids ``[M]`` int64 above 0.
 
-    Where an id is 0 or less, all ids are shifted alike. Annotations without an id get new ones. Where an id would not
-    fit into 64 bits, the annotations are numbered from 1.
+    If an id is 0 or less, all ids are shifted alike. Annotations without an id get new ones. If an id would not fit
+    into 64 bits, the annotations are numbered from 1.
     """
     ids = split.boxes.ids
-    if None not in ids and min(ids, default=1) > 0:  # as in most files, and five times faster
+    if None not in ids and min(ids, default=1) > 0:  # the usual case, five times faster
         return np.array(ids, np.int64)
     given = [one for one in ids if one is not None]
     shift = max(0, 1 - min(given, default=1))

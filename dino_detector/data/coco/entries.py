@@ -1,8 +1,8 @@
 """Decodes the entries of a COCO file, also entries with missing fields or wrong types.
 
 The format: https://cocodataset.org/#format-data. The polygons of COCO 2017 would take 3 GB as Python objects, so
-msgspec skips them. A file whose entries all have the right types, as usual, is decoded in one pass. In any other file
-each entry keeps its named fields with the types that the file has.
+msgspec skips them. A file whose entries all have the right types is decoded in one pass. In any other file each entry
+keeps its named fields with the types of the file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dino_detector.errors import InputError
 from dino_detector.storage.files import as_utf8, parse_json, paused_collection
 
 WHOLE_NUMBERS = range(-(2**63), 2**63)
-"""64-bit integers, the possible ids"""
+"""64-bit integers, the range of ids"""
 LARGEST_SIDE = 10**7
 """largest width or height of an image in pixels"""
 NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|Infinity', re.DOTALL)
-"""a string, which is kept, or NaN or Infinity, which Python writes and JSON lacks"""
+"""a string, which stays as it is, or NaN or Infinity, which Python writes and JSON lacks"""
 JSON_FOR = {b"NaN": b"null", b"Infinity": b"1e999"}
-"""JSON that stands for NaN and Infinity: no value, and a number too large for float64"""
+"""replacements for NaN and Infinity: no value, and a number too large for float64"""
 LARGE = 2**26
-"""bytes of the largest file that Python parses after msgspec has failed; Python names the line of the mistake"""
+"""largest size in bytes at which Python parses a file that msgspec refuses; Python names the line of the mistake"""
 
 Int64 = Annotated[int, Meta(ge=WHOLE_NUMBERS[0], le=WHOLE_NUMBERS[-1])]
 Pixels = Annotated[int, Meta(ge=1, le=WHOLE_NUMBERS[-1])]
@@ -65,7 +65,7 @@ class CategoryEntry(Struct, gc=False):
 
 
 def _loose(kind: type[Struct], **more: Any) -> type[Struct]:
-    """A kind of entry whose fields can be missing or of any type."""
+    """Return a kind of entry whose fields can be missing or of any type."""
     types = dict.fromkeys(kind.__struct_fields__, Any) | more
     return msgspec.defstruct(f"Loose{kind.__name__}", [(name, hint, UNSET) for name, hint in types.items()], gc=False)
 
@@ -87,10 +87,10 @@ class Content(NamedTuple):
     """The entries of a file.
 
     Attributes:
-        images: a list of entries, whose fields may be missing (UNSET) or of any type.
-        annotations: likewise; None where the file has no such list.
-        categories: likewise.
-        non_objects: how many entries were left out because they are no objects.
+        images: entries of ``images``; fields may be missing (UNSET) or of any type.
+        annotations: entries of ``annotations``, None if the file has no such list.
+        categories: entries of ``categories``, None if the file has no such list.
+        non_objects: number of entries that were left out because they are not objects.
     """
 
     images: list[Any]
@@ -132,10 +132,10 @@ def content_of(parts: Any, path: Path) -> Content:
         path: the file, for messages.
 
     Raises:
-        InputError: ``parts`` is no object, or has no list of images.
+        InputError: ``parts`` is not an object, or has no list of images.
     """
     if isinstance(parts, list):
-        raise InputError(f"{path}: {_what_a_list_is(parts)}")
+        raise InputError(f"{path}: {_describe_list(parts)}")
     if not isinstance(parts, dict):
         raise InputError(f'{path}: not a COCO detection file: it has no list "images"; give another file')
     skipped = 0
@@ -146,13 +146,13 @@ def content_of(parts: Any, path: Path) -> Content:
         skipped += others
     images, annotations, categories = lists
     if images is None:
-        raise InputError(f"{path}: {_what_it_is(list(parts))}")
+        raise InputError(f"{path}: {_describe_object(list(parts))}")
     return Content(images, annotations, categories, skipped)
 
 
 def _read(path: Path) -> bytes:
     try:
-        text = as_utf8(Path(path).read_bytes())
+        return as_utf8(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such annotation file; correct the path") from None
     except OSError as error:
@@ -161,23 +161,22 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: not UTF-16 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except ValueError as error:
         raise InputError(f"{path}: is {error}") from None
-    return text
 
 
 def _parts(path: Path, text: bytes) -> Any:
-    """Return the outermost object with `Raw` values, or the parsed content where the file holds something else."""
+    """Return the outermost object with `Raw` values, or the parsed content if the file holds something else."""
     try:
-        return msgspec.json.decode(text, type=dict[str, Raw])
-    except (ValueError, RecursionError) as error:
-        if len(text) > LARGE:
-            raise InputError(f"{path}: not JSON, or cut short ({error}); write or download it again") from None
-    try:
+        try:
+            return msgspec.json.decode(text, type=dict[str, Raw])
+        except (ValueError, RecursionError):
+            if len(text) > LARGE:
+                raise
         return parse_json(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON, or cut short ({error}); write or download it again") from None
 
 
-def _what_a_list_is(content: list[Any]) -> str:
+def _describe_list(content: list[Any]) -> str:
     first = content[0] if content and isinstance(content[0], dict) else {}
     if "score" in first and "bbox" in first:
         return "is a list of detections (COCO results), not annotations; give the annotation file it was made for"
@@ -189,21 +188,18 @@ def _what_a_list_is(content: list[Any]) -> str:
     )
 
 
-def _what_it_is(keys: list[str]) -> str:
+def _describe_object(keys: list[str]) -> str:
     if "shapes" in keys:
         return "is a LabelMe file of one image, not COCO; export the annotations as COCO JSON"
     if "_via_img_metadata" in keys:
         return "is a VIA project, not COCO; export the annotations as COCO JSON"
     found = ", ".join(f'"{key[:40]}"' for key in keys[:5])
-    return (
-        'not a COCO detection file: it has no list "images"'
-        + (f", but {found}" if found else "")
-        + "; give another file"
-    )
+    but = f", but {found}" if found else ""
+    return f'not a COCO detection file: it has no list "images"{but}; give another file'
 
 
 def _entries(part: Any, kind: type[Struct]) -> tuple[list[Any] | None, int]:
-    """Return the objects of a list and the number of its other entries; None and 0 where ``part`` is no list."""
+    """Return the objects of a list and the number of its other entries; None and 0 if ``part`` is not a list."""
     if isinstance(part, Raw):
         try:
             return msgspec.json.decode(part, type=list[kind]), 0
@@ -221,7 +217,7 @@ def _entries(part: Any, kind: type[Struct]) -> tuple[list[Any] | None, int]:
 
 
 def _entry(part: Any, kind: type[Struct]) -> Any | None:
-    """Return an entry, or None where it is no readable object; Python reads numbers that msgspec refuses, as 1e999."""
+    """Return an entry, or None if it is not a readable object; Python reads numbers that msgspec refuses, as 1e999."""
     if isinstance(part, Raw):
         try:
             return msgspec.json.decode(part, type=kind)
@@ -237,10 +233,10 @@ def _entry(part: Any, kind: type[Struct]) -> Any | None:
 
 
 def plain_value(part: Any) -> Any:
-    """A value in Python's types; raises `ValueError` or `RecursionError` for JSON that Python can't read."""
+    """Return a value in Python types; raise `ValueError` or `RecursionError` for JSON that Python can't read."""
     return json.loads(bytes(part), parse_int=_number) if isinstance(part, Raw) else part
 
 
 def _number(digits: str) -> int | float:
-    """A whole number, or a float for one of more digits than any id has."""
+    """Return a whole number, or a float if it has far more digits than an id."""
     return int(digits) if len(digits) < 400 else float(digits)

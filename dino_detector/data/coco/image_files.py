@@ -1,4 +1,4 @@
-"""The file of each image: found by its name, or by a name that differs a little, or missing. No file is opened."""
+"""Finds the file of each image by its name, or by a name that differs a little, without opening files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from dino_detector.data.pictures.files import picture_extensions
 from dino_detector.plain_text import quoted
 
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|^/?data/local-files/\?d=")
-"""names that a server understands, such as https://..., s3://..., and Label Studio's own"""
-
+"""addresses of a server, such as https://..., s3://..., and Label Studio's own"""
 NO_EXTENSION = "/"
-"""mark of a name without its extension; no name has it"""
+"""suffix of a name whose extension was removed; no file name contains it"""
 
 
 class ImageFiles(NamedTuple):
     """The files of the images of a split.
 
     Attributes:
-        names: path of each image's file, relative to the folder; None where it was not found.
-        findings: names that are missing, that differ from the file's, or that are addresses.
+        names: path of each image's file, relative to the folder; None if it was not found.
+        findings: names that are missing, that differ from the file name, or that are addresses.
     """
 
     names: list[str | None]
@@ -36,22 +35,22 @@ class ImageFiles(NamedTuple):
 
     @property
     def renamed(self) -> int:
-        """Images whose file has another name than the annotations say."""
+        """Number of images whose file name differs from the annotations."""
         return sum(finding.count for finding in self.findings if finding.kind == "file_name_near")
 
 
 def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
     """Find the file of each image in a folder.
 
-    Where no file has the exact name, a file is taken whose name differs only in separators, letter case, Unicode form,
+    If no file has the exact name, a file is taken whose name differs only in separators, letter case, Unicode form,
     percent encoding, surrounding spaces or extension, if exactly one file fits and no other image has it. The name or
     the disk may lack leading folders, but folders may not differ: ``v2/0001.jpg`` is not ``v3/0001.jpg``. Folders of
     another machine, as in ``C:\\data\\v2\\0001.jpg``, are ignored.
 
     Args:
-        names: file names as the annotations have them; None for an image without one.
-        folder: where the files are.
-        split: what the images are for, for the findings.
+        names: file names in the annotations; None for an image without one.
+        folder: the folder of the files.
+        split: name of the split in the findings.
     """
     exists = _Listing(folder).exists
     found: list[str | None] = [name if name is not None and exists(name) else None for name in names]
@@ -61,21 +60,21 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
     near, likely = _nearly(wanted, folder, taken={name for name in found if name is not None}) if wanted else ({}, "")
     for row, name in near.items():
         found[row] = name
-    total = len(names)
     missing = [name for row, name in wanted.items() if row not in near]
     pairs = [f"{quoted(wanted[row])} = {quoted(name)}" for row, name in near.items()]
     differing = Counter(what for row, name in near.items() for what in differences(wanted[row], name))
-    note = f"not in {folder}{likely}"
-    findings = [
-        Finding("file_name_near", split, len(pairs), total, "images", pairs, ", ".join(sorted(differing))),
-        Finding("file_name_url", split, len(addresses), total, "images", [*addresses.values()]),
-        Finding("image_missing", split, len(missing), total, "images", missing, note),
-    ]
-    return ImageFiles(found, [finding for finding in findings if finding.count])
+    kinds = (
+        ("file_name_near", pairs, ", ".join(sorted(differing))),
+        ("file_name_url", [*addresses.values()], ""),
+        ("image_missing", missing, f"not in {folder}{likely}"),
+    )
+    return ImageFiles(
+        found, [Finding(kind, split, len(ids), len(names), "images", ids, note) for kind, ids, note in kinds if ids]
+    )
 
 
 def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
-    """Return the files of images whose names differ a little, by row, and a hint for the first image without a file."""
+    """Return the files with similar names by row, and a hint for the first image without a file."""
     index = _Index(folder)
     fitting = {row: index.fitting(name) for row, name in wanted.items()}
     uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
@@ -89,10 +88,10 @@ def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[d
 
 
 class _Index:
-    """Finds the files below a folder by the last parts of their paths, whatever their letter case and Unicode form.
+    """Finds the files below a folder by the last parts of their paths, ignoring letter case and Unicode form.
 
     Attributes:
-        by_base: files by their name alone.
+        by_base: files by their name without folders.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +114,7 @@ class _Index:
     def fitting(self, name: str) -> list[str]:
         """Return the files whose path ends with the name, or whose path is the longest ending of the name.
 
-        Where there are none, extensions are ignored: first the file's, then the name's too.
+        If there are none, extensions are ignored: first the file's, then also the name's.
         """
         given = _folded(_cleaned(name)).split("/")
         parts = tuple(part for part in given if part not in ("", ".", ".."))
@@ -136,7 +135,7 @@ class _Index:
 
 
 def _likeness(name: str, candidates: list[str], by_base: Mapping[str, list[str]]) -> str:
-    """Which files a name is like, and in what it differs from them."""
+    """Return a hint with the most similar files and the differences."""
     base = _folded(PurePosixPath(_cleaned(name)).name)
     candidates = candidates or by_base.get(base, [])
     if not candidates:
@@ -150,7 +149,7 @@ def _likeness(name: str, candidates: list[str], by_base: Mapping[str, list[str]]
 
 
 def differences(name: str, file: str) -> list[str]:
-    """In what a name in the annotations differs from the name of the file."""
+    """Return the differences between a name in the annotations and the name of the file."""
     found = []
     plain = name
     for what, change in (
@@ -178,17 +177,17 @@ def differences(name: str, file: str) -> list[str]:
 
 
 def _cleaned(name: str) -> str:
-    """A name with slashes, without percent encoding and spaces around it."""
+    """Return a name with slashes, without percent encoding and surrounding spaces."""
     return unquote(name.replace("\\", "/")).strip()
 
 
 def _folded(name: str) -> str:
-    """Equal for names that differ in letter case or Unicode form alone."""
+    """Return a form that is equal for names that differ only in letter case or Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _all_files(folder: Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it."""
+    """Yield the paths of all files below a folder, relative to it."""
     for inside, folders, files in os.walk(folder):
         folders.sort()
         relative = Path(inside).relative_to(folder)
@@ -196,14 +195,14 @@ def _all_files(folder: Path) -> Iterator[str]:
 
 
 class _Listing:
-    """Tells which files exist; it lists each folder once, since a system call for each of 100,000 files is slow."""
+    """Answers whether files exist; lists each folder once, because a system call per file is slow."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names: dict[str, set[str]] = {}
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name, relative to the folder or absolute."""
+        """Return whether a file exists, by its path relative to the folder or absolute."""
         inside, slash, base = name.rpartition("/")
         inside = inside or slash
         if inside not in self._names:
@@ -212,7 +211,7 @@ class _Listing:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names of the files in a folder; none where the folder can't be read."""
+    """Return the names of the files in a folder; none if the folder can't be read."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if not entry.is_dir()}
@@ -221,10 +220,10 @@ def names_in(folder: Path) -> set[str]:
 
 
 def find_extra_files(splits: Sequence[tuple[str, Path | None, ImageFiles]]) -> list[Finding]:
-    """Find pictures that no split lists, in the folders of pictures that a split lists.
+    """Find pictures that no split lists, in the folders of listed pictures.
 
     Args:
-        splits: the name of each split, the folder of its images (None where unknown), and its image files.
+        splits: the name of each split, the folder of its images (None if unknown), and its image files.
     """
     used: dict[Path, set[str]] = defaultdict(set)
     folders: list[set[Path]] = []

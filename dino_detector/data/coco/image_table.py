@@ -1,7 +1,7 @@
-"""The images of a data set, in arrays that worker processes share.
+"""The images of a data set in arrays that worker processes share.
 
-A list of a hundred thousand objects would be copied into every worker, page by page: looking at an object changes its
-count of references. Arrays have none.
+A list of a hundred thousand objects would be copied into every worker, page by page, because each access changes the
+reference count of an object. Arrays have one count for all elements.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ImageTable(Sequence[ImageRecord]):
 
     Args:
         ids: ``[I]`` int64.
-        names: of the files, in UTF-8, one after another ``[bytes]`` uint8.
-        ends: ``[I]`` int64, where in ``names`` each ends.
+        names: ``[bytes]`` uint8, the file names in UTF-8, one after another.
+        ends: ``[I]`` int64, the end of each name in ``names``.
         sizes: ``[I, 2]`` int64, height and width in pixels.
     """
 
@@ -39,7 +39,7 @@ class ImageTable(Sequence[ImageRecord]):
 
     @classmethod
     def of(cls, ids: Sequence[int], file_names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> ImageTable:
-        """A table of columns of the same length."""
+        """Make a table from columns of the same length."""
         names = [name.encode("utf-8", "surrogatepass") for name in file_names]
         return cls(
             ids=np.array(ids, np.int64),
@@ -58,7 +58,7 @@ class ImageTable(Sequence[ImageRecord]):
     def __getitem__(self, index: slice | np.ndarray) -> ImageTable: ...
 
     def __getitem__(self, index: int | slice | np.ndarray) -> ImageRecord | ImageTable:
-        """The image at a position, or a table of those at several, such as ``table[:5]``."""
+        """Return the image at a position, or a table of several images, such as ``table[:5]``."""
         if isinstance(index, slice | np.ndarray):
             positions = np.arange(len(self))[index]
             names = [self.file_name(position) for position in positions.tolist()]
@@ -67,16 +67,16 @@ class ImageTable(Sequence[ImageRecord]):
         return ImageRecord(int(self.ids[index]), self.file_name(range(len(self))[index]), height, width)
 
     def named(self, file_names: Sequence[str]) -> ImageTable:
-        """The same images with other file names."""
+        """Return the same images with other file names."""
         return ImageTable.of(self.ids, file_names, self.sizes)
 
     def file_name(self, index: int) -> str:
-        """Of the image at a position from 0."""
+        """Return the file name of the image at a position from 0."""
         start = self._ends[index - 1] if index else 0
         return self._names[start : self._ends[index]].tobytes().decode("utf-8", "surrogatepass")
 
     @property
     def file_names(self) -> list[str]:
-        """Of all images."""
+        """File names of all images."""
         names, ends = self._names.tobytes(), self._ends.tolist()
         return [names[start:end].decode("utf-8", "surrogatepass") for start, end in zip([0, *ends], ends, strict=False)]

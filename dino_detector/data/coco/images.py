@@ -1,4 +1,4 @@
-"""Images of a COCO data set by their position in its file, and the objects in them."""
+"""Reads images of a COCO data set by their position in the annotation file, with their objects."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class Objects(NamedTuple):
     labels: np.ndarray
 
     def at(self, which: np.ndarray) -> Objects:
-        """Those at some positions, or where ``which`` ``[N]`` is true."""
+        """Return the objects at some positions, or under a mask ``[N]``."""
         return Objects(self.boxes_xyxy[which], self.labels[which])
 
     def at_least(self, side: float) -> Objects:
-        """Those whose sides are both at least that long."""
+        """Return the objects whose sides are both at least ``side`` pixels."""
         return self.at((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2] >= side).all(axis=1))
 
     @staticmethod
     def joined(parts: list[Objects]) -> Objects:
-        """All of several, in this order."""
+        """Concatenate objects."""
         return Objects(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 class CocoImages:
-    """Images of a COCO data set in the order of the file, also those without annotations.
+    """Images of a COCO data set in the order of the file, also images without annotations.
 
     Args:
-        folder: that the file names are relative to.
+        folder: the folder of the images.
         annotations: the annotation file; its crowd regions are not among the boxes.
-        white_level: value that is white in pictures of more than 8 bits, see `images.read_image`.
+        white_level: value of white in pictures of more than 8 bits, see `pictures.reading.read_image`.
     """
 
     def __init__(self, folder: Path | str, annotations: CocoAnnotations, *, white_level: float | None = None) -> None:
@@ -59,17 +59,17 @@ class CocoImages:
         return len(self.records)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, in pixels."""
+        """Return the height and width of an image in pixels."""
         height, width = self.records.sizes[index].tolist()
         return height, width
 
     def objects(self, index: int) -> Objects:
-        """The objects in an image."""
+        """Return the objects in an image."""
         rows = slice(self.table.starts[index], self.table.starts[index + 1])
         return Objects(self.table.boxes_xyxy[rows], self.table.labels[rows])
 
     def another(self, rng: np.random.Generator, index: int, *, with_objects: bool = False) -> int:
-        """The index of another image, or of another with objects in it, at random; where there is none, its own."""
+        """Draw the index of another image, or of another image with objects; return ``index`` if there is none."""
         pool = self._with_objects if with_objects else self._all
         position = int(np.searchsorted(pool, index))
         is_in = int(index in pool[position : position + 1])
@@ -77,15 +77,15 @@ class CocoImages:
         return int(pool[(position + is_in + rng.integers(others)) % len(pool)])
 
     def read(self, index: int) -> Tensor:
-        """An image ``[3, H, W]`` uint8; raises `InputError` with its file and id where it can't be read."""
+        """Read an image ``[3, H, W]`` uint8; raise `InputError` with its file and id if it can't be read."""
         return self._read(read_image, index)
 
     def read_part(self, index: int, crop: Window, size: tuple[int, int]) -> Tensor:
-        """A part of an image, resized to ``[3, *size]`` uint8; raises as `read`."""
+        """Read a part of an image, resized to ``[3, *size]`` uint8; raise like `read`."""
         return self._read(read_part, index, crop=crop, size=size)
 
     def check(self, index: int) -> None:
-        """Raise where `read` would."""
+        """Raise if `read` would."""
         self._read(check_image, index)
 
     def _read(self, reader: Callable[..., Found], index: int, **how: object) -> Found:
@@ -98,13 +98,13 @@ class CocoImages:
 
 
 def first_readable(images: CocoImages, index: int, look: Callable[[int], Found], skipped: list[str]) -> Found:
-    """What ``look`` returns for the image at ``index``, or for the next that it can read.
+    """Call ``look`` with ``index``, or with the next index whose image it can read.
 
     Args:
-        images: of the data set; after the last comes the first.
-        index: the first that is tried.
-        look: raises `InputError` where it can't read the image at an index.
-        skipped: gets one line for each image that can't be read.
+        images: the data set; the first image follows the last.
+        index: the first image to try.
+        look: raises `InputError` if it can't read the image at an index.
+        skipped: receives one line for each image that can't be read.
 
     Raises:
         InputError: no image can be read.

@@ -1,4 +1,4 @@
-"""Subsets of a data set that anyone can select again: by size, seed and image ids alone."""
+"""Subsets of a data set that can be reproduced from size, seed and image ids."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Source:
-    """What a subset was selected from, so that it is not taken for a subset of something else.
+    """The data set that a subset was selected from.
 
     Attributes:
-        file: name of the annotation file, for messages; a copy of another name is the same source.
+        file: name of the annotation file, for messages; a copy with another name is the same source.
         images: number of its images.
         annotations: number of its annotations, crowds too.
-        sha256: of the ids and names of the images, the ids and names of the categories, and of each annotation the
-            image, the category and the box. The order in the file does not count.
+        sha256: hash of the ids and names of images and categories, and of the image, category and box of each
+            annotation. The order in the file does not matter.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Source:
 
     @classmethod
     def of(cls, annotations: CocoAnnotations) -> Source:
-        """Of checked annotations."""
+        """Describe checked annotations."""
         images, entries = annotations.images, annotations.entries
         category_ids = np.array(annotations.categories.ids, "<i8")
         ids = np.stack([images.ids[entries.image_indices], category_ids[entries.labels]], axis=1).astype("<i8")
@@ -56,13 +56,13 @@ class Subset:
     """Some images of a split.
 
     Attributes:
-        name: what it is, such as ``coco_mini_1k_seed42``; names its file.
+        name: name such as ``coco_mini_1k_seed42``, also of its file.
         split: ``train``, ``val`` or ``test``.
-        size: as its setting gives it, such as ``1k``; the file is known by it again.
-        seed: of the selection.
-        image_ids: ascending.
-        source: what it was selected from; None for images without annotations.
-        boxes: number of boxes to train on of each class by name, with those that have none.
+        size: size as in the setting, such as ``1k``.
+        seed: seed of the selection.
+        image_ids: ascending ids.
+        source: the whole data set; None for images without annotations.
+        boxes: number of boxes to train on by class name, also 0.
     """
 
     name: str
@@ -77,18 +77,18 @@ class Subset:
     def of(
         cls, part: CocoAnnotations, whole: CocoAnnotations, *, name: str, split: str, size: str, seed: int
     ) -> Subset:
-        """The images of ``part``, which have been selected from ``whole``."""
+        """Describe the images of ``part``, which were selected from ``whole``."""
         chosen = tuple(sorted(part.images.ids.tolist()))
         boxes = dict(zip(part.categories.distinct_names, class_counts(part).tolist(), strict=True))
         return cls(name, split, size, seed, chosen, Source.of(whole), boxes)
 
     @property
     def file_name(self) -> str:
-        """``NAME_indices.json``; of validation images ``NAME_val_indices.json``."""
+        """``NAME_indices.json``, or ``NAME_val_indices.json`` for validation images."""
         return f"{self.name}{'_val' if self.split == 'val' else ''}_indices.json"
 
     def write(self, folder: Path) -> Path:
-        """Write the file that reproduces this subset; returns its path."""
+        """Write the file that reproduces this subset; return its path."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
@@ -105,10 +105,10 @@ class Subset:
 
     @classmethod
     def read(cls, path: Path) -> Subset:
-        """Read a file that `write` wrote.
+        """Read a file of `write`.
 
         Raises:
-            InputError: the file is missing, is no such file, or was damaged.
+            InputError: the file is missing, damaged or of another kind.
         """
 
         def fail(problem: str) -> NoReturn:
@@ -137,9 +137,9 @@ class Subset:
         """Raise `InputError`, naming the mismatch, unless the subset was made from these annotations.
 
         Args:
-            annotations: what it is to be used on.
-            path: its file, for the message.
-            split: which part of the data the annotations are.
+            annotations: the annotations to use the subset on.
+            path: the file of the subset, for the message.
+            split: the split of the annotations.
         """
         found = Source.of(annotations)
         mismatch = None
@@ -161,10 +161,10 @@ class Subset:
 
 
 def select(image_ids: Iterable[int], *, size: int, seed: int) -> tuple[int, ...]:
-    """``size`` of the ids, ascending; for one seed a smaller selection lies within every larger one.
+    """Select ``size`` ids, ascending; with one seed a smaller selection is part of every larger one.
 
     Ids are ranked by a hash of the seed and the id, so the order of the file, the Python version and the platform do
-    not matter, and an image that is added to the data set displaces at most one other.
+    not matter, and a new image in the data set displaces at most one other.
     """
 
     def rank(image_id: int) -> bytes:
@@ -176,15 +176,15 @@ def select(image_ids: Iterable[int], *, size: int, seed: int) -> tuple[int, ...]
 
 
 def class_counts(annotations: CocoAnnotations) -> np.ndarray:
-    """Boxes to train on of each class, ``[C]`` int64."""
+    """Return the number of boxes to train on of each class, ``[C]`` int64."""
     return np.bincount(annotations.training.labels, minlength=len(annotations.categories))
 
 
 def class_balance(whole: CocoAnnotations, part: CocoAnnotations) -> str:
-    """One line on the classes of a subset: how many are there, and how far their shares are from those of the whole.
+    """Describe the classes of a subset in one line: their number, and how far their shares differ from the whole.
 
     The distance is the total variation of the two distributions of boxes over classes: the share of boxes, 0 to 1,
-    that would have to change class to make them equal.
+    that would have to change class to make the distributions equal.
     """
     names = whole.categories.shown
     all_counts, counts = class_counts(whole), class_counts(part)

@@ -15,9 +15,9 @@ from dino_detector.structures.categories import Categories
 log = logging.getLogger(__name__)
 
 IMAGE_INFO = "image_info_test-dev2017.json"
-"""COCO's list of the images of test-dev"""
+"""COCO's list of the test-dev images"""
 DETECTED_INFO = "testdev_image_info.json"
-"""the list of the images that were detected in, which lies beside the detections"""
+"""the list of images with detections, written beside the detections"""
 
 
 class UnlabelledImages(NamedTuple):
@@ -25,7 +25,7 @@ class UnlabelledImages(NamedTuple):
 
     Attributes:
         images: ids, names and sizes, as annotations that hold no boxes.
-        unreadable: one line for each picture of the folder that is no image.
+        unreadable: one line for each picture that can't be read.
     """
 
     images: CocoAnnotations
@@ -33,16 +33,16 @@ class UnlabelledImages(NamedTuple):
 
 
 def find_image_info(folder: Path) -> Path | None:
-    """COCO's list of the test-dev images, in ``annotations`` beside the folder of the images or in the folder."""
+    """Find COCO's list of the test-dev images, in ``annotations`` beside the folder of the images or in the folder."""
     places = (folder.absolute().parent / "annotations" / IMAGE_INFO, folder / IMAGE_INFO)
     return next((path for path in places if path.is_file()), None)
 
 
 def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
-    """The images of a COCO image list, with the categories of the detector; annotations of the list are left out.
+    """Read a COCO image list, with the categories of the detector and without annotations.
 
     Raises:
-        InputError: naming the file, where it is no such list.
+        InputError: the file can't be read or has no list of images.
     """
     try:
         content = read_json(path)
@@ -54,12 +54,12 @@ def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
 
 
 def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
-    """The pictures of a folder by the order of their names.
+    """List the pictures of a folder, sorted by name.
 
-    Where every name is a number, as COCO's are, that is the id; otherwise ids count from 1.
+    If every name is a number, as in COCO, the numbers are the ids; otherwise ids count from 1.
 
     Raises:
-        InputError: where there is no picture in it.
+        InputError: the folder has no readable picture.
     """
     found = find_pictures(folder)
     paths = found.pictures
@@ -84,6 +84,6 @@ def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
 
 
 def _no_boxes(categories: Categories) -> dict[str, Any]:
-    """The rest of a COCO file that holds no annotation."""
+    """Return the other lists of a COCO file without annotations."""
     named = zip(categories.ids, categories.names, strict=True)
     return {"annotations": [], "categories": [{"id": number, "name": name} for number, name in named]}

@@ -1,1 +1,1 @@
-"""Picture files: found, opened, and turned into RGB tensors."""
+"""Finds picture files, opens them, and converts them to RGB tensors."""

@@ -1,4 +1,4 @@
-"""Greyscale pictures of more than 8 bits, and of floating-point values: which value is white."""
+"""Deep pictures, which are greyscale of more than 8 bits or of floating-point values, and their white level."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dino_detector.errors import InputError
 LEVELS = (255, 1023, 4095, 16383, 65535)
 """largest values of 8, 10, 12, 14 and 16 bits"""
 NEVER_DEEP = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp")
-"""extensions of 8-bit formats without further frames that anybody labels"""
+"""extensions of formats that are never deep, and hardly ever have several frames"""
 LOOKED_AT = 200
-"""pictures of a data set that are opened to see whether they are deep"""
+"""number of pictures of a data set that are opened to find deep ones"""
 MEASURED = 50
-"""deep pictures whose values are read"""
+"""number of deep pictures whose values are read"""
 
 
 class Survey(NamedTuple):
     """White level and numbers of deep and multi-frame pictures in a sample of a data set.
 
     Attributes:
-        white_level: one white level for all deep pictures; None where no deep picture can be read.
+        white_level: one white level for all deep pictures; None if no deep picture can be read.
         deep: deep pictures of the sample.
         framed: pictures of the sample with several frames; the first frame is used.
         looked_at: pictures of the sample that could be opened.
@@ -39,7 +39,7 @@ class Survey(NamedTuple):
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture has greyscale values of more than 8 bits, or of floating point."""
+    """Return whether a picture has greyscale values of more than 8 bits, or floating-point values."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
@@ -55,7 +55,7 @@ def white_level_of(maximum: float, *, floating: bool) -> float:
 
 
 def largest_value(values: np.ndarray) -> float:
-    """Return the largest value of a deep picture; raise `InputError` where a value is negative, infinite or NaN."""
+    """Return the largest value of a deep picture; raise `InputError` if a value is negative, infinite or NaN."""
     least, most = float(values.min()), float(values.max())  # NaN if any value is NaN
     if np.isnan(least):
         raise InputError("has values that are no numbers (NaN); convert it to 8 or 16 bits")

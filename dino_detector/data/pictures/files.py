@@ -1,4 +1,4 @@
-"""Picture files: which files are pictures, how they are opened, and what is said of one that can't be read."""
+"""Finds and opens picture files, and explains why one can't be read."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ NO_PHOTOGRAPHS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """formats that Pillow recognises, but reads with other programs or not at all"""
 HEIF = {".heic", ".heif", ".hif"}
 LITTER = ("._", ".DS_Store", "Thumbs.db", "desktop.ini")
-"""how the names of files begin that macOS and Windows leave in folders and archives"""
+"""first characters of names of files that macOS and Windows leave in folders and archives"""
 SEVERAL_FRAMES = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
-"""formats whose further frames are pictures; in a phone's JPEG they are previews"""
+"""formats whose further frames are pictures; in JPEGs of phones they are previews"""
 QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height"""
 MOST_THREADS = 16
@@ -43,13 +43,13 @@ T = TypeVar("T")
 
 
 class PictureFolder(NamedTuple):
-    """What was found where the user said that pictures are.
+    """The pictures of a folder, and the files that were left out.
 
     Attributes:
-        pictures: files by name, those in subfolders after the others.
-        left_out: paths of files that are no pictures, relative to the folder.
-        nested: pictures in subfolders that are not among ``pictures``.
-        results: subfolders that were passed over, as they hold what an earlier call wrote.
+        pictures: files by name, subfolders last.
+        left_out: paths of files that are not pictures, relative to the folder.
+        nested: number of pictures in subfolders that are not among ``pictures``.
+        results: subfolders that were skipped because they hold results of an earlier call.
     """
 
     pictures: list[Path]
@@ -58,7 +58,7 @@ class PictureFolder(NamedTuple):
     results: list[str]
 
     def left_out_line(self, folder: Path) -> str:
-        """Return which files were left out, in one line; an empty text where none was."""
+        """Return one line about the files that were left out; empty if there are none."""
         parts = [f"{counted(self.nested, 'picture')} in subfolders"] if self.nested else []
         if self.left_out:
             what = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
@@ -73,8 +73,8 @@ def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> 
 
     Args:
         path: a file, or a folder.
-        recursive: look into subfolders too.
-        results: name of the file that marks a subfolder as the results of an earlier call; marked ones are left out.
+        recursive: search subfolders too.
+        results: name of a file that marks a subfolder as results of an earlier call; marked subfolders are left out.
 
     Raises:
         InputError: there is no picture.
@@ -113,7 +113,7 @@ def is_picture(file: Path) -> bool:
     try:
         with Image.open(file) as image:
             return image.format not in NO_PHOTOGRAPHS
-    except Exception:  # whatever a decoder raises
+    except Exception:  # any exception of a decoder
         return False
 
 
@@ -131,19 +131,19 @@ def picture_extensions() -> frozenset[str]:
 
 
 def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None:
-    """Write a picture in the format that the extension names; ``quality`` is for JPEG and WebP.
+    """Write a picture in the format of the extension; ``quality`` is for JPEG and WebP.
 
     Raises:
-        WriteError: the file can't be written; there is none then.
+        WriteError: the file can't be written; no partial file remains.
     """
-    picture_extensions()  # has Pillow know its formats
+    picture_extensions()  # loads Pillow's formats
     kind = Image.registered_extensions()[path.suffix.lower()]
     with writing(path, sync=False) as file:
         picture.save(file, format=kind, **({"quality": quality} if kind in ("JPEG", "WEBP") else {}))
 
 
 def allow_megapixels(limit: float) -> None:
-    """Have Pillow refuse pictures above a limit in megapixels, which is twice its `MAX_IMAGE_PIXELS`.
+    """Make Pillow refuse pictures above a limit in megapixels, which is twice its `MAX_IMAGE_PIXELS`.
 
     Raises:
         InputError: the limit is not above 0.
@@ -155,7 +155,7 @@ def allow_megapixels(limit: float) -> None:
 
 @contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `InputError` that names the file, the reason and what to do."""
+    """Turn any exception of a decoder into an `InputError` that names the file, the reason and the remedy."""
     try:
         yield
     except InputError as error:
@@ -168,11 +168,11 @@ def reading(path: Path | str) -> Iterator[None]:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in RESOURCES:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):  # whose message is the path again
+        if isinstance(error, UnidentifiedImageError):  # its message only repeats the path
             is_empty = Path(path).is_file() and not Path(path).stat().st_size
             reason = "it is empty" if is_empty else "it is damaged, or of a format that Pillow does not know"
         remedy = "replace the file"
-        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
+        if isinstance(error, OSError) and error.errno is not None:  # from the system, not from a decoder
             remedy = "correct its permissions" if isinstance(error, PermissionError) else "check the disk"
         if Path(path).suffix.lower() in HEIF and find_spec("pillow_heif") is None:
             remedy = "pip install pillow-heif, which reads HEIC, or convert the file"
@@ -180,7 +180,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def _too_large(error: Image.DecompressionBombError) -> str:
-    """Return Pillow's message about a picture above the limit, in megapixels and with the flag that raises it."""
+    """Return Pillow's message about a picture above the limit, in megapixels and with the flag of the limit."""
     numbers = [int(number) for number in re.findall(r"\d+", str(error))]
     if len(numbers) != 2:
         return f"{error}; give a larger --max_megapixels"
@@ -194,12 +194,11 @@ def _too_large(error: Image.DecompressionBombError) -> str:
 
 @contextmanager
 def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda image: None) -> Iterator[Image.Image]:
-    """Open and decode a picture, without its metadata where these are damaged.
+    """Open and decode a picture, without its metadata if they are damaged.
 
     Args:
         path: the file.
-        prepare: called after the header is read and before the pixels are, for example to read a JPEG at a fraction of
-            its size.
+        prepare: called between reading the header and the pixels, for example to read a JPEG at a fraction of its size.
 
     Raises:
         InputError: the file is missing or can't be decoded.
@@ -220,12 +219,12 @@ def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda i
 
 
 def _with_or_without_metadata(path: Path | str, use: Callable[[Path | str | BytesIO], T]) -> T:
-    """Use a file; where this fails, try again without its metadata."""
+    """Call ``use`` with a file; if this fails, try again without its metadata."""
     try:
         return use(path)
     except (FileNotFoundError, Image.DecompressionBombError):
         raise
-    except Exception:  # whatever a decoder raises
+    except Exception:  # any exception of a decoder
         plain = without_metadata(Path(path).read_bytes())
         if plain is None:
             raise
@@ -233,7 +232,7 @@ def _with_or_without_metadata(path: Path | str, use: Callable[[Path | str | Byte
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, as stored, where there is none or the metadata are damaged."""
+    """Return the EXIF orientation, 1 to 8; 1, as stored, if it is missing or the metadata are damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # metadata hold no pixels
@@ -258,7 +257,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def picture_sizes(paths: Sequence[Path | None]) -> np.ndarray:
-    """``[N, 2]`` float64 width and height of pictures as they are displayed, NaN where one can't be read."""
+    """Return the width and height ``[N, 2]`` float64 of pictures as displayed, NaN if one can't be read."""
 
     def size(path: Path | None) -> tuple[float, float]:
         try:
@@ -271,16 +270,16 @@ def picture_sizes(paths: Sequence[Path | None]) -> np.ndarray:
 
 
 def has_several_frames(path: Path) -> bool:
-    """Whether a file holds more than one picture; False for one that can't be read."""
+    """Return whether a file holds several pictures; False if it can't be read."""
     try:
         with Image.open(path) as image:
             return number_of_frames(image) > 1
-    except Exception:  # its reader says what is wrong
+    except Exception:  # its reader reports the error
         return False
 
 
 def number_of_frames(image: Image.Image) -> int:
-    """Return the number of frames or pages of a picture; 1 where only the first can be read."""
+    """Return the number of frames or pages of a picture; 1 if only the first can be read."""
     try:
         return getattr(image, "n_frames", 1) if image.format in SEVERAL_FRAMES else 1
     except Exception:  # the first frame can be read all the same

@@ -6,16 +6,16 @@ import struct
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
-"""chunks that pixels depend on: https://www.w3.org/TR/png-3/#11Chunks"""
+"""chunks that the pixels depend on: https://www.w3.org/TR/png-3/#11Chunks"""
 JPEG = b"\xff\xd8"
 APP1, APP13, APP15, COMMENT = 0xE1, 0xED, 0xEF, 0xFE
 START_OF_SCAN = 0xDA
-"""markers of JPEG, https://www.w3.org/Graphics/JPEG/itu-t81.pdf; APP0 and APP14 say how colours are stored"""
+"""markers of JPEG, https://www.w3.org/Graphics/JPEG/itu-t81.pdf; APP0 and APP14 describe the colour space"""
 TIFF = {b"II*\0": "<", b"MM\0*": ">"}
-"""how TIFF files begin, and their byte order"""
+"""first bytes of TIFF files, and their byte order"""
 TIFF_KEPT = {*range(254, 260), *(262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 297), *range(317, 326)}
 TIFF_KEPT |= {*range(330, 350), *range(512, 522), *range(529, 533)}
-"""tags that pixels and the orientation depend on: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf"""
+"""tags that the pixels and the orientation depend on: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf"""
 
 
 def without_metadata(content: bytes) -> bytes | None:
@@ -24,7 +24,7 @@ def without_metadata(content: bytes) -> bytes | None:
     PNG and JPEG files lose the EXIF orientation, so their pictures are not turned. TIFF files keep the orientation.
 
     Returns:
-        The bytes of the file; None for another format, or where the structure of the file is damaged.
+        The bytes of the file; None for other formats and files with a damaged structure.
     """
     if content.startswith(PNG):
         return _plain_png(content)
@@ -61,7 +61,7 @@ def _plain_jpeg(content: bytes) -> bytes | None:
 
 
 def _plain_tiff(content: bytes, order: str) -> bytes | None:
-    """Shorten the directory of the first picture in its place, and end the list of pictures there."""
+    """Shorten the directory of the first picture in place, and end the list of pictures there."""
     try:
         (directory,) = struct.unpack_from(f"{order}I", content, 4)
         (count,) = struct.unpack_from(f"{order}H", content, directory)

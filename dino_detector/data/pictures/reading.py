@@ -1,4 +1,4 @@
-"""Any picture a user may have, as a uint8 RGB tensor."""
+"""Reads pictures of any format and mode as uint8 RGB tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""what brings a picture of an EXIF orientation upright; CIPA DC-008, tag 0x0112"""
+"""the transpose that turns a picture of each EXIF orientation upright; CIPA DC-008, tag 0x0112"""
 
 
 def read_image(
@@ -32,15 +32,14 @@ def read_image(
 ) -> Tensor:
     """Read an image file as RGB.
 
-    The EXIF rotation is applied, unless ``expected_size`` shows that the annotations were made on the pixels as they
-    are stored. Greyscale of more than 8 bits is scaled to 8 bits; transparent pixels are laid over white. Of several
-    frames the first is read.
+    The EXIF rotation is applied, unless ``expected_size`` shows that the annotations refer to the stored pixels.
+    Greyscale of more than 8 bits is scaled to 8 bits. Transparent pixels are blended with white. Only the first of
+    several frames is read.
 
     Args:
         path: an image in any format that Pillow reads.
-        expected_size: ``(height, width)`` in pixels that the annotation file states.
-        white_level: value that is white in pictures of more than 8 bits; None takes the picture's own, see
-            `deep_pictures.white_level_of`.
+        expected_size: ``(height, width)`` in pixels in the annotation file.
+        white_level: value of white in pictures of more than 8 bits; None takes `bit_depth.white_level_of` the picture.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -61,22 +60,22 @@ def read_part(
 ) -> Tensor:
     """Read a part of an image file as RGB, resampled once to ``size``.
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size where twice the pixels that are wanted are left
-    then; that is several times as fast for a large photograph, and pixels stay where they are. One that its EXIF data
-    turn is decoded in full.
+    A JPEG is decoded at a half, a quarter or an eighth of its size if at least twice the wanted size remains. That is
+    several times as fast for a large photograph, and pixels keep their places. A JPEG with an EXIF rotation is decoded
+    in full.
 
     Args:
         path: an image in any format that Pillow reads.
-        expected_size: ``(height, width)`` in pixels that the annotation file states.
+        expected_size: ``(height, width)`` in pixels in the annotation file.
         crop: left, top, width and height of the part, within the image.
-        size: ``(height, width)`` to resize the part to.
-        white_level: as for `read_image`.
+        size: ``(height, width)`` of the resized part.
+        white_level: see `read_image`.
 
     Returns:
         ``[3, *size]`` uint8.
 
     Raises:
-        InputError: as `read_image`.
+        InputError: see `read_image`.
     """
     left, top, width, height = crop
     most_reduced = min(height // (2 * size[0]), width // (2 * size[1]))
@@ -88,24 +87,24 @@ def read_part(
 
 
 def check_image(path: Path | str, *, expected_size: tuple[int, int], white_level: float | None = None) -> None:
-    """Raise as `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
+    """Raise if `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
 
     Args:
         path: an image in any format that Pillow reads.
-        expected_size: ``(height, width)`` in pixels that the annotation file states.
-        white_level: as for `read_image`.
+        expected_size: ``(height, width)`` in pixels in the annotation file.
+        white_level: see `read_image`.
     """
     _decoded(path, expected_size, white_level, most_reduced=8)
 
 
 def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, white_level: float | None = None) -> Tensor:
-    """Return an image in any form as RGB.
+    """Convert an image in any form to RGB.
 
     Args:
-        image: a path, read by `read_image`; or pixels, taken as they are: a PIL image; a numpy array of uint8, RGB
+        image: a path, read by `read_image`; or pixels, without EXIF rotation: a PIL image; a numpy array of uint8, RGB
             ``[H, W, 3]``, RGBA ``[H, W, 4]`` or grey ``[H, W]`` (arrays of OpenCV are BGR: reverse the last axis); or
             a tensor ``[3, H, W]``, RGB, uint8 or floating point in 0..1.
-        white_level: as for `read_image`.
+        white_level: see `read_image`.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -143,7 +142,7 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, whit
 
 
 class _Decoded(NamedTuple):
-    """An upright RGB image, and what its sides have been divided by."""
+    """An upright RGB image, and the divisor of its sides."""
 
     rgb: Image.Image
     reduction: int
@@ -171,12 +170,12 @@ def _decoded(
 
 
 def _reduce(image: Image.Image, most: int) -> int:
-    """Have a JPEG decoded at a fraction of its size; returns what its sides are divided by, 1 for one that is not."""
+    """Set up a JPEG to be decoded at a fraction of its size; return the divisor of its sides, 1 for other pictures."""
     most = min(most, *image.size)
     if most < 2 or image.format != "JPEG" or orientation(image) != 1:
         return 1
     reduction = max(power for power in (2, 4, 8) if power <= most)
-    # Pillow divides by the largest power of two that leaves these sides at least, which is this one
+    # Pillow divides by the largest power of two that leaves at least these sides
     return 1 if image.draft(None, tuple(side // reduction for side in image.size)) is None else reduction
 
 
@@ -193,10 +192,10 @@ def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image
 
 
 def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
-    """Convert any mode of Pillow to RGB; raises `InputError` where there is no sensible scale."""
+    """Convert any mode of Pillow to RGB; raise `InputError` for values without a sensible scale."""
     if is_deep(image):
         return to_eight_bits(image, white_level).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
