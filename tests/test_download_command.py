@@ -43,7 +43,10 @@ MISTAKES = [
     (["--download_val", "--coco_url", "ftp://x"], "--coco_url must be an address such as http://host or https://host"),
     (["--download_val", "--coco_url", "127.0.0.1:80"], "--coco_url must be an address such as http://host or https"),
     (["--download_val", "--coco_url", "http:///x"], "--coco_url must be an address such as http://host or https://h"),
-    (["--download_val", "--coco_checksums", "none"], "none: the checksums cannot be read (No such file or directory); correct --coco"),
+    (
+        ["--download_val", "--coco_checksums", "none"],
+        "none: the checksums cannot be read (No such file or directory); correct --coco",
+    ),
 ]
 
 

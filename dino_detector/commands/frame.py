@@ -124,6 +124,7 @@ def configure_logging() -> None:
     # Lightning sets the level of its topmost loggers when it is imported, so those below are set here.
     for library in ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each retry
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of each retry
     warnings.filterwarnings("ignore", module="lightning")

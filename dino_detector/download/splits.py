@@ -20,7 +20,6 @@ from dino_detector.download.coco2017 import (
     annotations_path,
     broken_annotations,
     images_dir,
-    is_complete,
     listed_images,
     missing_images,
 )
@@ -51,7 +50,13 @@ def download_annotations(split: Split, config: DownloadConfig) -> Path:
     """
     if broken_annotations(split, config.data_dir):
         with _locked(config.data_dir):
-            _complete_annotations(split, config)
+            broken = broken_annotations(split, config.data_dir)  # another process may have mended them
+            if broken:
+                archive = SPLITS[split].info
+                folder = config.data_dir / archive.folder
+                _fetch_and_unpack(archive, config, only={*broken, *absent(archive.files, folder)})
+                for name in broken:
+                    listed_images(folder / name)
     return annotations_path(split, config.data_dir)
 
 
@@ -62,22 +67,20 @@ def download_split(split: Split, config: DownloadConfig) -> None:
         InputError: a file can't be downloaded; the message gives the reason and the remedy. Bytes that have arrived
             are kept.
     """
-    folder, annotations = images_dir(split, config.data_dir), annotations_path(split, config.data_dir)
-    if is_complete(split, config.data_dir):
-        log.info("%s is complete, with its annotations in %s", folder, annotations)
-        return
-    with _locked(config.data_dir):
-        _complete_annotations(split, config)
-        if missing_images(split, config.data_dir):
+    annotations = download_annotations(split, config)
+    folder = images_dir(split, config.data_dir)
+    if missing_images(split, config.data_dir):
+        with _locked(config.data_dir):
             archive = SPLITS[split].images
-            _fetch_and_unpack(archive, config)
+            if missing_images(split, config.data_dir):
+                _fetch_and_unpack(archive, config)
             lacking = missing_images(split, config.data_dir)
             if lacking:
                 raise InputError(
-                    f"{folder / lacking[0]}: is listed in the annotations, but {archive.path} does not hold it "
+                    f"{folder / lacking[0]}: is listed in {annotations.parent}, but {archive.path} does not hold it "
                     f"({len(lacking)} images are missing); use archives that belong together"
                 )
-    log.info("%s and %s are complete", folder, annotations)
+    log.info("%s is complete, with its annotations in %s", folder, annotations)
 
 
 def download_images(split: Split, file_names: Sequence[str], config: DownloadConfig) -> None:
@@ -92,17 +95,6 @@ def download_images(split: Split, file_names: Sequence[str], config: DownloadCon
         check_source(config)
         with _locked(config.data_dir):
             fetch_images(f"{config.coco_url.rstrip('/')}/{folder.name}", absent(names, folder), folder)
-
-
-def _complete_annotations(split: Split, config: DownloadConfig) -> None:
-    """Download broken annotation files, and those that other splits lack from the same archive."""
-    broken = broken_annotations(split, config.data_dir)
-    if broken:
-        archive = SPLITS[split].info
-        folder = config.data_dir / archive.folder
-        _fetch_and_unpack(archive, config, only={*broken, *absent(archive.files, folder)})
-        for name in broken:
-            listed_images(folder / name)
 
 
 def _fetch_and_unpack(archive: Archive, config: DownloadConfig, *, only: Collection[str] = ()) -> None:
