@@ -19,6 +19,22 @@ class SharedInputError(InputError):
     """An `InputError` that every process of a distributed run raises after the same step; only the main one prints."""
 
 
+class SettingError(InputError):
+    """A setting has a wrong value.
+
+    Args:
+        name: the setting.
+        reason: what is wrong, such as ``"must be at least 1, not 0"``.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
+
+
 class StoppedByUser(Exception):
     """The user stopped a run.
 

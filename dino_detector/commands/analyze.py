@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
-from dino_detector.config import MAX_DETECTIONS, AnalyzeSettings
+from dino_detector.config import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import columns, counted, plain, short_path
 from dino_detector.storage.output_folder import locked, make_room
@@ -39,8 +39,6 @@ FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
 LONGEST_PATH = 200
 """columns of a path in a terminal"""
-LEAST = {"num_visualizations": 0, "gallery_images": 0, "batch_size": 1, "num_workers": 0}
-LEAST["max_detections"] = MAX_DETECTIONS
 
 Written = dict[Path, str]
 """finished files in the order of the list, with their meanings"""
@@ -75,11 +73,6 @@ def _check(settings: AnalyzeSettings) -> None:
     """Raise `InputError` for settings that are wrong, without reading a file."""
     values = vars(settings)
     _check_combination(settings)
-    for name, least in LEAST.items():
-        if values[name] < least:
-            raise InputError(f"--{name} must be at least {least}, not {values[name]}")
-    if not 0 <= settings.confidence_threshold <= 1:
-        raise InputError(f"--confidence_threshold must be between 0 and 1, not {settings.confidence_threshold}")
     for path in settings.metrics_file:
         if not path.is_file():
             raise InputError(f"{path}: no such file; correct --metrics_file")

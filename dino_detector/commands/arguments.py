@@ -1,66 +1,43 @@
-"""Settings from the command line and from YAML files: jsonargparse, with flags that win and errors of one line."""
+"""Settings from the command line and from YAML files.
+
+argparse splits the command line into words, `dino_detector.config` converts and validates the values.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import math
 import re
 import typing
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
-from jsonargparse.typing import register_type
+import docstring_parser
 
 from dino_detector.config import Config, ImageSize, preset_settings
-from dino_detector.errors import InputError, did_you_mean
+from dino_detector.config.setting import Setting, convert, plain, settings_of
+from dino_detector.config.yaml_text import read_settings, read_value, write_settings
+from dino_detector.errors import InputError, SettingError, did_you_mean
 from dino_detector.storage.files import write_whole
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
-METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", list: "A,B,...", dict: "JSON"}
-WANTED = {
-    **{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"},
-    **{"list": "a list, such as [2,1]", "dict": 'a mapping, such as {"name": 1}', "NoneType": "null"},
-    "ImageSize": "a number of pixels (518) or HEIGHTxWIDTH (504x896)",
-}
-"""types as jsonargparse's messages name them, for a person"""
-EFFECTIVE_WITH = {
-    **dict.fromkeys(("debug_samples", "debug_lr"), "debug"),
-    **dict.fromkeys(("coco_mini_size", "coco_mini_seed", "coco_mini_indices_file"), "use_coco_mini"),
-    **dict.fromkeys(("world_size", "dist_url"), "distributed"),
-    **dict.fromkeys(("scale_range", "zoom_out_probability", "crop_probability", "flip_probability"), "augmentation"),
-    **dict.fromkeys(("photometric_probability", "mosaic_probability", "copy_paste_probability"), "augmentation"),
-    **dict.fromkeys(("multi_scale", "no_augment_fraction"), "augmentation"),
-    **{"test_mini_size": "test_mini", "log_images_frequency": "log_images", "skip_checkpoint_load": "checkpoint"},
-    **{"cache_views": "cache_trunk", "tile_overlap": "tile_size", "n_points": "use_deformable"},
-    **dict.fromkeys(("log_dir", "experiment_name", "log_layers"), "logger"),
-    **{"early_stopping_min_delta": "early_stopping_patience", "ema_warmup": "ema_decay"},
-    **dict.fromkeys(("lora_rank", "lora_alpha", "lora_rank_pattern", "lora_alpha_pattern"), "train_backbone lora"),
-    **dict.fromkeys(("lora_layers", "lora_targets", "lora_dropout"), "train_backbone lora"),
-    **dict.fromkeys(("use_rslora", "use_dora"), "train_backbone lora"),
-    **dict.fromkeys(("layer_decay", "backbone_learning_rate"), "train_backbone lora or full"),
-}
-"""flags that say how another is meant, and the other, perhaps with the values that it needs; without it they would be
-ignored"""
+_documentation = cache(docstring_parser.parse_from_object)
+METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", dict: "JSON"}
 
 
 class Settings(NamedTuple):
-    """Values by name, and where each that the user gave comes from: ``--`` or ``run.yaml:``, to put before its name."""
+    """Values by name, and a prefix for the name of each value that the user gave: ``--`` or the file, ``run.yaml:``."""
 
     values: dict[str, Any]
     origins: dict[str, str]
 
 
 class RunSettings(NamedTuple):
-    """The settings of a run, and the names of those that the user gave."""
+    """The settings of a run, and the names of the settings that the user gave."""
 
     config: Config
     given: frozenset[str]
@@ -76,7 +53,7 @@ def parse_settings(
     files: bool = False,
     shown: Mapping[str, str] | None = None,
 ) -> Settings:
-    """All settings of some dataclasses: flags win over files, files over presets, those over defaults.
+    """Return all settings of some dataclasses: flags win over files, files over presets, presets over defaults.
 
     Args:
         groups: dataclasses whose fields are the settings and whose docstrings are the help. A field without a default
@@ -84,236 +61,171 @@ def parse_settings(
         argv: the command line without the command.
         prog: the command as the user types it.
         description: what the command does.
-        usage: what must be given, for the usage line.
-        files: whether ``--config FILE`` is taken.
-        shown: settings that the help lists, and the text that replaces the help of each unless it is empty. All
-            settings are accepted; None lists all.
+        usage: required arguments, for the usage line.
+        files: whether the command takes ``--config FILE`` and ``--print_config``.
+        shown: settings to list in the help, each with a text that replaces its help unless it is empty. The command
+            accepts all settings; None lists all.
 
     Raises:
-        InputError: for whatever is unknown, of a wrong type or missing.
+        InputError: a setting is unknown, missing, of another type or out of range.
         SystemExit: with code 0, after ``--help`` or ``--print_config``.
     """
-    fields = {item.name: group for group in groups for item in dataclasses.fields(group)}
-    hints = {name: typing.get_type_hints(group)[name] for name, group in fields.items()}
-    parser = _build_parser(groups, prog=prog, description=description, usage=usage, files=files)
-    for action in parser._actions:
-        _describe(action, hints.get(action.dest), shown)
-    positional = sum(action.required and not action.option_strings for action in parser._actions)
-    paths, flags = _split(argv, hints | ({"config": Path} if files else {}), positional=positional)
-    with _explained(parser, "--"):
-        plain = [flag for flag in flags if not flag.startswith("--print_config")]
-        from_flags = parser.parse_args(plain, defaults=False).as_dict()
+    known = settings_of(*groups)
+    parser = _build_parser(groups, shown, files=files)
+    parser.prog, parser.description = prog, description
+    parser.usage = " ".join(filter(None, [prog, usage, "[--config FILE]" if files else "", "[--SETTING VALUE ...]"]))
+    words, paths, prints = _split(parser, argv, known, files=files)
+    sources = [(f"{path}: ", read_settings(Path(path))) for path in paths]
+    sources.append(("--", {name: _read_words(given, known[name]) for name, given in words.items()}))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for path in paths:
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such settings file; correct --config")
-        with _explained(parser, f"{path}: "):
-            from_file = parser.parse_path(path, defaults=False)
-            parser.validate(from_file, skip_unset=False)  # null is a value, which not every setting takes
-        values |= from_file.as_dict()
-        origins |= dict.fromkeys(from_file.as_dict(), f"{path}: ")
-    origins |= dict.fromkeys(from_flags, "--")
-    if presets := preset_settings(values | from_flags):
-        parser.set_defaults(presets)
-    with _explained(parser, "--"):
-        chosen = parser.parse_args([*(f"--config={path}" for path in paths), *flags])
-    values = {name: chosen[name] for name in hints}
-    for name, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{origins.get(name, '--')}{name} must be a finite number, not {value}")
-    for name in sorted(from_flags.keys() & EFFECTIVE_WITH.keys()):
-        other, _, needed = EFFECTIVE_WITH[name].partition(" ")
-        if not (values[other] in needed.split(" or ") if needed else values[other]):
-            raise InputError(f"--{name} has an effect with --{EFFECTIVE_WITH[name]} only; add that or leave this out")
+    with _located(origins):
+        for origin, given in sources:
+            origins |= dict.fromkeys(given, origin)
+            values |= convert(given, known)
+        if missing := [name for name, setting in known.items() if setting.required and name not in values]:
+            raise InputError(f"missing: {', '.join(missing)}; usage: {parser.usage}")
+        values = {name: setting.default() for name, setting in known.items()} | preset_settings(values) | values
+        for name, setting in known.items():
+            setting.check(values[name])
+    for name in words:
+        _check_effect(known[name], values)
+    if prints:
+        print(write_settings({name: plain(value) for name, value in values.items()}), end="")
+        raise SystemExit(0)
     return Settings(values, origins)
 
 
 def parse_config(
     argv: Sequence[str], *, prog: str, description: str, shown: Mapping[str, str] | None = None
 ) -> RunSettings:
-    """The settings of a run, checked; arguments and errors as for `parse_settings`."""
+    """Return the checked settings of a run; arguments and errors as for `parse_settings`."""
     values, origins = parse_settings(RUN_GROUPS, argv, prog=prog, description=description, files=True, shown=shown)
     if values["debug"] and origins.get("debug_lr") == "--":
         if origins.get("learning_rate") == "--":
             raise InputError("--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out")
         values["learning_rate"] = values["debug_lr"]
-    try:
+    with _located(origins):
         return RunSettings(Config.from_flat(values), frozenset(origins))
-    except InputError as error:
-        raise InputError(origins.get(str(error).split()[0], "") + str(error)) from None
 
 
 def write_config(config: Config, path: Path) -> None:
     """Write all settings as YAML, for ``--config`` to read."""
-    parser = _build_parser(RUN_GROUPS)
-    write_whole(path, parser.dump(parser.parse_object(config.flat()), skip_unset=False))
-
-
-def _build_parser(
-    groups: Sequence[type], *, prog: str = "", description: str = "", usage: str = "", files: bool = False
-) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    register_type(ImageSize, deserializer=ImageSize.parse, deserializer_exceptions=(InputError,))
-    set_loader("settings", _load_yaml, exceptions=(yaml.YAMLError, TypeError))
-    parts = [prog, usage, "[--config FILE]" if files else "", "[--SETTING VALUE ...]"]
-    parser = ArgumentParser(
-        prog=prog,
-        description=description,
-        usage=" ".join(part for part in parts if part),
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
-        epilog="A flag of {true,false} means true where no value follows.",
-        exit_on_error=False,
-        allow_abbrev=False,
-        parser_mode="settings",
-    )
-    if files:
-        help_of_config = "YAML file of settings by these names; flags win over it"
-        parser.add_argument("--config", action="config", metavar="FILE", help=help_of_config)
-    for group in groups:
-        parser.add_class_arguments(group, nested_key=None, as_positional=True)
-    return parser
-
-
-def _load_yaml(text: str) -> Any:
-    """YAML in which ``precision: 32`` is not a number, and no key of a mapping is one either."""
-    contents = _with_text_keys(get_loader("yaml")(text))
-    if isinstance(contents, dict) and type(contents.get("precision")) is int:
-        contents["precision"] = str(contents["precision"])
-    return contents
-
-
-def _with_text_keys(contents: Any) -> Any:
-    if not isinstance(contents, dict):
-        return contents
-    return {str(key): _with_text_keys(value) for key, value in contents.items()}
-
-
-def _describe(action: argparse.Action, hint: Any, shown: Mapping[str, str] | None) -> None:
-    """Make the help of a flag short: what it does and its default, without Python's types."""
-    if "--print_config" in action.option_strings:
-        action.metavar, action.help = "", "print all settings as YAML, for a file of your own, and exit"
-    if action.dest.endswith(".help"):
-        action.help = argparse.SUPPRESS  # jsonargparse's own, for what it takes to be a class
-    if hint is None:
-        return
-    alternatives = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    (kind,) = (typing.get_origin(kind) or kind for kind in alternatives if kind is not NoneType)
-    metavar = "PATH ..." if hint == list[Path] else METAVARS.get(kind, action.metavar)
-    action.metavar = metavar if action.option_strings else action.dest.upper()
-    action.option_strings = action.option_strings[:1]  # without --name+, which appends to a list
-    text, default = action.help, action.default
-    if action.required:
-        text += " (required)" if action.option_strings else ""
-    elif default not in (None, {}, []) or kind in (int, float):
-        text += f" (default: {_text(default)})"
-    if shown is not None:
-        text = (shown[action.dest] or text) if action.dest in shown else None
-    action.help = argparse.SUPPRESS if text is None else text.replace("%", "%%")
-
-
-def _text(value: Any) -> str:
-    """A default as the user would write it."""
-    if isinstance(value, list):
-        return ",".join(map(_text, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
-
-
-def _split(argv: Sequence[str], hints: Mapping[str, Any], *, positional: int) -> tuple[list[str], list[str]]:
-    """Files after ``--config``, and the other flags as ``--name=value``; a flag of true or false may stand alone.
-
-    A list is ``[2,1]``, ``2,1`` or ``2 1``. Files add up where their flag is repeated, as for ``--config``; of any
-    other flag the last one counts. The last of several files is what needs no flag, where that is not elsewhere.
-    """
-    files, flags = [], []
-    listed: dict[str, list[str]] = {}
-    tokens = deque(argv)
-    while tokens:
-        token = tokens.popleft()
-        flag, equals, value = token.partition("=")
-        if not flag.startswith("--") or flag[2:] not in hints:
-            flags.append(token)
-            continue
-        hint = hints[flag[2:]]
-        is_list = any(typing.get_origin(kind) is list for kind in (hint, *typing.get_args(hint)))
-        words = [value] if equals else []
-        while tokens and not tokens[0].startswith("--") and (is_list or not words):
-            words.append(tokens.popleft())
-        if not words and hint is bool:
-            words = ["true"]
-        if not words or not all(words):
-            raise InputError(f"{flag} needs a value; see --help")
-        if hint == list[Path]:
-            listed[flag] = [*listed.get(flag, ()), *_paths(words)]
-        elif flag == "--config":
-            files += words
-        else:
-            flags.append(f"{flag}={_list_text(words) if is_list else words[0]}")
-    several = [paths for paths in listed.values() if len(paths) > 1]
-    if several and sum(not flag.startswith("--") for flag in flags) < positional:
-        flags.append(several[-1].pop())
-    return files, [*flags, *(f"{flag}={json.dumps(paths)}" for flag, paths in listed.items())]
-
-
-def _list_text(words: Sequence[str]) -> str:
-    """The words of a list as YAML; ``[2, 1]`` may come in two words, without quotes around it."""
-    if words[0].startswith("[") or words[0] == "null":
-        return " ".join(words)
-    return f"[{','.join(word.strip(',') for word in words)}]"
-
-
-def _paths(words: Sequence[str]) -> list[str]:
-    """Paths, with commas between them or not; one that has a comma itself is given as ``["a,b"]``."""
-    if not words[0].startswith("["):
-        return [path for word in words for path in word.split(",") if path]
-    try:
-        paths = yaml.safe_load(" ".join(words))
-    except yaml.YAMLError:
-        return list(words)  # a name that begins with a bracket
-    return [str(path) for path in paths] if isinstance(paths, list) else list(words)
+    write_whole(path, write_settings(config.flat()))
 
 
 @contextmanager
-def _explained(parser: ArgumentParser, origin: str) -> Iterator[None]:
-    """Turn what jsonargparse raises into an `InputError` of one line that begins with the origin."""
+def _located(origins: Mapping[str, str]) -> Iterator[None]:
+    """Say in messages about a setting where its value comes from."""
     try:
         yield
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise InputError(_explain(str(error), parser, origin)) from error
+    except SettingError as error:
+        raise InputError(origins.get(error.name, "") + str(error)) from None
 
 
-def _explain(message: str, parser: ArgumentParser, origin: str) -> str:
-    file = "" if origin == "--" else origin
-    if match := re.match("unrecognized arguments: ([^ =]+)", message):
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        if match[1].startswith("-"):
-            return f"unknown flag {match[1]}{did_you_mean(match[1], flags)}"
-        return f"unexpected {match[1]!r}; settings are given as --name value{did_you_mean(f'--{match[1]}', flags)}"
-    if match := re.match("the following arguments are required: (.*)", message):
-        return f"missing: {match[1]}; usage: {parser.usage}"
-    if match := re.match("Option '(.*)' is not accepted", message):
-        return (
-            f"{file}unknown setting {match[1]!r}{did_you_mean(match[1], [action.dest for action in parser._actions])}"
-        )
-    if message.startswith("Unexpected config"):
-        return f"{file}holds no settings; write one on each line, such as epochs: 50"
-    if match := re.match(r"Problems parsing config: (.*)|('utf-8' codec .*)", message, re.DOTALL):
-        return f"{file}cannot be read as YAML ({match[1] or match[2]}); correct the file or --config"
-    if match := re.match(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL):
-        return origin + _explain_value(match[1], match[2])
-    return file + message
+def _build_parser(groups: Sequence[type], shown: Mapping[str, str] | None, *, files: bool) -> argparse.ArgumentParser:
+    """Build a parser that collects the words of each flag; it requires nothing and converts nothing."""
+    parser = argparse.ArgumentParser(
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
+        epilog="A flag of {true,false} means true without a value.",
+        argument_default=argparse.SUPPRESS,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    if files:
+        text = "YAML file of settings by these names; flags win over files, and later files over earlier files"
+        parser.add_argument("--config", action="append", metavar="FILE", help=text)
+        parser.add_argument("--print_config", action="store_true", help="print all settings as YAML and exit")
+    for group in groups:
+        documented = _documentation(group)
+        section = parser.add_argument_group(documented.short_description.rstrip("."))
+        helps = {param.arg_name: " ".join(param.description.split()) for param in documented.params}
+        for name, setting in settings_of(group).items():
+            text = _help_text(setting, helps[name])
+            if shown is not None:
+                text = (shown[name] or text) if name in shown else argparse.SUPPRESS
+            flag = name if setting.positional else f"--{name}"
+            section.add_argument(flag, help=text.replace("%", "%%"), **_syntax(setting))
+    return parser
 
 
-def _explain_value(name: str, reason: str) -> str:
-    if match := re.match("Not of type ImageSize: (.*)", reason):
-        return match[1]
-    value = re.search("(?:Got|Given) value: (.*)", reason)
-    kinds = re.findall(r"(?:Expected a|Not of type) (?:<class ')?(typing\.Literal\[.*?\]|\w+)", reason)
-    if value is None or not kinds:
-        return f"{name}: {reason}"
-    choices = [choice for kind in kinds for choice in re.findall("'(.*?)'", kind)]
-    wanted = [f"one of {', '.join(choices)}" if "[" in kind else WANTED.get(kind, kind) for kind in kinds]
-    text = "null" if value[1] == "None" else repr(value[1])
-    return f"{name} must be {' or '.join(wanted)}, not {text}{did_you_mean(value[1], choices)}"
+def _syntax(setting: Setting) -> dict[str, Any]:
+    """Return the arguments of `add_argument` that tell which words a setting takes."""
+    if setting.positional:
+        return {"nargs": "?", "metavar": setting.field.name.upper()}
+    if setting.kind is bool:
+        return {"nargs": "?", "const": "true", "metavar": "{true,false}"}
+    is_list = typing.get_origin(setting.kind) is list
+    kind = typing.get_args(setting.kind)[0] if is_list else setting.kind
+    origin = typing.get_origin(kind) or kind
+    metavar = f"{{{','.join(typing.get_args(kind))}}}" if origin is Literal else METAVARS[origin]
+    several = {"nargs": "+", "action": "extend" if kind is Path else "store"} if is_list else {}
+    return {"metavar": metavar, **several}
+
+
+def _help_text(setting: Setting, text: str) -> str:
+    """Return the help of a setting with its default as in YAML."""
+    if setting.required:
+        return text if setting.positional else f"{text} (required)"
+    default = plain(setting.default())
+    if default in (None, {}, []) and setting.kind not in (int, float):
+        return text
+    return f"{text} (default: {default if isinstance(default, str) else json.dumps(default)})"
+
+
+def _split(
+    parser: argparse.ArgumentParser, argv: Sequence[str], known: Mapping[str, Setting], *, files: bool
+) -> tuple[dict[str, list[str]], list[str], bool]:
+    """Return the words of each given setting, the files of ``--config``, and whether ``--print_config`` is given.
+
+    Of several paths after a flag, the last one is the positional setting, if that is not given elsewhere.
+    """
+    spaced = [re.sub(r"^(?=-[.\d])", " ", word) for word in argv]  # argparse takes -3,-1 for a flag, but not " -3,-1"
+    try:
+        parsed, rest = parser.parse_known_intermixed_args(spaced)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; see --help") from None
+    flags = [f"--{name}" for name, setting in known.items() if not setting.positional]
+    flags += ["--help", *(["--config", "--print_config"] if files else [])]
+    if unknown := [word.partition("=")[0] for word in rest if word.startswith("-")]:
+        raise InputError(f"unknown flag {unknown[0]}{did_you_mean(unknown[0], flags)}")
+    if rest:
+        word = rest[0].strip()
+        raise InputError(f"unexpected {word!r}; settings are given as --name value{did_you_mean(f'--{word}', flags)}")
+    given = vars(parsed)
+    paths, prints = given.pop("config", []), given.pop("print_config", False)
+    words = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
+    absent = [name for name, setting in known.items() if setting.positional and name not in words]
+    several = [some for name, some in words.items() if known[name].kind == list[Path] and len(some) > 1]
+    if absent and several:
+        words[absent[0]] = [several[-1].pop()]
+    return words, paths, prints
+
+
+def _read_words(words: Sequence[str], setting: Setting) -> Any:
+    """Return the words after a flag as a value in the types of YAML; a list is ``[2,1]``, ``2,1`` or ``2 1``."""
+    if not all(words):
+        raise InputError(f"--{setting.field.name} needs a value; see --help")
+    if setting.nullable and words == ["null"]:
+        return None
+    if typing.get_origin(setting.kind) is not list:
+        return _read_word(words[0], setting.kind)
+    text = " ".join(words)
+    if text.startswith("[") and isinstance(whole := read_value(text), list):
+        return whole
+    (kind,) = typing.get_args(setting.kind)
+    return [_read_word(part, kind) for word in words for part in word.split(",") if part]
+
+
+def _read_word(word: str, kind: Any) -> Any:
+    if kind in (str, Path) or typing.get_origin(kind) is Literal:
+        return word.removeprefix(" ")
+    return read_value(word)
+
+
+def _check_effect(setting: Setting, values: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a flag that has no effect with the values of other settings."""
+    other, *needed = setting.field.metadata.get("effective_with", ()) or (None,)
+    if other is not None and not (values[other] in needed if needed else values[other]):
+        condition = f"{other} {' or '.join(needed)}".strip()
+        raise InputError(f"--{setting.field.name} has an effect with --{condition} only; add that or leave this out")

@@ -56,7 +56,7 @@ def _check(settings: DataCheckSettings) -> None:
     if not settings.dir_or_json.exists():
         raise InputError(f"{settings.dir_or_json}: no such folder or annotation file; correct the path")
     if any(side % PATCH for side in settings.image_size):
-        raise InputError(f"--image_size {settings.image_size} is no multiple of the patch, {PATCH}; change it")
+        raise InputError(f"--image_size {settings.image_size} is not a multiple of the patch size {PATCH}; change it")
     for name in ("images", "val_images"):
         folder = getattr(settings, name)
         if folder is not None and not folder.is_dir():
@@ -65,7 +65,7 @@ def _check(settings: DataCheckSettings) -> None:
         raise InputError("--val_images needs --val_annotations; see --help")
     if settings.dir_or_json.is_dir() and (settings.images or settings.val_annotations):
         given = "images" if settings.images else "val_annotations"
-        raise InputError(f"--{given} goes with one JSON, and {settings.dir_or_json} is a folder; give the JSON")
+        raise InputError(f"--{given} needs one JSON, but {settings.dir_or_json} is a folder; give the JSON")
     if settings.output is not None and settings.output.is_dir():
         raise InputError(f"{settings.output}: is a folder; give a file as --output")
 

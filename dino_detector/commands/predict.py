@@ -74,9 +74,8 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector predict") -> int:
             f"{RESULTS} in the COCO results format with the file name of each detection's picture.",
             usage="IMAGE_OR_FOLDER --checkpoint PATH",
         )
-        tiling = _tiling({name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
+        tiling = TilingConfig(**{name: values.pop(name) for name in TilingConfig.__dataclass_fields__})
         settings = PredictSettings(**values)
-        _check(settings)
         allow_megapixels(settings.max_megapixels)
         folders = _folders(settings)
         found = find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
@@ -96,21 +95,6 @@ def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> N
     for folder in (folder.resolve() for folder in folders):
         if folder in parents or any(folder / source.drawn in pictures for source in sources):
             raise InputError(f"{folder}: the pictures are here and would be overwritten; change --output_dir")
-
-
-def _tiling(values: dict[str, Any]) -> TilingConfig:
-    try:
-        return TilingConfig(**values)
-    except InputError as error:
-        raise InputError(f"--{error}") from None
-
-
-def _check(settings: PredictSettings) -> None:
-    """Raise `InputError` where the threshold or the batch size is out of range."""
-    if not 0 <= settings.threshold <= 1:
-        raise InputError(f"--threshold must be between 0 and 1, not {settings.threshold}")
-    if settings.batch_size < 1:
-        raise InputError(f"--batch_size must be at least 1, not {settings.batch_size}")
 
 
 def _folders(settings: PredictSettings) -> list[Path]:

@@ -5,22 +5,20 @@ checkpoint and ``DecoderConfig(num_queries=50)``. Each default lives here and no
 """
 
 from dino_detector.config.augmentation import AugmentationConfig
-from dino_detector.config.cache import CacheConfig
 from dino_detector.config.commands import (
     AnalyzeSettings,
+    DataCheckSettings,
     DemoSettings,
     DownloadSettings,
     ExportSettings,
     PredictSettings,
 )
-from dino_detector.config.data import DataConfig, DownloadConfig, SubsetConfig
-from dino_detector.config.data_check import DataCheckSettings
-from dino_detector.config.evaluation import MAX_DETECTIONS, EvaluationConfig
+from dino_detector.config.data import CacheConfig, DataConfig, DownloadConfig, SubsetConfig
+from dino_detector.config.evaluation import MAX_DETECTIONS, EvaluationConfig, TilingConfig
 from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import BackboneConfig, DecoderConfig
 from dino_detector.config.presets import DEBUG, LIGHTWEIGHT, preset_settings
 from dino_detector.config.run import Config
-from dino_detector.config.tiling import TilingConfig
 from dino_detector.config.training import DistributedConfig, LoggingConfig, LossConfig, MatchingConfig, TrainingConfig
 
 __all__ = [

@@ -1,68 +1,69 @@
-"""Settings of the commands that are no run.
+"""Settings of commands that start no run.
 
-They stand here and not beside their commands because reading their types for ``--help`` imports whatever a module
-imports for its types.
+They have their own module because ``--help`` resolves type hints and imports everything that a module needs for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
 from dino_detector.config.data import DataConfig
 from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.config.image_size import ImageSize
+from dino_detector.config.model import DecoderConfig
+from dino_detector.config.setting import setting
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """What to detect in, with what, and where the results go."""
+    """Pictures, detectors and results."""
 
     image_or_folder: Path
-    """a picture, or a folder whose pictures are read in the order of their names"""
+    """a picture, or a folder of pictures, which are read in the order of their names"""
     _: KW_ONLY
     recursive: bool = False
-    """look for pictures in subfolders too; results go to subfolders of the same names"""
+    """read pictures in subfolders too; results go to subfolders with the same names"""
     checkpoint: list[Path]
-    """any checkpoint that training wrote; several over the same base model and frozen layers run these once for all,
-    and each has its own folder in --output_dir"""
+    """checkpoint of the detector; several checkpoints over the same base model and frozen layers share one pass through
+    these layers, and each has its own folder in --output_dir"""
     output_dir: Path = Path("outputs/predictions")
-    """folder for the pictures with boxes and predictions.json; the results of an earlier call are moved aside"""
-    threshold: float = 0.5
-    """lowest score of a box that is drawn and counted, 0 to 1; predictions.json has all of these, and of each picture
-    at least the best 100"""
-    batch_size: int = 8
-    """pictures, or tiles of them, that run at once"""
-    max_megapixels: float = DataConfig.max_megapixels
-    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
+    """folder for the pictures with boxes and predictions.json; results of an earlier call are moved aside"""
+    threshold: float = setting(0.5, at_least=0, at_most=1)
+    """lowest score of a box to draw and count; predictions.json has these, and at least the best 100 of each picture"""
+    batch_size: int = setting(8, at_least=1)
+    """pictures, or tiles of pictures, that run at once"""
+    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
+    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
     dino_model: str | None = None
-    """name or folder of the base model, where it is not the one the checkpoint names"""
+    """name or folder of the base model; null means the model that the checkpoint names"""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to export, and where to."""
+    """The detector to export, and the file to write."""
 
     _: KW_ONLY
     checkpoint: Path
-    """any checkpoint that training wrote"""
+    """checkpoint of the detector"""
     output: Path = Path("outputs/detector.onnx")
     """file to write: .onnx for ONNX Runtime, .xml for OpenVINO"""
-    batch_size: int = 1
-    """pictures that run at once, always as many"""
+    batch_size: int = setting(1, at_least=1)
+    """number of pictures in every batch of the exported detector"""
     precision: Literal["32", "int8"] = "32"
     """int8 makes an .onnx file smaller and faster, and a little less accurate"""
     dino_model: str | None = None
-    """name or folder of the base model, where it is not the one the checkpoint names"""
+    """name or folder of the base model; null means the model that the checkpoint names"""
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Where the results go."""
+    """Results."""
 
     output_dir: Path = Path("outputs/demo")
     """folder for the data set, the checkpoints, the metrics and the pictures"""
@@ -70,59 +71,84 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class AnalyzeSettings:
-    """What to analyze, and where the results go."""
+    """Metrics and detections to analyze, and results."""
 
-    metrics_file: list[Path] = field(default_factory=list)
-    """metrics that training or evaluation wrote, such as outputs/val_metrics_epoch_10.json: a table, charts and
-    report.html; of two files the first is the baseline that the second is compared with"""
+    metrics_file: list[Path] = setting([])
+    """metrics of training or evaluation, such as outputs/val_metrics_epoch_10.json; the first of two is the baseline"""
     predictions_file: Path | None = None
-    """detections in COCO's results format, with --test_images: annotated pictures and charts; with --metrics_file:
-    the detections of those metrics, where they are no longer beside them"""
+    """detections in COCO's results format. With --test_images: annotated pictures and charts. With --metrics_file: the
+    detections of these metrics, if the file is no longer beside them"""
     test_images: Path | None = None
     """folder of the images of --predictions_file"""
     test_annotations: Path | None = None
-    """COCO JSON of these images: the names of files and classes, and where it has annotations also metrics and
-    report.html; testdev_image_info.json beside the detections and COCO's image_info_test-dev2017.json are found without
-    it, and images that are named by their id"""
-    num_visualizations: int = 10
-    """pictures to draw, evenly spaced over the sorted ids of the images that have something to draw"""
-    confidence_threshold: float = 0.5
-    """lowest score of a detection that is drawn and counted, 0 to 1"""
+    """COCO JSON of these images, with the names of files and classes; if it has annotations, metrics and report.html
+    are written too. It is not needed if testdev_image_info.json is beside the detections, for COCO's test-dev2017, or
+    if images are named by their ids"""
+    num_visualizations: int = setting(10, at_least=0)
+    """pictures to draw, evenly spaced over the sorted ids of the images with something to draw"""
+    confidence_threshold: float = setting(0.5, at_least=0, at_most=1)
+    """lowest score of a detection to draw and count"""
     run_eval: bool = False
-    """evaluate --model_path on --val_images and --val_annotations, and show everything; a --metrics_file beside it is
-    the baseline to compare with"""
+    """evaluate --model_path on --val_images and --val_annotations; --metrics_file is then the baseline"""
     model_path: Path | None = None
     """checkpoint to evaluate"""
     val_images: Path | None = None
-    """folder of the images to evaluate on, or that --metrics_file was made on, where it has moved"""
+    """folder of the images to evaluate on, or the new folder of the images of --metrics_file"""
     val_annotations: Path | None = None
     """COCO detection JSON of these images"""
-    gallery_images: int = 100
-    """worst images that report.html shows at most"""
+    gallery_images: int = setting(100, at_least=0)
+    """largest number of worst images in report.html"""
     device: str = "auto"
-    """evaluate on auto, cpu, cuda, cuda:1 or mps"""
-    batch_size: int = 8
-    """images that are evaluated at once"""
-    num_workers: int = DataConfig.num_workers
+    """device of --run_eval: auto, cpu, cuda, cuda:1 or mps"""
+    batch_size: int = setting(8, at_least=1)
+    """images per batch of --run_eval"""
+    num_workers: int = setting(DataConfig.num_workers, at_least=0)
     """processes that load the images of --run_eval; 0 loads in the main process"""
-    max_megapixels: float = DataConfig.max_megapixels
-    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
-    max_detections: int = MAX_DETECTIONS
-    """detections of an image and class that the metrics of --predictions_file or --run_eval count, at least COCO's 100;
-    a metrics file has its own"""
+    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
+    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
+    max_detections: int = setting(MAX_DETECTIONS, at_least=MAX_DETECTIONS)
+    """detections per image and class that the metrics of --predictions_file or --run_eval count, at least COCO's 100;
+    a metrics file has its own number"""
     dino_model: str | None = None
-    """name or folder of the base model, where it is not the one the checkpoint names"""
+    """name or folder of the base model; null means the model that the checkpoint names"""
     output_dir: Path = Path("outputs/analysis")
-    """folder for everything that is written; what an earlier call left there by the same names is moved aside"""
+    """folder for all files; files of an earlier call with the same names are moved aside"""
 
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """The parts of COCO 2017 to download, one or more."""
+    """Parts of COCO 2017 to download, one or more."""
 
     download_train: bool = False
     """118,287 training images (19.3 GB, twice that while they are unpacked) and their annotations"""
     download_val: bool = False
-    """5,000 validation images (816 MB) and their annotations (253 MB, together with those of train)"""
+    """5,000 validation images (816 MB) and their annotations (253 MB, together with the training annotations)"""
     download_test: bool = False
-    """40,670 test images (6.6 GB) and the lists of their names; COCO keeps their annotations to itself"""
+    """40,670 test images (6.6 GB) and the lists of their names; COCO does not publish their annotations"""
+
+
+@dataclass(frozen=True)
+class DataCheckSettings:
+    """The data to check, and settings of the planned training."""
+
+    dir_or_json: Path
+    """a folder with COCO annotations and images, or one COCO detection JSON"""
+    _: KW_ONLY
+    images: Path | None = None
+    """folder of the images of the JSON, if they are not beside it"""
+    val_annotations: Path | None = None
+    """COCO detection JSON of a validation split, to compare with the first JSON as the training split"""
+    val_images: Path | None = None
+    """folder of the images of --val_annotations, if they are not beside it"""
+    skip_images: bool = False
+    """do not open images: faster, but finds copies by file name and boxes only, and no damaged files"""
+    image_size: ImageSize = DataConfig.image_size
+    """input size of the training in pixels, a number or HEIGHTxWIDTH, in multiples of the patch (14)"""
+    resize_mode: Literal["stretch", "letterbox"] = DataConfig.resize_mode
+    """how the training resizes images"""
+    num_queries: int = setting(DecoderConfig.num_queries, at_least=1)
+    """object queries of the training: the largest number of objects that it finds in an image"""
+    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
+    """largest picture to open"""
+    output: Path | None = None
+    """JSON file to write, with every finding and all its ids"""

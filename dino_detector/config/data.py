@@ -1,17 +1,19 @@
-"""Settings of the data: images and annotations, COCO, subsets."""
+"""Settings of the data: images and annotations, COCO, subsets, the trunk cache."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dino_detector.config.image_size import ImageSize
+from dino_detector.config.setting import setting
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Images and annotations, and how an image becomes the network's input."""
+    """Images and annotations, and the network's input."""
 
     train_images: Path | None = None
     """folder of the training images"""
@@ -22,39 +24,38 @@ class DataConfig:
     val_annotations: Path | None = None
     """COCO detection JSON of the validation images"""
     testdev_images: Path | None = None
-    """folder of images without annotations, whose detections go to testdev_predictions_final.json"""
+    """folder of test images without annotations; their detections go to testdev_predictions_final.json"""
     download_train_data: bool = False
-    """fetch COCO 2017's training images into data_dir first, and train on them; of a subset only what it needs"""
+    """download COCO 2017's training images to data_dir and train on them; a subset downloads only its own images"""
     download_val_data: bool = False
-    """fetch COCO 2017's validation images first, and evaluate on them"""
+    """download COCO 2017's validation images to data_dir and evaluate on them"""
     download_test_data: bool = False
-    """fetch COCO 2017's test images first, and detect in those of test-dev"""
-    num_classes: int | None = None
-    """number of classes; it is read from the annotations, and one that contradicts them is an error"""
+    """download COCO 2017's test images to data_dir and detect in the images of test-dev"""
+    num_classes: int | None = setting(None, at_least=1)
+    """number of classes; the annotations give it, and a number that contradicts them is an error"""
     image_size: ImageSize = ImageSize(518, 518)
-    """input size in pixels, a number or HEIGHTxWIDTH, each a multiple of the backbone's patch (14)"""
+    """input size in pixels, a number or HEIGHTxWIDTH, in multiples of the backbone's patch (14)"""
     resize_mode: Literal["stretch", "letterbox"] = "stretch"
     """stretch the image to the input size, or keep its aspect ratio and pad"""
-    white_level: float | None = None
-    """value that is white in greyscale pictures of more than 8 bits, such as 4095 for 12 bits; null measures it in the
-    training images, and the checkpoint keeps it"""
-    max_megapixels: float = 179.0
-    """largest picture that is opened; Pillow's own limit, which guards against files that fill the memory"""
-    num_workers: int = 2
+    white_level: float | None = setting(None, above=0)
+    """value of white in greyscale pictures of more than 8 bits, such as 4095 for 12 bits; null measures it in the
+    training images, and the checkpoint stores it"""
+    max_megapixels: float = setting(179.0, above=0)
+    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
+    num_workers: int = setting(2, at_least=0)
     """processes that load images; 0 loads in the main process"""
 
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """COCO 2017: where it is kept, and where it comes from."""
+    """Folder and source of COCO 2017."""
 
     data_dir: Path = Path("coco_data")
-    """folder that downloads go to, and that is searched for COCO where no images are given"""
+    """folder of COCO 2017: downloads go there, and runs use it where no images are given"""
     coco_url: str = "http://images.cocodataset.org"
-    """address that files are fetched from; a mirror holds the same files under the same paths, such as
-    zips/val2017.zip"""
+    """address to download from; a mirror has the same files under the same paths, such as zips/val2017.zip"""
     coco_checksums: Path | None = None
-    """for a mirror whose archives are not COCO's own: their checksums, as sha256sum prints them"""
+    """checksums in sha256sum's format, for a mirror whose archives differ from COCO's own"""
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,39 @@ class SubsetConfig:
     """Parts of the data: overfitting a few images, COCO mini, a few test images."""
 
     debug: bool = False
-    """overfit a few training images: 100 epochs, no augmentation, evaluation on these same images every 2 epochs, and
-    a verdict at the end. Of the checkpoints of evaluated epochs the newest is kept"""
-    debug_samples: int = 32
+    """overfit a few training images: 100 epochs, no augmentation, an evaluation on the same images every 2 epochs, and
+    a verdict at the end. Only the newest checkpoint of an evaluated epoch stays on disk"""
+    debug_samples: int = setting(32, at_least=1, effective_with="debug")
     """images of a debug run"""
-    debug_lr: float = 5e-4
+    debug_lr: float = setting(5e-4, above=0, effective_with="debug")
     """learning rate of a debug run"""
     use_coco_mini: bool = False
-    """train in the usual way on a subset that depends on its size, its seed and the image ids alone; its images are
-    written to coco_mini_SIZE_seedSEED_indices.json"""
-    coco_mini_size: Literal["1k", "5k", "10k"] = "1k"
-    """training images of the subset; 1k lies within 5k, and 5k within 10k. It is evaluated on 1,000 validation images,
-    5,000, or all, or on all where there are fewer"""
-    coco_mini_seed: int = 42
+    """train on a fixed subset of COCO 2017, chosen by its size, its seed and the image ids;
+    coco_mini_SIZE_seedSEED_indices.json lists its images"""
+    coco_mini_size: Literal["1k", "5k", "10k"] = setting("1k", effective_with="use_coco_mini")
+    """training images of the subset; 1k is part of 5k, and 5k of 10k. Evaluation uses 1,000 validation images for 1k,
+    5,000 for 5k and all for 10k, or all where there are fewer"""
+    coco_mini_seed: int = setting(42, at_least=0, below=2**32, effective_with="use_coco_mini")
     """seed of the selection"""
-    coco_mini_indices_file: Path | None = None
-    """use the subset that this file lists; refused for annotations other than those it was made from"""
+    coco_mini_indices_file: Path | None = setting(None, effective_with="use_coco_mini")
+    """file that lists the subset to use, from an earlier run on the same annotations"""
     test_mini: bool = False
     """detect in a few test images only"""
-    test_mini_size: int = 30
-    """number of these images"""
+    test_mini_size: int = setting(30, at_least=1, effective_with="test_mini")
+    """number of test images with test_mini"""
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Outputs of the frozen layers, computed once per image and kept on disk."""
+
+    cache_trunk: Path | None = None
+    """folder of the cache; later runs with the same base model, frozen layers, image size and augmentation use it too.
+    The run first reports how much disk space the cache takes. Cached images are not read again"""
+    cache_views: int | None = setting(None, at_least=1, effective_with="cache_trunk")
+    """augmented views to cache per training image: epochs show the views in turn, so that the first cache_views epochs
+    fill the cache and later epochs read it; null means one view per four augmented epochs, at most 8"""
+
+    def views_of(self, epochs: int) -> int:
+        """Return the number of views for a number of augmented epochs."""
+        return self.cache_views or min(8, math.ceil(epochs / 4))

@@ -1,11 +1,11 @@
-"""Height and width of the network's input, or of a tile."""
+"""The size of the network's input or of a tile."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from dino_detector.errors import InputError
+from dino_detector.errors import SettingError
 
 
 class ImageSize(NamedTuple):
@@ -16,17 +16,21 @@ class ImageSize(NamedTuple):
 
     @classmethod
     def parse(cls, value: int | str | ImageSize | list[int] | tuple[int, ...], name: str = "image_size") -> ImageSize:
-        """``518`` and ``"518"`` are square; ``"504x896"`` and ``[504, 896]`` are height x width.
+        """Return the size for ``518`` or ``"518"``, a square, or for ``"504x896"`` or ``[504, 896]``, height x width.
+
+        Args:
+            value: the size.
+            name: the name of the setting in messages.
 
         Raises:
-            InputError: for anything else, with the ``name`` of the setting.
+            InputError: the value has another form.
         """
         if isinstance(value, (list, tuple)):
             numbers = [str(number) for number in value]
         else:
             numbers = re.split("[xX]", str(value).strip())
         if len(numbers) not in (1, 2) or not all(re.fullmatch("[1-9][0-9]*", number) for number in numbers):
-            raise InputError(f"{name} {value!r} is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)")
+            raise SettingError(name, f"{value!r} is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)")
         return cls(int(numbers[0]), int(numbers[-1]))
 
     def __str__(self) -> str:

@@ -2,81 +2,89 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from dino_detector.config.setting import Range, setting
+
+ADAPTERS = ("train_backbone", "lora")
+RANKS = Range("ranks of at least 1", lambda ranks: all(rank >= 1 for rank in ranks.values()))
+ALPHAS = Range("values above 0", lambda alphas: all(alpha > 0 for alpha in alphas.values()))
+SCALES = Range("a list of 0.25, 0.5, 1, 2 or 4", lambda scales: scales and set(scales) <= {0.25, 0.5, 1, 2, 4})
+PAIRS = Range("0, or at least 2: they come in pairs", lambda count: count == 0 or count >= 2)
+WIDTH = Range("a multiple of 4, for sine encodings of two axes", lambda width: width >= 4 and width % 4 == 0)
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """The DINOv2 backbone and which part of it trains."""
+    """The DINOv2 backbone, and which part of it trains."""
 
     dino_model: str = "facebook/dinov2-base"
-    """Hugging Face name or local folder of a DINOv2 model, with or without registers, or dinov2-demo, a tiny one that
-    comes with the package, to try things without a network"""
+    """Hugging Face name or local folder of a DINOv2 model, with or without registers; dinov2-demo is a tiny model that
+    comes with the package, for trials without a network"""
     backbone_weights: Literal["pretrained", "random"] = "pretrained"
-    """random builds the architecture untrained"""
-    backbone_architecture: dict[str, Any] = field(default_factory=dict)
-    """with random weights, settings of transformers' Dinov2Config that replace those of dino_model, as JSON or YAML,
-    such as {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}"""
+    """random starts from untrained weights"""
+    backbone_architecture: dict[str, Any] = setting({})
+    """settings of transformers' Dinov2Config that replace the settings of dino_model, as JSON or YAML, such as
+    {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}; needs backbone_weights random"""
     train_backbone: Literal["lora", "full", "none"] = "lora"
-    """lora trains low-rank adapters, full trains every weight, none trains nothing of the backbone"""
-    lora_rank: int = 16
+    """lora trains low-rank adapters, full trains every weight of the backbone, none freezes it"""
+    lora_rank: int = setting(16, at_least=1, effective_with=ADAPTERS)
     """rank r of the adapters"""
-    lora_alpha: float = 16.0
-    """adapters are scaled by lora_alpha / lora_rank"""
-    lora_rank_pattern: dict[str, int] = field(default_factory=dict)
-    """ranks of some of the adapted layers instead of lora_rank, as JSON or YAML, such as {"6-8": 4, "11": 32}; layers
-    are counted from 0"""
-    lora_alpha_pattern: dict[str, float] = field(default_factory=dict)
-    """lora_alpha of some of the adapted layers, likewise"""
-    use_rslora: bool = False
-    """rank-stabilised LoRA: adapters are scaled by lora_alpha / sqrt(lora_rank)"""
-    use_dora: bool = False
-    """DoRA: the magnitude of every output of an adapted projection trains apart from its direction"""
-    lora_dropout: float = 0.0
+    lora_alpha: float = setting(16.0, above=0, effective_with=ADAPTERS)
+    """scale of the adapters: their output is multiplied by lora_alpha / lora_rank"""
+    lora_rank_pattern: dict[str, int] = setting({}, RANKS, effective_with=ADAPTERS)
+    """ranks of single layers, as JSON or YAML, such as {"6-8": 4, "11": 32}; layers are counted from 0"""
+    lora_alpha_pattern: dict[str, float] = setting({}, ALPHAS, effective_with=ADAPTERS)
+    """lora_alpha of single layers, in the form of lora_rank_pattern"""
+    use_rslora: bool = setting(False, effective_with=ADAPTERS)
+    """rank-stabilised LoRA: multiply the output of the adapters by lora_alpha / sqrt(lora_rank)"""
+    use_dora: bool = setting(False, effective_with=ADAPTERS)
+    """DoRA: train the magnitude of each output of an adapted projection separately from its direction"""
+    lora_dropout: float = setting(0.0, at_least=0, below=1, effective_with=ADAPTERS)
     """dropout on the input of the adapters"""
-    lora_targets: list[Literal["query", "key", "value", "output", "mlp"]] = field(
-        default_factory=lambda: ["query", "value"]
+    lora_targets: list[Literal["query", "key", "value", "output", "mlp"]] = setting(
+        ["query", "value"], Range("at least one projection", bool), effective_with=ADAPTERS
     )
-    """projections of a layer that get adapters; mlp means all its linear layers"""
-    lora_layers: int | None = 6
-    """adapt the last so many layers up to the last of feature_layers; null adapts all. Layers below run without
-    gradient"""
-    feature_layers: list[int] | None = None
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null means four, or as many as
-    there are: the last of each of four equal parts of the layers from the last frozen one on"""
+    """projections of a layer that get adapters: query, key, value, output, or mlp for all linear layers of the MLP"""
+    lora_layers: int | None = setting(6, at_least=1, effective_with=ADAPTERS)
+    """number of last layers that get adapters, counted back from the last of feature_layers; null adapts all. Layers
+    below run without gradient"""
+    feature_layers: list[int] | None = setting(None, Range("at least one layer", bool))
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null takes four, or fewer if there
+    are fewer: the last layer of each quarter of the layers from the last frozen one on"""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
     """The neck, the DETR-like decoder and its heads."""
 
-    num_queries: int = 100
-    """object queries: the most boxes at different places in one image, each scored for every class"""
+    num_queries: int = setting(100, at_least=1)
+    """object queries: the largest number of objects that the detector finds in an image, each scored for every class"""
     two_stage: bool = True
-    """queries start at the boxes that the feature levels themselves propose; false starts them at learned places"""
-    query_groups: int = 1
-    """groups of queries that learn side by side, each matched on its own; the first alone detects. 1 trains no other"""
-    denoising_queries: int = 100
-    """at most so many queries of a training image start at disturbed true boxes and learn to restore or reject them;
-    0 has none"""
-    decoder_layers: int = 6
+    """start queries at the boxes that the feature levels propose; false starts them at learned places"""
+    query_groups: int = setting(1, at_least=1)
+    """groups of queries that train side by side, each with its own matching (Group DETR); only the first detects"""
+    denoising_queries: int = setting(100, PAIRS)
+    """largest number of denoising queries per training image, which start at noisy true boxes and learn to restore or
+    reject them (DINO); 0 turns denoising off"""
+    decoder_layers: int = setting(6, at_least=1)
     """decoder layers, each of which refines the boxes"""
-    hidden_dim: int = 256
+    hidden_dim: int = setting(256, WIDTH)
     """width of the neck and the decoder"""
-    num_heads: int = 8
+    num_heads: int = setting(8, at_least=1)
     """attention heads; must divide hidden_dim"""
-    feedforward_dim: int = 1024
+    feedforward_dim: int = setting(1024, at_least=1)
     """width of the feed-forward network in a decoder layer"""
-    decoder_dropout: float = 0.0
+    decoder_dropout: float = setting(0.0, at_least=0, below=1)
     """dropout in the decoder layers"""
     use_deformable: bool = True
     """deformable attention; false attends to every position, with sine position encodings on the keys"""
-    n_points: int = 4
+    n_points: int = setting(4, at_least=1, effective_with="use_deformable")
     """sampling points of deformable attention per head and feature level"""
-    feature_scales: list[float] = field(default_factory=lambda: [2.0, 1.0, 0.5])
+    feature_scales: list[float] = setting([2.0, 1.0, 0.5], SCALES)
     """feature levels, as multiples of the patch grid: powers of two from 0.25 to 4"""
-    neck_blocks: int = 1
-    """convolutional blocks that every feature level goes through"""
-    box_head_dim: int = 256
+    neck_blocks: int = setting(1, at_least=0)
+    """convolutional blocks of the neck on each feature level"""
+    box_head_dim: int = setting(256, at_least=1)
     """width of the 3-layer box head"""

@@ -1,4 +1,4 @@
-"""Presets: groups of settings that one flag puts in place of the defaults. Explicit settings win over them."""
+"""Presets: values that one flag puts in place of the defaults. Explicit settings win over them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LIGHTWEIGHT: dict[str, Any] = {
 """The lightweight preset, by setting name."""
 
 DEBUG: dict[str, Any] = {"epochs": 100, "augmentation": False, "val_frequency": 2}
-"""The debug preset, to which the learning rate ``debug_lr`` comes."""
+"""The debug preset without the learning rate, which is ``debug_lr``."""
 
 
 def preset_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the presets that are chosen among the given settings put in place of defaults."""
+    """Return the values of the presets that the given settings turn on."""
     settings: dict[str, Any] = {}
     if given.get("lightweight"):
         settings |= LIGHTWEIGHT

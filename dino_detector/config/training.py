@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from dino_detector.config.setting import Range, setting
+
+TRAINED = ("train_backbone", "lora", "full")
+ADDRESS = Range(
+    "env:// or tcp://HOST:PORT, such as tcp://127.0.0.1:29500", re.compile(r"env://|tcp://[^/:]+:\d{1,5}").fullmatch
+)
+FOLDER_NAME = Range(
+    "letters, digits, spaces and . _ + - only, since it names a folder", re.compile(r"[\w.+ -]*").fullmatch
+)
 
 
 @dataclass(frozen=True)
 class MatchingConfig:
     """Costs of the Hungarian matching between queries and ground truth."""
 
-    set_cost_class: float = 2.0
+    set_cost_class: float = setting(2.0, at_least=0)
     """weight of the classification cost"""
-    set_cost_bbox: float = 5.0
+    set_cost_bbox: float = setting(5.0, at_least=0)
     """weight of the L1 distance of the boxes"""
-    set_cost_giou: float = 2.0
+    set_cost_giou: float = setting(2.0, at_least=0)
     """weight of the generalized IoU"""
-    set_cost_quality: float = 0.0
-    """the score of a query counts times its overlap with the box to this power, so that of two queries with one score
-    the better placed is matched; 0 ignores the overlap"""
+    set_cost_quality: float = setting(0.0, at_least=0)
+    """exponent q of the overlap in the classification cost: scores are multiplied by ((1 + GIoU) / 2) ** q, so that of
+    two queries with equal scores the better placed one is matched; 0 ignores the overlap"""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses, and how scores are learned."""
+    """Weights of the losses, and the targets of the scores."""
 
     classification_loss: Literal["focal", "varifocal", "iou_aware", "matchability_aware"] = "focal"
-    """focal wants a score of 1 from every matched query; the others want scores that tell how well the box lies"""
-    loss_weight_class: float = 2.0
+    """focal trains matched queries towards a score of 1; the other losses train the score to predict the box quality"""
+    loss_weight_class: float = setting(2.0, at_least=0)
     """weight of the classification loss"""
-    loss_weight_bbox: float = 5.0
+    loss_weight_bbox: float = setting(5.0, at_least=0)
     """weight of the L1 box loss"""
-    loss_weight_giou: float = 2.0
+    loss_weight_giou: float = setting(2.0, at_least=0)
     """weight of the generalized IoU loss"""
-    focal_alpha: float = 0.25
-    """weight of positives in the focal loss, and in the cost of matching"""
-    focal_gamma: float = 2.0
-    """focusing exponent of the focal loss, and of the cost of matching, 0 or at least 1"""
+    focal_alpha: float = setting(0.25, above=0, below=1)
+    """weight of positives in the focal loss and in the classification cost of the matching"""
+    focal_gamma: float = setting(2.0, Range("0, or at least 1", lambda gamma: gamma == 0 or gamma >= 1))
+    """focusing exponent of the focal loss and of the classification cost; between 0 and 1 the gradient is unbounded"""
 
 
 @dataclass(frozen=True)
@@ -47,56 +58,53 @@ class TrainingConfig:
     output_dir: Path = Path("outputs")
     """folder for checkpoints, metrics and logs"""
     checkpoint: Path | None = None
-    """checkpoint to resume, or to evaluate; from one without training state the weights are taken"""
-    skip_checkpoint_load: bool = False
-    """start anew all the same, without the checkpoint"""
+    """checkpoint to resume or to evaluate; if it has no training state, training starts from its weights"""
+    skip_checkpoint_load: bool = setting(False, effective_with="checkpoint")
+    """ignore the checkpoint and start anew"""
     only_evaluate: bool = False
     """evaluate the checkpoint on the validation images, detect in the test images, and stop"""
     lightweight: bool = False
-    """the lightweight preset: dinov2-small with adapters on its last layers, 25 queries, 2 decoder layers. Settings
-    given explicitly win over the preset"""
-    epochs: int = 50
+    """preset: dinov2-small, adapters on its last layers, 25 queries, 2 decoder layers; explicit settings win over it"""
+    epochs: int = setting(50, at_least=1)
     """passes over the training images"""
-    batch_size: int = 4
-    """images in a step, per process"""
-    accumulate_batches: int = 1
+    batch_size: int = setting(4, at_least=1)
+    """images per step and process"""
+    accumulate_batches: int = setting(1, at_least=1)
     """batches whose gradients are averaged before an optimizer step"""
-    learning_rate: float = 2e-4
+    learning_rate: float = setting(2e-4, above=0)
     """peak learning rate of the neck, the decoder and the heads"""
-    backbone_learning_rate: float | None = None
-    """peak learning rate of the trained part of the backbone; null means learning_rate, and a tenth of it where
-    pretrained weights are trained in full"""
-    layer_decay: float | None = None
-    """layer-wise decay of the backbone's learning rate: layer l of d, counted from 0, has layer_decay ** (d - l) of it,
-    and the embeddings layer_decay ** (d + 1); 1 does not decay. null means 0.8 where the backbone trains in full, and 1
-    for adapters"""
-    weight_decay: float = 1e-4
+    backbone_learning_rate: float | None = setting(None, above=0, effective_with=TRAINED)
+    """peak learning rate of the backbone; null: learning_rate, or a tenth of it if pretrained weights train in full"""
+    layer_decay: float | None = setting(None, above=0, at_most=1, effective_with=TRAINED)
+    """layer-wise decay of the backbone's learning rate: the rate of layer l of d, counted from 0, is multiplied by
+    layer_decay ** (d - l), and the rate of the embeddings by layer_decay ** (d + 1); 1 turns it off. null means 0.8
+    where the backbone trains in full, and 1 for adapters"""
+    weight_decay: float = setting(1e-4, at_least=0)
     """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
-    warmup_fraction: float = 0.05
-    """share of the steps, at the beginning, in which the learning rate rises to its peak"""
+    warmup_fraction: float = setting(0.05, at_least=0, below=1)
+    """fraction of the steps, at the beginning, in which the learning rate rises to its peak"""
     schedule: Literal["cosine", "flat_cosine", "wsd"] = "flat_cosine"
-    """course of the learning rate after its warm-up: cosine falls from then on; flat_cosine stays and falls in the end;
-    wsd (warm-up, stable, decay) too, but by 1 - sqrt, at first faster"""
+    """learning rate after the warm-up: cosine falls from there to the end; flat_cosine is constant and falls at the
+    end; wsd (warm-up, stable, decay) is constant too and falls by 1 - sqrt, which is faster at first"""
     cooldown_fraction: float | None = None
-    """share of the steps, at the end, in which the learning rate of flat_cosine or wsd falls; null means 0.5 and 0.2"""
-    gradient_clip: float = 0.1
-    """largest norm of the gradient; 0 does not clip"""
-    ema_decay: float = 0.999
+    """fraction of the steps, at the end, in which the learning rate falls; null: 0.5 for flat_cosine, 0.2 for wsd"""
+    gradient_clip: float = setting(0.1, at_least=0)
+    """largest norm of the gradient; 0 turns clipping off"""
+    ema_decay: float = setting(0.999, at_least=0, below=1)
     """decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off"""
-    ema_warmup: int = 10
-    """warm-up of ema_decay: after n steps it is (1 + n) / (ema_warmup + n), until that is more; the average lags about
-    n / ema_warmup steps behind. 0 has no warm-up"""
-    val_frequency: int = 5
-    """evaluate and write a checkpoint every so many epochs, and after the last"""
-    early_stopping_patience: int = 0
-    """stop after so many evaluations in a row without a better AP; 0 trains all epochs"""
-    early_stopping_min_delta: float = 0.0
-    """how much higher than the best an AP must be to count as better, 0 to 1"""
-    seed: int = 42
+    ema_warmup: int = setting(10, at_least=0, effective_with="ema_decay")
+    """warm-up of ema_decay: after n steps the decay is at most (1 + n) / (ema_warmup + n); 0 turns the warm-up off"""
+    val_frequency: int = setting(5, at_least=1)
+    """epochs between evaluations, each of which writes a checkpoint; the last epoch is always evaluated"""
+    early_stopping_patience: int = setting(0, at_least=0)
+    """stop after this number of evaluations in a row without a better AP; 0 trains all epochs"""
+    early_stopping_min_delta: float = setting(0.0, at_least=0, below=1, effective_with="early_stopping_patience")
+    """smallest increase over the best AP that counts as better, 0 to 1"""
+    seed: int = setting(42, at_least=0, below=2**32)
     """seed of the weights, the order of the images and the augmentation"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """number format of the computation; auto is bf16 on a CUDA device or an x86 CPU with instructions for it, and 32
-    elsewhere. In an evaluation auto is that of the checkpoint, if it was given there"""
+    elsewhere. In an evaluation, auto is the precision of the checkpoint if its training was given one"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps"""
 
@@ -106,36 +114,30 @@ class DistributedConfig:
     """Several processes on one machine."""
 
     distributed: bool = False
-    """train and evaluate in several processes, started from this one command"""
-    world_size: int | None = None
+    """train and evaluate in several processes, which this one command starts"""
+    world_size: int | None = setting(None, at_least=1, effective_with="distributed")
     """number of processes; null means one for each GPU, or 2 on a CPU"""
-    dist_url: str = "env://"
-    """where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""
-
-    @property
-    def processes(self) -> int:
-        """How many there are, once the machine has been asked."""
-        return self.world_size if self.distributed else 1
+    dist_url: str = setting("env://", ADDRESS, effective_with="distributed")
+    """address where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""
 
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """What a run tells of itself."""
+    """Logs of a run."""
 
-    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
-    """where to log: tensorboard, csv, wandb, mlflow, one or more; the last two have to be installed. An empty list logs
-    nothing"""
-    log_dir: Path | None = None
-    """logs go to tensorboard/, csv/ and so on in this folder; null means output_dir"""
-    experiment_name: str | None = None
-    """name of the run, added to the time that names its folder of logs"""
-    log_frequency: int = 10
-    """log losses, rates, speed and memory after the first step and then every so many"""
-    log_layers: bool = False
+    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = setting(["tensorboard"])
+    """loggers; wandb and mlflow need their own packages, and an empty list logs nothing"""
+    log_dir: Path | None = setting(None, effective_with="logger")
+    """folder of the logs, which go to its subfolders tensorboard/, csv/ and so on; null means output_dir"""
+    experiment_name: str | None = setting(None, FOLDER_NAME, effective_with="logger")
+    """name of the run; the folder of its logs is named by the time and this name"""
+    log_frequency: int = setting(10, at_least=1)
+    """steps between logs of losses, rates, speed and memory; the first step is logged too"""
+    log_layers: bool = setting(False, effective_with="logger")
     """log the losses of each decoder layer too"""
     log_images: bool = False
-    """log training images as the network sees them, with their boxes, and validation images with what is found"""
-    log_images_frequency: int = 100
-    """log training images every so many steps; validation images are logged at each evaluation"""
+    """log training images with their boxes, in the form that the network gets, and validation images with detections"""
+    log_images_frequency: int = setting(100, at_least=1, effective_with="log_images")
+    """steps between logs of training images; each evaluation logs validation images"""
     memory_monitor: bool = False
-    """tell and log what memory goes to, and its peak in every epoch"""
+    """print and log the memory that each part takes, and the peak of each epoch"""

@@ -134,7 +134,7 @@ def test_a_setting_of_another_version_is_named_with_the_file(header: CheckpointH
     stored = header.to_dict()
     stored["config"]["number_of_queries"] = 10
     write_checkpoint({HEADER: stored}, path)
-    with pytest.raises(InputError, match=f"{path}: unknown setting 'number_of_queries'"):
+    with pytest.raises(InputError, match=f"{path}: number_of_queries is no setting"):
         read_checkpoint(path)
 
 

@@ -1,0 +1,161 @@
+"""Settings: dataclass fields with a type, a default, a range and the setting that they depend on.
+
+The string below a field is its help on the command line::
+
+    epochs: int = setting(50, at_least=1)
+    \"\"\"passes over the training images\"\"\"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple
+
+from dino_detector.config.image_size import ImageSize
+from dino_detector.errors import SettingError, did_you_mean
+
+BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+TYPE_NAMES = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"},
+    **{list: "a list, such as [2,1]", dict: 'a mapping, such as {"name": 1}'},
+}
+
+
+class Range(NamedTuple):
+    """The values that a setting may have, in words and as a test."""
+
+    wanted: str
+    holds: Callable[[Any], object]
+
+
+def setting(
+    default: Any, allowed: Range | None = None, *, effective_with: str | tuple[str, ...] = (), **bounds: float
+) -> Any:
+    """Declare a setting as the field of a dataclass.
+
+    Args:
+        default: the default value; every object gets its own copy of a list or dict.
+        allowed: the range, where bounds cannot express it.
+        effective_with: the setting without which this one has no effect, such as ``"debug"``, followed by the values
+            that it needs, such as ``("train_backbone", "lora")``.
+        bounds: the range by ``at_least`` or ``above``, and ``at_most`` or ``below``.
+    """
+    if bounds:
+        words = " and ".join(f"{bound.replace('_', ' ')} {value}" for bound, value in bounds.items())
+        if list(bounds) == ["at_least", "at_most"]:
+            words = f"between {bounds['at_least']} and {bounds['at_most']}"
+        allowed = Range(words, lambda value: all(BOUNDS[bound](value, limit) for bound, limit in bounds.items()))
+    needed = (effective_with,) if isinstance(effective_with, str) else effective_with
+    metadata = {"allowed": allowed, "effective_with": needed}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Setting(NamedTuple):
+    """A field of a dataclass, its type without ``None``, and whether ``None`` is a value."""
+
+    field: dataclasses.Field
+    kind: Any
+    nullable: bool
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.field.default is self.field.default_factory is dataclasses.MISSING
+
+    @property
+    def positional(self) -> bool:
+        """Whether the command line takes the value without a flag."""
+        return self.required and not self.field.kw_only
+
+    def default(self) -> Any:
+        """Return the default value; a list or dict is a new one at each call."""
+        has_factory = self.field.default_factory is not dataclasses.MISSING
+        return self.field.default_factory() if has_factory else self.field.default
+
+    def check(self, value: Any) -> None:
+        """Raise `SettingError` for a value out of range."""
+        allowed = self.field.metadata.get("allowed")
+        if allowed is not None and value is not None and not allowed.holds(value):
+            or_null = ", or null" if self.nullable else ""
+            raise SettingError(self.field.name, f"must be {allowed.wanted}{or_null}, not {value!r}")
+
+
+@functools.cache
+def settings_of(*groups: type) -> Mapping[str, Setting]:
+    """Return the settings of dataclasses by name."""
+    settings = {}
+    for group in groups:
+        hints = typing.get_type_hints(group)
+        for field in dataclasses.fields(group):
+            hint = hints[field.name]
+            kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+            settings[field.name] = Setting(field, kinds[0], NoneType in kinds)
+    return settings
+
+
+def check_ranges(group: Any) -> None:
+    """Raise `SettingError` for the first value of a dataclass that is out of range."""
+    for name, one in settings_of(type(group)).items():
+        one.check(getattr(group, name))
+
+
+def convert(values: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return values in the types of their settings.
+
+    Args:
+        values: values by name, in the types of YAML: paths and sizes may be text, and numbers may be whole.
+        known: all settings by name.
+
+    Raises:
+        SettingError: a name is unknown (the message suggests the nearest), or a value has another type.
+    """
+    converted = {}
+    for name, value in values.items():
+        if name not in known:
+            raise SettingError(name, f"is no setting{did_you_mean(name, known)}")
+        _, kind, nullable = known[name]
+        is_null = value is None and nullable
+        converted[name] = None if is_null else _converted(name, value, kind, " or null" if nullable else "")
+    return converted
+
+
+def _converted(name: str, value: Any, kind: Any, suffix: str = "") -> Any:
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    shown = "null" if value is None else repr(value)
+    if origin is ImageSize:
+        return ImageSize.parse(value, name)
+    if origin is Literal:
+        if str(value) not in inner:
+            nearest = did_you_mean(str(value), inner)
+            raise SettingError(name, f"must be one of {', '.join(inner)}{suffix}, not {shown}{nearest}")
+        return str(value)
+    if origin is Path and isinstance(value, str) and value:
+        return Path(value)
+    if origin is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
+        raise SettingError(name, f"must be {TYPE_NAMES[origin]}{suffix}, not {shown}")
+    if origin is float and not math.isfinite(value):
+        raise SettingError(name, f"must be a finite number, not {value}")
+    if origin is list:
+        return [_converted(name, one, inner[0]) for one in value]
+    if origin is dict and inner[1] is not Any:
+        return {str(key): _converted(name, one, inner[1], f" for '{key}'") for key, one in value.items()}
+    if origin is dict:
+        return {str(key): one for key, one in value.items()}
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Return a value in the types of YAML: paths and sizes become text."""
+    return str(value) if isinstance(value, (Path, ImageSize)) else value
