@@ -49,11 +49,11 @@ MISTAKES = [
     ),
     (
         ["train", *DATA, "--debug_samples", "5"],
-        "--debug_samples has an effect with --debug only; add that or leave this out",
+        "--debug_samples has no effect without --debug; give both or neither",
     ),
     (
         ["train", *DATA, "--debug", "--mosaic_probability", "0.5"],
-        "--mosaic_probability has an effect with --augmentation only; add that or leave this out",
+        "--mosaic_probability has no effect without --augmentation; give both or neither",
     ),
     (
         ["train", *DATA, "--scale_range", "2,0.1"],
@@ -61,19 +61,19 @@ MISTAKES = [
     ),
     (
         ["train", *DATA, "--early_stopping_min_delta", "0.01"],
-        "--early_stopping_min_delta has an effect with --early_stopping_patience only; add that or leave this out",
+        "--early_stopping_min_delta has no effect without --early_stopping_patience; give both or neither",
     ),
     (
         ["train", *DATA, "--ema_warmup", "100", "--ema_decay", "0"],
-        "--ema_warmup has an effect with --ema_decay only; add that or leave this out",
+        "--ema_warmup has no effect without --ema_decay; give both or neither",
     ),
     (
         ["train", *DATA, "--use_dora", "--train_backbone", "full"],
-        "--use_dora has an effect with --train_backbone lora only; add that or leave this out",
+        "--use_dora has no effect without --train_backbone lora; give both or neither",
     ),
     (
         ["train", *DATA, "--layer_decay", "0.8", "--train_backbone", "none"],
-        "--layer_decay has an effect with --train_backbone lora or full only; add that or leave this out",
+        "--layer_decay has no effect without --train_backbone lora or full; give both or neither",
     ),
     (
         ["train", *DATA, "--debug", "--debug_lr", "1", "--learning_rate", "2"],
@@ -134,7 +134,7 @@ def test_mistakes_and_help_import_no_torch() -> None:
     code = (
         "import sys, contextlib, io\n"
         "import dino_detector\n"
-        "assert not {'torch', 'jsonargparse'} & sys.modules.keys(), 'import dino_detector'\n"
+        "assert not {'torch', 'yaml'} & sys.modules.keys(), 'import dino_detector'\n"
         "from dino_detector import Config, cli\n"
         f"for argv in {commands!r}:\n"
         "    with contextlib.redirect_stderr(io.StringIO()):\n"

@@ -182,7 +182,7 @@ def test_a_broken_picture_among_those_that_are_cut_leaves_the_others_in_their_pl
         (["--tile_size", "64", "--tile_overlap", "much"], "--tile_overlap must be a number, not 'much'"),
         (
             ["--tile_overlap", "0.3"],
-            "--tile_overlap has an effect with --tile_size only; add that or leave this out",
+            "--tile_overlap has no effect without --tile_size; give both or neither",
         ),
     ],
 )

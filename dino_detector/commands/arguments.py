@@ -228,4 +228,4 @@ def _check_effect(setting: Setting, values: Mapping[str, Any]) -> None:
     other, *needed = setting.field.metadata.get("effective_with", ()) or (None,)
     if other is not None and not (values[other] in needed if needed else values[other]):
         condition = f"{other} {' or '.join(needed)}".strip()
-        raise InputError(f"--{setting.field.name} has an effect with --{condition} only; add that or leave this out")
+        raise InputError(f"--{setting.field.name} has no effect without --{condition}; give both or neither")

@@ -13,7 +13,7 @@ MAX_DETECTIONS = 100
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Settings of the metrics."""
+    """Detections that the metrics count."""
 
     max_detections: int = setting(MAX_DETECTIONS, at_least=MAX_DETECTIONS)
     """detections per image and class that the metrics count, at least COCO's 100; raise it where images have more

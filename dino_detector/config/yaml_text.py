@@ -30,7 +30,7 @@ def read_value(text: str) -> Any:
     """Return the value of YAML text, or the text itself if it is not YAML."""
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 
@@ -40,7 +40,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such settings file; correct --config")
     try:
         contents = yaml.load(path.read_bytes(), _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({error}); correct the file or --config") from error
     if not isinstance(contents, dict):
         raise InputError(f"{path}: holds no settings; write one on each line, such as epochs: 50")
