@@ -1,4 +1,4 @@
-"""Evaluation in tiles: the same detections as prediction in tiles gives, and refused where it has no place."""
+"""Evaluation in tiles finds the detections of prediction in tiles; training in tiles is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_images_that_fit_in_a_tile_are_evaluated_as_without_tiles(
 
 
 def test_images_that_do_not_get_what_prediction_finds_in_them(finished: Config) -> None:
-    """Of each class the best 100; there are more than 100 in an image."""
+    """An image has more than 100 detections; the best 100 of each class count."""
     tiled = evaluate(finished.replace(tile_size="40x45", tile_overlap=0.1))
     annotations = CocoAnnotations.read(finished.data.val_annotations)
     detector = Detector.load(finished.training.checkpoint, device="cpu")
@@ -136,7 +136,7 @@ def test_the_help_of_evaluation_explains_tiles(capsys: pytest.CaptureFixture[str
     ("flags", "message"),
     [
         (("--tile_size", "40", "--tile_overlap", "1"), "--tile_overlap must be at least 0 and below 1, not 1.0"),
-        (("--tile_overlap", "0.1"), "--tile_overlap has an effect with --tile_size only; add that or leave this out"),
+        (("--tile_overlap", "0.1"), "--tile_overlap has no effect without --tile_size; give both or neither"),
         (
             ("--tile_size", "0"),
             "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '0'",
