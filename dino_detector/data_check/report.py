@@ -31,7 +31,7 @@ KINDS_IN_WORDS = {
     "palette": "with a palette",
     "alpha": "with transparency",
     "turned": "turned by EXIF",
-    "unsupported": "with values that are no colours",
+    "unsupported": "with negative or NaN values",
 }
 
 

@@ -1,4 +1,4 @@
-"""Several files of a folder that appear together or not at all."""
+"""Writes several files of a folder that appear together or not at all."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class FileSet:
 
 
 def committed(path: Path) -> Path:
-    """Return where a file is: at ``path``, or in a committed set whose files a killed program has not moved yet."""
+    """Return the location of a file: ``path``, or a committed set that a killed program has not moved into place."""
     finished = path.parent / FINISHED
     waiting = finished / path.name
     return waiting if (finished / MANIFEST).is_file() and waiting.is_file() else path
@@ -119,7 +119,7 @@ def _move_into_place(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Sync a file of the set; raise `OSError` where the disk is full or broken."""
+    """Sync a file of the set; raise `OSError` if the disk is full or broken."""
     try:
         sync(path)
     except OSError as error:  # Windows and some network file systems can't

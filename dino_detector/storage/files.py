@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whatever ends the program, and JSON of hundreds of megabytes."""
+"""Writes files that are complete or absent, however the program ends, and reads JSON of hundreds of megabytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ESTALE = getattr(errno, "ESTALE", errno.EIO)  # Windows has no ESTALE
 OUT_OF_REACH = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO, ESTALE}
 OF_THE_MACHINE = DISK_FULL | OUT_OF_REACH
-"""errors of files and folders that the user can mend"""
+"""errors that the user can fix"""
 RESOURCES = {
     errno.ENOMEM: "free some memory, or lower --num_workers",
     errno.EMFILE: "raise the limit with ulimit -n, or lower --num_workers",
@@ -36,7 +36,7 @@ RESOURCES = {
 TEMPORARY = ".writing-*.tmp"
 """pattern of the temporary files of `writing`"""
 ABANDONED = 3600
-"""seconds without a change after which a temporary file counts as left behind"""
+"""seconds without a change after which a temporary file counts as abandoned"""
 COMPRESSED = (
     (b"\x1f\x8b", "compressed by gzip", "gunzip"),
     (b"PK\x03\x04", "a zip archive", "unzip"),
@@ -50,11 +50,11 @@ _counter = itertools.count()
 
 
 class WriteError(InputError):
-    """A file can't be written. The message names the file, the reason and what to do."""
+    """A file can't be written; the message names the file, the reason and the remedy."""
 
 
 def write_error(path: Path | str, error: OSError) -> WriteError:
-    """Describe in one line why a path can't be written, and what helps."""
+    """Describe in one line why a path can't be written, with the remedy."""
     if error.errno in DISK_FULL:
         return WriteError(f"{path}: can't be written, the disk is full ({error.strerror}); make room and run again")
     remedy = "shorten the name" if error.errno == errno.ENAMETOOLONG else "correct the path or its permissions"
@@ -121,13 +121,13 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def write_whole(path: Path | str, text: str) -> None:
-    """Write UTF-8 text as `writing` does; a lone surrogate, which UTF-8 does not have, becomes ``\\udc80``."""
+    """Write UTF-8 text with `writing`; lone surrogates, which UTF-8 lacks, are escaped as ``\\udc80``."""
     with writing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def sync(path: Path) -> None:
-    """Sync a closed file, or the names in a folder, to the disk; raise `OSError` where that fails."""
+    """Sync a closed file, or the names in a folder, to the disk; raise `OSError` if that fails."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -136,7 +136,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to the disk; do nothing where the system can't sync folders."""
+    """Sync the names in a folder to the disk; do nothing if the system can't sync folders."""
     with contextlib.suppress(OSError):  # Windows opens no folders
         sync(folder)
 
@@ -152,7 +152,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON; raise `ValueError` where it is malformed, not UTF-8 or nested too deeply."""
+    """Parse JSON; raise `ValueError` if it is malformed, not UTF-8 or nested too deeply."""
     with paused_collection():
         try:
             return json.loads(as_utf8(content))
@@ -168,11 +168,11 @@ def as_utf8(content: bytes) -> bytes:
     RFC 8259 demands UTF-8, but PowerShell's ``>`` writes UTF-16.
 
     Raises:
-        ValueError: the content is compressed, or begins as UTF-16 and is not.
+        ValueError: the content is compressed, or is damaged UTF-16.
     """
     for magic, name, tool in COMPRESSED:
         if content.startswith(magic):
-            raise ValueError(f"{name}; unpack it with {tool} and give what was in it")
+            raise ValueError(f"{name}; unpack it with {tool} and give the unpacked file")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16").encode("utf-8", "surrogatepass")
     mark = b"\xef\xbb\xbf"

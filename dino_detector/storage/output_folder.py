@@ -1,4 +1,4 @@
-"""A folder of results: one program of a kind writes to it at a time, and files of earlier programs are kept."""
+"""Locks a folder of results for one program of a kind, and keeps the files of earlier programs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _holder_text(holder: Path) -> str:
 
 
 def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
-    """Make the folder that a flag names; raises `InputError` where it can't be made or written to."""
+    """Make the folder that a flag names; raise `InputError` if it can't be made or written to."""
     with _explained_access(folder, flag):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.demo_set import draw_picture, demo_categories, tight_box, write_demo_set
+from dino_detector.data.demo_set import demo_categories, draw_picture, tight_box, write_demo_set
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -19,7 +19,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
-def test_sample_is_the_same_on_every_run_and_differs_with_the_seed(tmp_path):
+def test_the_demo_set_is_the_same_on_every_run_and_differs_with_the_seed(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_demo_set(tmp_path / name, train_images=4, val_images=2, seed=seed)
     first, second, third = (digest(tmp_path / name) for name in "abc")
@@ -29,7 +29,7 @@ def test_sample_is_the_same_on_every_run_and_differs_with_the_seed(tmp_path):
     assert all(first[name] != third[name] for name in first)
 
 
-def test_sample_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
+def test_the_demo_set_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
     files = write_demo_set(tmp_path, train_images=45, val_images=5)
     for images_dir, path, count in (
         (files.train_images, files.train_annotations, 45),

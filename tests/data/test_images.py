@@ -251,7 +251,7 @@ def test_an_empty_file_and_nan_are_called_that(tmp_path):
     with pytest.raises(InputError, match=r"a\.png: cannot be read as an image \(it is empty\)"):
         read_image(tmp_path / "a.png")
     Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "b.tif")
-    with pytest.raises(InputError, match=r"b\.tif: has values that are no numbers \(NaN\)"):
+    with pytest.raises(InputError, match=r"b\.tif: has NaN values"):
         read_image(tmp_path / "b.tif")
 
 

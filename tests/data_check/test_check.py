@@ -310,7 +310,7 @@ def test_it_ends_with_the_three_things_most_worth_fixing(data: Data, capsys: pyt
     assert main([str(data.folder), "--image_size", "84x112", "--output", str(listed)]) == 0
     out = capsys.readouterr().out
     last = out[out.index("Most worth fixing") :].splitlines()
-    assert last[1].startswith("1. Images that are also there, byte for byte: val in train 12 of 12 images")
+    assert last[1].startswith("1. Images that are also in the other split, byte for byte: val in train 12 of 12 images")
     assert [line[:2] for line in last if line[:1].isdigit()] == ["1.", "2.", "3."]
     rows = {row["kind"]: row for row in json.loads(listed.read_text())["findings"]}
     assert len(rows["leak_exact"]["ids"]) == rows["leak_exact"]["count"] == 12

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -52,7 +53,12 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
         folder: the folder of the files.
         split: name of the split in the findings.
     """
-    exists = _Listing(folder).exists
+    names_of = cache(lambda inside: names_in(folder / inside))  # a system call per file would be slow
+
+    def exists(name: str) -> bool:
+        inside, slash, base = name.rpartition("/")
+        return base in names_of(inside or slash)
+
     found: list[str | None] = [name if name is not None and exists(name) else None for name in names]
     lost = {row: name for row, name in enumerate(names) if name is not None and found[row] is None}
     addresses = {row: name for row, name in lost.items() if ADDRESS.match(name)}
@@ -192,22 +198,6 @@ def _all_files(folder: Path) -> Iterator[str]:
         folders.sort()
         relative = Path(inside).relative_to(folder)
         yield from ((relative / name).as_posix() for name in sorted(files))
-
-
-class _Listing:
-    """Answers whether files exist; lists each folder once, because a system call per file is slow."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._names: dict[str, set[str]] = {}
-
-    def exists(self, name: str) -> bool:
-        """Return whether a file exists, by its path relative to the folder or absolute."""
-        inside, slash, base = name.rpartition("/")
-        inside = inside or slash
-        if inside not in self._names:
-            self._names[inside] = names_in(self.folder / inside)
-        return base in self._names[inside]
 
 
 def names_in(folder: Path) -> set[str]:

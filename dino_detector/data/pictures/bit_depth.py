@@ -58,7 +58,7 @@ def largest_value(values: np.ndarray) -> float:
     """Return the largest value of a deep picture; raise `InputError` if a value is negative, infinite or NaN."""
     least, most = float(values.min()), float(values.max())  # NaN if any value is NaN
     if np.isnan(least):
-        raise InputError("has values that are no numbers (NaN); convert it to 8 or 16 bits")
+        raise InputError("has NaN values; convert it to 8 or 16 bits")
     if not 0 <= least <= most < np.inf:
         raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
     return most
