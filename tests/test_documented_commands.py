@@ -28,7 +28,7 @@ from dino_detector.download import is_complete
 from dino_detector.inference.detector import Detector
 
 TINY = [
-    *("--image_size", "28", "--num_workers", "0", "--device", "cpu", "--batch_size", "35"),
+    *("--image_size", "28", "--num_workers", "0", "--device", "cpu", "--batch_size", "35", "--decoder_layers", "1"),
     *("--hidden_dim", "32", "--num_heads", "2", "--feedforward_dim", "32", "--box_head_dim", "32"),
 ]
 """what makes a run short"""
@@ -188,7 +188,7 @@ def tiny(command: Command) -> list[str]:
         return TINY[2:6]
     quick = []
     if command.has("--use_coco_mini"):
-        quick = ["--batch_size", "250", "--num_queries", "25", "--decoder_layers", "1", "--feature_scales", "1"]
+        quick = ["--batch_size", "250", "--num_queries", "25", "--feature_scales", "1"]
     return [*TINY, "--epochs", "22" if command.resumes else "1", *quick]
 
 
@@ -352,6 +352,13 @@ def test_the_pages_link_to_files_that_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_pages_name_files_that_exist() -> None:
+    named_files = re.compile(r"\b(?:dino_detector|benchmarks|tools|tests|docs)/[a-z0-9_/]+\.(?:py|yaml|md)\b")
+    for page in PAGES:
+        for path in named_files.findall(page.read_text()):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
 @pytest.fixture(autouse=True)
