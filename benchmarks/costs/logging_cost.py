@@ -25,8 +25,8 @@ from dino_detector.commands.demo import demo_config
 from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.data.demo_set import write_demo_set
 from dino_detector.training.fit import fit
-from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
+from dino_detector.training.logging.loggers import RunDescription
 from dino_detector.training.logging.scalars import ScalarLog
 
 HOOKS = (

@@ -103,20 +103,20 @@ class TrunkCaching:
         if settings.mosaic_probability or settings.copy_paste_probability:
             shown["data"] = digest_of(images)
         epochs = self.config.training.epochs
-        plain_from = settings.plain_from(epochs)
+        no_augment_from = settings.no_augment_from(epochs)
         return CachedView(
             view,
             cache=self.cache,
             shown=shown,
             view_id=view.view_id,
-            views=self.config.cache.views_of(plain_from or epochs),
-            plain_from=plain_from,
+            views=self.config.cache.views_of(no_augment_from or epochs),
+            no_augment_from=no_augment_from,
         )
 
     def whole_view(self, view: View) -> CachedView:
         """Return the cached view of images without augmentation."""
         shown = {"resize_mode": self.config.data.resize_mode}
-        return CachedView(view, cache=self.cache, shown=shown, view_id=_whole_view_id, views=1, plain_from=0)
+        return CachedView(view, cache=self.cache, shown=shown, view_id=_whole_view_id, views=1, no_augment_from=0)
 
     def tokens(self, batch: Batch) -> Tokens:
         """Return the trunk's output for a batch; compute and store the missing entries."""
@@ -146,12 +146,12 @@ class TrunkCaching:
         Raises:
             InputError: The disk has too little room.
         """
-        epochs = self.config.training.epochs
+        settings, epochs = self.config.augmentation, self.config.training.epochs
         shown = train.view.views_shown(epochs)
-        plain_from = self.config.augmentation.plain_from(epochs) if self.config.augmentation.augmentation else 0
-        views = len({view for view in shown if view < plain_from or not plain_from})
+        no_augment_from = settings.no_augment_from(epochs) if settings.augmentation else 0
+        views = len({view for view in shown if view < no_augment_from or not no_augment_from})
         entries = train.view.entries(train.images, epochs=epochs, times=max_repeats)
-        whole = " and whole" if 0 < plain_from < epochs else ""
+        whole = " and whole" if 0 < no_augment_from < epochs else ""
         content = f"{counted(len(train), 'training image')} in {counted(views, 'view')}{whole}"
         if val is not None:
             entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
@@ -170,8 +170,8 @@ class TrunkCaching:
             else:
                 what = "no view" if missing == len(entries) else "no missing view"
                 when = f"; this run shows {what} twice, so the cache saves time in later runs only"
-                if plain_from > 1:
-                    when += f", or with less than {plain_from} --cache_views"
+                if no_augment_from > 1:
+                    when += f", or with less than {no_augment_from} --cache_views"
         each, size = as_size(self.bytes_per_entry), as_size(total)
         log.info("trunk cache %s: %s, %s each, take %s, %s%s", self.folder, content, each, size, found, when)
 
@@ -198,8 +198,3 @@ class TrunkCaching:
 
 def _whole_view_id(images: CocoImages, key: SampleKey) -> str:
     return "whole"
-
-
-def build_caching(config: Config, detector: Detector, *, precision: str) -> TrunkCaching | None:
-    """Build the trunk cache that the settings ask for; None if they ask for none."""
-    return None if config.cache.cache_trunk is None else TrunkCaching(config, detector, precision=precision)

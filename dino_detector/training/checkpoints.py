@@ -25,6 +25,7 @@ from dino_detector.training.memory import peak_memory
 
 log = logging.getLogger(__name__)
 
+STATE = ("finished_epochs", "best_ap", "best_epoch", "images_seen", "training_seconds", "replaced")
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
 
 FILES_OF_A_RUN = (
@@ -106,7 +107,7 @@ class RunFiles(Checkpoint):
         self._started = 0.0
         self._resumed_at = 0.0
         self._stop: int | None = None  # the signal that asked to stop
-        self._replaced: int | None = None  # epoch whose files the next evaluated epoch removes
+        self.replaced: int | None = None  # epoch whose files the next evaluated epoch removes
 
     @property
     def best(self) -> Path | None:
@@ -191,25 +192,13 @@ class RunFiles(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run continues with."""
-        return {
-            "finished_epochs": self.finished_epochs,
-            "best_ap": self.best_ap,
-            "best_epoch": self.best_epoch,
-            "images_seen": self.images_seen,
-            "seconds": self.seconds,
-            "training_seconds": self.training_seconds,
-            "replaced": self._replaced,
-        }
+        return {name: getattr(self, name) for name in STATE} | {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the state of the resumed run."""
-        self.finished_epochs = state_dict["finished_epochs"]
-        self.best_ap = state_dict["best_ap"]
-        self.best_epoch = state_dict["best_epoch"]
-        self.images_seen = state_dict["images_seen"]
+        for name in STATE:
+            setattr(self, name, state_dict[name])
         self.seconds_before = state_dict["seconds"]
-        self.training_seconds = state_dict["training_seconds"]
-        self._replaced = state_dict["replaced"]
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         """Start the clock, and make the trainer evaluate after the last epoch whatever the frequency."""
@@ -226,9 +215,9 @@ class RunFiles(Checkpoint):
 
     def _obsolete_files(self, epoch: int) -> list[str]:
         """Return the files that this evaluated epoch replaces, and remember its own for the next evaluated epoch."""
-        replaced = self._replaced
+        replaced = self.replaced
         if not self.keep_epochs:
-            self._replaced = epoch
+            self.replaced = epoch
         if replaced in (None, epoch):
             return []
         return [epoch_name(replaced), f"val_predictions_epoch_{replaced}.json"]

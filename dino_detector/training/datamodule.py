@@ -65,12 +65,12 @@ class DetectionData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return a loader of shuffled, augmented batches; it replaces and reports unreadable images."""
         data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
-        plain_from = augmentation.plain_from(self.config.training.epochs)
+        no_augment_from = augmentation.no_augment_from(self.config.training.epochs)
         sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
         return build_training_loader(
             dataset=self.train_dataset(),
             factors=self._repeat_factors,
-            sizes=BatchSizes(sizes, plain=data.image_size, plain_from=plain_from, seed=seed),
+            sizes=BatchSizes(sizes, plain=data.image_size, no_augment_from=no_augment_from, seed=seed),
             seed=seed,
             **self._loader_settings(),
         )
@@ -91,8 +91,8 @@ class DetectionData(LightningDataModule):
         data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
         images, view = self._images(self.run_data.train), self._evaluation_view()
         if augmentation.augmentation:
-            plain_from = augmentation.plain_from(self.config.training.epochs)
-            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, plain_from=plain_from)
+            no_augment_from = augmentation.no_augment_from(self.config.training.epochs)
+            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, no_augment_from=no_augment_from)
         if self.caching is not None:
             view = self.caching.training_view(view, images)
         return CocoDetection(images, view=view, on_bad_image="skip")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
 
 from dino_detector.config import (
     CacheConfig,
@@ -23,6 +24,8 @@ from dino_detector.config import (
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.coco.unlabelled import DETECTED_INFO
+from dino_detector.data.dataset import CocoDetection, FullSizeImages
+from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import build_from_checkpoint
@@ -33,14 +36,13 @@ from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.precision import resolve_precision
 from dino_detector.storage.files import write_whole
 from dino_detector.storage.output_folder import make_output_dir
+from dino_detector.structures.detections import coco_results
 from dino_detector.structures.evaluation_files import write_results
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.datamodule import DetectionData
-from dino_detector.training.machine import resolve_machine
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.run_data import RunData, read_run_data
-from dino_detector.training.tiled_evaluation import FullSizeData, TiledModule
-from dino_detector.training.trainer import build_trainer
+from dino_detector.training.trainer import build_trainer, resolve_machine
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,33 @@ class Evaluation(NamedTuple):
     unreadable: tuple[str, ...]
 
 
+class FullSizeData(DetectionData):
+    """Data loaders of validation and test images in their own sizes, one image at a time."""
+
+    def _evaluation_view(self) -> FullSizeImages:
+        return FullSizeImages()
+
+    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
+        return build_full_size_loader(
+            dataset=dataset,
+            num_workers=self.config.data.num_workers,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+        )
+
+
+class TiledModule(DetectorModule):
+    """Evaluation steps that cut the images of `FullSizeData` into tiles; the module does not train."""
+
+    def _detect(self, batch: FullSizeBatch) -> None:
+        """Collect the best ``max_detections`` detections of each class in each image."""
+        config = self.trainer.datamodule.config
+        found = self.detector.detect_each(batch.images, tiling=config.tiling, batch_size=config.training.batch_size)
+        for image_id, detections in zip(batch.image_ids, found, strict=True):
+            scored = detections.best_of_each_class(self.max_detections)
+            self._by_image[image_id] = coco_results(image_id, scored, self.detector.categories)
+
+
 def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images, and detect objects in the test images.
 
@@ -118,13 +147,11 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if machine.device.type == "cpu":
         optimize_for_cpu(detector)
     make_output_dir(config.training.output_dir)
-    if config.tiling.tile_size is None:
-        data = DetectionData(config=config, run_data=run_data)
-        max_detections = config.evaluation.max_detections
-        module = DetectorModule(detector=detector, criterion=build_criterion(config), max_detections=max_detections)
-    else:
-        data = FullSizeData(config=config, run_data=run_data)
-        module = TiledModule(detector=detector, criterion=build_criterion(config), config=config)
+    tiled = config.tiling.tile_size is not None
+    data = (FullSizeData if tiled else DetectionData)(config=config, run_data=run_data)
+    module = (TiledModule if tiled else DetectorModule)(
+        detector=detector, criterion=build_criterion(config), max_detections=config.evaluation.max_detections
+    )
     data.header = header
     trainer = build_trainer(config, machine)
     if run_data.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:

@@ -23,25 +23,23 @@ from dino_detector.plain_text import counted
 from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.structures.metrics import CocoMetrics
-from dino_detector.training.caching import build_caching
+from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.checkpoints import RunFiles, prepare_output_dir
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.evaluation import unreadable_images, write_test_results
 from dino_detector.training.failures import explained
-from dino_detector.training.logging.description import RunDescription
 from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
-from dino_detector.training.logging.loggers import build_loggers, require_loggers
+from dino_detector.training.logging.loggers import RunDescription, build_loggers, require_loggers
 from dino_detector.training.logging.scalars import ScalarLog
-from dino_detector.training.machine import Machine, resolve_machine
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.rehearsal import Rehearsal
 from dino_detector.training.resuming import apply_start, read_start
 from dino_detector.training.run_data import RunData, SplitData, read_run_data
-from dino_detector.training.trainer import build_trainer
+from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
 from dino_detector.training.weight_averaging import MovingAverage
 
 log = logging.getLogger(__name__)
@@ -101,7 +99,8 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
         apply_start(detector, start, source=training.checkpoint)
     detector.optimize_training(precision=machine.precision, device=machine.device)
     data.header = detector.header
-    data.caching = build_caching(config, detector, precision=machine.precision)
+    if config.cache.cache_trunk is not None:
+        data.caching = TrunkCaching(config, detector, precision=machine.precision)
     epochs_before = None if start is None else start.epochs
     if rank_zero_only.rank == 0 and config.logging.log_dir is not None:
         make_output_dir(config.logging.log_dir, flag="--log_dir")
@@ -239,11 +238,11 @@ def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images
             "the backbone has random weights, and --train_backbone %s never trains them; give --train_backbone full",
             config.backbone.train_backbone,
         )
-    epochs, plain_from = config.training.epochs, config.augmentation.plain_from(config.training.epochs)
-    if config.augmentation.augmentation and plain_from < epochs:
+    epochs, no_augment_from = config.training.epochs, config.augmentation.no_augment_from(config.training.epochs)
+    if config.augmentation.augmentation and no_augment_from < epochs:
         log.info(
             "the last %s of %d show whole images without objects of other images (--no_augment_fraction %g)",
-            *(counted(epochs - plain_from, "epoch"), epochs, config.augmentation.no_augment_fraction),
+            *(counted(epochs - no_augment_from, "epoch"), epochs, config.augmentation.no_augment_fraction),
         )
     if val is None:
         log.info("there is no evaluation, because there are no validation images (--val_images and --val_annotations)")

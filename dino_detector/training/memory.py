@@ -78,9 +78,7 @@ class MemoryMonitor(Callback):
         """Remember the child processes that exist before the data workers start."""
         self._other_children = multiprocessing.active_children()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log the table after the first optimizer step, when the optimizer state exists."""
         if self._logged or not trainer.optimizers[0].state:
             return

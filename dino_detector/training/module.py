@@ -125,12 +125,8 @@ class DetectorModule(LightningModule):
         """Gather the detections of all processes and compute the COCO metrics; every image counts once."""
         by_image = self._gather_detections()
         annotations = self.trainer.datamodule.run_data.val.annotations
-        self.results = [
-            result
-            for result in _sorted_by_image(by_image)
-            if result["category_id"]
-            in annotations.categories.ids  # the validation file may lack classes of the training file
-        ]
+        known = annotations.categories.ids  # the validation file may lack classes of the training file
+        self.results = [result for result in _sorted_by_image(by_image) if result["category_id"] in known]
         self.metrics = coco_metrics(
             annotations.ground_truth, self.results, image_ids=by_image, max_detections=self.max_detections
         )

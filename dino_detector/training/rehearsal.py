@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ class Rehearsal(Callback):
         """Take the largest step; raise `SharedInputError` with settings that fit if it does not fit."""
         starts = trainer.datamodule.run_data.train.annotations.training.starts
         augmentation = self.config.augmentation
-        if trainer.current_epoch >= augmentation.plain_from(self.config.training.epochs):
+        if trainer.current_epoch >= augmentation.no_augment_from(self.config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
         boxes = int((starts[1:] - starts[:-1]).max()) * _source_images(augmentation)
         images = math.ceil(trainer.datamodule.images_per_epoch / trainer.world_size)
@@ -123,8 +123,7 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-    saved = _SavedTensors({parameter.untyped_storage().data_ptr() for parameter in detector.parameters()})
-    with saved.hooks() if measure and not on_gpu else nullcontext():
+    with saved_tensors(except_for=detector.parameters()) if measure and not on_gpu else nullcontext() as saved:
         with trainer.precision_plugin.train_step_context():
             output = detector(pixel_values, targets)
             # no mean over processes: a process that fails here would leave the others waiting
@@ -134,27 +133,25 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
     if not measure:
         return 0
     if not on_gpu:
-        return saved.bytes
+        return sum(saved.values())
     gradients = sum(parameter.nbytes for parameter in parameters)
     return torch.cuda.max_memory_allocated(device) - before - gradients
 
 
-class _SavedTensors:
-    """Count the bytes of the tensors that a forward pass saves for the backward pass, each storage once."""
+@contextmanager
+def saved_tensors(*, except_for: Iterable[Tensor]) -> Iterator[dict[int, int]]:
+    """Collect the bytes of all storages that a forward pass saves for the backward pass, by their address."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in except_for}
+    saved: dict[int, int] = {}
 
-    def __init__(self, known: set[int]) -> None:
-        self.known = known
-        self.bytes = 0
-
-    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
-        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.known:
-            self.known.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
+        if storage.data_ptr() not in known:
+            saved.setdefault(storage.data_ptr(), storage.nbytes())
         return tensor.detach()  # the tensor itself would keep its own graph alive
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
 
 
 def _largest(step: Step, augmentation: AugmentationConfig, patch: int) -> Step:

@@ -125,9 +125,9 @@ def read_start(config: Config, categories: Categories, *, annotations: Path, dat
     before, wanted_epochs = header.config.training, config.training.epochs
     if wanted_epochs > before.epochs and epochs > before.epochs * (1 - cooldown_fraction(before)):
         log.warning(
-            "the learning rate has already fallen for an end at epoch %d, and jumps up again for %d; a new run with "
+            "the learning rate already falls towards an end at epoch %d, and now rises again; a new run with "
             "--epochs %d has no such jump",
-            *(before.epochs, wanted_epochs, wanted_epochs),
+            *(before.epochs, wanted_epochs),
         )
     return Start(header, contents, epochs)
 

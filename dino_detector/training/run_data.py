@@ -132,21 +132,16 @@ def _read_train(config: Config, paths: SplitPaths) -> SplitData:
     part, subset = whole, None
     if settings.debug:
         size, seed = settings.debug_samples, config.training.seed
-        _require_size(size, whole, flag="debug_samples")
-        chosen = select(_ids(whole), size=size, seed=seed)
+        chosen = _select(whole, size, seed, flag="debug_samples")
         part, subset = _cut(whole, chosen, "train", "debug", str(size), seed)
     elif settings.use_coco_mini:
-        listed = _read_indices_file(settings)
-        if listed is None:
-            _require_size(MINI_TRAIN[settings.coco_mini_size], whole, flag="coco_mini_size")
-        part, subset = _coco_mini(settings, whole, "train", listed, count=MINI_TRAIN[settings.coco_mini_size])
+        part, subset = _coco_mini(settings, whole, "train", MINI_TRAIN[settings.coco_mini_size])
     whole.require_boxes()
     if not len(part.training.labels):
-        flag = "--debug_samples" if settings.debug else "--coco_mini_size"
-        seed = "--seed" if settings.debug else "--coco_mini_seed"
+        remedy = ("--debug_samples", "--seed") if settings.debug else ("--coco_mini_size", "--coco_mini_seed")
         raise InputError(
             f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
-            f"{flag}, or another {seed}"
+            f"{remedy[0]}, or another {remedy[1]}"
         )
     return _with_files("train", paths, part, subset)
 
@@ -158,9 +153,8 @@ def _read_val(config: Config, paths: SplitPaths, *, is_only_split: bool) -> Spli
     if not settings.use_coco_mini:
         return _with_files("val", paths, whole, None)
     available = len(whole.images)
-    count = min(MINI_VAL.get(settings.coco_mini_size, available), available)
-    listed = _read_indices_file(settings) if is_only_split else None
-    return _with_files("val", paths, *_coco_mini(settings, whole, "val", listed, count=count))
+    size = min(MINI_VAL.get(settings.coco_mini_size, available), available)
+    return _with_files("val", paths, *_coco_mini(settings, whole, "val", size, may_be_listed=is_only_split))
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:
@@ -175,8 +169,7 @@ def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> Spl
     subset = None
     if config.subset.test_mini:
         size, seed = config.subset.test_mini_size, config.training.seed
-        _require_size(size, images, flag="test_mini_size")
-        chosen = select(_ids(images), size=size, seed=seed)
+        chosen = _select(images, size, seed, flag="test_mini_size")
         subset = Subset(f"test_mini_{size}_seed{seed}", "test", str(size), seed, chosen)
         images = images.restricted_to(chosen)
     return _with_files("test", paths, images, subset)._replace(unreadable=unreadable)
@@ -188,28 +181,20 @@ def _read_annotations(split: Split, paths: SplitPaths, config: DownloadConfig) -
     return CocoAnnotations.read(paths.annotations, images=None if paths.download else paths.images)
 
 
-def _read_indices_file(settings: SubsetConfig) -> Subset | None:
-    """Return the subset in ``coco_mini_indices_file``; raise `InputError` if its size or seed is not the setting."""
-    path = settings.coco_mini_indices_file
-    if path is None:
-        return None
-    subset = Subset.read(path)
-    for name, held in (("coco_mini_size", subset.size), ("coco_mini_seed", subset.seed)):
-        wanted = getattr(settings, name)
+def _coco_mini(
+    settings: SubsetConfig, whole: CocoAnnotations, split: Split, count: int, *, may_be_listed: bool = True
+) -> tuple[CocoAnnotations, Subset]:
+    """Return the COCO mini of a split: the images of ``coco_mini_indices_file``, or ``count`` images by the seed."""
+    size, seed, path = settings.coco_mini_size, settings.coco_mini_seed, settings.coco_mini_indices_file
+    if path is None or not may_be_listed:
+        chosen = _select(whole, count, seed, flag="coco_mini_size")
+        return _cut(whole, chosen, split, "coco_mini", size, seed)
+    listed = Subset.read(path)
+    for name, held, wanted in (("coco_mini_size", listed.size, size), ("coco_mini_seed", listed.seed, seed)):
         if held != wanted:
             raise InputError(f"{path}: holds a subset of {name} {held}, but --{name} is {wanted}; leave that out")
-    return subset
-
-
-def _coco_mini(
-    settings: SubsetConfig, whole: CocoAnnotations, split: Split, listed: Subset | None, *, count: int
-) -> tuple[CocoAnnotations, Subset]:
-    """Return the COCO mini of a split: the listed images, or ``count`` images selected by the seed."""
-    size, seed = settings.coco_mini_size, settings.coco_mini_seed
-    if listed is not None:
-        listed.require_source(whole, path=settings.coco_mini_indices_file, split=split)
-        return _cut(whole, listed.image_ids, split, "coco_mini", size, seed)
-    return _cut(whole, select(_ids(whole), size=count, seed=seed), split, "coco_mini", size, seed)
+    listed.require_source(whole, path=path, split=split)
+    return _cut(whole, listed.image_ids, split, "coco_mini", size, seed)
 
 
 def _cut(
@@ -236,13 +221,10 @@ def _with_files(split: Split, paths: SplitPaths, annotations: CocoAnnotations, s
     return SplitData(paths.images, annotations, split, None, subset)
 
 
-def _ids(annotations: CocoAnnotations) -> list[int]:
-    return annotations.images.ids.tolist()
-
-
-def _require_size(size: int, whole: CocoAnnotations, *, flag: str) -> None:
-    """Raise `InputError` if a subset would be larger than its source."""
+def _select(whole: CocoAnnotations, size: int, seed: int, *, flag: str) -> tuple[int, ...]:
+    """Select image ids by the seed; raise `InputError` if there are too few images."""
     available = len(whole.images)
     if size > available:
         remedy = "train without --use_coco_mini" if flag == "coco_mini_size" else f"give --{flag} {available} or less"
         raise InputError(f"{whole.path}: has {available:,} images, fewer than the {size:,} of --{flag}; {remedy}")
+    return select(whole.images.ids.tolist(), size=size, seed=seed)

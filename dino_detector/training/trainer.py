@@ -1,29 +1,76 @@
-"""The Lightning trainer of a run, with checkpoints in the package's own format."""
+"""The machine that a run uses, and the Lightning trainer of the run."""
 
 from __future__ import annotations
 
 import atexit
+import os
+import socket
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
+from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint, write_checkpoint
+from dino_detector.models.device import resolve_device
+from dino_detector.models.precision import resolve_precision
 from dino_detector.training.checkpoints import RunFiles
-from dino_detector.training.machine import Machine
 from dino_detector.training.progress import EpochBar
+
+CPU_PROCESSES = 2
+"""Number of processes of ``--distributed`` on a CPU without ``--world_size``."""
 
 LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+
+
+class Machine(NamedTuple):
+    """Device, precision and number of processes.
+
+    Attributes:
+        device: has an index if the user chose one GPU.
+        precision: ``32``, ``bf16`` or ``16``.
+        processes: number of processes.
+    """
+
+    device: torch.device
+    precision: str
+    processes: int
+
+
+def resolve_machine(config: Config) -> Machine:
+    """Resolve device, precision and number of processes, and set the address that the processes connect to.
+
+    Raises:
+        InputError: The device does not exist, or does not support the precision or the processes; or the address is
+            in use.
+    """
+    device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    settings = config.distributed
+    if not settings.distributed:
+        return Machine(device, precision, processes=1)
+    if device.type not in ("cpu", "cuda") or device.index is not None:
+        raise InputError(f"--distributed needs --device cpu, cuda or auto, not {config.training.device!r}")
+    gpus = torch.cuda.device_count()
+    processes = settings.world_size or (gpus if device.type == "cuda" else CPU_PROCESSES)
+    if device.type == "cuda" and processes > gpus:
+        raise InputError(f"--world_size {processes} needs {processes} GPUs, but this machine has {gpus}; lower it")
+    if settings.dist_url != "env://" and rank_zero_only.rank == 0:
+        host, port = settings.dist_url.removeprefix("tcp://").split(":")
+        _require_free(host, int(port))
+        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+    return Machine(device, precision, processes)
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -88,3 +135,13 @@ def _destroy_process_group() -> None:
     """Destroy the process group at exit; Lightning does so for NCCL alone, and gloo's threads would abort the exit."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--dist_url tcp://{host}:{port}: no process can listen there ({error}); give another port, or leave it out"
+        ) from error

@@ -85,7 +85,7 @@ def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: No
 
 @functools.lru_cache(100)  # or the files of the whole run would be read again and again
 def contents(path: Path) -> Any:
-    """What a file says, without times and paths."""
+    """Return the content of a file, without times and paths."""
     if path.suffix == ".pth":
         return comparable(torch.load(path, weights_only=True))
     if path.suffix == ".json":
@@ -117,7 +117,7 @@ def is_set_aside(path: Path) -> bool:
 
 
 def compare_all(config: Config, folder: Path, first: int, step: int) -> dict[str, Any]:
-    """Resume every copy; returns how many there were, and what is wrong with which."""
+    """Resume every copy; return the operations that were tried and the differences after each."""
     whole, copies = folder / "whole", folder / "copies"
     copies.mkdir()
     assert run(config, whole, before=lambda: copy_before(whole, copies, first, step)) == 0, log_of(whole)

@@ -1,4 +1,4 @@
-"""With a trunk cache a run learns the same, reads each view once, and never uses what belongs to something else."""
+"""With a trunk cache a run learns the same, reads each view once, and never uses a wrong entry."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def weights(folder: Path, kind: str = "final") -> dict[str, torch.Tensor]:
 
 
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Of all weights together; Adam enlarges rounding in those that have hardly a gradient."""
+    """Norm of the difference of all weights; Adam enlarges rounding in single weights with tiny gradients."""
     assert one.keys() == other.keys()
     return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
 
@@ -115,7 +116,7 @@ def test_from_when_all_views_are_there_no_image_is_read(
 
 
 def test_workers_find_what_the_main_process_keeps(frozen: Callable[..., Config], tmp_path: Path):
-    """What is not found is computed and kept, again."""
+    """A worker that found no entry would make the main process store it again."""
     settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2, "num_workers": 1}
     for run in range(2):
         fit(frozen(tmp_path / str(run), **settings))
@@ -207,7 +208,7 @@ def test_a_disk_that_is_full_ends_the_filling_and_not_the_run(
 def test_more_than_the_disk_has_is_refused_before_the_first_step(
     frozen: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(
         InputError, match=r"cache.* 2 views .*needs 20\.7 kB.*1\.0 kB.*--cache_trunk, or lower --cache_v"
     ):
@@ -245,14 +246,14 @@ def images(train_split: Any, tmp_path: Path) -> CocoImages:
 
 
 def keys(config: Config, images: CocoImages) -> list[str]:
-    """Of all views of all images that a run shows."""
+    """Keys of all views of all images of a run."""
     detector = build_detector(config, categories=CocoAnnotations.read(images.annotations_path).categories)
     caching = TrunkCaching(config, detector, precision=config.training.precision)
     settings, epochs = config.augmentation, config.training.epochs
     view = WholeImages(image_size=config.data.image_size, resize_mode=config.data.resize_mode)
     if settings.augmentation:
-        plain_from, seed = settings.plain_from(epochs), config.training.seed
-        view = Augmentation(settings, resize_mode=config.data.resize_mode, seed=seed, plain_from=plain_from)
+        no_augment_from, seed = settings.no_augment_from(epochs), config.training.seed
+        view = Augmentation(settings, resize_mode=config.data.resize_mode, seed=seed, no_augment_from=no_augment_from)
     view = caching.training_view(view, images)
     return [
         view.entry_key(images, view.fixed(SampleKey(epoch, index)))
@@ -346,9 +347,9 @@ def test_an_image_that_has_changed_is_computed_anew(
 
 
 def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: Path):
-    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=6)
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=6)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=3, plain_from=6)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=3, no_augment_from=6)
     size = Config.from_flat({"image_size": 56}).data.image_size
     for epoch, repeat, shown in ((0, 0, 0), (2, 0, 2), (4, 0, 1), (5, 1, 0), (6, 0, 6), (8, 0, 8), (10, 0, 7)):
         found, expected = cached(images, SampleKey(epoch, 3, repeat, size)), view(images, SampleKey(shown, 3, 0, size))
@@ -360,7 +361,7 @@ def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: P
 def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
     """It is mirrored or not; and with colours every view is another."""
     size = Config.from_flat({"image_size": 56}).data.image_size
-    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=4)
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=4)
     shown: dict[str, list[torch.Tensor]] = {}
     for epoch in range(4, 16):
         key = SampleKey(epoch, 3, 0, size)
@@ -372,23 +373,23 @@ def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
     one, other = (alike[0] for alike in shown.values())
     assert torch.equal(one, other.flip(-1))
     colours = AugmentationConfig(photometric_probability=0.5)
-    coloured = Augmentation(colours, resize_mode="stretch", seed=0, plain_from=4)
+    coloured = Augmentation(colours, resize_mode="stretch", seed=0, no_augment_from=4)
     assert len({coloured.view_id(images, SampleKey(epoch, 3, 0, size)) for epoch in range(16)}) == 16
 
 
 def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoImages, tmp_path: Path):
     """Before these there are as many views as epochs, however many are asked for."""
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=2)
-    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, plain_from=2)
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=2)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, no_augment_from=2)
     shown = [[cached.fixed(SampleKey(epoch, 0, repeat)).epoch for repeat in range(3)] for epoch in range(4)]
     assert shown == [[0, 1, 0], [1, 0, 1], [2, 3, 4], [3, 4, 5]]
 
 
 def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(images: CocoImages, tmp_path: Path):
-    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, plain_from=9)
+    view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=9)
     cache = TrunkCache(tmp_path / "cache", made_by={})
-    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, plain_from=9)
+    cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, no_augment_from=9)
     times = np.array([1, 2, 1, 3, 1, 1, 1])
     entries = cached.entries(images, epochs=2, times=times)
     assert len(entries) == len(set(entries)) == 5 * 2 + 3 + 4
@@ -404,7 +405,7 @@ def test_the_entries_of_a_run_are_those_of_all_images_as_often_as_they_come(imag
 def test_an_entry_brings_back_what_was_kept(images: CocoImages, tmp_path: Path):
     view = WholeImages(image_size=Config.from_flat({"image_size": 56}).data.image_size, resize_mode="stretch")
     cache = TrunkCache(tmp_path / "cache", made_by={"base": "x"})
-    shown = {"shown": {}, "view_id": lambda images, key: "whole", "views": 1, "plain_from": 0}
+    shown = {"shown": {}, "view_id": lambda images, key: "whole", "views": 1, "no_augment_from": 0}
     cached = CachedView(view, cache=cache, **shown)
     sample = cached(images, SampleKey(0, 1))
     assert isinstance(sample, Sample)

@@ -58,7 +58,7 @@ for name, changes in json.loads(Path(sys.argv[4]).read_text()).items():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, settings, draw_boxes):
-    """What one process and each of two end with, by (settings, processes, rank)."""
+    """Results of one process and of each of two, by (settings, processes, rank)."""
     folder = tmp_path_factory.mktemp("distributed")
     eight = draw_boxes(folder, "train", 8)
     data = {"train_images": str(eight.images), "train_annotations": str(eight.annotations)}
@@ -75,7 +75,7 @@ def runs(tmp_path_factory, settings, draw_boxes):
             subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
         )
     for process in started:
-        errors = process.communicate(timeout=300)[1]
+        errors = process.communicate()[1]
         assert process.returncode == 0, errors[-3000:]
     places = [(devices, rank) for devices in (1, 2) for rank in range(devices)]
     return {

@@ -1,4 +1,4 @@
-"""When a run stops for its AP, what it leaves and says, and how it is resumed."""
+"""Early stopping: when a run stops, its files and messages, and its resumption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs: a detector learns its images by heart, and only what is to train does."""
+"""Whole runs: a detector overfits a few images, and only the trainable weights change."""
 
 from __future__ import annotations
 

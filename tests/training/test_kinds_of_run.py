@@ -76,7 +76,7 @@ def test_the_verdict_turns_at_an_ap50_of_090(ap50: float, verdict: str) -> None:
 def test_a_preset_that_is_overridden_says_so(
     settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where the module runs as a script, whose name is not that of the package."""
+    """A module that runs as a script logs under another name than the package."""
     config = settings(tmp_path / "out", debug=True, debug_samples=2, epochs=1, val_frequency=1)
     write_config(config, tmp_path / "run.yaml")
     words = [sys.executable, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
@@ -112,7 +112,7 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
 def test_going_on_from_an_older_epoch_keeps_the_best_of_what_came_before(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int, debug: bool
 ) -> None:
-    """Of a debug run the checkpoint of the first epoch is not kept under its own name."""
+    """A debug run does not keep the checkpoint of the first epoch under its own name."""
     from dino_detector.training import module
 
     original = module.coco_metrics
@@ -126,7 +126,7 @@ def test_going_on_from_an_older_epoch_keeps_the_best_of_what_came_before(
     fit(settings(folder, epochs=3, checkpoint=folder / "dino_detector_last.pth", **changes))
     fit(settings(folder, epochs=3, checkpoint=after_two, **changes))
     if debug and best == 3:
-        assert not (folder / "dino_detector_best.pth").exists(), "it is that of the epoch that was moved aside"
+        assert not (folder / "dino_detector_best.pth").exists(), "the best epoch was moved aside"
     else:
         assert torch.load(folder / "dino_detector_best.pth", weights_only=True)["epoch"] == 0
 

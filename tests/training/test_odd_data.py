@@ -44,7 +44,7 @@ def give_odd_names(content: dict[str, Any]) -> None:
 
 
 def without_controls(capfd: pytest.CaptureFixture[str]) -> str:
-    """What a command has printed, where that is nothing that moves a cursor or changes colours."""
+    """Return the output of a command, after a check that it has no control characters."""
     shown = "".join(capfd.readouterr())
     assert not CONTROL.search(shown.replace("\r", "")), CONTROL.search(shown)
     return shown

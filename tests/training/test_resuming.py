@@ -1,4 +1,4 @@
-"""From which checkpoint a run may start, and what it is told where it may not."""
+"""Checkpoints that a run may start from, and the errors for all others."""
 
 from __future__ import annotations
 

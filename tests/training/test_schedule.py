@@ -1,4 +1,4 @@
-"""The course of the learning rate, in exact values and beside that of transformers."""
+"""The learning rate schedule: exact values, and the schedule of transformers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_wsd_falls_by_one_minus_the_square_root_in_the_last_fifth():
 
 
 def test_cooldown_is_the_share_that_is_asked_for():
-    """36 steps, of which 1, 9 and 25 are square numbers."""
+    """Of 36 steps, the square numbers 1, 9 and 25 have exact roots."""
     seen = rates(100, schedule="wsd", warmup_fraction=0.0, cooldown_fraction=0.36)
     assert seen[:65] == [1.0] * 65
     assert [seen[65], seen[73], seen[89]] == pytest.approx([0.01 + 0.99 * left for left in (5 / 6, 3 / 6, 1 / 6)])
@@ -145,7 +145,7 @@ def test_a_run_that_is_resumed_in_its_flat_part_for_longer_cools_down_at_its_new
 
 
 def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, train):
-    """Of 5 epochs of four steps the first is warm-up; of 20 it would be four, and the run goes on after two."""
+    """The warm-up of 5 epochs is one epoch, and of 20 epochs four; the run resumes after two."""
     rest = Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.2, "learning_rate": 1e-3}
     train(tmp_path, epochs=5, **changes)
@@ -156,7 +156,7 @@ def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, 
 
 
 def test_a_run_that_is_resumed_for_longer_twice_does_not_warm_up_again(tmp_path, train):
-    """Of 2 epochs of four steps the first is warm-up; of 20 it would be ten, and the third run goes on after 3."""
+    """The warm-up of 2 epochs is one epoch, and of 20 epochs ten; the third run resumes after three."""
     second, third = Rates(), Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.5, "learning_rate": 1e-3}
     train(tmp_path, epochs=2, **changes)

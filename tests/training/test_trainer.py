@@ -1,4 +1,4 @@
-"""How many processes train, on what, and where they meet."""
+"""Number of processes, their device and precision, and the address where they connect."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from lightning import Trainer
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.precision import resolve_precision
-from dino_detector.training import machine as machine_module
-from dino_detector.training.machine import Machine, resolve_machine
-from dino_detector.training.trainer import build_trainer
+from dino_detector.training import trainer as trainer_module
+from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
 
 
 def settings_with(**settings: Any) -> Config:
@@ -37,7 +36,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if name == "auto" else name)
 
-    monkeypatch.setattr(machine_module, "resolve_device", resolve_device)
+    monkeypatch.setattr(trainer_module, "resolve_device", resolve_device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
@@ -69,7 +68,7 @@ def test_one_process_unless_more_are_asked_for() -> None:
 def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
     device: str, avx: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two GPUs the second alone is fast in it, and the first is the current one."""
+    """The second of two GPUs is fast in bf16; the first is the current device."""
     current = [0]
 
     @contextmanager
@@ -83,7 +82,7 @@ def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
     monkeypatch.setattr(torch.cuda, "device", make_current)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
     assert resolve_precision("auto", torch.device(device)) == expected
-    assert resolve_precision("bf16", torch.device(device)) == "bf16", "what is asked for is done"
+    assert resolve_precision("bf16", torch.device(device)) == "bf16", "an explicit precision always counts"
     assert resolve_precision("32", torch.device(device)) == "32"
 
 

@@ -1,16 +1,16 @@
-"""The moving average: how it moves, what it costs, and that it is what is evaluated and saved."""
+"""The moving average: its ramp, its memory, and its use in evaluation and checkpoints."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
@@ -72,14 +72,12 @@ def test_warmup_is_a_setting(tmp_path, train, warmup, ramp):
 
 def averages_of_a_climb(steps: int, **settings: Any) -> list[float]:
     """The average after each step of a weight that is the number of the step."""
-    callback = MovingAverage(**settings)
-    averaged = callback._average_model = AveragedModel(nn.Linear(1, 1), multi_avg_fn=callback._update)
-    seen = []
+    callback, model, seen = MovingAverage(**settings), nn.Linear(1, 1, bias=False).double(), []
+    callback.setup(None, model, "fit")
     for step in range(1, steps + 1):
-        model = nn.Linear(1, 1).double()
         model.weight.data.fill_(step)
-        averaged.double().update_parameters(model)
-        seen.append(averaged.module.weight.item())
+        callback.on_train_batch_end(SimpleNamespace(global_step=step), model, None, None, step)
+        seen.append(callback.averages[0].item())
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Loggers of a run: TensorBoard, CSV, Weights & Biases and MLflow."""
+"""Loggers of a run, TensorBoard, CSV, Weights & Biases and MLflow, and the description that they start with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from numpy import ndarray
+from torch.utils.tensorboard.summary import hparams
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
+
+SUMMARY_DEPTH = 3
+COMPARED = ("val/AP", "val/AP50", "val/AP75")
+"""Tags whose newest value the HPARAMS tab shows beside the settings."""
 
 
 def require_loggers(config: Config) -> None:
@@ -72,6 +82,41 @@ def log_image(loggers: list[Logger], tag: str, pixels: ndarray, step: int) -> No
             logger.log_image(tag, [pixels], step=step)
         elif isinstance(logger, MLFlowLogger):
             logger.experiment.log_image(logger.run_id, pixels, key=tag, step=step)
+
+
+class RunDescription(Callback):
+    """Log the resolved settings and a summary of the model as texts, and the settings as hyper-parameters."""
+
+    def __init__(self, config: Config) -> None:
+        self.settings = config.flat()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the description before training, so that a run that fails has one too."""
+        if not trainer.is_global_zero:
+            return
+        log_text(trainer.loggers, "settings", yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
+        log_text(trainer.loggers, "model", str(ModelSummary(pl_module, max_depth=SUMMARY_DEPTH)))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.settings)
+        experiment, started, _ = self._hyper_parameters(trainer)
+        for writer in _event_writers(trainer):
+            writer.add_summary(experiment)
+            writer.add_summary(started)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the run as finished in the HPARAMS tab."""
+        if trainer.is_global_zero:
+            for writer in _event_writers(trainer):
+                writer.add_summary(self._hyper_parameters(trainer)[2])
+
+    def _hyper_parameters(self, trainer: Trainer) -> tuple:
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
+        evaluated = trainer.datamodule.run_data.val is not None
+        return hparams(plain, dict.fromkeys(COMPARED if evaluated else ("train/loss",), 0.0))
+
+
+def _event_writers(trainer: Trainer) -> list[Any]:
+    return [logger.experiment.file_writer for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def _made_folder(folder: Path) -> Path:

@@ -133,9 +133,7 @@ class ScalarLog(Callback):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             self._norm = torch.nn.utils.get_total_norm(gradients)
-            self._groups = [
-                dict(group, params=None) for group in optimizer.param_groups
-            ]  # a copy, because the schedule changes it
+            self._groups = [dict(group, params=None) for group in optimizer.param_groups]  # before the schedule steps
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -166,12 +164,9 @@ class ScalarLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the class accuracy of the epoch's matched predictions."""
         self._train_classes.reduce(trainer)
-        log_values(
-            trainer.loggers,
-            _classes("train", self._train_classes, pl_module.detector.categories),
-            trainer.global_step,
-        )
-        self._train_classes = ClassCounts(len(pl_module.detector.categories))
+        categories = pl_module.detector.categories
+        log_values(trainer.loggers, _classes("train", self._train_classes, categories), trainer.global_step)
+        self._train_classes = ClassCounts(len(categories))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start new sums."""

@@ -1,4 +1,4 @@
-"""What a run reads: named, fetched or found; whole or a subset."""
+"""Data of a run: named, downloaded or found; whole or a subset."""
 
 from __future__ import annotations
 
