@@ -28,9 +28,11 @@ from dino_detector.commands.frame import configure_logging
 from dino_detector.config import Config
 from dino_detector.inference.detector import build_detector
 from dino_detector.losses import build_criterion
+from dino_detector.models.dinov2_backbone import run_layer
 from dino_detector.models.dinov2_base import random_architecture, untrained
 from dino_detector.models.precision import autocast_to
 from dino_detector.structures.categories import Categories
+from dino_detector.structures.predictions import DecoderOutput
 from dino_detector.structures.targets import Targets
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.fit import fit
@@ -140,15 +142,14 @@ class TrainingStep:
         self.pixels = torch.randn(batch, 3, *self.config.data.image_size)
         self.targets = _targets(batch, boxes)
 
-    def predict(self) -> Any:
+    def predict(self) -> DecoderOutput:
         """Return the output of the detector."""
         with autocast_to(self.config.training.precision, self.device):
             return self.detector(self.pixels, self.targets)
 
-    def loss(self, output: Any) -> torch.Tensor:
+    def loss(self, output: DecoderOutput) -> torch.Tensor:
         """Return the total loss of an output."""
-        losses = self.criterion.of_batch(*output, self.targets, weights=self.config.losses)
-        return losses.total(self.config.losses)
+        return self.criterion(output, self.targets).total
 
     def update(self, loss: torch.Tensor) -> None:
         """Take an optimizer step, and free the gradients."""
@@ -199,8 +200,8 @@ def step(*, settings: dict[str, Any], batch: int, boxes: int) -> None:
         loss = forward()
     kept_bytes = sum(kept.values())
     del loss
-    detector.backbone.compute_in(None)
-    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # the counter misses fused kernels and packed layers
+    detector.backbone.run_layer = run_layer
+    with sdpa_kernel(SDPBackend.MATH), _operations() as counter:  # the counter misses fused kernels and layer copies
         forward().backward()
     report(seconds=seconds, memory_bytes=memory, operations=counter.get_total_flops(), kept_bytes=kept_bytes)
 
