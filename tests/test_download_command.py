@@ -93,10 +93,8 @@ def test_what_the_server_refuses_is_code_2(
     server.plan[IMAGES] = [status(404)]
     assert main(["--download_val", *flags]) == 2
     error = capsys.readouterr().err
-    assert error == (
-        f"error: {server.url}/{IMAGES}: the server answered 404 Not Found; correct --coco_url, or give a mirror that "
-        "has this file\n"
-    )
+    assert error.startswith(f"error: {server.url}/{IMAGES}: the server answered 404 Not Found; correct --coco_url")
+    assert error.count("\n") == 1
 
 
 def start(flags: list[str], server: CocoServer, part: Path) -> subprocess.Popen[str]:
@@ -128,9 +126,9 @@ def test_a_download_that_was_stopped_goes_on_where_it_was(
     _, error = process.communicate(timeout=10)
     assert process.returncode == code
     if how == signal.SIGINT:
-        assert error == (
-            f"stopped; what has arrived is kept in {tmp_path / 'coco'}, and the same command goes on from there\n"
-        )
+        assert error.startswith("stopped; ")
+        assert str(tmp_path / "coco") in error
+        assert error.count("\n") == 1
     arrived = part.stat().st_size
     assert 100_000 <= arrived < len(server.files[IMAGES])
     assert server.files[IMAGES].startswith(part.read_bytes())

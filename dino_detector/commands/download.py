@@ -1,4 +1,4 @@
-"""The command ``download_coco.py``: COCO 2017 on disk."""
+"""The command ``download_coco.py``: download COCO 2017."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 download_coc
     """Download parts of COCO 2017, and return the exit code.
 
     Args:
-        argv: the command line without the command; None takes that of the process.
+        argv: the arguments; None takes the arguments of the process.
         prog: the command as the user types it.
     """
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python3 download_coc
             sys.argv[1:] if argv is None else argv,
             prog=prog,
             description="Download COCO 2017: images to DATA_DIR/train2017, val2017 and test2017, annotations to "
-            "DATA_DIR/annotations. What is there is not fetched again, and a download that was stopped or broken off "
-            "goes on where it was when the same command is run again.",
+            "DATA_DIR/annotations. Files on disk are not fetched again. A download that was interrupted goes on when "
+            "the same command is run again.",
             usage="[--download_train] [--download_val] [--download_test]",
         )
         parts = {name: values.pop(f"download_{name}") for name in ("train", "val", "test")}
@@ -48,5 +48,5 @@ def _download(splits: Sequence[str], config: DownloadConfig) -> None:
             download_split(split, config)
     except KeyboardInterrupt:
         raise StoppedByUser(
-            f"stopped; what has arrived is kept in {config.data_dir}, and the same command goes on from there"
+            f"stopped; {config.data_dir} keeps the bytes that have arrived, and the same command goes on from there"
         ) from None

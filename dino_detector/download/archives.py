@@ -26,16 +26,10 @@ class ArchiveError(InputError):
 
 
 def unpack(archive: Path, target: Path, *, inside: str, only: Collection[str] = ()) -> None:
-    """Unpack a folder of a zip archive.
+    """Unpack the folder ``inside`` of a zip archive, or the files of ``only`` in that folder, to a target folder.
 
     The files are unpacked and checked in a hidden folder. Then the hidden folder becomes the target or, if the target
     exists, each file is moved there. Other files of the target stay.
-
-    Args:
-        archive: the zip archive.
-        target: the folder for the files, or a link to it.
-        inside: name of the folder in the archive, such as ``val2017``.
-        only: the files to take; all if it is empty.
 
     Raises:
         ArchiveError: the archive is damaged or lacks a file of ``only``; or an entry leads elsewhere, is a link, is

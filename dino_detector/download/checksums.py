@@ -40,8 +40,8 @@ def read_checksums(path: Path) -> dict[str, str]:
         match = re.fullmatch(r"([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(?:\./)*(\S.*?)\s*", line)
         if not match:
             raise InputError(
-                f"{path}: line {number} is not a checksum and a file, as sha256sum or md5sum prints them: 64 or 32 "
-                "hexadecimal digits, two spaces and the file, such as zips/val2017.zip"
+                f"{path}: line {number} is not a checksum and a file, as sha256sum or md5sum prints them; give 64 "
+                "or 32 hexadecimal digits, two spaces and a file such as zips/val2017.zip"
             )
         checksum, name = match[1].lower(), match[2]
         if found.setdefault(name, checksum) != checksum:

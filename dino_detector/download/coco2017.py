@@ -104,7 +104,7 @@ def annotations_path(split: Split, data_dir: Path) -> Path:
 def is_complete(split: Split, data_dir: Path) -> bool:
     """Return whether the annotations can be read and every listed image is a file that is not empty.
 
-    Images are not opened: images that the toolkit fetched were checked then, and others belong to the user.
+    Images are not opened. The toolkit checks an image when it fetches it; other images are the user's own.
     """
     return not broken_annotations(split, data_dir) and not missing_images(split, data_dir)
 

@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 20
 ZIP = b"PK"
 """first bytes of a zip archive"""
-OTHER_ARCHIVE = (
-    "give another mirror with --coco_url or, where this one serves other archives, their checksums with "
-    "--coco_checksums"
-)
+OTHER_ARCHIVE = "give another mirror with --coco_url, or the checksums of other archives with --coco_checksums"
 
 
 def fetch_file(url: str, part: Path, *, checksum: str, size: int | None) -> None:
@@ -74,15 +71,14 @@ class _Transfer:
         return self.part.stat().st_size
 
     def _require_space(self) -> None:
+        """Require room for the archive and its unpacked files, which have about the same size."""
         if self.total is not None:
             require_space(self.part.parent, 2 * self.total - self._held(), f"{self.part.stem} with its files")
 
     def _attempt(self) -> None:
         """Append the missing bytes of an answer to the part file, and skip the others."""
         held = self._held()
-        wanted_from = held if self.ranges else 0
-        self.ranges = True
-        with answered(self.session, self.url, start=wanted_from) as response:
+        with answered(self.session, self.url, start=held if self.ranges else 0) as response:
             start = position = self._first_byte(response, held)
             with explained_writing(self.part), self.part.open("ab") as file:
                 while position < (self.total or math.inf):
@@ -102,6 +98,7 @@ class _Transfer:
 
     def _first_byte(self, response: requests.Response, held: int) -> int:
         """Check the headers of an answer, and return the position of its first byte in the file."""
+        self.ranges = True
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
         if response.status_code == 200:
             first, total = 0, "*" if encoded else response.headers.get("Content-Length", "*")
