@@ -80,20 +80,20 @@ class HungarianMatcher:
         )  # [L, B, Q, T]
         num_boxes = targets.valid.sum(1)  # [B]
         scalars = [] if must_be_finite is None else [must_be_finite.to(costs.dtype)[None]]
-        # The host waits for the device once: for a single copy of everything.
+        # A single copy to the host: each copy waits for the device.
         packed = torch.cat([costs.flatten(), num_boxes.to(costs.dtype), *scalars]).cpu().numpy()
         if not np.isfinite(packed).all():
             raise FloatingPointError("the predictions are not finite: training diverged")
-        costs_on_host = packed[: costs.numel()].reshape(costs.shape)
-        num_boxes_on_host = packed[costs.numel() :][:batch].astype(np.int64)
+        values, counts, _ = np.split(packed, [costs.numel(), costs.numel() + batch])
+        matrices = values.reshape(costs.shape)
         pairs = []
-        for layer, image in np.ndindex(costs_on_host.shape[:2]):
-            query, target = linear_sum_assignment(costs_on_host[layer, image, :, : num_boxes_on_host[image]])
+        for layer, image in np.ndindex(matrices.shape[:2]):
+            query, target = linear_sum_assignment(matrices[layer, image, :, : int(counts[image])])
             pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, target]))
         return MatchedIndices(*torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device))
 
     def cost_matrix(self, logits: Tensor, boxes_cxcywh: Tensor, targets: Targets) -> Tensor:
-        """Return the cost of every query with every target of its image, ``[L, B, Q, T]``; padding has no meaning."""
+        """Return the cost of every query with every target of its image, ``[L, B, Q, T]``, padding included."""
         layers, _, queries, num_classes = logits.shape
         logits, predicted = logits.float(), boxes_cxcywh.float()
         wanted = targets.boxes_cxcywh.float()[None].expand(layers, -1, -1, -1)  # [L, B, T, 4]
