@@ -167,15 +167,15 @@ def test_a_broken_picture_among_those_that_are_cut_leaves_the_others_in_their_pl
     [
         (
             ["--tile_size", "0"],
-            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '0'",
+            "--tile_size 0 is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)",
         ),
         (
             ["--tile_size", "-640"],
-            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '-640'",
+            "--tile_size -640 is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)",
         ),
         (
             ["--tile_size", "big"],
-            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not 'big'",
+            "--tile_size 'big' is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)",
         ),
         (["--tile_size", "64", "--tile_overlap", "1"], "--tile_overlap must be at least 0 and below 1, not 1.0"),
         (["--tile_size", "64", "--tile_overlap", "-0.1"], "--tile_overlap must be at least 0 and below 1, not -0.1"),

@@ -139,7 +139,7 @@ def test_the_help_of_evaluation_explains_tiles(capsys: pytest.CaptureFixture[str
         (("--tile_overlap", "0.1"), "--tile_overlap has no effect without --tile_size; give both or neither"),
         (
             ("--tile_size", "0"),
-            "--tile_size must be a number of pixels (518) or HEIGHTxWIDTH (504x896) or null, not '0'",
+            "--tile_size 0 is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)",
         ),
     ],
 )
