@@ -5,7 +5,7 @@ the detections by falling score take the free box with the largest IoU. An unmat
 its class is ignored. Images, classes and lower scores do not influence a match.
 
 hotcoco computes the same matches, and returns them as ``COCOeval.eval_imgs``: one dictionary for each image, class and
-area. Those take 11 s and 7 GB for 5,000 images with 100 detections each, and this module 3 s and 0.3 GB.
+area. Those take 11 s and 7 GB for 5,000 images with 100 detections each, and this module 2.5 s and 0.2 GB.
 """
 
 from __future__ import annotations

@@ -9,17 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dino_detector.analysis.charts import (
-    calibration_chart,
-    class_chart,
-    confusion_chart,
-    count_chart,
-    curves_chart,
-    metrics_chart,
-    mistakes_chart,
-    save_chart,
-    score_chart,
-)
+from dino_detector.analysis import charts
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.metrics import CocoMetrics
 
@@ -52,41 +42,41 @@ def names_of(numbers: Path | None, results: Path | None) -> list[str]:
 
 def save_metrics_charts(metrics: CocoMetrics, payload: dict[str, Any], folder: Path, source: Path) -> dict[Path, str]:
     """Write the charts of an evaluation's metrics and payload; return the meaning of each file."""
-    names = [row["name"] for row in payload["classes"]]
+    names, AP = [row["name"] for row in payload["classes"]], payload["metrics"]["AP"]
     drawers = {
-        "curves": lambda part: curves_chart(part, AP=payload["metrics"]["AP"]),
-        "errors": mistakes_chart,
-        "confusion": lambda part: confusion_chart(part, names),
-        "calibration": calibration_chart,
+        "curves": lambda part: charts.curves_chart(part, AP=AP),
+        "errors": charts.mistakes_chart,
+        "confusion": lambda part: charts.confusion_chart(part, names),
+        "calibration": charts.calibration_chart,
     }
-    charts = {"coco": metrics_chart(metrics)}
+    figures = {"coco": charts.metrics_chart(metrics)}
     if metrics.per_class:
-        charts["ap_per_class"] = class_chart(metrics)
+        figures["ap_per_class"] = charts.class_chart(metrics)
     for key, draw in drawers.items():
         if payload[key] is not None:
-            charts["mistakes" if key == "errors" else key] = draw(payload[key])
-    return _save(charts, OF_METRICS, folder, source)
+            figures["mistakes" if key == "errors" else key] = draw(payload[key])
+    return _save(figures, OF_METRICS, folder, source)
 
 
 def save_results_charts(
     results: Sequence[dict[str, Any]], classes: Categories, folder: Path, source: Path, *, threshold: float
 ) -> dict[Path, str]:
     """Write the charts of detections in COCO's results format; return the meaning of each file."""
-    charts = {}
+    figures = {}
     if results:
-        charts["scores"] = score_chart([row["score"] for row in results], threshold=threshold)
+        figures["scores"] = charts.score_chart([row["score"] for row in results], threshold=threshold)
     counts = Counter(row["category_id"] for row in results if row["score"] >= threshold)
     if counts:
         named = [(name, counts[number]) for number, name in zip(classes.ids, classes.shown, strict=True)]
-        charts["class_counts"] = count_chart(named, threshold=threshold)
+        figures["class_counts"] = charts.count_chart(named, threshold=threshold)
     meanings = {kind: meaning.format(threshold=threshold) for kind, meaning in OF_RESULTS.items()}
-    return _save(charts, meanings, folder, source)
+    return _save(figures, meanings, folder, source)
 
 
-def _save(charts: dict[str, Figure], meanings: dict[str, str], folder: Path, source: Path) -> dict[Path, str]:
+def _save(figures: dict[str, Figure], meanings: dict[str, str], folder: Path, source: Path) -> dict[Path, str]:
     written = {}
-    for kind, figure in charts.items():
+    for kind, figure in figures.items():
         path = folder / f"{source.stem}_{kind}.png"
-        save_chart(figure, path)
+        charts.save_chart(figure, path)
         written[path] = meanings[kind]
     return written

@@ -60,22 +60,22 @@ def class_columns(max_detections: int) -> list[Column]:
 
 def captions(payload: Payload) -> dict[str, str]:
     """Return the sentences of the sections by their names in ``page.html``, as HTML; empty for absent sections."""
-    texts = dict.fromkeys(("costs", "confusion", "calibration", "gallery", "verdict", "runs", "flipped"), "")
-    if payload["errors"] is not None:
-        texts["costs"] = costs_caption(payload["errors"])
-    if payload["confusion"] is not None:
-        texts["confusion"] = confusion_caption(payload["confusion"])
-    if payload["calibration"] is not None:
-        texts["calibration"] = _calibration(payload["calibration"])
-    if payload["gallery"] is not None:
-        texts["gallery"] = _gallery(payload["gallery"])
-    texts = {name: html.escape(text) for name, text in texts.items()}
-    if (comparison := payload["comparison"]) is not None:
-        texts["verdict"] = html.escape(comparison_verdict(comparison))
-        texts["runs"] = f"{_name(comparison['title'])} against the baseline {_name(comparison['baseline_title'])}."
-        if comparison["flipped"] is not None:
-            texts["flipped"] = html.escape(" ".join(flipped_captions(comparison["flipped"])))
-    return texts
+    writers = {
+        "errors": costs_caption,
+        "confusion": confusion_caption,
+        "calibration": _calibration,
+        "gallery": _gallery,
+        "comparison": comparison_verdict,
+    }
+    texts = {
+        name: "" if payload[name] is None else html.escape(write(payload[name])) for name, write in writers.items()
+    }
+    comparison = payload["comparison"] or {"title": "", "baseline_title": "", "flipped": None}
+    flipped = comparison["flipped"]
+    return texts | {
+        "runs": f"{_name(comparison['title'])} against the baseline {_name(comparison['baseline_title'])}.",
+        "flipped": "" if flipped is None else html.escape(" ".join(flipped_captions(flipped))),
+    }
 
 
 def _calibration(calibration: Payload) -> str:

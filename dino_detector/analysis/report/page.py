@@ -1,7 +1,7 @@
-"""A report as one HTML file: opens from disk, asks no network for anything, and runs no code but its own.
+"""A report as one HTML file, which opens from disk, requests nothing from a network, and runs only its own code.
 
-The facts that matter most are HTML (:mod:`dino_detector.analysis.report.essentials`); the rest is drawn by the scripts
-in ``assets/`` from the payload, which lies in the page as JSON.
+The most important facts are HTML (:mod:`dino_detector.analysis.report.essentials`). The scripts in ``assets/`` draw the
+rest from the payload, which is in the page as JSON.
 """
 
 from __future__ import annotations
@@ -28,43 +28,31 @@ from dino_detector.analysis.wording import AXES, for_script
 from dino_detector.storage.files import write_whole
 
 STYLES = ("palette.css", "layout.css", "controls.css", "charts.css", "pictures.css", "media.css")
-"""in the order in which they join to one style; of equal rules the later wins"""
+"""in the order in which they join to one style; later rules win"""
 
 SCRIPTS = (
-    "elements.js",
-    "numbers.js",
-    "mistakes.js",
-    "tables.js",
-    "charts.js",
-    "errors.js",
-    "boxes.js",
-    "viewer.js",
-    "gallery.js",
-    "curves.js",
-    "confusion.js",
-    "calibration.js",
-    "comparison.js",
-    "main.js",
+    *("elements.js", "numbers.js", "mistakes.js", "tables.js", "charts.js", "errors.js", "boxes.js", "viewer.js"),
+    *("gallery.js", "curves.js", "confusion.js", "calibration.js", "comparison.js", "main.js"),
 )
 """in the order in which they join to one script"""
 
 UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-"""what could end a script element or a line of a script, and how JSON writes it instead"""
+"""JSON escapes of characters that could end a script element or a line of a script"""
 
 
 def write_report(payload: dict[str, Any], path: Path) -> None:
-    """Write the page of a payload to ``path``, whole or not at all; makes the folder.
+    """Write the page of a payload to ``path``, whole or not at all, and make the folder.
 
-    Every text of the payload is taken for what it is: names of classes and files may hold markup, and show it.
+    Markup in names of classes and files is shown as text.
 
     Raises:
-        ValueError: a number of the payload is not finite, which JSON has no word for.
+        ValueError: a number of the payload is not finite, which JSON can't express.
     """
     write_whole(path, page(payload))
 
 
 def page(payload: dict[str, Any]) -> str:
-    """The HTML of a payload; see :func:`write_report`."""
+    """Return the HTML of a payload; see :func:`write_report`."""
     style, script = joined_styles(), joined_scripts()
     parts = {
         "policy": content_policy(style=style, script=script),
@@ -83,38 +71,32 @@ def page(payload: dict[str, Any]) -> str:
         **{f"caption_{name}": text for name, text in captions(payload).items()},
         **{f"axis_{name}": html.escape(text) for name, text in AXES.items()},
     }
-    # One pass: a placeholder that a title holds is not filled in.
+    # One pass, so that a placeholder in a title is not replaced.
     whole = re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
-    return whole.encode("utf-8", errors="replace").decode("utf-8")  # a file name may hold half a surrogate pair
+    return whole.encode("utf-8", errors="replace").decode("utf-8")  # a file name may have half a surrogate pair
 
 
 def joined_styles() -> str:
-    """The styles as one."""
+    """Return the styles as one."""
     return "\n".join(_asset(name) for name in STYLES)
 
 
 def joined_scripts() -> str:
-    """The scripts as one, inside a function, so that they share names with each other and with nothing else."""
+    """Return the scripts as one function, so that they share names with each other alone."""
     body = "\n".join(_asset(name) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{body}\n}})();'
 
 
 def content_policy(*, style: str, script: str) -> str:
-    """A Content-Security-Policy that allows this style and this script, by their hashes, and images in the page."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(script)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
+    """Return a Content-Security-Policy that allows this style, this script and images in the page."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
 def embedded(payload: dict[str, Any]) -> str:
-    """The payload as JSON that no text in it can end."""
+    """Return JSON in which no text can end the script element."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda character: UNSAFE[character[0]], text)
 
