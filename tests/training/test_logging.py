@@ -391,7 +391,7 @@ def test_loggers_that_are_not_there_are_refused_before_the_run(settings: Callabl
     with pytest.raises(InputError, match=r"--logger mlflow needs the package mlflow.*pip install mlflow"):
         fit(settings(tmp_path / "out", logger=["mlflow"]))
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="logger .*csv.*mlflow.*'tensorbored'"):
+    with pytest.raises(InputError, match=r"logger .*csv.*mlflow.*'tensorbored'"):
         settings(tmp_path, logger=["tensorbored"])
     with pytest.raises(InputError, match="log_images needs a logger that shows images"):
         settings(tmp_path, logger=["csv"], log_images=True)
