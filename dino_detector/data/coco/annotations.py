@@ -72,12 +72,10 @@ class BoxTable(NamedTuple):
     labels: np.ndarray
     starts: np.ndarray
 
-    def of(self, index: int) -> tuple[Tensor, Tensor]:
+    def of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the boxes ``[N, 4]`` float32 and labels ``[N]`` int64 of the image at ``index``."""
-        import torch  # late: reading a file does not need it
-
         rows = slice(self.starts[index], self.starts[index + 1])
-        return torch.tensor(self.boxes_xyxy[rows]), torch.tensor(self.labels[rows])
+        return self.boxes_xyxy[rows], self.labels[rows]
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,10 @@ class CocoAnnotations:
 
     def training_boxes(self, image_id: int) -> tuple[Tensor, Tensor]:
         """Return boxes ``[N, 4]`` (xyxy, float32 pixels, clipped to the image) and labels ``[N]`` int64 to train on."""
-        return self.training.of(self._index_of[image_id])
+        import torch  # late: reading a file does not need it
+
+        boxes_xyxy, labels = self.training.of(self._index_of[image_id])
+        return torch.tensor(boxes_xyxy), torch.tensor(labels)
 
     def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
         """Return a selection of images with their annotations, both in the order of the file, and all categories."""

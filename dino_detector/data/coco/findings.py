@@ -41,8 +41,8 @@ class Kind(NamedTuple):
 
 def _read_kinds(path: Path) -> dict[str, Kind]:
     with path.open(newline="", encoding="utf-8") as file:
-        kinds = [Kind(**row) for row in csv.DictReader(file)]
-    return {kind.name: kind._replace(severity=float(kind.severity)) for kind in kinds}
+        rows = list(csv.DictReader(file))
+    return {row["name"]: Kind(**(row | {"severity": float(row["severity"])})) for row in rows}
 
 
 KINDS = _read_kinds(Path(__file__).with_name("finding_kinds.csv"))

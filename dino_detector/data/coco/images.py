@@ -65,8 +65,7 @@ class CocoImages:
 
     def objects(self, index: int) -> Objects:
         """Return the objects in an image."""
-        rows = slice(self.table.starts[index], self.table.starts[index + 1])
-        return Objects(self.table.boxes_xyxy[rows], self.table.labels[rows])
+        return Objects(*self.table.of(index))
 
     def another(self, rng: np.random.Generator, index: int, *, with_objects: bool = False) -> int:
         """Draw the index of another image, or of another image with objects; return ``index`` if there is none."""
