@@ -10,6 +10,23 @@ import torch
 from coco_tree import CocoTree, write_coco_tree
 
 
+SLOW = (
+    *("training", "benchmarks", "tools", "models/test_export.py", "models/test_heap.py", "models/test_demo_backbone.py"),
+    *("analysis/report/test_report_browser.py", "test_analyze.py", "test_analyze_report.py", "test_cli.py"),
+    *("test_coco_tree.py", "test_documented_commands.py", "test_examples.py", "test_file_set.py", "test_predict.py"),
+)
+"""folders and files whose tests train, start processes or open a browser"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests outside `SLOW`: ``pytest -m fast`` runs them in two minutes."""
+    tests = Path(__file__).parent
+    slow = [tests / name for name in SLOW]
+    for item in items:
+        if not any(item.path == path or path in item.path.parents for path in slow):
+            item.add_marker("fast")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """More threads only wait for each other with models as small as these."""
