@@ -188,7 +188,8 @@ def tiny(command: Command) -> list[str]:
         return TINY[2:6]
     quick = []
     if command.has("--use_coco_mini"):
-        quick = ["--batch_size", "250", "--num_queries", "25", "--feature_scales", "1"]
+        quick = ["--batch_size", "250", "--num_queries", "25", "--feature_scales", "1", "--augmentation", "false"]
+        quick += ["--denoising_queries", "0"]
     return [*TINY, "--epochs", "22" if command.resumes else "1", *quick]
 
 
