@@ -49,7 +49,7 @@ LINES_OF_FOLDER = {
     "training": 3_290,
     "analysis": 3_000,
     "data_check": 1_470,
-    "inference": 1_170,
+    "inference": 1_120,
     "models": 1_940,
     "data": 4_840,
     "download": 840,

@@ -65,7 +65,7 @@ class Detector(DetectorNetwork, ImageDetector):
 
     @property
     def white_level(self) -> float | None:
-        """Return the white level of the training images, see `ImageDetector.white_level`."""
+        """Return the white level of the training images, see `ImagePredictor.white_level`."""
         return self.config.data.white_level
 
     def optimize(self, *, precision: str = "auto") -> Detector:
@@ -101,7 +101,7 @@ class Detector(DetectorNetwork, ImageDetector):
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """See `ImageDetector.detect`."""
+        """See `ImagePredictor.detect`."""
         assert not self.training, "call eval() first: dropout would change the result"
         with autocast_to(self.inference_precision, self.device):
             output = self(self.prepare(images))

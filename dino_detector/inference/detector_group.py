@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dino_detector.config import TilingConfig
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector
-from dino_detector.inference.image_detector import predict_images
-from dino_detector.inference.tiling import detect_in_views
+from dino_detector.inference.image_detector import ImagePredictor
 from dino_detector.inference.view_merging import merge_views
 from dino_detector.models.precision import autocast_to
 from dino_detector.structures.detections import ImageDetections
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     import supervision
 
 
-class DetectorGroup:
+class DetectorGroup(ImagePredictor[list[ImageDetections]]):
     """Detectors over the same trunk: the trunk is in memory once and runs once for an image.
 
     Example:
@@ -67,6 +65,11 @@ class DetectorGroup:
             self.detectors.append(detector)
         self._kept = {layer for detector in self.detectors for layer in detector.backbone.feature_layers}
 
+    @property
+    def white_level(self) -> float | None:
+        """Return the white level of the detectors, see `ImagePredictor.white_level`."""
+        return self.detectors[0].white_level
+
     def optimize(self, *, precision: str = "auto") -> DetectorGroup:
         """Optimize all detectors, see `Detector.optimize`."""
         for detector in self.detectors:
@@ -87,49 +90,13 @@ class DetectorGroup:
         found = [detector.detect_in_tokens(tokens, sizes) for detector in self.detectors]
         return [list(of_image) for of_image in zip(*found, strict=True)]
 
-    def detect_each(
-        self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
-    ) -> Iterator[list[ImageDetections]]:
-        """Yield for each image the detections of each detector, see `Detector.detect_each`."""
-        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size, merge=_merge_each)
+    def merge_views(self, views: Sequence[Window], found: Sequence[list[ImageDetections]]) -> list[ImageDetections]:
+        """Merge the views of each detector, see `inference.view_merging`."""
+        return [merge_views(views, of_detector) for of_detector in zip(*found, strict=True)]
 
-    def predict(
-        self,
-        images: Any,
-        *,
-        threshold: float = 0.5,
-        batch_size: int = 8,
-        tile_size: int | tuple[int, int] | None = None,
-        tile_overlap: float = TilingConfig.tile_overlap,
-    ) -> list[supervision.Detections] | list[list[supervision.Detections]]:
-        """Detect objects in an image or a list of images.
-
-        Takes the arguments of `Detector.predict`.
-
-        Returns:
-            A list with the ``supervision.Detections`` of each detector, in the order of the checkpoints; for a list of
-            images a list of such lists.
-
-        Raises:
-            InputError: an image can't be read, or another argument is out of range.
-        """
-        return predict_images(
-            images,
-            detect_each=self.detect_each,
-            show=lambda of_image, threshold: [
-                detections.above(threshold).to_supervision(detector.categories)
-                for detections, detector in zip(of_image, self.detectors, strict=True)
-            ],
-            white_level=self.detectors[0].white_level,
-            threshold=threshold,
-            batch_size=batch_size,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-        )
-
-
-def _merge_each(views: Sequence[Window], found: Sequence[list[ImageDetections]]) -> list[ImageDetections]:
-    return [merge_views(views, of_detector) for of_detector in zip(*found, strict=True)]
+    def to_supervision(self, found: list[ImageDetections], threshold: float) -> list[supervision.Detections]:
+        """Return the detections of each detector with a score of at least ``threshold``."""
+        return [one.to_supervision(each, threshold) for one, each in zip(self.detectors, found, strict=True)]
 
 
 def _require_same_trunk(first: Detector, second: Detector, *, names: tuple[Path, Path]) -> None:

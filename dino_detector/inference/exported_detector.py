@@ -86,7 +86,7 @@ class ExportedDetector(ImageDetector):
 
     @property
     def white_level(self) -> float | None:
-        """Return the white level of the training images, see `ImageDetector.white_level`."""
+        """Return the white level of the training images, see `ImagePredictor.white_level`."""
         return self.description.white_level
 
     @classmethod
@@ -113,7 +113,7 @@ class ExportedDetector(ImageDetector):
         return cls(runtime, Description.from_json(text))
 
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """See `ImageDetector.detect`; the last image fills up a batch that is smaller than the file's batch size."""
+        """See `ImagePredictor.detect`; the last image fills up a batch that is smaller than the file's batch size."""
         wanted = self.description
         resize = evaluation_transforms(image_size=wanted.image_size, resize_mode=wanted.resize_mode)
         found = []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic
 
 from torch import Tensor
 
 from dino_detector.config import ImageSize, TilingConfig
 from dino_detector.data.pictures.reading import to_rgb_tensor
+from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 from dino_detector.inference.tiling import Found, detect_in_views
+from dino_detector.inference.view_merging import merge_views
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
 
@@ -19,13 +21,8 @@ if TYPE_CHECKING:
     import supervision
 
 
-class ImageDetector(ABC):
-    """Finds the objects of a data set's categories in images of any kind and size."""
-
-    @property
-    @abstractmethod
-    def categories(self) -> Categories:
-        """Ids and names of the classes, from the annotation file that the detector was trained on."""
+class ImagePredictor(ABC, Generic[Found]):
+    """Detects objects in images of any kind and size; ``Found`` is the type of an image's detections."""
 
     @property
     def white_level(self) -> float | None:
@@ -33,16 +30,22 @@ class ImageDetector(ABC):
         return None
 
     @abstractmethod
-    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
+    def detect(self, images: Sequence[Tensor]) -> list[Found]:
         """Return the detections of each image with any score: at most 100, or the number of queries if it is larger.
 
         Args:
             images: uint8 RGB ``[3, H, W]`` each, of any sizes; all of them form one batch.
         """
 
-    def detect_each(
-        self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int
-    ) -> Iterator[ImageDetections]:
+    @abstractmethod
+    def merge_views(self, views: Sequence[Window], found: Sequence[Found]) -> Found:
+        """Return the detections of an image from the detections of its views; the whole image comes first."""
+
+    @abstractmethod
+    def to_supervision(self, found: Found, threshold: float) -> Any:
+        """Return the detections of an image with a score of at least ``threshold``, as supervision's type."""
+
+    def detect_each(self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int) -> Iterator[Found]:
         """Yield the detections of each image with any score, merged over the whole image and its tiles.
 
         Args:
@@ -53,7 +56,7 @@ class ImageDetector(ABC):
         Raises:
             InputError: an image would have more than 10,000 tiles.
         """
-        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size)
+        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size, merge=self.merge_views)
 
     def predict(
         self,
@@ -63,7 +66,7 @@ class ImageDetector(ABC):
         batch_size: int = 8,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: float = TilingConfig.tile_overlap,
-    ) -> supervision.Detections | list[supervision.Detections]:
+    ) -> Any:
         """Detect objects in an image or a list of images.
 
         Args:
@@ -76,57 +79,38 @@ class ImageDetector(ABC):
             tile_overlap: share of a tile's side that the next tile covers too, 0 to below 1.
 
         Returns:
-            ``supervision.Detections``, one for an image and a list for a list: ``xyxy`` in pixels of the image (of a
-            file, as displayed: with its EXIF rotation), ``confidence``, ``class_id`` with the category ids of the
-            training annotations, ``data["class_name"]``; by falling score.
+            ``supervision.Detections`` for an image, and a list of them for a list: ``xyxy`` in pixels of the image (of
+            a file, as displayed: with its EXIF rotation), ``confidence``, ``class_id`` with the category ids of the
+            training annotations, ``data["class_name"]``; by falling score. A `DetectorGroup` returns a list with the
+            ``supervision.Detections`` of each detector in place of ``supervision.Detections``.
 
         Raises:
             InputError: an image can't be read, or another argument is out of range.
         """
-        return predict_images(
-            images,
-            detect_each=self.detect_each,
-            show=lambda detections, threshold: detections.above(threshold).to_supervision(self.categories),
-            white_level=self.white_level,
-            threshold=threshold,
-            batch_size=batch_size,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-        )
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold must be between 0 and 1, not {threshold}")
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
+        several = isinstance(images, (list, tuple))
+        pixels = (to_rgb_tensor(image, white_level=self.white_level) for image in (images if several else [images]))
+        found = self.detect_each(pixels, tiling=tiling, batch_size=batch_size)
+        results = [self.to_supervision(of_image, threshold) for of_image in found]
+        return results if several else results[0]
 
 
-def predict_images(
-    images: Any,
-    *,
-    detect_each: Callable[..., Iterator[Found]],
-    show: Callable[[Found, float], Any],
-    white_level: float | None,
-    threshold: float,
-    batch_size: int,
-    tile_size: int | tuple[int, int] | None,
-    tile_overlap: float,
-) -> Any:
-    """Check the arguments of `ImageDetector.predict`, detect, and return a result for an image, a list for a list.
+class ImageDetector(ImagePredictor[ImageDetections]):
+    """Finds the objects of a data set's categories in images."""
 
-    Args:
-        images: see `ImageDetector.predict`, also for the arguments that are not listed here.
-        detect_each: see `ImageDetector.detect_each`.
-        show: turns the detections of an image and the threshold into a result.
-        white_level: see `ImageDetector.white_level`.
-        threshold: lowest score.
-        batch_size: number of images or tiles.
-        tile_size: pixels.
-        tile_overlap: share.
+    @property
+    @abstractmethod
+    def categories(self) -> Categories:
+        """Ids and names of the classes, from the annotation file that the detector was trained on."""
 
-    Raises:
-        InputError: an image can't be read, or another argument is out of range.
-    """
-    if not 0 <= threshold <= 1:
-        raise InputError(f"threshold must be between 0 and 1, not {threshold}")
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    tiling = TilingConfig(None if tile_size is None else ImageSize.parse(tile_size, "tile_size"), tile_overlap)
-    several = isinstance(images, (list, tuple))
-    pixels = (to_rgb_tensor(image, white_level=white_level) for image in (images if several else [images]))
-    results = [show(found, threshold) for found in detect_each(pixels, tiling=tiling, batch_size=batch_size)]
-    return results if several else results[0]
+    def merge_views(self, views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
+        """See `inference.view_merging`."""
+        return merge_views(views, found)
+
+    def to_supervision(self, found: ImageDetections, threshold: float) -> supervision.Detections:
+        """Return the detections with a score of at least ``threshold``."""
+        return found.above(threshold).to_supervision(self.categories)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decoders import TINY_DETECTOR
 from PIL import Image
 from torch import Tensor
 
@@ -22,20 +23,7 @@ from dino_detector.structures.categories import Categories
 
 CATEGORIES = Categories(ids=(0, 3, 90), names=("person", "car", "toothbrush"))
 
-TINY: dict[str, Any] = {
-    "image_size": "56x84",
-    "lora_layers": 2,
-    "lora_rank": 2,
-    "num_queries": 5,
-    "two_stage": False,
-    "decoder_layers": 2,
-    "hidden_dim": 16,
-    "num_heads": 4,
-    "feedforward_dim": 24,
-    "n_points": 2,
-    "feature_scales": [1.0],
-    "box_head_dim": 12,
-}
+TINY = TINY_DETECTOR
 
 RANDOM: dict[str, Any] = {
     "dino_model": "facebook/dinov2-small",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decoders import TINY_DETECTOR
 from torch import Tensor
 
 from dino_detector import Detector, DetectorGroup
@@ -17,19 +18,7 @@ from dino_detector.errors import InputError
 from dino_detector.inference.detector import build_detector
 from dino_detector.structures.categories import Categories
 
-SETTINGS: dict[str, Any] = {
-    "image_size": "56x84",
-    "lora_layers": 2,
-    "lora_rank": 2,
-    "num_queries": 5,
-    "decoder_layers": 2,
-    "hidden_dim": 16,
-    "num_heads": 4,
-    "feedforward_dim": 24,
-    "n_points": 2,
-    "feature_scales": [1.0],
-    "box_head_dim": 12,
-}
+SETTINGS = TINY_DETECTOR | {"two_stage": True}
 
 
 @pytest.fixture
@@ -145,9 +134,9 @@ def test_the_trunk_runs_once_and_is_in_memory_once(three: list[Path]):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"lora_layers": 1}, r"its number of frozen layers .* is 3, but that of .*first\.pth is 2"),
+        ({"lora_layers": 1}, r"its number of frozen layers .* is 3, but .*first\.pth has 2"),
         ({"feature_layers": [2]}, r"its number of frozen layers .* is 1, but"),
-        ({"image_size": "84x56"}, r"its --image_size is 84x56, but that of .*first\.pth is 56x84"),
+        ({"image_size": "84x56"}, r"its --image_size is 84x56, but .*first\.pth has 56x84"),
         ({"resize_mode": "letterbox"}, r"its --resize_mode is letterbox, but"),
         ({"train_backbone": "full"}, r"has a backbone of its own"),
         ({"backbone_weights": "random"}, r"has a backbone of its own"),
@@ -170,9 +159,7 @@ def test_detectors_of_other_bases_are_refused(
 ):
     other = write_dinov2(tmp_path / "other", seed=5)
     paths = [write_detector("first", seed=1), write_detector("second", seed=2, dino_model=str(other))]
-    with pytest.raises(
-        InputError, match=r"second\.pth: its base model, .*, is \w{12}, but that of .*first\.pth is \w{12}"
-    ):
+    with pytest.raises(InputError, match=r"second\.pth: its base model, .*, is \w{12}, but .*first\.pth has \w{12}"):
         DetectorGroup(paths, device="cpu")
     with pytest.raises(InputError, match="at least one checkpoint"):
         DetectorGroup([])

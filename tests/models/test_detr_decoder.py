@@ -5,28 +5,16 @@ import math
 
 import pytest
 import torch
+from decoders import tiny_decoder
 from torch import Tensor
 
-from dino_detector.config import DecoderConfig
 from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.detr_decoder import DetrDecoder, FullAttention, spread_boxes
 from dino_detector.models.heads import inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
 from dino_detector.structures.targets import Targets
 
-TINY = DecoderConfig(
-    num_queries=5,
-    two_stage=False,
-    query_groups=1,
-    denoising_queries=0,
-    decoder_layers=3,
-    hidden_dim=16,
-    num_heads=4,
-    feedforward_dim=24,
-    n_points=2,
-    feature_scales=[2.0, 1.0],
-    box_head_dim=12,
-)
+TINY = tiny_decoder(decoder_layers=3)
 
 both_attentions = pytest.mark.parametrize("deformable", [True, False], ids=["deformable", "standard"])
 

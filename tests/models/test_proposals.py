@@ -4,28 +4,17 @@ import dataclasses
 
 import pytest
 import torch
+from decoders import tiny_decoder
 from torch import Tensor
 
-from dino_detector.config import Config, DecoderConfig
+from dino_detector.config import Config
 from dino_detector.losses import build_criterion
 from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.proposals import ANCHOR_CELLS, ProposalHead, anchor_boxes, anchors_before_sigmoid
 from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput
 from dino_detector.structures.targets import Targets
 
-TINY = DecoderConfig(
-    num_queries=5,
-    two_stage=True,
-    query_groups=1,
-    denoising_queries=0,
-    decoder_layers=2,
-    hidden_dim=16,
-    num_heads=4,
-    feedforward_dim=24,
-    n_points=2,
-    feature_scales=[2.0, 1.0],
-    box_head_dim=12,
-)
+TINY = tiny_decoder(two_stage=True)
 
 
 def head() -> ProposalHead:
