@@ -215,7 +215,9 @@ def test_a_hundred_images_are_fetched_at_a_time(server: CocoServer, config: Down
 
 
 @pytest.mark.parametrize(
-    "trouble", [drop(4000), body(jpeg(1)[:4000]), web_page, body(b""), status(500), body(b"text")], ids=str
+    "trouble",
+    [drop(4000), body(jpeg(1)[:4000]), web_page, body(b""), status(500), body(b"text")],
+    ids=["dropped", "cut", "web page", "empty", "error", "text"],
 )
 def test_a_wrong_image_is_fetched_again_and_never_kept(trouble, server: CocoServer, config: DownloadConfig) -> None:
     path = "val2017/000000000001.jpg"
