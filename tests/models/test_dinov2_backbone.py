@@ -441,7 +441,7 @@ def changed_copy(source: Path, target: Path, **settings: Any) -> Path:
 )
 def test_a_folder_of_another_kind_of_model_is_refused(dinov2_folder: Path, tmp_path: Path, read: Callable):
     folder = changed_copy(dinov2_folder, tmp_path / "vit", model_type="vit")
-    with pytest.raises(InputError, match="vit' is a 'vit' model; wanted one of dinov2, dinov2_with_registers"):
+    with pytest.raises(InputError, match="vit' is a 'vit' model; give one of dinov2, dinov2_with_registers"):
         read(str(folder))
 
 

@@ -28,8 +28,8 @@ import yaml
 
 from dino_detector.commands.arguments import parse_config
 from dino_detector.commands.frame import run_command
+from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config
-from dino_detector.train import settings_writer
 from dino_detector.training.fit import fit
 
 EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}

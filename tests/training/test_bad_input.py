@@ -90,7 +90,7 @@ def each_box(bbox: list[float]) -> Callable[[dict[str, Any]], None]:
 ANNOTATIONS = [
     ("train", the_third(image_id=999), ["id 3", "images 999"]),
     ("train", the_third(category_id=77), ["id 3", "categories 77"]),
-    ("train", each_box([3, 4, 0, 9]), ["ids 1, 2, 3", "no width or height"]),
+    ("train", each_box([3, 4, 0, 9]), ["ids 1, 2, 3", "without width or height"]),
     ("train", each_box([90, 4, 5, 9]), ["ids 1, 2, 3", "outside their image"]),
     ("val", each_box([3, 4, 5, -9]), ["ids 1, 2, 3", "negative width or height"]),
     ("train", lambda content: content["annotations"].clear(), ["no boxes to train on", "annotate"]),
