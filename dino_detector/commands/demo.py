@@ -46,7 +46,7 @@ def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
             argv,
             prog=prog,
             description="Generate a small data set, train a small detector on it, whose frozen backbone comes with the "
-            "package and gets LoRA adapters, evaluate it and draw what it finds. Takes about two minutes on two CPU "
+            "package and gets LoRA adapters, evaluate it and draw what it finds. Takes two to five minutes on two CPU "
             "cores and needs no network.",
         )
         configure_logging()
@@ -97,7 +97,7 @@ Try next:
 
 
 def demo_config(files: DemoFiles, output_dir: Path) -> Config:
-    """Return settings that learn the demo set within two minutes on two CPU cores."""
+    """Return settings that learn the demo set within minutes on two CPU cores."""
     return Config.from_flat(
         files._asdict()
         | SMALL_DECODER
