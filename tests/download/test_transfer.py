@@ -220,6 +220,7 @@ def test_a_host_that_cannot_be_reached_is_named_and_given_up_within_twenty_secon
 ) -> None:
     with CocoServer() as server:
         url = f"{server.url}/{PATH}"
+    caplog.set_level("WARNING", logger="urllib3.connectionpool")  # commands silence it
     waits: list[float] = []
     monkeypatch.setattr(http, "FIRST_WAIT", FIRST_WAIT)
     monkeypatch.setattr(time, "sleep", waits.append)
