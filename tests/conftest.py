@@ -19,7 +19,7 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests outside `SLOW`: ``pytest -m fast`` runs them in two minutes."""
+    """Mark the tests outside `SLOW`, so that ``pytest -m fast`` runs them alone."""
     tests = Path(__file__).parent
     slow = [tests / name for name in SLOW]
     for item in items:
