@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Args:
-        argv: the command and its flags; None takes those of the process.
+        argv: the command and its flags; None takes the arguments of the process.
     """
     argv = sys.argv[1:] if argv is None else argv
     return run_command(lambda: _dispatch(list(argv)))

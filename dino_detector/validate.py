@@ -1,7 +1,7 @@
 """COCO evaluation: results and ground truth in, the twelve COCO metrics out.
 
-The metrics are those of the COCO detection challenge (https://cocodataset.org/#detection-eval), computed by hotcoco;
-the tests compare them with pycocotools. `dino_detector.training.evaluation` detects in the validation images and calls
+hotcoco computes the metrics of the COCO detection challenge (https://cocodataset.org/#detection-eval); the tests
+compare them with pycocotools. `dino_detector.training.evaluation` detects in the validation images and calls
 `coco_metrics`; `dino_detector.structures.metrics` holds the metrics, and `dino_detector.structures.evaluation_files`
 writes them.
 """

@@ -62,7 +62,7 @@ def run(settings: dict[str, Any], seed: int, data: Path, folder: Path, threads: 
 def table(results: dict[str, list[Result]]) -> str:
     """Return a Markdown table of means over seeds.
 
-    The change of AP is computed for each seed, and its standard deviation is that of these differences.
+    The change of AP is computed for each seed. The table has its mean and its standard deviation over the seeds.
 
     Args:
         results: results of each variant in the same order of seeds; ``recipe`` is the baseline.

@@ -3,7 +3,7 @@
     git clone https://github.com/Shenggan/BCCD_Dataset
     python -m benchmarks.accuracy.bccd BCCD_Dataset bccd
 
-BCCD has photographs of blood cells with Pascal VOC annotations. The splits are those of its authors.
+BCCD has photographs of blood cells with Pascal VOC annotations. Its authors defined the splits.
 """
 
 from __future__ import annotations

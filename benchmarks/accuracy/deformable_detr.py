@@ -1,6 +1,6 @@
 """Deformable DETR of transformers on the common backbone: ``python -m benchmarks.accuracy.deformable_detr JOB``.
 
-The recipe is that of the paper (https://arxiv.org/abs/2010.04159, section 5) and of the authors' code
+The recipe follows the paper (https://arxiv.org/abs/2010.04159, section 5) and the authors' code
 (https://github.com/fundamentalvision/Deformable-DETR):
 
 - 300 queries, class weight 2 in matching costs and losses, a loss after every decoder layer;

@@ -1,6 +1,6 @@
 """Our detector, trained as ``dino-detector train`` does it: ``python -m benchmarks.accuracy.ours JOB``.
 
-The job's settings are those of a YAML file for ``dino-detector train``. The job sets the epochs, the evaluations and
+A YAML file for ``dino-detector train`` gives the settings. The job sets the epochs, the evaluations and
 the seed.
 """
 

@@ -17,7 +17,7 @@ class System:
     note: str
     """description below the table"""
     settings: dict[str, Any] = field(default_factory=dict)
-    """settings under the system's own names; those of our detector come from the preset's YAML file"""
+    """settings under the system's own names; the preset's YAML file gives the settings of our detector"""
     own_environment: bool = False
     """whether the system runs in the environment of RF-DETR"""
 

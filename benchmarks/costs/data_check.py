@@ -11,14 +11,13 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.common.coco_sized import TRAIN_BOXES, TRAIN_IMAGES, VAL_BOXES, VAL_IMAGES, write_annotations
-from benchmarks.common.command_line import command_parser
+from benchmarks.common.command_line import run_in_folder
 from dino_detector.commands.frame import run_command
 
 SPLITS = {"train2017": (TRAIN_IMAGES, TRAIN_BOXES), "val2017": (VAL_IMAGES, VAL_BOXES)}
@@ -26,11 +25,7 @@ SPLITS = {"train2017": (TRAIN_IMAGES, TRAIN_BOXES), "val2017": (VAL_IMAGES, VAL_
 
 def main() -> None:
     """Run the benchmark in a given or a temporary folder."""
-    parser = command_parser("benchmarks.costs.data_check", __doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="folder for the annotations (default: a temporary one)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        measure(options.folder or Path(temporary))
+    run_in_folder("benchmarks.costs.data_check", __doc__, measure, files="the annotations")
 
 
 def measure(folder: Path) -> None:

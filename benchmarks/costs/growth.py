@@ -3,9 +3,9 @@
     python -m benchmarks.costs.growth
     python -m benchmarks.costs.growth --picture docs/images/growth.png
 
-The detector is that of `benchmarks.speed`. The table and the chart also have a lower bound of each number: the
-operations of a step at this machine's rate for large matrix products, and the bytes of weights, gradients, optimizer
-state and saved tensors. Each point is measured in its own process.
+The benchmark measures the detector of `benchmarks.speed`. The table and the chart also have a lower bound of each
+number: the operations of a step at this machine's rate for large matrix products, and the bytes of weights, gradients,
+optimizer state and saved tensors. Each point is measured in its own process.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common.command_line import command_parser
+from benchmarks.common.command_line import run_in_folder
 from dino_detector.commands.demo import demo_config
 from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.config import Config
-from dino_detector.data.demo_set import SHAPES, Drawn, draw_picture, tight_box, write_demo_set
+from dino_detector.data.demo_set import SHAPES, Drawn, draw_picture, write_demo_set
 from dino_detector.inference.tiling import views_of
 from dino_detector.training.evaluation import evaluate
 from dino_detector.training.fit import fit
@@ -83,14 +82,7 @@ def write_scenes(folder: Path) -> tuple[Path, Path]:
         scene.save(images_dir / name, quality=90)
         images.append({"id": number, "file_name": name, "height": scene.height, "width": scene.width})
         entries += [
-            {
-                "id": len(entries) + position,
-                "image_id": number,
-                "category_id": item.shape.category_id,
-                "bbox": tight_box(item.mask),
-                "area": int(item.mask.sum()),
-                "iscrowd": 0,
-            }
+            {"id": len(entries) + position, "image_id": number, **item.annotation()}
             for position, item in enumerate(objects, start=1)
         ]
     categories = [{"id": shape.category_id, "name": shape.name} for shape in SHAPES]
@@ -108,11 +100,7 @@ def train(folder: Path) -> Path:
 
 def main() -> None:
     """Run the benchmark in a given or a temporary folder."""
-    parser = command_parser("benchmarks.costs.tiled_prediction", __doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="folder for all files (default: a temporary one)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        compare(options.folder or Path(temporary))
+    run_in_folder("benchmarks.costs.tiled_prediction", __doc__, compare, files="all files")
 
 
 def compare(folder: Path) -> None:

@@ -228,7 +228,7 @@ def pipeline(*, settings: dict[str, Any], images: int) -> None:
 
 
 def backbone_share(*, settings: dict[str, Any], precision: str, batch: int) -> None:
-    """Report the operations per second of an optimized backbone, as a share of those of a large matrix product."""
+    """Report the operations per second of an optimized backbone, as a share of the rate of a large matrix product."""
     device, detector = torch.device("cpu"), _detector(settings)
     backbone = detector.backbone
     pixels = torch.randn(batch, 3, *Config.from_flat(settings).data.image_size)

@@ -36,7 +36,7 @@ class StepClock(pl.Callback):
         self.steps = steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Time the step, after those of the optimizer and of the moving average."""
+        """Time the step, after the callbacks of the optimizer and of the moving average."""
         trainer.should_stop = self.steps.tick()
 
 

@@ -1,6 +1,6 @@
 """Matches of detections and ground truth boxes, in columns for a whole data set.
 
-The rules are those of the COCO detection challenge (https://cocodataset.org/#detection-eval): in each image and class,
+The COCO detection challenge has these rules (https://cocodataset.org/#detection-eval): in each image and class,
 the detections by falling score take the free box with the largest IoU. An unmatched detection inside a crowd region of
 its class is ignored. Images, classes and lower scores do not influence a match.
 

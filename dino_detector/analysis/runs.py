@@ -58,7 +58,7 @@ def read_run(path: Path, given: RunPaths, *, known: CocoAnnotations | None = Non
 
     Args:
         path: a file that training or evaluation wrote.
-        given: existing files that replace those of the metrics file.
+        given: existing files that replace the files named in the metrics file.
         known: annotations that are reused if the run has the same file.
 
     Raises:

@@ -69,7 +69,7 @@ class DecoderConfig:
     """largest number of denoising queries per training image, which start at noisy true boxes and learn to restore or
     reject them (DINO); 0 turns denoising off"""
     decoder_layers: int = setting(6, at_least=1)
-    """decoder layers, each of which refines the boxes"""
+    """decoder layers; each layer refines the boxes"""
     hidden_dim: int = setting(256, WIDTH)
     """width of the neck and the decoder"""
     num_heads: int = setting(8, at_least=1)

@@ -29,8 +29,8 @@ class MatchingConfig:
     set_cost_giou: float = setting(2.0, at_least=0)
     """weight of the generalized IoU"""
     set_cost_quality: float = setting(0.0, at_least=0)
-    """exponent q of the overlap in the classification cost: scores are multiplied by ((1 + GIoU) / 2) ** q, so that of
-    two queries with equal scores the better placed one is matched; 0 ignores the overlap"""
+    """exponent q of the overlap in the classification cost: scores are multiplied by ((1 + GIoU) / 2) ** q, so that the
+    better placed one of two queries with equal scores is matched; 0 ignores the overlap"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TrainingConfig:
     ema_warmup: int = setting(10, at_least=0, effective_with="ema_decay")
     """warm-up of ema_decay: after n steps the decay is at most (1 + n) / (ema_warmup + n); 0 turns the warm-up off"""
     val_frequency: int = setting(5, at_least=1)
-    """epochs between evaluations, each of which writes a checkpoint; the last epoch is always evaluated"""
+    """epochs between evaluations; each evaluation writes a checkpoint, and the last epoch is always evaluated"""
     early_stopping_patience: int = setting(0, at_least=0)
     """stop after this number of evaluations in a row without a better AP; 0 trains all epochs"""
     early_stopping_min_delta: float = setting(0.0, at_least=0, below=1, effective_with="early_stopping_patience")

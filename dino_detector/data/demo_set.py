@@ -51,6 +51,15 @@ class Drawn(NamedTuple):
     mask: np.ndarray
     crowd: bool
 
+    def annotation(self) -> dict[str, Any]:
+        """Return the object's COCO annotation without ids."""
+        return {
+            "category_id": self.shape.category_id,
+            "bbox": tight_box(self.mask),
+            "area": int(self.mask.sum()),
+            "iscrowd": int(self.crowd),
+        }
+
 
 def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> DemoFiles:
     """Write the demo set as COCO files and JPEG pictures; equal arguments give equal files.
@@ -104,14 +113,7 @@ def _write_split(images_dir: Path, annotations: Path, count: int, rng: np.random
         save_picture(picture, images_dir / name, quality=90)
         images.append({"id": image_id, "file_name": name, "height": picture.height, "width": picture.width})
         entries += [
-            {
-                "id": len(entries) + number,
-                "image_id": image_id,
-                "category_id": item.shape.category_id,
-                "bbox": tight_box(item.mask),
-                "area": int(item.mask.sum()),
-                "iscrowd": int(item.crowd),
-            }
+            {"id": len(entries) + number, "image_id": image_id, **item.annotation()}
             for number, item in enumerate(drawn, start=1)
         ]
     content = {

@@ -14,7 +14,7 @@ from dino_detector.data.coco.findings import Finding
 
 FEW_BOXES = 10
 IMBALANCE = 20
-"""ratio of the boxes of the largest class to those of a class above which that class is too small"""
+"""largest accepted ratio between the box counts of the largest class and of another class"""
 
 
 class ClassRow(NamedTuple):

@@ -32,9 +32,9 @@ class LayerCopies:
     """Runs a layer through its copy where no gradient is needed; set it as `Dinov2Backbone.run_layer`.
 
     Autocast converts float32 weights in each pass; a copy holds converted weights. On an x86 CPU the copy holds
-    `PackedLinear` layers. Results equal those of the layer, in float32 up to rounding. A copy is made at the first call
-    of its layer and made anew after the weights have changed. ``copy.deepcopy`` and ``pickle`` give an object without
-    copies. Compilation and export see the original layers.
+    `PackedLinear` layers. Copy and layer give equal results, in float32 up to rounding. A copy is made at the first
+    call of its layer and made anew after the weights have changed. ``copy.deepcopy`` and ``pickle`` give an object
+    without copies. Compilation and export see the original layers.
 
     Args:
         dtype: dtype that autocast computes in; float32 without autocast.

@@ -74,7 +74,7 @@ class DetectorModule(LightningModule):
         self._batch_index = 0
 
     def on_train_start(self) -> None:
-        """Set the learning rates from this run's schedule; the resumed optimizer may hold those of a shorter run."""
+        """Set the learning rates from this run's schedule; a resumed optimizer may hold rates of a shorter run."""
         if self.device.type == "cpu":
             keep_freed_memory()  # after the rehearsal, in which failed steps must return their memory
         for schedule in (config.scheduler for config in self.trainer.lr_scheduler_configs):

@@ -68,7 +68,7 @@ class UnfusedAttention(nn.MultiheadAttention):
     """`torch.nn.MultiheadAttention` that trains without the fused kernel, whose backward pass is slow on a CPU."""
 
     def forward(self, *args: Any, **options: Any) -> tuple[Tensor, None]:
-        """Attend; the arguments and the output are those of `torch.nn.MultiheadAttention`, without the weights."""
+        """Attend like `torch.nn.MultiheadAttention`, and return None in place of the attention weights."""
         if self.training:  # PyTorch leaves the fused kernel where weights are asked for
             options |= {"need_weights": True, "average_attn_weights": False}
         return super().forward(*args, **options)[0], None
