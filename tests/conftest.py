@@ -10,10 +10,10 @@ import torch
 from coco_tree import CocoTree, write_coco_tree
 
 SLOW = (
-    *("training", "benchmarks", "tools", "models/test_export.py", "models/test_heap.py"),
-    *("models/test_demo_backbone.py", "analysis/report/test_report_browser.py", "test_analyze.py"),
-    *("test_analyze_report.py", "test_cli.py", "test_coco_tree.py", "test_documented_commands.py", "test_examples.py"),
-    *("test_file_set.py", "test_predict.py"),
+    *("training", "benchmarks", "tools", "inference/test_export.py", "models/test_heap.py"),
+    *("models/test_demo_backbone.py", "analysis/report/test_report_browser.py", "commands/test_analyze.py"),
+    *("commands/test_analyze_report.py", "commands/test_predict.py", "test_cli.py", "test_coco_tree.py"),
+    *("test_documented_commands.py", "test_examples.py", "storage/test_file_set.py"),
 )
 """folders and files whose tests train, start processes or open a browser"""
 

@@ -15,7 +15,7 @@ from coco_server import CocoServer, jpeg, status
 
 from dino_detector.commands.download import main
 
-SCRIPT = Path(__file__).parents[1] / "download_coco.py"
+SCRIPT = Path(__file__).parents[2] / "download_coco.py"
 IMAGES = "zips/val2017.zip"
 
 

@@ -17,7 +17,7 @@ from dino_detector.errors import InputError
 from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 GREY = (100, 100, 100)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 METRICS = CocoMetrics(
     *(0.4216, 0.7, 0.45, -1.0, 0.3, 0.0),
     *(0.11, 0.52, 1.0, -1.0, 0.33, 0.44),
