@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.config import MAX_DETECTIONS
 from dino_detector.errors import InputError
 from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 

@@ -19,8 +19,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import dino_detector
-from dino_detector import config as settings
-from dino_detector.config import Config, ImageSize
+from dino_detector.config import DEBUG, LIGHTWEIGHT, Config, DownloadConfig, ImageSize, TilingConfig, commands
 from dino_detector.config.setting import Setting, settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +32,12 @@ FROM_OUTSIDE = {
 """pages of the site, and the files of the repository that they show"""
 COMMANDS = {
     "train, evaluate": [item.default_factory for item in dataclasses.fields(Config)],
-    "predict": [settings.PredictSettings, settings.TilingConfig],
-    "export": [settings.ExportSettings],
-    "analyze": [settings.AnalyzeSettings],
-    "data": [settings.DataCheckSettings],
-    "download": [settings.DownloadSettings, settings.DownloadConfig],
-    "demo": [settings.DemoSettings],
+    "predict": [commands.PredictSettings, TilingConfig],
+    "export": [commands.ExportSettings],
+    "analyze": [commands.AnalyzeSettings],
+    "data": [commands.DataCheckSettings],
+    "download": [commands.DownloadSettings, DownloadConfig],
+    "demo": [commands.DemoSettings],
 }
 """commands, and the dataclasses whose fields are their settings"""
 KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", ImageSize: "size"}
@@ -133,7 +132,7 @@ def value_text(value: Any) -> str:
 def preset_tables() -> str:
     """Return the presets as a Markdown table each."""
     parts = []
-    for name, preset in (("lightweight", settings.LIGHTWEIGHT), ("debug", settings.DEBUG)):
+    for name, preset in (("lightweight", LIGHTWEIGHT), ("debug", DEBUG)):
         rows = [f"| `{key}` | {value_text(value)} |" for key, value in preset.items()]
         parts.append("\n".join([f"| `--{name}` | value |", "|---|---|", *rows]))
     return "\n\n".join(parts)

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.speed.process import Measurement
 from benchmarks.speed.table import Row
-from dino_detector.config.presets import LIGHTWEIGHT
+from dino_detector.config import LIGHTWEIGHT
 
 BATCH = 4
 WHOLE_RUNS: dict[str, dict[str, Any]] = {"headline": {}, "headline_frozen": {"train_backbone": "none"}}

@@ -1,4 +1,4 @@
-"""Matches of detections and ground truth boxes, in columns for a whole data set.
+"""Matches of detections and ground truth boxes, in columns for a whole data set, and average precision from them.
 
 The COCO detection challenge has these rules (https://cocodataset.org/#detection-eval): in each image and class,
 the detections by falling score take the free box with the largest IoU. An unmatched detection inside a crowd region of
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.config import MAX_DETECTIONS
 
 if TYPE_CHECKING:
     from dino_detector.data.coco.annotations import CocoAnnotations
@@ -25,77 +25,48 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """``[T]``, as COCO computes them"""
 NONE = -1
 """index of a box where there is none"""
+RECALL_LEVELS = np.linspace(0, 1, 101)
+"""as COCO computes them"""
 
 
 class Truth(NamedTuple):
-    """The G ground truth boxes by image, without crowd regions.
+    """The G ground truth boxes by image, without crowd regions."""
 
-    Attributes:
-        images: ``[G]`` index into `DetectionMatches.image_ids`, ascending.
-        labels: ``[G]`` index of the class.
-        boxes: ``[G, 4]`` x, y, width, height in pixels.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray
+    images: np.ndarray  # [G] index into DetectionMatches.image_ids, ascending
+    labels: np.ndarray  # [G] index of the class
+    boxes: np.ndarray  # [G, 4] x, y, width, height in pixels
 
 
 class Detections(NamedTuple):
-    """The D detections with the highest scores of each image and class; by image, then by falling score.
+    """The D detections with the highest scores of each image and class; by image, then by falling score."""
 
-    Attributes:
-        images: ``[D]`` index into `DetectionMatches.image_ids`, ascending.
-        labels: ``[D]`` index of the class.
-        boxes: ``[D, 4]`` x, y, width, height in pixels.
-        scores: ``[D]`` float64.
-        crowd_ious: ``[D]`` largest part of the box inside one crowd region of its class, 0..1.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    crowd_ious: np.ndarray
+    images: np.ndarray  # [D] index into DetectionMatches.image_ids, ascending
+    labels: np.ndarray  # [D] index of the class
+    boxes: np.ndarray  # [D, 4] x, y, width, height in pixels
+    scores: np.ndarray  # [D] float64
+    crowd_ious: np.ndarray  # [D] largest part of the box inside one crowd region of its class, 0..1
 
 
 class Pairs(NamedTuple):
-    """The P pairs of a detection and a box that overlap, of any classes; by detection, then by rising IoU.
+    """The P pairs of a detection and a box that overlap, of any classes; by detection, then by rising IoU."""
 
-    Attributes:
-        detections: ``[P]`` row of the detection.
-        truths: ``[P]`` row of the box.
-        ious: ``[P]`` above 0.
-        same_class: ``[P]`` bool.
-    """
-
-    detections: np.ndarray
-    truths: np.ndarray
-    ious: np.ndarray
-    same_class: np.ndarray
+    detections: np.ndarray  # [P] row of the detection
+    truths: np.ndarray  # [P] row of the box
+    ious: np.ndarray  # [P] above 0
+    same_class: np.ndarray  # [P] bool
 
 
 @dataclass(frozen=True)
 class DetectionMatches:
-    """Detections and ground truth of a data set, and the box that each detection finds at each of T IoU thresholds.
+    """Detections and ground truth of a data set, and the box that each detection finds at each of T IoU thresholds."""
 
-    Attributes:
-        image_ids: ``[I]`` ids of the evaluated images, ascending, with or without boxes or detections.
-        categories: the C classes.
-        truth: the boxes.
-        detections: the detections.
-        pairs: detections and boxes that overlap.
-        found: ``[T, D]`` int32, the row of the box that a detection finds, or -1.
-        ignored: ``[T, D]`` bool, finds no box and lies in a crowd region.
-    """
-
-    image_ids: np.ndarray
-    categories: Categories
+    image_ids: np.ndarray  # [I] ids of the evaluated images, ascending, with or without boxes or detections
+    categories: Categories  # the C classes
     truth: Truth
     detections: Detections
     pairs: Pairs
-    found: np.ndarray
-    ignored: np.ndarray
+    found: np.ndarray  # [T, D] int32, row of the box that a detection finds, or -1
+    ignored: np.ndarray  # [T, D] bool: finds no box and lies in a crowd region
 
     @classmethod
     def of(
@@ -151,6 +122,33 @@ class DetectionMatches:
         rows = np.flatnonzero(self.correct[0])
         scores[self.found[0, rows]] = self.detections.scores[rows]
         return scores
+
+
+def average_precision(
+    curves: np.ndarray, hits: np.ndarray, ranks: np.ndarray, *, boxes: np.ndarray, levels: np.ndarray = RECALL_LEVELS
+) -> np.ndarray:
+    """Return the average precision of S curves, ``[S]``; NaN for a curve without boxes.
+
+    It is the mean over recall levels of the best precision at that recall or above. Precision peaks at true positives,
+    so that they suffice.
+
+    Args:
+        curves: ``[N]`` curve of each true positive, ascending; scores fall within a curve.
+        hits: ``[N]`` number of true positives of the curve down to this one.
+        ranks: ``[N]`` number of detections of the curve down to this one.
+        boxes: ``[S]`` number of boxes to find.
+        levels: ``[R]`` recall levels, ascending from 0.
+    """
+    precision = np.divide(hits, ranks, out=np.zeros(len(hits)), where=ranks > 0)
+    recall = np.divide(hits, boxes[curves], out=np.zeros(len(hits)), where=boxes[curves] > 0)
+    # One running maximum from the end serves all curves: earlier curves are lifted above later ones.
+    lift = 2.0 * (len(boxes) - curves)
+    best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
+    reached = np.searchsorted(levels, recall, side="right")  # [N] levels at this recall or below
+    is_first = np.append(True, curves[1:] != curves[:-1])[: len(curves)]
+    new = np.where(is_first, reached, np.diff(reached, prepend=0))
+    total = np.bincount(curves, weights=best * new, minlength=len(boxes))
+    return np.where(boxes > 0, total / len(levels), np.nan)
 
 
 def _rank_within(groups: np.ndarray) -> np.ndarray:

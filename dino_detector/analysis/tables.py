@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dino_detector.analysis.wording import comparison_verdict, flipped_captions
-from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.config import MAX_DETECTIONS
 from dino_detector.plain_text import plain, table
 from dino_detector.structures.metrics import PRECISION, CocoMetrics
 

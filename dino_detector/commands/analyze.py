@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
-from dino_detector.config import AnalyzeSettings
+from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import columns, counted, plain, short_path
 from dino_detector.storage.output_folder import locked, make_room

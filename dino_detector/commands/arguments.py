@@ -86,8 +86,6 @@ def parse_settings(
         if missing := [name for name, setting in known.items() if setting.required and name not in values]:
             raise InputError(f"missing: {', '.join(missing)}; usage: {parser.usage}")
         values = {name: setting.default() for name, setting in known.items()} | preset_settings(values) | values
-        for name, setting in known.items():
-            setting.check(values[name])
     for name in words:
         _check_effect(known[name], values)
     if prints:

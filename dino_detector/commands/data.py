@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
-from dino_detector.config import DataCheckSettings
+from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.commands.train import settings_writer
-from dino_detector.config import Config, DemoSettings
+from dino_detector.config import Config
+from dino_detector.config.commands import DemoSettings
 from dino_detector.storage.output_folder import locked
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
-from dino_detector.config import DownloadConfig, DownloadSettings
+from dino_detector.config import DownloadConfig
+from dino_detector.config.commands import DownloadSettings
 from dino_detector.errors import InputError, StoppedByUser
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
-from dino_detector.config import ExportSettings
+from dino_detector.config.commands import ExportSettings
 
 
 def main(argv: Sequence[str], *, prog: str = "dino-detector export") -> int:

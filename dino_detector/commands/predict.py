@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command, signal_of
-from dino_detector.config import MAX_DETECTIONS, PredictSettings, TilingConfig
+from dino_detector.config import MAX_DETECTIONS, TilingConfig
+from dino_detector.config.commands import PredictSettings
 from dino_detector.data.pictures.files import (
     WRITABLE,
     PictureFolder,

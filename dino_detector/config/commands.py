@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from dino_detector.config.data import DataConfig
-from dino_detector.config.evaluation import MAX_DETECTIONS
-from dino_detector.config.image_size import ImageSize
 from dino_detector.config.model import DecoderConfig
-from dino_detector.config.setting import setting
+from dino_detector.config.setting import ImageSize, setting
+from dino_detector.config.training import MAX_DETECTIONS
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dino_detector.config.setting import Range, setting
+from dino_detector.errors import SettingError
+
+T = TypeVar("T")
 
 ADAPTERS = ("train_backbone", "lora")
 RANKS = Range("ranks of at least 1", lambda ranks: all(rank >= 1 for rank in ranks.values()))
@@ -88,3 +93,22 @@ class DecoderConfig:
     """convolutional blocks of the neck on each feature level"""
     box_head_dim: int = setting(256, at_least=1)
     """width of the 3-layer box head"""
+
+
+def by_layer(ranges: Mapping[str, T], *, setting: str) -> dict[int, T]:
+    """Return the value of each backbone layer in ranges such as ``{"0-5": 4, "7": 16}``; both ends are included.
+
+    Raises:
+        SettingError: a key of the setting is no layer and no range, or a layer is in two ranges.
+    """
+    values: dict[int, T] = {}
+    for text, value in ranges.items():
+        match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", text)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            wanted = 'neither a layer, such as "7", nor a range, such as "6-11"'
+            raise SettingError(setting, f"has {text!r}, which is {wanted}")
+        for layer in range(int(match[1]), int(match[2] or match[1]) + 1):
+            if layer in values:
+                raise SettingError(setting, f"has layer {layer} in two ranges, the second is {text!r}")
+            values[layer] = value
+    return values

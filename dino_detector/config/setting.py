@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 import operator
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -19,10 +20,33 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple
 
-from dino_detector.config.image_size import ImageSize
 from dino_detector.errors import SettingError, did_you_mean
 
 BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+
+
+class ImageSize(NamedTuple):
+    """Height and width in pixels, of the network's input or of a tile."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, value: object, name: str = "image_size") -> ImageSize:
+        """Return the size for ``518`` or ``"518"``, a square, or for ``"504x896"`` or ``[504, 896]``, height x width.
+
+        Raises:
+            SettingError: the value of the setting ``name`` has another form.
+        """
+        numbers = [*map(str, value)] if isinstance(value, (list, tuple)) else re.split("[xX]", str(value).strip())
+        if len(numbers) not in (1, 2) or not all(re.fullmatch("[1-9][0-9]*", number) for number in numbers):
+            raise SettingError(name, f"{value!r} is neither a number of pixels (518) nor HEIGHTxWIDTH (504x896)")
+        return cls(int(numbers[0]), int(numbers[-1]))
+
+    def __str__(self) -> str:
+        return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+
+
 TYPE_NAMES = {
     **{int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"},
     **{list: "a list, such as [2,1]", dict: 'a mapping, such as {"name": 1}'},
@@ -82,12 +106,16 @@ class Setting(NamedTuple):
         has_factory = self.field.default_factory is not dataclasses.MISSING
         return self.field.default_factory() if has_factory else self.field.default
 
-    def check(self, value: Any) -> None:
-        """Raise `SettingError` for a value out of range."""
-        allowed = self.field.metadata.get("allowed")
-        if allowed is not None and value is not None and not allowed.holds(value):
+    def convert(self, value: Any) -> Any:
+        """Return a value in the type of the setting; raise `SettingError` for another type or a value out of range."""
+        if value is None and self.nullable:
+            return None
+        name, allowed = self.field.name, self.field.metadata.get("allowed")
+        converted = _converted(name, value, self.kind, " or null" if self.nullable else "")
+        if allowed is not None and not allowed.holds(converted):
             or_null = ", or null" if self.nullable else ""
-            raise SettingError(self.field.name, f"must be {allowed.wanted}{or_null}, not {value!r}")
+            raise SettingError(name, f"must be {allowed.wanted}{or_null}, not {converted!r}")
+        return converted
 
 
 @functools.cache
@@ -103,12 +131,6 @@ def settings_of(*groups: type) -> Mapping[str, Setting]:
     return settings
 
 
-def check_ranges(group: Any) -> None:
-    """Raise `SettingError` for the first value of a dataclass that is out of range."""
-    for name, one in settings_of(type(group)).items():
-        one.check(getattr(group, name))
-
-
 def convert(values: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
     """Return values in the types of their settings.
 
@@ -117,28 +139,28 @@ def convert(values: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str
         known: all settings by name.
 
     Raises:
-        SettingError: a name is unknown (the message suggests the nearest), or a value has another type.
+        SettingError: a name is unknown (the message suggests the nearest), or a value has another type or is out of
+            range.
     """
-    converted = {}
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise SettingError(name, f"is no setting{did_you_mean(name, known)}")
-        _, kind, nullable = known[name]
-        is_null = value is None and nullable
-        converted[name] = None if is_null else _converted(name, value, kind, " or null" if nullable else "")
-    return converted
+    return {name: known[name].convert(value) for name, value in values.items()}
 
 
 def _converted(name: str, value: Any, kind: Any, suffix: str = "") -> Any:
+    """Return a value in a type; ``suffix`` follows the name of the type in messages."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     shown = "null" if value is None else repr(value)
+    if origin is Any:
+        return value
     if origin is ImageSize:
         return ImageSize.parse(value, name)
     if origin is Literal:
-        if str(value) not in inner:
-            nearest = did_you_mean(str(value), inner)
-            raise SettingError(name, f"must be one of {', '.join(inner)}{suffix}, not {shown}{nearest}")
-        return str(value)
+        if str(value) in inner:
+            return str(value)
+        nearest = did_you_mean(str(value), inner)
+        raise SettingError(name, f"must be one of {', '.join(inner)}{suffix}, not {shown}{nearest}")
     if origin is Path and isinstance(value, str) and value:
         return Path(value)
     if origin is float and type(value) is int and abs(value) <= sys.float_info.max:
@@ -149,10 +171,8 @@ def _converted(name: str, value: Any, kind: Any, suffix: str = "") -> Any:
         raise SettingError(name, f"must be a finite number, not {value}")
     if origin is list:
         return [_converted(name, one, inner[0]) for one in value]
-    if origin is dict and inner[1] is not Any:
-        return {str(key): _converted(name, one, inner[1], f" for '{key}'") for key, one in value.items()}
     if origin is dict:
-        return {str(key): one for key, one in value.items()}
+        return {str(key): _converted(name, one, inner[1], f" for '{key}'") for key, one in value.items()}
     return value
 
 

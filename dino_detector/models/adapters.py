@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from dino_detector.config import BackboneConfig
-from dino_detector.config.layer_ranges import by_layer
+from dino_detector.config.model import by_layer
 from dino_detector.errors import InputError
 
 LORA_MODULES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dino_detector.config.evaluation import MAX_DETECTIONS
+from dino_detector.config import MAX_DETECTIONS
 from dino_detector.errors import InputError
 from dino_detector.plain_text import quoted
 from dino_detector.storage.files import read_json, write_whole

@@ -317,6 +317,7 @@ def test_a_mistake_names_the_file_that_holds_it(in_tmp: Path) -> None:
     Path("a.yaml").write_text("epochs: 0\nseed: 1\n")
     Path("b.yaml").write_text("seed: 2\n")
     assert refusal("--config", "a.yaml", "--config", "b.yaml") == "a.yaml: epochs must be at least 1, not 0"
+    Path("a.yaml").write_text("seed: 1\n")
     Path("b.yaml").write_text("seed: two\n")
     message = "b.yaml: seed must be a whole number, not 'two'"
     assert refusal("--seed", "3", "--config", "a.yaml", "--config", "b.yaml") == message

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
-from dino_detector.config.layer_ranges import by_layer
+from dino_detector.config.model import by_layer
 from dino_detector.config.setting import settings_of
 from dino_detector.errors import InputError, did_you_mean
 
@@ -85,7 +85,7 @@ def test_replacing_changes_that_setting_alone():
 
 
 def test_defaults_are_valid_and_so_is_the_lightweight_preset():
-    Config().validate()
+    Config()
     light = Config.from_flat(LIGHTWEIGHT)
     standard = Config()
     assert (standard.decoder.num_queries, standard.decoder.decoder_layers, standard.decoder.hidden_dim) == (100, 6, 256)

@@ -73,7 +73,7 @@ def test_a_number_of_tiles_in_place_of_their_size_is_refused():
 
 @pytest.mark.parametrize("overlap", [1.0, 1.5, -0.1, float("nan")])
 def test_an_overlap_that_leaves_no_step_is_refused(overlap: float):
-    with pytest.raises(InputError, match=f"tile_overlap must be at least 0 and below 1, not {overlap}"):
+    with pytest.raises(InputError, match=f"tile_overlap must be .*, not {overlap}"):
         TilingConfig(ImageSize(9, 9), overlap)
 
 
