@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.images import CocoImages, first_readable
-from dino_detector.data.transforms import ResizeMode, evaluation_transforms
+from dino_detector.data.transforms import ResizeMode, resize_to_input
+from dino_detector.data.windows import map_window, whole_window
 
 
 class SampleKey(NamedTuple):
@@ -43,7 +43,7 @@ class Sample:
         boxes_xyxy: ``[N, 4]`` float32 pixels of ``image``.
         labels: ``[N]`` int64 contiguous labels.
         image_id: id in the annotation file.
-        original_size: ``(height, width)`` of the image before the transforms, in pixels.
+        original_size: ``(height, width)`` of the image before it is resized, in pixels.
         skipped: one line for each unreadable image that another image replaces.
         entry_key: key to store the trunk's output under in the trunk cache; empty to store nothing.
     """
@@ -65,15 +65,10 @@ class Sample:
 
 @dataclass
 class CachedSample:
-    """The trunk's output for an image, with its boxes.
+    """The trunk's output for an image in place of its pixels; other attributes are those of `Sample`.
 
     Attributes:
         hidden: ``[M, 1+R+h*w, D]`` half precision, the outputs of M trunk layers in ascending order.
-        boxes_cxcywh: ``[N, 4]`` float32, centre and size as fractions of the network's input.
-        labels: ``[N]`` int64 contiguous labels.
-        image_id: id in the annotation file.
-        original_size: ``(height, width)`` of the image before the transforms, in pixels.
-        skipped: one line for each unreadable image that this image replaces.
     """
 
     hidden: Tensor
@@ -82,25 +77,6 @@ class CachedSample:
     image_id: int
     original_size: tuple[int, int]
     skipped: tuple[str, ...] = ()
-
-
-class WholeImages:
-    """Makes samples of whole images at the size of evaluation.
-
-    Args:
-        image_size: size of the network's input.
-        resize_mode: stretch or letterbox.
-    """
-
-    def __init__(self, *, image_size: ImageSize, resize_mode: ResizeMode) -> None:
-        self.transforms = evaluation_transforms(image_size=image_size, resize_mode=resize_mode)
-
-    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """Return the sample of a key; raise `InputError` if the image can't be read."""
-        sample = FullSizeImages()(images, key)
-        boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
-        shown = self.transforms({"image": tv_tensors.Image(sample.image), "boxes": boxes})
-        return replace(sample, image=shown["image"].as_subclass(Tensor), boxes_xyxy=shown["boxes"].as_subclass(Tensor))
 
 
 class FullSizeImages:
@@ -118,31 +94,44 @@ class FullSizeImages:
         )
 
 
+@dataclass(frozen=True)
+class WholeImages(FullSizeImages):
+    """Makes samples of whole images at the size of the network's input."""
+
+    image_size: ImageSize
+    resize_mode: ResizeMode
+
+    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
+        """Return the sample of a key; raise `InputError` if the image can't be read."""
+        sample = super().__call__(images, key)
+        size, place = sample.original_size, whole_window(self.image_size)
+        piece = map_window(whole_window(size), size, place=place, resize_mode=self.resize_mode)
+        return replace(
+            sample,
+            image=resize_to_input(sample.image, image_size=self.image_size, resize_mode=self.resize_mode),
+            boxes_xyxy=torch.from_numpy(piece.move(sample.boxes_xyxy.numpy())),
+        )
+
+
+@dataclass(eq=False)
 class CocoDetection(Dataset[Sample | CachedSample]):
     """A map-style data set of samples by key.
 
-    Args:
-        images: images and annotations.
+    Attributes:
         view: makes the sample of a key, and raises `InputError` if its image can't be read.
         on_bad_image: replace an unreadable image by the next readable one, or raise.
     """
 
-    def __init__(
-        self,
-        images: CocoImages,
-        *,
-        view: Callable[[CocoImages, SampleKey], Sample | CachedSample],
-        on_bad_image: Literal["skip", "raise"],
-    ) -> None:
-        self.images = images
-        self.view = view
-        self.on_bad_image = on_bad_image
+    images: CocoImages
+    _: KW_ONLY
+    view: Callable[[CocoImages, SampleKey], Sample | CachedSample]
+    on_bad_image: Literal["skip", "raise"]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
-        """Return the sample of a key; a bare index stands for a key in views of whole images.
+        """Return the sample of a key; a bare index is the key of an image in its first epoch.
 
         Raises:
             InputError: the image cannot be read and ``on_bad_image`` is "raise", or no image can be read.
@@ -159,5 +148,4 @@ class CocoDetection(Dataset[Sample | CachedSample]):
     def check_readable(self) -> None:
         """Raise `InputError` for the first image that can't be read; decodes every image, on all cores."""
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(self.images.check, range(len(self))):
-                pass
+            list(pool.map(self.images.check, range(len(self))))

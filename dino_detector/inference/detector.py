@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import Config
-from dino_detector.data.transforms import evaluation_transforms
+from dino_detector.data.transforms import resize_to_input
 from dino_detector.errors import InputError
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.inference.postprocess import postprocess
@@ -118,8 +118,8 @@ class Detector(DetectorNetwork, ImageDetector):
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """Resize and normalise uint8 RGB images ``[3, H, W]``; return ``[B, 3, H, W]`` on the network's device."""
         data = self.config.data
-        resize = evaluation_transforms(image_size=data.image_size, resize_mode=data.resize_mode)
-        return self.normalise(torch.stack([resize(image) for image in images]).to(self.device))
+        resized = [resize_to_input(image, image_size=data.image_size, resize_mode=data.resize_mode) for image in images]
+        return self.normalise(torch.stack(resized).to(self.device))
 
     def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
         """Return predictions as detections in pixels of images with sizes ``[B, 2]``, height first."""

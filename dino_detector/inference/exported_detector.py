@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import ImageSize
-from dino_detector.data.transforms import evaluation_transforms
+from dino_detector.data.transforms import resize_to_input
 from dino_detector.errors import InputError
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.inference.postprocess import BestPairs, in_original_pixels
@@ -115,7 +116,7 @@ class ExportedDetector(ImageDetector):
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
         """See `ImagePredictor.detect`; the last image fills up a batch that is smaller than the file's batch size."""
         wanted = self.description
-        resize = evaluation_transforms(image_size=wanted.image_size, resize_mode=wanted.resize_mode)
+        resize = partial(resize_to_input, image_size=wanted.image_size, resize_mode=wanted.resize_mode)
         found = []
         for start in range(0, len(images), wanted.batch_size):
             batch = images[start : start + wanted.batch_size]

@@ -4,26 +4,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision import tv_tensors
 from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
 from dino_detector.data.pictures.reading import read_image
-from dino_detector.data.transforms import boxes_to_original, content_size, evaluation_transforms
+from dino_detector.data.transforms import boxes_to_original, content_size, resize_to_input
+from dino_detector.data.windows import map_window, whole_window
 
 MEAN = (124, 116, 104)
 SIZES = [ImageSize(224, 224), ImageSize(140, 280), ImageSize(280, 140), ImageSize(518, 518)]
 ORIGINALS = [(427, 640), (640, 427), (333, 517), (100, 997), (60, 60)]
 
 
-def sample(image: torch.Tensor, boxes: list[list[float]], labels: list[int]):
-    return {
-        "image": tv_tensors.Image(image),
-        "boxes": tv_tensors.BoundingBoxes(
-            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), format="XYXY", canvas_size=image.shape[-2:]
-        ),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-    }
+def moved(boxes: list[list[float]], original: tuple[int, int], size: ImageSize, mode: str) -> torch.Tensor:
+    """Boxes (xyxy) of a whole image in pixels of the input."""
+    piece = map_window(whole_window(original), original, place=whole_window(size), resize_mode=mode)
+    return torch.from_numpy(piece.move(np.array(boxes, np.float32).reshape(-1, 4)))
 
 
 def white_box_on_mean_colour(height: int, width: int, box: list[int]) -> torch.Tensor:
@@ -48,7 +44,7 @@ def test_pixels_seen_in_the_input_return_to_the_original_within_half_a_pixel(mod
     pixels = white_box_on_mean_colour(height, width, drawn).permute(1, 2, 0).numpy()
     Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png", expected_size=original)
-    image = evaluation_transforms(image_size=size, resize_mode=mode)(sample(image, [drawn], [0]))["image"]
+    image = resize_to_input(image, image_size=size, resize_mode=mode)
     assert image.shape == (3, *size)
 
     white = ((image[2].double() - MEAN[2]) / (255 - MEAN[2])).clamp(min=0)
@@ -67,24 +63,23 @@ def test_pixels_seen_in_the_input_return_to_the_original_within_half_a_pixel(mod
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_boxes_of_a_batch_return_to_original_pixels(mode, size):
     generator = torch.Generator().manual_seed(0)
-    transform = evaluation_transforms(image_size=size, resize_mode=mode)
     before, after = [], []
     for height, width in ORIGINALS:
         corners = torch.rand(30, 2, 2, generator=generator).sort(dim=1).values
         boxes = (corners * torch.tensor([width, height])).flatten(1)
-        seen = transform(sample(torch.zeros(3, height, width, dtype=torch.uint8), boxes.tolist(), [0] * 30))
         before.append(boxes)
-        after.append(as_fractions(seen["boxes"].as_subclass(torch.Tensor), size))
+        after.append(as_fractions(moved(boxes.tolist(), (height, width), size, mode), size))
     returned = boxes_to_original(torch.stack(after), torch.tensor(ORIGINALS), image_size=size, resize_mode=mode)
     assert (returned - torch.stack(before)).abs().max() < 0.01
 
 
 def test_letterbox_keeps_the_aspect_ratio_top_left_on_the_mean_colour():
-    transform = evaluation_transforms(image_size=ImageSize(100, 100), resize_mode="letterbox")
-    seen = transform(sample(torch.full((3, 100, 200), 255, dtype=torch.uint8), [[0, 0, 200, 100]], [0]))
-    assert seen["boxes"].tolist() == [[0, 0, 100, 50]]
-    assert (seen["image"][:, :50] == 255).all()
-    assert (seen["image"][:, 50:] == torch.tensor(MEAN).view(3, 1, 1)).all()
+    size = ImageSize(100, 100)
+    image = torch.full((3, 100, 200), 255, dtype=torch.uint8)
+    seen = resize_to_input(image, image_size=size, resize_mode="letterbox")
+    assert moved([[0, 0, 200, 100]], (100, 200), size, "letterbox").tolist() == [[0, 0, 100, 50]]
+    assert (seen[:, :50] == 255).all()
+    assert (seen[:, 50:] == torch.tensor(MEAN).view(3, 1, 1)).all()
 
 
 def test_boxes_to_original_by_hand():
@@ -104,18 +99,8 @@ def test_letterbox_rounds_to_whole_pixels_and_never_to_none():
     assert filled.tolist() == [[112, 224], [144, 224], [1, 224], [224, 1], [224, 224]]
 
 
-def test_evaluation_is_not_random_and_keeps_every_box():
-    torch.manual_seed(0)
-    image = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+def test_evaluation_keeps_every_box_however_small():
     boxes = [[0, 0, 120, 90], [5, 5, 5.2, 5.2], [119, 89, 120, 90]]
-    transform = evaluation_transforms(image_size=ImageSize(42, 56), resize_mode="letterbox")
-    first, second = transform(sample(image, boxes, [1, 2, 3])), transform(sample(image, boxes, [1, 2, 3]))
-    assert torch.equal(first["image"], second["image"])
-    assert first["labels"].tolist() == [1, 2, 3]
-    assert len(first["boxes"]) == 3
-
-
-def test_evaluation_takes_an_image_alone():
-    transform = evaluation_transforms(image_size=ImageSize(42, 56), resize_mode="letterbox")
-    image = torch.randint(0, 256, (3, 90, 100), dtype=torch.uint8)
-    assert torch.equal(transform(image), transform(sample(image, [], []))["image"])
+    kept = moved(boxes, (90, 120), ImageSize(42, 56), "letterbox")
+    assert len(kept) == 3
+    assert (kept[:, 2:] > kept[:, :2]).all()
