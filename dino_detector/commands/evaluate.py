@@ -11,7 +11,6 @@ from dino_detector.commands.frame import configure_logging, is_main_process, run
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
-from dino_detector.training.split_paths import find_paths
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +65,8 @@ def evaluate_settings(settings: RunSettings) -> int:
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
+    from dino_detector.training.run_data import find_paths
+
     find_paths(settings.config, training=False)
     configure_logging()
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():

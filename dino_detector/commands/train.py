@@ -11,7 +11,6 @@ from dino_detector.commands.arguments import RunSettings, parse_config, write_co
 from dino_detector.commands.evaluate import evaluate_settings, with_indices_file
 from dino_detector.commands.frame import configure_logging, is_main_process, run_command
 from dino_detector.config import Config, preset_settings
-from dino_detector.training.split_paths import find_paths
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -53,7 +52,9 @@ def settings_writer(config: Config) -> Callback:
 
 
 def _train(settings: RunSettings) -> int:
-    find_paths(settings.config, training=True)  # a missing flag is told before the libraries are imported
+    from dino_detector.training.run_data import find_paths
+
+    find_paths(settings.config, training=True)  # report a missing flag before torch is imported
     configure_logging()
     from dino_detector.analysis.tables import metrics_table, overfitting_verdict
     from dino_detector.training.fit import fit

@@ -1,4 +1,4 @@
-"""Images and annotations of a run: read, checked, cut down to a subset, and downloaded on request."""
+"""Images and annotations of a run: found, read, checked, cut down to a subset, and downloaded on request."""
 
 from __future__ import annotations
 
@@ -11,16 +11,39 @@ from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
-from dino_detector.download import Split, download_annotations, download_images, download_split
+from dino_detector.download import (
+    Split,
+    annotations_path,
+    download_annotations,
+    download_images,
+    download_split,
+    images_dir,
+)
 from dino_detector.errors import InputError
 from dino_detector.structures.categories import Categories, check_categories, require_num_classes
-from dino_detector.training.split_paths import SplitPaths, find_paths
 
 log = logging.getLogger(__name__)
 
-MINI_TRAIN = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
-MINI_VAL = {"1k": 1_000, "5k": 5_000}
-"""Number of validation images of a COCO mini, or all if the split has fewer; 10k uses all."""
+MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
+"""Number of training images of a COCO mini."""
+
+
+class SplitPaths(NamedTuple):
+    """Paths of one split.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        images: folder of the images.
+        annotations: annotation file; None for the user's own test images.
+        flag: flag that downloads missing files of COCO 2017; None for the user's own data.
+        download: whether to download the split before the run.
+    """
+
+    split: Split
+    images: Path
+    annotations: Path | None = None
+    flag: str | None = None
+    download: bool = False
 
 
 class SplitData(NamedTuple):
@@ -44,13 +67,7 @@ class SplitData(NamedTuple):
 
 
 class RunData(NamedTuple):
-    """The splits of a run; None for a split that the run does not use.
-
-    Attributes:
-        train: training images.
-        val: images to evaluate on; in a debug run the same object as ``train``.
-        test: images without annotations, to detect objects in.
-    """
+    """The splits of a run; None for a split that the run does not use. ``val`` of a debug run is ``train``."""
 
     train: SplitData | None
     val: SplitData | None
@@ -74,13 +91,12 @@ class RunData(NamedTuple):
             InputError: The download failed, or an image is missing after it.
         """
         for data in self.splits:
-            if data.download is None:
-                continue
             if data.download == "all":
                 download_split(data.split, config)
-            else:
+            elif data.download == "subset":
                 download_images(data.split, data.annotations.images.file_names, config)
-            data.annotations.with_files(data.folder)
+            if data.download:
+                data.annotations.with_files(data.folder)
 
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
         """Raise `InputError` if the classes of the validation images or their number do not fit.
@@ -98,8 +114,70 @@ class RunData(NamedTuple):
     def write_subsets(self, folder: Path) -> None:
         """Write the files that reproduce the subsets."""
         for subset in self.subsets:
-            path = subset.write(folder)
-            log.info("the images of %s are listed in %s", subset.name, path)
+            log.info("the images of %s are listed in %s", subset.name, subset.write(folder))
+
+
+def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]:
+    """Find the paths of the training, validation and test images of a run, without opening a file or downloading.
+
+    A run without named images uses COCO 2017 in ``data_dir``: for training, for validation if training uses it too, and
+    for an evaluation that names no images at all. A debug run has no validation split: it is evaluated on its training
+    images.
+
+    Raises:
+        InputError: A split is missing, lacks its images or its annotations, or is given twice.
+    """
+    train = val = None
+    if training or config.subset.debug:
+        train = _named(config, "train") or _in_data_dir(config, "train")
+        if train is None:
+            raise InputError(
+                f"{'training' if training else 'evaluating a debug run'} needs --train_images and --train_annotations, "
+                f"or --download_train_data to fetch COCO 2017 to {config.download.data_dir}; see --help"
+            )
+    elif config.data.download_train_data:
+        raise InputError("--download_train_data has no use in an evaluation; leave it out")
+    test = _named(config, "test")
+    if not config.subset.debug:
+        val = _named(config, "val")
+        if val is None and (train.flag is not None if training else test is None):
+            val = _in_data_dir(config, "val")
+        if not training and val is None and test is None:
+            raise InputError(
+                "evaluation needs --val_images and --val_annotations, or --testdev_images, or --download_val_data or "
+                "--download_test_data to fetch COCO 2017; see --help"
+            )
+    if config.subset.test_mini and test is None:
+        raise InputError("--test_mini needs --testdev_images, or --download_test_data; add one or leave it out")
+    return train, val, test
+
+
+def _named(config: Config, split: Split) -> SplitPaths | None:
+    """Return the paths of a split that the user names or downloads."""
+    settings = config.flat()
+    names = ["testdev_images"] if split == "test" else [f"{split}_images", f"{split}_annotations"]
+    given = [name for name in names if settings[name] is not None]
+    if settings[f"download_{split}_data"]:
+        if given:
+            flag = f"--download_{split}_data"
+            raise InputError(f"{flag} fetches COCO 2017 and uses it, so it excludes --{given[0]}; leave one out")
+        return _coco(config, split, download=True)
+    if given and given != names:
+        (missing,) = set(names) - set(given)
+        raise InputError(f"--{given[0]} needs --{missing}; see --help")
+    return SplitPaths(split, *(Path(settings[name]) for name in names)) if given else None
+
+
+def _in_data_dir(config: Config, split: Split) -> SplitPaths | None:
+    """Return the split in ``data_dir`` if an earlier run has downloaded at least a part of it."""
+    paths = _coco(config, split, download=False)
+    return paths if paths.images.is_dir() and paths.annotations.is_file() else None
+
+
+def _coco(config: Config, split: Split, *, download: bool) -> SplitPaths:
+    folder = config.download.data_dir
+    flag = f"--download_{split}_data"
+    return SplitPaths(split, images_dir(split, folder), annotations_path(split, folder), flag, download)
 
 
 def read_run_data(config: Config, *, training: bool, categories: Categories | None = None) -> RunData:
@@ -113,88 +191,85 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     Raises:
         InputError: The data is wrong, as far as that shows before an image is decoded or downloaded.
     """
-    paths = find_paths(config, training=training)
-    train = None if paths.train is None else _read_train(config, paths.train)
-    val = None if paths.val is None else _read_val(config, paths.val, is_only_split=train is None)
+    train_paths, val_paths, test_paths = find_paths(config, training=training)
+    train = None if train_paths is None else _read_train(config, train_paths)
+    val = None if val_paths is None else _read_val(config, val_paths, is_only_split=train is None)
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
             log.info("a debug run is evaluated on its training images; the validation images are not used")
     test = None
-    if paths.test is not None:
-        test = _read_test(config, paths.test, categories or train.annotations.categories)
+    if test_paths is not None:
+        test = _read_test(config, test_paths, categories or train.annotations.categories)
     return RunData(train, val, test)
 
 
 def _read_train(config: Config, paths: SplitPaths) -> SplitData:
-    settings = config.subset
-    whole = _read_annotations("train", paths, config.download)
-    part, subset = whole, None
+    settings, whole = config.subset, _read_annotations(paths, config.download)
+    part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
-        size, seed = settings.debug_samples, config.training.seed
+        size, seed, remedy = settings.debug_samples, config.training.seed, ("--debug_samples", "--seed")
         chosen = _select(whole, size, seed, flag="debug_samples")
-        part, subset = _cut(whole, chosen, "train", "debug", str(size), seed)
+        part, subset = _cut(whole, chosen, paths.split, "debug", str(size), seed)
     elif settings.use_coco_mini:
-        part, subset = _coco_mini(settings, whole, "train", MINI_TRAIN[settings.coco_mini_size])
+        part, subset = _coco_mini(settings, whole, paths.split)
     whole.require_boxes()
     if not len(part.training.labels):
-        remedy = ("--debug_samples", "--seed") if settings.debug else ("--coco_mini_size", "--coco_mini_seed")
         raise InputError(
             f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
             f"{remedy[0]}, or another {remedy[1]}"
         )
-    return _with_files("train", paths, part, subset)
+    return _with_files(paths, part, subset)
 
 
 def _read_val(config: Config, paths: SplitPaths, *, is_only_split: bool) -> SplitData:
     """Read the validation split; an indices file lists its images only if the run has no training split."""
-    settings = config.subset
-    whole = _read_annotations("val", paths, config.download)
-    if not settings.use_coco_mini:
-        return _with_files("val", paths, whole, None)
-    available = len(whole.images)
-    size = min(MINI_VAL.get(settings.coco_mini_size, available), available)
-    return _with_files("val", paths, *_coco_mini(settings, whole, "val", size, may_be_listed=is_only_split))
+    whole = _read_annotations(paths, config.download)
+    if not config.subset.use_coco_mini:
+        return _with_files(paths, whole, None)
+    return _with_files(paths, *_coco_mini(config.subset, whole, paths.split, may_be_listed=is_only_split))
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:
     if paths.download:
         download_annotations("test", config.download)
-    info = find_image_info(paths.images)
-    unreadable: tuple[str, ...] = ()
+    info, unreadable, subset = find_image_info(paths.images), (), None
     if info is None:
         images, unreadable = list_pictures(paths.images, categories)
     else:
         images = read_image_info(info, categories)
-    subset = None
     if config.subset.test_mini:
         size, seed = config.subset.test_mini_size, config.training.seed
         chosen = _select(images, size, seed, flag="test_mini_size")
         subset = Subset(f"test_mini_{size}_seed{seed}", "test", str(size), seed, chosen)
         images = images.restricted_to(chosen)
-    return _with_files("test", paths, images, subset)._replace(unreadable=unreadable)
+    return _with_files(paths, images, subset)._replace(unreadable=unreadable)
 
 
-def _read_annotations(split: Split, paths: SplitPaths, config: DownloadConfig) -> CocoAnnotations:
+def _read_annotations(paths: SplitPaths, config: DownloadConfig) -> CocoAnnotations:
     if paths.download:
-        download_annotations(split, config)
+        download_annotations(paths.split, config)
     return CocoAnnotations.read(paths.annotations, images=None if paths.download else paths.images)
 
 
 def _coco_mini(
-    settings: SubsetConfig, whole: CocoAnnotations, split: Split, count: int, *, may_be_listed: bool = True
+    settings: SubsetConfig, whole: CocoAnnotations, split: Split, *, may_be_listed: bool = True
 ) -> tuple[CocoAnnotations, Subset]:
-    """Return the COCO mini of a split: the images of ``coco_mini_indices_file``, or ``count`` images by the seed."""
+    """Return the COCO mini of a split: the images of ``coco_mini_indices_file``, or images selected by the seed."""
     size, seed, path = settings.coco_mini_size, settings.coco_mini_seed, settings.coco_mini_indices_file
     if path is None or not may_be_listed:
+        count, available = MINI[size], len(whole.images)
+        if split == "val":  # 10k is evaluated on all validation images
+            count = available if size == "10k" else min(count, available)
         chosen = _select(whole, count, seed, flag="coco_mini_size")
-        return _cut(whole, chosen, split, "coco_mini", size, seed)
-    listed = Subset.read(path)
-    for name, held, wanted in (("coco_mini_size", listed.size, size), ("coco_mini_seed", listed.seed, seed)):
-        if held != wanted:
-            raise InputError(f"{path}: holds a subset of {name} {held}, but --{name} is {wanted}; leave that out")
-    listed.require_source(whole, path=path, split=split)
-    return _cut(whole, listed.image_ids, split, "coco_mini", size, seed)
+    else:
+        listed = Subset.read(path)
+        for name, held, wanted in (("coco_mini_size", listed.size, size), ("coco_mini_seed", listed.seed, seed)):
+            if held != wanted:
+                raise InputError(f"{path}: holds a subset of {name} {held}, but --{name} is {wanted}; leave that out")
+        listed.require_source(whole, path=path, split=split)
+        chosen = listed.image_ids
+    return _cut(whole, chosen, split, "coco_mini", size, seed)
 
 
 def _cut(
@@ -208,17 +283,19 @@ def _cut(
     return part, Subset.of(part, whole, name=name, split=split, size=size, seed=seed)
 
 
-def _with_files(split: Split, paths: SplitPaths, annotations: CocoAnnotations, subset: Subset | None) -> SplitData:
-    """Return a split whose image files have been found, or are to be downloaded."""
+def _with_files(paths: SplitPaths, annotations: CocoAnnotations, subset: Subset | None) -> SplitData:
+    """Return a split with image files that have been found, or are to be downloaded."""
+    download = None
     if paths.download:
-        return SplitData(paths.images, annotations, split, "all" if subset is None else "subset", subset)
-    try:
-        annotations = annotations.with_files(paths.images)
-    except InputError as error:
-        if paths.download_flag is None:
-            raise
-        raise InputError(f"{error}; or fetch what is missing with {paths.download_flag}") from error
-    return SplitData(paths.images, annotations, split, None, subset)
+        download = "all" if subset is None else "subset"
+    else:
+        try:
+            annotations = annotations.with_files(paths.images)
+        except InputError as error:
+            if paths.flag is None:
+                raise
+            raise InputError(f"{error}; or fetch what is missing with {paths.flag}") from error
+    return SplitData(paths.images, annotations, paths.split, download, subset)
 
 
 def _select(whole: CocoAnnotations, size: int, seed: int, *, flag: str) -> tuple[int, ...]:

@@ -17,8 +17,7 @@ from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, select
 from dino_detector.errors import InputError
 from dino_detector.training import run_data as run_data_module
-from dino_detector.training.run_data import RunData, read_run_data
-from dino_detector.training.split_paths import find_paths
+from dino_detector.training.run_data import RunData, find_paths, read_run_data
 
 
 def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:
