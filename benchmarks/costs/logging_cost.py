@@ -25,9 +25,8 @@ from dino_detector.commands.demo import demo_config
 from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.data.demo_set import write_demo_set
 from dino_detector.training.fit import fit
-from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.loggers import RunDescription
-from dino_detector.training.logging.scalars import ScalarLog
+from dino_detector.training.logging.scalars import HistogramLog, ScalarLog
 
 HOOKS = (
     *("on_fit_start", "on_train_start", "on_train_epoch_start", "on_before_optimizer_step", "on_train_batch_end"),

@@ -25,7 +25,7 @@ from dino_detector.training.memory import peak_memory
 
 log = logging.getLogger(__name__)
 
-STATE = ("finished_epochs", "best_ap", "best_epoch", "images_seen", "training_seconds", "replaced")
+STATE = ("finished_epochs", "best_ap", "best_epoch", "images_seen", "seconds", "replaced")
 LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
 
 FILES_OF_A_RUN = (
@@ -52,15 +52,17 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
         epochs_before: finished epochs of the resumed checkpoint; None for a new run. A run that is resumed in its own
             folder keeps its files, except for the files of later epochs.
     """
-    folder = training.output_dir
+    folder, checkpoint = training.output_dir, training.checkpoint
     files = [file for name in FILES_OF_A_RUN for file in folder.glob(name)]
-    if epochs_before is not None and training.checkpoint.resolve().parent == folder.resolve():
+    if epochs_before is not None and checkpoint.resolve().parent == folder.resolve():
         later = [file for file in files if _epoch_of(file) > epochs_before]
         newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
-        newest = [
-            file for file in newest if file.name != BEST or finished_epochs(read_checkpoint(file)[1]) > epochs_before
+        files = later + [
+            file
+            for file in newest
+            if file.resolve() != checkpoint.resolve()
+            and (file.name != BEST or finished_epochs(read_checkpoint(file)[1]) > epochs_before)
         ]
-        files = later + [file for file in newest if file.resolve() != training.checkpoint.resolve()]
     move_aside(files, folder)
 
 
@@ -91,38 +93,25 @@ class RunFiles(Checkpoint):
 
     Attributes:
         finished_epochs: number of epochs since the run began, before resumptions too.
-        best_ap: highest AP since the run began, before resumptions too; minus infinity before the first AP.
+        best_ap: highest AP since the run began, before resumptions too; -1 before the first AP.
         best_epoch: first epoch with ``best_ap``, counted from 1; 0 before the first AP.
+        seconds: wall time from the beginning of the run to the latest checkpoint, without interruptions.
     """
 
     def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
         self.output_dir = output_dir
         self.keep_epochs = keep_epochs
         self.finished_epochs = 0
-        self.best_ap = float("-inf")
+        self.best_ap = -1.0
         self.best_epoch = 0
         self.images_seen = 0
-        self.seconds_before = 0.0
-        self.training_seconds = 0.0
-        self._started = 0.0
-        self._resumed_at = 0.0
+        self.seconds = 0.0
+        self.replaced: int | None = None  # epoch with files that the next evaluated epoch removes
         self._stop: int | None = None  # the signal that asked to stop
-        self.replaced: int | None = None  # epoch whose files the next evaluated epoch removes
-
-    @property
-    def best(self) -> Path | None:
-        """Checkpoint with the highest AP; None if it is in the folder of the resumed run."""
-        candidates = (self.output_dir / name for name in (BEST, epoch_name(self.best_epoch)))
-        return next((path for path in candidates if path.exists()), None) if self.best_epoch else None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since the run began, with evaluation, without interruptions."""
-        return self.seconds_before + time.monotonic() - self._started
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
+        """Start the clock; the state of a resumed run has been loaded."""
+        self._started = time.monotonic() - self.seconds
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle signals, in the main thread alone as Python requires; the trainer restores the handlers at the end."""
@@ -134,15 +123,12 @@ class RunFiles(Checkpoint):
             # The best checkpoint came from a later epoch and was moved aside: link the best epoch that is left.
             with FileSet(self.output_dir, first=BEST) as files:
                 files.link(BEST, epoch_file)
-        self._begin_epoch(trainer)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the epoch; Lightning skips this hook if a run resumes in the middle of the epoch."""
-        self._begin_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the images."""
+        """Count the images, and make the trainer evaluate after the last epoch whatever the frequency."""
         self.images_seen += len(batch.image_ids) * trainer.world_size
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -159,31 +145,25 @@ class RunFiles(Checkpoint):
             weights = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
             require_finite([weights, *(optimizer.state for optimizer in trainer.optimizers)])
         if stops:
-            self._pause()
             with self._written(trainer):
                 pass
             self._leave()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of ``training_seconds``: evaluation is not training."""
-        self._pause()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of ``training_seconds`` again."""
-        self._resumed_at = time.monotonic()
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files of the epoch, and stop on request if epochs are left."""
-        self._pause()
         epoch = self.finished_epochs = trainer.current_epoch + 1
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
-        is_best = metrics is not None and self._is_best(metrics.AP, epoch)
+        is_best = metrics is not None and metrics.AP > self.best_ap
+        if is_best:
+            self.best_ap, self.best_epoch = metrics.AP, epoch
+        obsolete = [epoch_name(self.replaced), f"val_predictions_epoch_{self.replaced}.json"] if self.replaced else []
+        if due and not self.keep_epochs:
+            self.replaced = epoch
         done = trainer.should_stop or epoch == trainer.max_epochs
         copies = [name for name, wanted in ((epoch_name(epoch), due), (BEST, is_best), (FINAL, done)) if wanted]
-        obsolete = self._obsolete_files(epoch) if due else []
         with self._written(trainer, copies) as files:
-            if files is not None:
+            if files is not None and due:
                 files.remove(*obsolete)
                 if metrics is not None:
                     self._write_evaluation(trainer, pl_module, files, epoch)
@@ -192,41 +172,12 @@ class RunFiles(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run continues with."""
-        return {name: getattr(self, name) for name in STATE} | {"seconds": self.seconds}
+        return {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the state of the resumed run."""
         for name in STATE:
             setattr(self, name, state_dict[name])
-        self.seconds_before = state_dict["seconds"]
-
-    def _begin_epoch(self, trainer: Trainer) -> None:
-        """Start the clock, and make the trainer evaluate after the last epoch whatever the frequency."""
-        self._resumed_at = time.monotonic()
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
-
-    def _is_best(self, average_precision: float, epoch: int) -> bool:
-        """Return whether an epoch has the highest AP so far, and remember it; -1 stands for no AP."""
-        if average_precision < 0 or average_precision <= self.best_ap:
-            return False
-        self.best_ap, self.best_epoch = average_precision, epoch
-        return True
-
-    def _obsolete_files(self, epoch: int) -> list[str]:
-        """Return the files that this evaluated epoch replaces, and remember its own for the next evaluated epoch."""
-        replaced = self.replaced
-        if not self.keep_epochs:
-            self.replaced = epoch
-        if replaced in (None, epoch):
-            return []
-        return [epoch_name(replaced), f"val_predictions_epoch_{replaced}.json"]
-
-    def _pause(self) -> None:
-        """Stop the clock of ``training_seconds``."""
-        now = time.monotonic()
-        self.training_seconds += now - self._resumed_at
-        self._resumed_at = now
 
     def _request_stop(self, number: int, frame: Any) -> None:
         if self._stop is not None:
@@ -257,6 +208,7 @@ class RunFiles(Checkpoint):
 
         Yield the `FileSet` on the main process, for further files, and None on the others.
         """
+        self.seconds = time.monotonic() - self._started
         files = FileSet(self.output_dir, first=LAST)
         if not trainer.is_global_zero:
             trainer.save_checkpoint(files.path(LAST))  # a collective call; the main process writes
@@ -280,6 +232,5 @@ class RunFiles(Checkpoint):
             seconds=round(self.seconds, 1),
             images_seen=self.images_seen,
             precision=trainer.precision.partition("-")[0],
-            images_per_second=round(self.images_seen / self.training_seconds, 1),
             **peak_memory(pl_module.device),
         )

@@ -22,7 +22,6 @@ from dino_detector.config import (
     TilingConfig,
 )
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.coco.unlabelled import DETECTED_INFO
 from dino_detector.data.dataset import CocoDetection, FullSizeImages
 from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
@@ -142,7 +141,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         if not len(annotations.training.labels):
             log.warning("%s has no boxes, so there is no AP", annotations.path)
         found = None if config.tiling.tile_size else most_detections(config.decoder.num_queries)
-        warn_of_limit(annotations, config.evaluation.max_detections, found=found)
+        annotations.warn_of_limit(config.evaluation.max_detections, found=found)
     detector = build_from_checkpoint(header, contents, source=source, dino_model=dino_model).merge()
     if machine.device.type == "cpu":
         optimize_for_cpu(detector)

@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
-from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
@@ -29,10 +28,9 @@ from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.evaluation import unreadable_images, write_test_results
 from dino_detector.training.failures import explained
-from dino_detector.training.logging.histograms import HistogramLog
 from dino_detector.training.logging.images import ImageLog
 from dino_detector.training.logging.loggers import RunDescription, build_loggers, require_loggers
-from dino_detector.training.logging.scalars import ScalarLog
+from dino_detector.training.logging.scalars import HistogramLog, ScalarLog
 from dino_detector.training.memory import MemoryMonitor
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.progress import EpochLines
@@ -123,7 +121,7 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
             prepare_output_dir(training, epochs_before=epochs_before)
             run_data.write_subsets(training.output_dir)
 
-    rehearsal = Rehearsal(config, measure=config.logging.memory_monitor)
+    rehearsal = Rehearsal(config)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     trainer = build_trainer(
         config,
@@ -250,7 +248,7 @@ def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images
         log.warning("%s has no boxes, so there is no AP and no best checkpoint", val.annotations.path)
     else:
         found = most_detections(config.decoder.num_queries)
-        warn_of_limit(val.annotations, config.evaluation.max_detections, found=found)
+        val.annotations.warn_of_limit(config.evaluation.max_detections, found=found)
 
 
 def _trained_part(detector: Detector) -> str:

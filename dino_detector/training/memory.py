@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from dino_detector.structures.nested import tensors_in
 from dino_detector.training.logging.loggers import log_text, log_values
 from dino_detector.training.rehearsal import Rehearsal
 from dino_detector.training.weight_averaging import MovingAverage
@@ -46,22 +47,6 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     return peaks
 
 
-def worker_memory(others: Collection[BaseProcess] = ()) -> tuple[int, int]:
-    """Return the number of data workers and their memory in bytes; each counts its share of shared memory.
-
-    Args:
-        others: child processes that are not data workers.
-    """
-    total, workers = 0, [child for child in multiprocessing.active_children() if child not in others]
-    for worker in workers:
-        try:
-            memory = psutil.Process(worker.pid).memory_full_info()
-        except psutil.Error:  # it has just ended
-            continue
-        total += memory.pss if sys.platform == "linux" else memory.rss
-    return len(workers), total
-
-
 class MemoryMonitor(Callback):
     """Log a table of memory by purpose after the first step, and the peaks after every epoch.
 
@@ -72,24 +57,18 @@ class MemoryMonitor(Callback):
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
         self._logged = False
-        self._other_children: list[BaseProcess] = []
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remember the child processes that exist before the data workers start."""
-        self._other_children = multiprocessing.active_children()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log the table after the first optimizer step, when the optimizer state exists."""
-        if self._logged or not trainer.optimizers[0].state:
+        if self._logged or not trainer.optimizers[0].state or not trainer.is_global_zero:
             return
         self._logged = True
-        if trainer.is_global_zero:
-            rows = self._stages(trainer, pl_module)
-            table = "\n".join(f"  {name:40}{_text(size):>12}" for name, size in rows.values())
-            log.info("memory of a step of %s:\n%s", self.rehearsal.largest_step, table)
-            log_text(trainer.loggers, "memory", table)
-            values = {f"memory_by_stage/{stage}": size / GIB for stage, (_, size) in rows.items()}
-            log_values(trainer.loggers, values, trainer.global_step)
+        rows = self._stages(trainer, pl_module)
+        table = "\n".join(f"  {name:40}{_text(size):>12}" for name, size in rows.values())
+        log.info("memory of a step of %s:\n%s", self.rehearsal.largest_step, table)
+        log_text(trainer.loggers, "memory", table)
+        values = {f"memory_by_stage/{stage}": size / GIB for stage, (_, size) in rows.items()}
+        log_values(trainer.loggers, values, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the peaks, including the evaluation of the epoch."""
@@ -102,26 +81,34 @@ class MemoryMonitor(Callback):
     def _stages(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, tuple[str, int]]:
         """Return a description and the bytes of each stage."""
         parameters = list(pl_module.parameters())
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        frozen = [parameter for parameter in parameters if not parameter.requires_grad]
-        state = [value for values in trainer.optimizers[0].state.values() for value in values.values()]
+        trained = _bytes(parameter for parameter in parameters if parameter.requires_grad)
+        frozen = _bytes(parameter for parameter in parameters if not parameter.requires_grad)
         averages = [callback.averages for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
-        workers, used = worker_memory(self._other_children)
+        workers = [child for child in multiprocessing.active_children() if child.daemon]
         peaks = peak_memory(pl_module.device)
         rows = {
-            "model": ("model, frozen", _bytes([*frozen, *pl_module.buffers()])),
-            "model_trained": ("model, trained", _bytes(trained)),
-            "gradients": ("gradients", _bytes(trained)),
-            "optimizer_state": ("optimizer state", _bytes(value for value in state if isinstance(value, Tensor))),
+            "model": ("model, frozen", frozen + _bytes(pl_module.buffers())),
+            "model_trained": ("model, trained", trained),
+            "gradients": ("gradients", trained),
+            "optimizer_state": ("optimizer state", _bytes(tensors_in(dict(trainer.optimizers[0].state)))),
             "moving_average": ("moving average of the weights", sum(map(_bytes, averages))),
             "activations": ("activations at their peak", self.rehearsal.activations),
-            "data_workers": (f"data workers ({workers})", used),
+            "data_workers": (f"data workers ({len(workers)})", sum(map(_memory_of, workers))),
         }
         if "peak_memory_bytes" in peaks:
             rows["process_peak"] = ("all of this process at its peak so far", peaks["peak_memory_bytes"])
         if "peak_gpu_memory_bytes" in peaks:
             rows["gpu_peak"] = ("all of the GPU at its peak so far", peaks["peak_gpu_memory_bytes"])
         return rows
+
+
+def _memory_of(worker: BaseProcess) -> int:
+    """Return the memory of a data worker in bytes, with its share of shared memory; 0 if it has just ended."""
+    try:
+        memory = psutil.Process(worker.pid).memory_full_info()
+    except psutil.Error:
+        return 0
+    return memory.pss if sys.platform == "linux" else memory.rss
 
 
 def _text(size: int) -> str:

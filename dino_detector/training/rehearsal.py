@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -44,61 +45,55 @@ class Rehearsal(Callback):
     not change; neither do the random numbers of training, because the module seeds them for every batch. If the step
     does not fit, smaller steps find the settings for the error message.
 
-    Args:
-        config: settings of the run.
-        measure: measure ``activations``; this makes the step slower on a CPU.
-
     Attributes:
         largest_step: the largest step.
         activations: bytes that the largest step needs beside weights, gradients and optimizer state: the peak on a
-            GPU, and elsewhere the tensors that the forward pass saves for the backward pass. 0 until measured.
+            GPU, and elsewhere the tensors that the forward pass saves for the backward pass.
     """
 
-    def __init__(self, config: Config, *, measure: bool) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.measure = measure
         self.largest_step: Step | None = None
         self.activations = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the largest step; raise `SharedInputError` with settings that fit if it does not fit."""
-        starts = trainer.datamodule.run_data.train.annotations.training.starts
-        augmentation = self.config.augmentation
-        if trainer.current_epoch >= augmentation.no_augment_from(self.config.training.epochs):
+        config, data = self.config, trainer.datamodule
+        augmentation, patch = config.augmentation, pl_module.detector.backbone.patch_size
+        if trainer.current_epoch >= augmentation.no_augment_from(config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
-        boxes = int((starts[1:] - starts[:-1]).max()) * _source_images(augmentation)
-        images = math.ceil(trainer.datamodule.images_per_epoch / trainer.world_size)
-        chosen = Step(min(self.config.training.batch_size, images), self.config.data.image_size, boxes)
-        patch = pl_module.detector.backbone.patch_size
-        self.largest_step = smallest = _largest(chosen, augmentation, patch)
-        if self._fits(self.largest_step, trainer, pl_module, measure=self.measure):
+
+        def enlarged(step: Step) -> Step:
+            """Return a step with the largest image that ``multi_scale`` makes."""
+            return step._replace(image_size=augmentation.input_sizes(step.image_size, patch)[-1])
+
+        boxes = int(np.diff(data.run_data.train.annotations.training.starts).max()) * _source_images(augmentation)
+        images = math.ceil(data.images_per_epoch / trainer.world_size)
+        chosen = Step(min(config.training.batch_size, images), config.data.image_size, boxes)
+        self.largest_step = tried = enlarged(chosen)
+        if self._fits(tried, trainer, pl_module):
             return
         for smaller in smaller_steps(chosen, patch):
-            smallest = _largest(smaller, augmentation, patch)
-            if self._fits(smallest, trainer, pl_module):
+            tried = enlarged(smaller)
+            if self._fits(tried, trainer, pl_module):
                 less = ", or try a smaller --multi_scale" if augmentation.multi_scale else ""
                 raise SharedInputError(
-                    f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, self.config)} fits"
-                    f"{less}"
+                    f"out of memory: a step of {self.largest_step} does not fit; {flags_of(smaller, config)} fits{less}"
                 )
-        raise SharedInputError(
-            f"out of memory: not even {smallest} fits beside the model; choose a smaller --dino_model"
-        )
+        raise SharedInputError(f"out of memory: not even {tried} fits beside the model; choose a smaller --dino_model")
 
-    def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule, *, measure: bool = False) -> bool:
-        denoising = pl_module.detector.decoder.denoising
-        steps = [step]
+    def _fits(self, step: Step, trainer: Trainer, pl_module: LightningModule) -> bool:
+        counts, denoising = {step.boxes}, pl_module.detector.decoder.denoising
         if denoising is not None:
-            most = max(range(1, step.boxes + 1), key=lambda boxes: (denoising.num_queries(boxes), boxes), default=0)
-            steps = [step._replace(boxes=boxes) for boxes in {step.boxes, most}]
+            counts.update(sorted(range(1, step.boxes + 1), key=denoising.num_queries)[-1:])
         try:
-            used = max(take(each, trainer, pl_module, measure=measure) for each in steps)
+            self.activations = max(take(step._replace(boxes=count), trainer, pl_module) for count in counts)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             fits = False
         else:
-            fits, self.activations = True, used
+            fits = True
         pl_module.zero_grad(set_to_none=True)
         gc.collect()  # outside the handler, whose traceback holds the tensors of the failed pass
         if pl_module.device.type == "cuda":
@@ -106,8 +101,8 @@ class Rehearsal(Callback):
         return trainer.strategy.reduce_boolean_decision(fits, all=True)
 
 
-def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
-    """Run forward and backward pass of a step on synthetic images; return the bytes of activations, 0 if unmeasured."""
+def take(step: Step, trainer: Trainer, pl_module: Any) -> int:
+    """Run forward and backward pass of a step on synthetic images; return the bytes of `Rehearsal.activations`."""
     device, detector, criterion = pl_module.device, pl_module.detector, pl_module.criterion
     (optimizer,) = trainer.optimizers
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -119,23 +114,17 @@ def take(step: Step, trainer: Trainer, pl_module: Any, *, measure: bool) -> int:
         valid=torch.ones(step.batch_size, step.boxes, dtype=torch.bool, device=device),
     )
     on_gpu = device.type == "cuda"
-    before = 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    with saved_tensors(except_for=detector.parameters()) if measure and not on_gpu else nullcontext() as saved:
+        before = torch.cuda.memory_allocated(device) + sum(parameter.nbytes for parameter in parameters)
+    with nullcontext() if on_gpu else saved_tensors(except_for=detector.parameters()) as saved:
         with trainer.precision_plugin.train_step_context():
             output = detector(pixel_values, targets)
             # no mean over processes: a process that fails here would leave the others waiting
             losses = criterion(output, targets, average=lambda value: value)
         losses.total.backward()
     del optimizer_state
-    if not measure:
-        return 0
-    if not on_gpu:
-        return sum(saved.values())
-    gradients = sum(parameter.nbytes for parameter in parameters)
-    return torch.cuda.max_memory_allocated(device) - before - gradients
+    return torch.cuda.max_memory_allocated(device) - before if on_gpu else sum(saved.values())
 
 
 @contextmanager
@@ -152,11 +141,6 @@ def saved_tensors(*, except_for: Iterable[Tensor]) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield saved
-
-
-def _largest(step: Step, augmentation: AugmentationConfig, patch: int) -> Step:
-    """Return a step with the largest image that ``multi_scale`` makes."""
-    return step._replace(image_size=augmentation.input_sizes(step.image_size, patch)[-1])
 
 
 def _source_images(augmentation: AugmentationConfig) -> int:
@@ -181,9 +165,8 @@ def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
         step = step._replace(batch_size=step.batch_size // 2)
         yield step
     while min(step.image_size) * 3 // 4 >= SMALLEST_SIDE:
-        step = step._replace(
-            image_size=ImageSize(*(max(1, side * 3 // 4 // patch) * patch for side in step.image_size))
-        )
+        sides = (max(1, side * 3 // 4 // patch) * patch for side in step.image_size)
+        step = step._replace(image_size=ImageSize(*sides))
         yield step
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 
-from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import run_command
 from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config
@@ -34,7 +34,7 @@ from dino_detector.training.fit import fit
 
 EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
 """names of Python's audit events of file operations, and which argument is the path"""
-TIMES = {"seconds", "training_seconds", "images_per_second", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
+TIMES = {"seconds", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
 """entries that differ from run to run: times, and paths"""
 
 
@@ -144,5 +144,5 @@ def log_of(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    settings = parse_config(["--config", sys.argv[1], *sys.argv[5:]], prog="killed_runs.py", description="").config
+    settings, _ = parse_settings([Config], ["--config", sys.argv[1], *sys.argv[5:]], prog="killed_runs.py")
     print(json.dumps(compare_all(settings, Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

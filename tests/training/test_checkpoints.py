@@ -134,7 +134,6 @@ def test_metrics_file_tells_what_it_took(finished):
     assert (second["epoch"], second["step"], second["images_seen"]) == (2, 8, 14)
     assert (third["epoch"], third["step"], third["images_seen"]) == (3, 12, 21)
     assert 0 < second["seconds"] <= third["seconds"]
-    assert second["images_per_second"] > 0
     assert second["peak_memory_bytes"] > 100e6
 
 

@@ -19,7 +19,6 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard import SummaryWriter
 
 from dino_detector.config import Config
 from dino_detector.data import loading
@@ -27,12 +26,12 @@ from dino_detector.data.dataset import CocoDetection
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms
+from dino_detector.structures.categories import Categories
 from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 from dino_detector.training.fit import fit
 from dino_detector.training.logging import scalars
-from dino_detector.training.logging.histograms import add_histogram
-from dino_detector.training.logging.scalars import ClassCounts, LossSums
+from dino_detector.training.logging.scalars import class_counts, class_shares
 
 PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"
 
@@ -242,19 +241,10 @@ def test_accuracy_and_precision_of_a_case_worked_out_by_hand() -> None:
     truth = Targets.pad([torch.rand(4, 4)], [torch.tensor([0, 0, 1, 2])])
     every = torch.arange(4).repeat(2)
     matches = MatchedIndices(torch.arange(2).repeat_interleave(4), torch.zeros(8, dtype=torch.int64), every, every)
-    counts = ClassCounts(3)
-    counts.add(logits, truth, matches)
-    assert counts.accuracy == [0.5, 1.0, 0.0]
-    assert counts.precision == [1.0, pytest.approx(1 / 3), None]
-
-
-def test_mean_losses_weigh_batches_by_their_boxes() -> None:
-    sums = LossSums()
-    for value, boxes in ((3.0, 3), (0.0, 0), (5.0, 1)):
-        terms = LossTerms(*(torch.tensor([value, 2 * value]) for _ in range(3)))
-        sums.add(terms, Targets.pad([torch.rand(boxes, 4)], [torch.zeros(boxes, dtype=torch.int64)]))
-    for term in sums.mean:
-        assert term.tolist() == [2.0, 4.0]
+    counts = class_counts(logits, truth, matches)
+    shares = class_shares("val", counts, Categories((1, 2, 3), ("a", "b", "c")))
+    assert [shares.get(f"val_accuracy_per_class/{name}") for name in "abc"] == [0.5, 1.0, 0.0]
+    assert [shares.get(f"val_precision_per_class/{name}") for name in "abc"] == [1.0, pytest.approx(1 / 3), None]
 
 
 def test_histograms_are_those_of_weights_and_gradients(logged: Logged) -> None:
@@ -267,17 +257,6 @@ def test_histograms_are_those_of_weights_and_gradients(logged: Logged) -> None:
             assert histogram.min == pytest.approx(expected.min().item(), abs=1e-6)
             assert histogram.max == pytest.approx(expected.max().item(), abs=1e-6)
             assert histogram.sum == pytest.approx(expected.sum().item(), abs=1e-4)
-
-
-@pytest.mark.parametrize("values", [torch.tensor([0.0, 1, 2, 3]), torch.full((3, 5), 7.0), torch.zeros(4)])
-def test_every_value_falls_into_its_bin(values: torch.Tensor, tmp_path: Path) -> None:
-    with SummaryWriter(tmp_path / "tensorboard" / "run") as writer:
-        add_histogram(writer, "h", values, 3)
-    (event,) = events(tmp_path).Histograms("h")
-    edges = [-np.inf, *event.histogram_value.bucket_limit]
-    counted = np.histogram(values.numpy(), bins=[min(values.min() - 1, edges[1] - 1), *edges[1:]])[0]
-    assert sum(event.histogram_value.bucket) == values.numel()
-    assert np.abs(np.cumsum(event.histogram_value.bucket) - np.cumsum(counted)).max() <= 1  # a value on an edge
 
 
 def test_pictures_show_what_the_network_sees_and_what_it_finds(logged: Logged) -> None:

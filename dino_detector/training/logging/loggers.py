@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import yaml
 from lightning import LightningModule, Trainer
@@ -40,19 +38,18 @@ def build_loggers(config: Config) -> list[Logger]:
     """
     settings = config.logging
     folder = settings.log_dir or config.training.output_dir
+    server = os.environ.get("MLFLOW_TRACKING_URI")
     started = time.strftime("%Y%m%d-%H%M%S")
     run = f"{started}_{settings.experiment_name}" if settings.experiment_name else started
     build = {
         "tensorboard": lambda: TensorBoardLogger(folder, name="tensorboard", version=run, default_hp_metric=False),
         "csv": lambda: CSVLogger(folder, name="csv", version=run, flush_logs_every_n_steps=1),
-        "wandb": lambda: WandbLogger(name=run, save_dir=_made_folder(folder)),
+        "wandb": lambda: WandbLogger(name=run, save_dir=folder),
         "mlflow": lambda: MLFlowLogger(
             run_name=run,
             # MLflow 3 refuses the folder of files that is Lightning's default
-            tracking_uri=os.environ.get(
-                "MLFLOW_TRACKING_URI", f"sqlite:///{_made_folder(folder).resolve() / 'mlflow.db'}"
-            ),
-            artifact_location=None if "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlruns").resolve().as_uri(),
+            tracking_uri=server or f"sqlite:///{folder.resolve() / 'mlflow.db'}",
+            artifact_location=None if server else (folder / "mlruns").resolve().as_uri(),
         ),
     }
     return [build[name]() for name in dict.fromkeys(settings.logger)]
@@ -96,29 +93,10 @@ class RunDescription(Callback):
             return
         log_text(trainer.loggers, "settings", yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
         log_text(trainer.loggers, "model", str(ModelSummary(pl_module, max_depth=SUMMARY_DEPTH)))
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
+        compared = ("train/loss",) if trainer.datamodule.run_data.val is None else COMPARED
         for logger in trainer.loggers:
             logger.log_hyperparams(self.settings)
-        experiment, started, _ = self._hyper_parameters(trainer)
-        for writer in _event_writers(trainer):
-            writer.add_summary(experiment)
-            writer.add_summary(started)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Mark the run as finished in the HPARAMS tab."""
-        if trainer.is_global_zero:
-            for writer in _event_writers(trainer):
-                writer.add_summary(self._hyper_parameters(trainer)[2])
-
-    def _hyper_parameters(self, trainer: Trainer) -> tuple:
-        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
-        evaluated = trainer.datamodule.run_data.val is not None
-        return hparams(plain, dict.fromkeys(COMPARED if evaluated else ("train/loss",), 0.0))
-
-
-def _event_writers(trainer: Trainer) -> list[Any]:
-    return [logger.experiment.file_writer for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def _made_folder(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+            if isinstance(logger, TensorBoardLogger):
+                for summary in hparams(plain, dict.fromkeys(compared, 0.0)):
+                    logger.experiment.file_writer.add_summary(summary)

@@ -1,4 +1,4 @@
-"""Numbers of a run: losses, class accuracy, optimizer, speed, memory and metrics."""
+"""Numbers and histograms of a run: losses, class accuracy, optimizer, speed, memory, metrics and weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from dino_detector.losses import LossTerms
@@ -19,84 +20,8 @@ from dino_detector.structures.targets import Targets
 from dino_detector.training.logging.loggers import log_values
 from dino_detector.training.memory import memory_now
 
-
-class LossSums:
-    """Sum of unweighted losses over batches; the mean per box does not depend on the batch size.
-
-    Attributes:
-        sums: ``[3 * L + 1]`` float, sums of the three terms by layer, and the number of boxes.
-    """
-
-    def __init__(self) -> None:
-        self.sums: Tensor | None = None
-
-    def add(self, terms: LossTerms, targets: Targets) -> None:
-        """Add a batch; its terms are sums over boxes."""
-        sums = torch.cat([*terms, targets.valid.sum().float().view(1)])
-        self.sums = sums if self.sums is None else self.sums + sums
-
-    def reduce(self, trainer: Trainer) -> None:
-        """Sum over all processes."""
-        self.sums = trainer.strategy.reduce(self.sums, reduce_op="sum")
-
-    @property
-    def mean(self) -> LossTerms:
-        """Losses per box."""
-        *sums, boxes = self.sums
-        return LossTerms(*(torch.stack(sums) / boxes.clamp(min=1)).view(3, -1))
-
-
-class ClassCounts:
-    """Counts, by class, of the matched predictions of the last decoder layer.
-
-    The class of a prediction is the class with its highest score. Matching has already assigned the prediction to a
-    box, so the counts measure classification and not localization.
-
-    Attributes:
-        counts: ``[3, C]`` int64: boxes of the class, predictions of the class, and correct predictions of the class.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
-
-    def add(self, logits: Tensor, targets: Targets, matches: MatchedIndices) -> None:
-        """Count the matches of a batch.
-
-        Args:
-            logits: ``[L, B, Q, C]``.
-            targets: ground truth of the B images.
-            matches: matched pairs of all L layers.
-        """
-        self.counts = self.counts.to(logits.device)
-        pairs = len(matches.layer) // len(logits)  # the last layer's pairs come last, and all layers have equally many
-        image, query, target = (index[len(matches.layer) - pairs :] for index in matches[1:])
-        labels = targets.labels[image, target]  # [M]
-        predicted = logits[-1, image, query].argmax(-1)  # [M]
-        ones = torch.ones_like(labels)
-        for row, classes, counted in (
-            (0, labels, ones),
-            (1, predicted, ones),
-            (2, labels, (labels == predicted).long()),
-        ):
-            self.counts[row].index_add_(0, classes, counted)
-
-    def reduce(self, trainer: Trainer) -> None:
-        """Sum over all processes."""
-        self.counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
-
-    @property
-    def accuracy(self) -> list[float | None]:
-        """Fraction of the boxes of each class with a correct prediction; None for a class without boxes."""
-        return self._correct_share(0)
-
-    @property
-    def precision(self) -> list[float | None]:
-        """Fraction of the predictions of each class that are correct; None for a class without predictions."""
-        return self._correct_share(1)
-
-    def _correct_share(self, row: int) -> list[float | None]:
-        rows = self.counts.tolist()
-        return [correct / count if count else None for correct, count in zip(rows[2], rows[row], strict=True)]
+BINS = 64
+"""Number of bins of a histogram."""
 
 
 class ScalarLog(Callback):
@@ -117,8 +42,8 @@ class ScalarLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting; a resumed run may start in the middle of an epoch."""
-        self._train_classes = ClassCounts(len(pl_module.detector.categories))
         self._step = trainer.global_step
+        self._class_counts: Tensor | int = 0
         self._begin_step()
         self._begin_window(trainer)
         self._ended = time.monotonic()
@@ -128,12 +53,18 @@ class ScalarLog(Callback):
         self._ended = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Keep the gradient norm and the rates of a step that is due; gradients are unscaled and not yet clipped."""
-        if self._is_due(trainer.global_step + 1) and trainer.is_global_zero:
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            self._norm = torch.nn.utils.get_total_norm(gradients)
-            self._groups = [dict(group, params=None) for group in optimizer.param_groups]  # before the schedule steps
+        """Keep the gradient norm before clipping, and the rates before the schedule steps, if the step is due."""
+        if not (self._is_due(trainer.global_step + 1) and trainer.is_global_zero):
+            return
+        groups = optimizer.param_groups
+        gradients = [each.grad for group in groups for each in group["params"] if each.grad is not None]
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self._optimizer = {
+            "optimizer/gradient_norm": torch.nn.utils.get_total_norm(gradients).item(),
+            "optimizer/loss_scale": 1.0 if scaler is None else scaler.get_scale(),
+            **{f"optimizer/learning_rate/{group['name']}": group["lr"] for group in groups},
+            **{f"optimizer/weight_decay/{group['name']}": group["weight_decay"] for group in groups},
+        }
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -142,20 +73,19 @@ class ScalarLog(Callback):
         now = time.monotonic()
         self._seconds += now - self._ended
         self._images += len(batch.image_ids) * trainer.world_size
-        self._terms = self._terms + torch.stack(list(outputs["terms"]))  # [3, L]
-        for name, value in outputs["auxiliary"].items():
-            self._auxiliary[name] = self._auxiliary.get(name, 0.0) + value
+        for name, value in (outputs["terms"]._asdict() | outputs["auxiliary"]).items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
         self._batches += 1
-        self._train_classes.add(outputs["logits"], batch.targets, outputs["matches"])
+        self._class_counts += class_counts(outputs["logits"], batch.targets, outputs["matches"])
         if trainer.global_step > self._step:
             self._step = trainer.global_step
             if self._is_due(self._step) and trainer.is_global_zero:
-                terms = (self._terms / self._batches).cpu()
-                values = _losses("train", LossTerms(*terms).weighted(pl_module.settings.losses), layers=self.layers)
-                auxiliary = {name: (value / self._batches).item() for name, value in self._auxiliary.items()}
-                values |= {f"train/loss_{name}": value for name, value in auxiliary.items()}
+                means = {name: value.cpu() / self._batches for name, value in self._sums.items()}
+                terms = LossTerms(*(means.pop(name) for name in LossTerms._fields))
+                values = _losses("train", terms.weighted(pl_module.settings.losses), layers=self.layers)
+                auxiliary = {f"train/loss_{name}": value.item() for name, value in means.items()}
                 values["train/loss"] += sum(auxiliary.values())
-                values |= self._optimizer(trainer) | self._speed(trainer) | memory_now(pl_module.device)
+                values |= auxiliary | self._optimizer | self._speed(trainer) | memory_now(pl_module.device)
                 log_values(trainer.loggers, values, self._step)
                 self._begin_window(trainer)
             self._begin_step()
@@ -163,26 +93,24 @@ class ScalarLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the class accuracy of the epoch's matched predictions."""
-        self._train_classes.reduce(trainer)
-        categories = pl_module.detector.categories
-        log_values(trainer.loggers, _classes("train", self._train_classes, categories), trainer.global_step)
-        self._train_classes = ClassCounts(len(categories))
+        counts = trainer.strategy.reduce(self._class_counts, reduce_op="sum")
+        log_values(trainer.loggers, class_shares("train", counts, pl_module.detector.categories), trainer.global_step)
+        self._class_counts = 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start new sums."""
-        self._val_classes = ClassCounts(len(pl_module.detector.categories))
-        self._val_losses = LossSums()
+        self._val_class_counts: Tensor | int = 0
+        self._val_sums: Tensor | float = 0.0  # [3 * L + 1], the three terms by layer, and the number of boxes
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Match the predictions of a batch as in training, and add it to the sums."""
         matches = pl_module.criterion.matcher(outputs.logits, outputs.boxes_cxcywh, batch.targets)
-        terms = pl_module.criterion.loss_sums(
-            outputs.logits, outputs.boxes_cxcywh[matches.predictions], batch.targets, matches
-        )
-        self._val_losses.add(terms, batch.targets)
-        self._val_classes.add(outputs.logits, batch.targets, matches)
+        boxes = outputs.boxes_cxcywh[matches.predictions]
+        terms = pl_module.criterion.loss_sums(outputs.logits, boxes, batch.targets, matches)
+        self._val_sums = self._val_sums + torch.cat([*terms, batch.targets.valid.sum().float().view(1)])
+        self._val_class_counts += class_counts(outputs.logits, batch.targets, matches)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics, losses and class accuracy of the validation images."""
@@ -191,23 +119,14 @@ class ScalarLog(Callback):
         names = dict(zip(categories.ids, categories.shown, strict=True))
         values |= {f"val_AP_per_class/{names[row.category_id]}": row.AP for row in metrics.per_class}
         values = {tag: value for tag, value in values.items() if value != -1}
-        self._val_losses.reduce(trainer)
-        self._val_classes.reduce(trainer)
-        values |= _losses("val", self._val_losses.mean.weighted(pl_module.settings.losses), layers=self.layers)
-        values |= _classes("val", self._val_classes, categories)
-        log_values(trainer.loggers, values, trainer.global_step)
+        sums = trainer.strategy.reduce(self._val_sums, reduce_op="sum")
+        terms = LossTerms(*(sums[:-1] / sums[-1].clamp(min=1)).view(3, -1))  # per box, whatever the batch size
+        values |= _losses("val", terms.weighted(pl_module.settings.losses), layers=self.layers)
+        counts = trainer.strategy.reduce(self._val_class_counts, reduce_op="sum")
+        log_values(trainer.loggers, values | class_shares("val", counts, categories), trainer.global_step)
 
     def _is_due(self, step: int) -> bool:
         return step == 1 or step % self.frequency == 0
-
-    def _optimizer(self, trainer: Trainer) -> dict[str, float]:
-        values = {"optimizer/gradient_norm": self._norm.item()}
-        for group in self._groups:
-            values[f"optimizer/learning_rate/{group['name']}"] = group["lr"]
-            values[f"optimizer/weight_decay/{group['name']}"] = group["weight_decay"]
-        precision = trainer.precision_plugin
-        scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
-        return values | {"optimizer/loss_scale": 1.0 if scaler is None else scaler.get_scale()}
 
     def _speed(self, trainer: Trainer) -> dict[str, float]:
         waited = trainer.train_dataloader.seconds_waited - self._waited_before
@@ -217,14 +136,73 @@ class ScalarLog(Callback):
         }
 
     def _begin_step(self) -> None:
-        self._terms: Tensor | float = 0.0
-        self._auxiliary: dict[str, Tensor | float] = {}
+        self._sums: dict[str, Tensor | float] = {}
         self._batches = 0
 
     def _begin_window(self, trainer: Trainer) -> None:
         self._images = 0
         self._seconds = 0.0
         self._waited_before = trainer.train_dataloader.seconds_waited
+
+
+class HistogramLog(Callback):
+    """Log every trained weight and its unclipped gradient at the last step of every evaluated epoch, to TensorBoard."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Log ``parameters/NAME`` and ``gradients/NAME``, but no tensor with a value that is not finite."""
+        due = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+        if not (due and trainer.is_last_batch and trainer.is_global_zero):
+            return
+        step = trainer.global_step + 1  # the step that begins
+        trained = [pair for pair in pl_module.detector.named_parameters() if pair[1].grad is not None]
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, parameter in trained:
+                    for kind, values in (("parameters", parameter.detach()), ("gradients", parameter.grad)):
+                        if values.isfinite().all():
+                            logger.experiment.add_histogram(f"{kind}/{name}", values, step, bins=BINS)
+
+
+def class_counts(logits: Tensor, targets: Targets, matches: MatchedIndices) -> Tensor:
+    """Count the matched predictions of the last decoder layer by class.
+
+    The class of a prediction is the class with its highest score. Matching has already assigned the prediction to a
+    box, so the counts measure classification and not localization.
+
+    Args:
+        logits: ``[L, B, Q, C]``.
+        targets: ground truth of the B images.
+        matches: matched pairs of all L layers.
+
+    Returns:
+        ``[3, C]`` int64: boxes of the class, predictions of the class, and correct predictions of the class.
+    """
+    layers, num_classes = len(logits), logits.shape[-1]
+    pairs = len(matches.layer) // layers  # all layers have equally many pairs, and those of the last layer come last
+    image, query, target = (index[len(matches.layer) - pairs :] for index in matches[1:])
+    wanted = F.one_hot(targets.labels[image, target], num_classes)  # [M, C]
+    predicted = F.one_hot(logits[-1, image, query].argmax(-1), num_classes)  # [M, C]
+    return torch.stack([wanted.sum(0), predicted.sum(0), (wanted * predicted).sum(0)])
+
+
+def class_shares(stage: str, counts: Tensor, categories: Categories) -> dict[str, float]:
+    """Return accuracy and precision by class, each without classes that divide by zero.
+
+    Accuracy is the fraction of a class's boxes with a correct prediction, precision the fraction of its predictions
+    that are correct.
+
+    Args:
+        stage: ``train`` or ``val``.
+        counts: ``[3, C]``, a sum of `class_counts`.
+        categories: the C classes.
+    """
+    boxes, predictions, correct = counts.tolist()
+    return {
+        f"{stage}_{kind}_per_class/{name}": right / count
+        for kind, totals in (("accuracy", boxes), ("precision", predictions))
+        for name, count, right in zip(categories.shown, totals, correct, strict=True)
+        if count
+    }
 
 
 def _losses(stage: str, terms: LossTerms, *, layers: bool) -> dict[str, float]:
@@ -235,12 +213,3 @@ def _losses(stage: str, terms: LossTerms, *, layers: bool) -> dict[str, float]:
         if layers:
             values |= {f"{stage}/loss_{name}/layer_{n}": value for n, value in enumerate(per_layer.tolist(), start=1)}
     return values
-
-
-def _classes(stage: str, counts: ClassCounts, categories: Categories) -> dict[str, float]:
-    return {
-        f"{stage}_{kind}_per_class/{name}": share
-        for kind, shares in (("accuracy", counts.accuracy), ("precision", counts.precision))
-        for name, share in zip(categories.shown, shares, strict=True)
-        if share is not None
-    }
