@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that serves files from memory, and misbehaves as it is told."""
+"""A local HTTP server that serves files from memory and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from PIL import Image
 
 
 class Request(NamedTuple):
-    """A request of a client; ``start`` is the first byte of its Range, 0 without one."""
+    """A request of a client; ``start`` is the first byte of its Range, or 0 without a Range."""
 
     path: str
     start: int
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request, by the next behaviour that is planned for its path."""
+    """Answer one request with the next behaviour that is planned for its path."""
 
     server: _Server
 
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 behaviour(self, self.coco.files.get(path, b""))
         except ConnectionError:
-            pass  # the client has gone, as some tests mean it to
+            pass  # the client has gone, as some tests intend
 
     @property
     def coco(self) -> CocoServer:
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: int, body: bytes, *, send: int | None = None, length: int | None = -1, **headers: str
     ) -> None:
-        """Send an answer that announces ``length`` bytes (-1: all of them; None: nothing) and has ``send`` of them."""
+        """Announce ``length`` bytes (-1: the real number; None: no length), and send ``send`` bytes."""
         self.close_connection = True
         self.send_response(status)
         if length is not None:
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(self.coco.seconds_per_piece)
 
     def serve(self, content: bytes, *, send: int | None = None) -> None:
-        """Serve a file as a good server does, with ranges, or as much of it as ``send`` says."""
+        """Serve a file with ranges, like a good server, or only the first ``send`` bytes of it."""
         start = self.request_seen.start
         if start >= len(content) > 0:
             self.answer(416, b"", Content_Range=f"bytes */{len(content)}")
@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, content, send=send, Accept_Ranges="bytes")
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -97,12 +97,12 @@ def plain(handler: Handler, content: bytes) -> None:
 
 
 def drop(after: int) -> Behaviour:
-    """Close the connection after so many bytes of the body."""
+    """Close the connection after this number of bytes of the body."""
     return lambda handler, content: handler.serve(content, send=after)
 
 
 def stall(after: int, seconds: float) -> Behaviour:
-    """Send nothing more for a while after so many bytes."""
+    """Pause for a while after this number of bytes."""
 
     def behave(handler: Handler, content: bytes) -> None:
         handler.serve(content, send=after)
@@ -122,7 +122,7 @@ def web_page(handler: Handler, content: bytes) -> None:
 
 
 def body(other: bytes) -> Behaviour:
-    """Serve other bytes in place of the file, as if nothing were wrong."""
+    """Serve other bytes in place of the file, in a regular response."""
     return lambda handler, content: handler.serve(other)
 
 
@@ -131,13 +131,13 @@ def ignore_range(handler: Handler, content: bytes) -> None:
 
 
 def wrong_range(handler: Handler, content: bytes) -> None:
-    """Answer with the start of the file, whatever was asked for."""
+    """Answer with the start of the file, whatever range was requested."""
     span = f"bytes 0-{len(content) - 1}/{len(content)}"
     handler.answer(206, content, Content_Range=span)
 
 
 def lying_range(handler: Handler, content: bytes) -> None:
-    """Send the start of the file and claim that it is what was asked for."""
+    """Send the start of the file and claim that it is the requested range."""
     start = handler.request_seen.start
     span = f"bytes {start}-{len(content) - 1}/{len(content)}"
     handler.answer(206, content[: len(content) - start], Content_Range=span)
@@ -148,7 +148,7 @@ def without_length(handler: Handler, content: bytes) -> None:
 
 
 def with_more(handler: Handler, content: bytes) -> None:
-    """Send more bytes than are announced."""
+    """Send more bytes than announced."""
     handler.answer(200, content + b"more than that", length=len(content))
 
 
@@ -165,8 +165,8 @@ class CocoServer:
 
     Attributes:
         files: content by path, such as ``zips/val2017.zip``.
-        plan: what the next requests for a path meet with, in order; those after are answered well.
-        requests: what was asked for.
+        plan: behaviours for the next requests for a path, in order; later requests get a good response.
+        requests: all requests so far.
         served: bytes of bodies that were sent, by path.
         seconds_per_piece: how long each 8 kB takes.
     """
@@ -190,11 +190,11 @@ class CocoServer:
         self._server.server_close()
 
     def starts(self, path: str) -> list[int]:
-        """First bytes of the requests for a path."""
+        """Return the first byte of each request for a path."""
         return [request.start for request in self.requests if request.path == path]
 
     def write_checksums(self, path: Path) -> Path:
-        """Write what sha256sum says of the archives."""
+        """Write the output of sha256sum for the archives."""
         path.write_text(
             "".join(
                 f"{hashlib.sha256(content).hexdigest()}  {name}\n"
@@ -205,7 +205,7 @@ class CocoServer:
         return path
 
     def add_coco(self, images: int = 4) -> None:
-        """Serve a COCO of a few images for each split: the archives, and the images one by one."""
+        """Serve a few COCO images for each split, as archives and one by one."""
         listings: dict[str, bytes] = {}
         for split in ("train", "val", "test"):
             pictures = {f"{number:012d}.jpg": jpeg(number) for number in range(images)}
@@ -227,7 +227,7 @@ class CocoServer:
         )
 
     def add_tree(self, root: Path) -> None:
-        """Serve a COCO that lies on disk, as `add_coco` does."""
+        """Serve a COCO folder on disk in the same way as `add_coco`."""
         for split in ("train", "val", "test"):
             pictures = {f"{split}2017/{file.name}": file.read_bytes() for file in (root / f"{split}2017").iterdir()}
             self.files |= pictures | {f"zips/{split}2017.zip": zipped(pictures)}
@@ -237,7 +237,7 @@ class CocoServer:
 
 
 def jpeg(seed: int) -> bytes:
-    """A picture of noise, about 8 kB."""
+    """Return a JPEG of noise, about 8 kB."""
     pixels = np.random.default_rng(seed).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=85)

@@ -1,4 +1,4 @@
-"""A small stand-in for COCO 2017: its folders, files, ids and oddities, with coloured shapes for objects."""
+"""A small stand-in for COCO 2017: its folders, files, ids and oddities, with coloured shapes as objects."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ HEADER = {
 LARGEST_IMAGE_ID = 581_929
 DRAWINGS = 48
 SIZES = [(160, 120), (120, 160), (160, 107), (107, 160), (125, 94)]
-"""Width and height: a quarter of the usual ones of COCO."""
+"""Widths and heights: a quarter of COCO's usual sizes."""
 SHAPES = [
     np.array([[0, 0], [1, 0], [1, 1], [0, 1]]),
     np.array([[0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]]),
@@ -75,7 +75,7 @@ SHAPES = [
 
 
 class CocoTree(NamedTuple):
-    """Where the parts of COCO 2017 are."""
+    """The paths of the parts of COCO 2017."""
 
     root: Path
     train_images: Path
@@ -88,7 +88,7 @@ class CocoTree(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A picture and its annotations, which have no ids yet."""
+    """An image and its annotations, which have no ids yet."""
 
     picture: Image.Image
     annotations: list[dict[str, Any]]
@@ -97,18 +97,18 @@ class Drawing(NamedTuple):
 def write_coco_tree(
     root: Path, *, train: int = 10_000, val: int = 40, test: int = 60, degenerate: bool = False
 ) -> CocoTree:
-    """Write COCO 2017 in small: the same for the same arguments.
+    """Write a small COCO 2017, deterministic for given arguments.
 
-    Every class has boxes in both annotation files. Of eight images of a split one is greyscale, one has a crowd region
-    and one has no annotations. After 48 drawings of a split the images are hard links to them, with annotations of
-    their own: a test that damages an image must delete it and write it anew.
+    Every class has boxes in both annotation files. In every eight images of a split, one is greyscale, one has a crowd
+    region and one has no annotations. After the first 48 images of a split, the images are hard links to these, with
+    annotations of their own: a test that damages an image must delete it and write it again.
 
     Args:
         root: folder that gets ``train2017/``, ``val2017/``, ``test2017/`` and ``annotations/``.
         train: number of training images, at least 1.
         val: number of validation images, at least 1.
-        test: number of test images, whose files tell no annotations; test-dev is every second of them.
-        degenerate: the last training image gets a box of zero height too, as COCO's train2017 has it.
+        test: number of test images, which have no annotations; test-dev is every second test image.
+        degenerate: add a box of zero height to the last training image, as in COCO's train2017.
     """
     annotations = root / "annotations"
     tree = CocoTree(
@@ -144,7 +144,7 @@ def write_coco_tree(
 
 
 def write_images(folder: Path, image_ids: Sequence[int], drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
-    """Write an image file for every id, in turns of the drawings; returns the entries of ``images``."""
+    """Write an image file for every id, cycling through the drawings; return the entries of ``images``."""
     folder.mkdir()
     paths = [folder / f"{image_id:012d}.jpg" for image_id in image_ids]
     for index, path in enumerate(paths):
@@ -169,7 +169,7 @@ def write_images(folder: Path, image_ids: Sequence[int], drawings: Sequence[Draw
 
 
 def link(original: Path, path: Path) -> None:
-    """A second name for a file, or a copy where the file system has no hard links or no more of them."""
+    """Hard-link a file, or copy it if the file system allows no further hard link."""
     try:
         path.hardlink_to(original)
     except OSError:
@@ -179,7 +179,7 @@ def link(original: Path, path: Path) -> None:
 def annotate(
     images: Sequence[dict[str, Any]], drawings: Sequence[Drawing], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Entries of ``annotations``, in no order; crowd regions have ids beyond 32 bits, as in COCO."""
+    """Return the entries of ``annotations``, unordered; crowd regions have ids beyond 32 bits, as in COCO."""
     entries = [
         annotation | {"image_id": image["id"]}
         for index, image in enumerate(images)
@@ -193,13 +193,13 @@ def annotate(
 
 
 def write_json(path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]] | None = None) -> None:
-    """Write a file of COCO; those of the test images have no ``annotations``."""
+    """Write a COCO file; the files of test images have no ``annotations``."""
     content = HEADER | {"images": images, "categories": CATEGORIES}
     path.write_text(json.dumps(content if annotations is None else content | {"annotations": annotations}))
 
 
 def draw(count: int, rng: np.random.Generator) -> list[Drawing]:
-    """As many drawings as a split of ``count`` images has, with every class among them."""
+    """Draw the images for a split of ``count`` images, with every class among them."""
     number = min(count, DRAWINGS)
     annotated = sum(position % 8 != 5 for position in range(number))
     fewest = max(3, math.ceil(len(CATEGORIES) / max(1, annotated)))
@@ -219,7 +219,7 @@ def draw(count: int, rng: np.random.Generator) -> list[Drawing]:
 def draw_one(
     *, size: tuple[int, int], labels: Sequence[int], grey: bool, crowd: bool, rng: np.random.Generator
 ) -> Drawing:
-    """Shapes on dark noise, each in a cell of its own; a crowd of the first label's class takes the last cell."""
+    """Draw shapes on dark noise, each in its own cell; a crowd of the first label's class takes the last cell."""
     width, height = size
     picture = Image.fromarray(rng.integers(0, 60, (height, width, 3), dtype=np.uint8))
     pen = ImageDraw.Draw(picture)
@@ -252,7 +252,7 @@ def grid(size: tuple[float, float], count: int) -> list[tuple[float, float, floa
 
 
 def place(label: int, cell: tuple[float, float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """Corners ``[K, 2]`` of the shape of a class in a cell, to a hundredth of a pixel, as COCO rounds."""
+    """Return the corners ``[K, 2]`` of the shape of a class in a cell, rounded to a hundredth of a pixel as in COCO."""
     near, far = np.array(cell[:2]), np.array(cell[2:])
     extent = (far - near) * rng.uniform(0.6, 0.95, 2)
     start = near + (far - near - extent) * rng.uniform(0, 1, 2)
@@ -260,13 +260,13 @@ def place(label: int, cell: tuple[float, float, float, float], rng: np.random.Ge
 
 
 def colour(label: int) -> tuple[int, ...]:
-    """One of 20 hues."""
+    """Return one of 20 hues."""
     hue = label // len(SHAPES) / (len(CATEGORIES) / len(SHAPES))
     return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.85, 1.0))
 
 
 def instance(label: int, corners: np.ndarray) -> dict[str, Any]:
-    """An annotation with the outline as its segmentation."""
+    """Return an annotation with the outline as its segmentation."""
     x, y = corners.T
     near, far = corners.min(axis=0), corners.max(axis=0)
     area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
@@ -280,7 +280,7 @@ def instance(label: int, corners: np.ndarray) -> dict[str, Any]:
 
 
 def crowd_region(label: int, mask: np.ndarray) -> dict[str, Any]:
-    """An annotation with a mask ``[H, W]`` of many objects, as run lengths column by column, zeros first."""
+    """Return an annotation with a mask ``[H, W]`` of many objects, as run lengths column by column, zeros first."""
     flat = mask.T.ravel()
     edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
     runs = [end - start for start, end in pairwise(edges)]
@@ -296,7 +296,7 @@ def crowd_region(label: int, mask: np.ndarray) -> dict[str, Any]:
 
 
 def flat_box() -> dict[str, Any]:
-    """An annotation whose outline is a line."""
+    """Return an annotation whose outline is a line."""
     left, top, width = 9.98, 18.56, 15.52
     return {
         "segmentation": [[left, top, left + width, top, left + width, top]],

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """More threads only wait for each other with models as small as these."""
+    """Use one thread: with models of this size more threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,13 +38,13 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Every test starts from the same random state, so that none fails now and then."""
+    """Give every test the same random state, so that no test is flaky."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def write_dinov2() -> Callable[..., Path]:
-    """Writes a tiny DINOv2 of random weights as a Hugging Face folder: 4 layers, width 32, 4 x 4 patches of 14."""
+    """Write a tiny DINOv2 of random weights as a Hugging Face folder: 4 layers, width 32, 4 x 4 patches of 14."""
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     def write(folder: Path, *, registers: int = 0, seed: int = 0, **settings: Any) -> Path:
@@ -62,7 +62,7 @@ def write_dinov2() -> Callable[..., Path]:
                 model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=registers, **shape))
             else:
                 model = Dinov2Model(Dinov2Config(**shape))
-            for parameter in model.parameters():  # the usual start has biases of zero, which would hide their loss
+            for parameter in model.parameters():  # biases start at zero, which would hide their loss
                 parameter.add_(torch.randn_like(parameter) * 0.2)
         model.save_pretrained(folder)
         processor = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
@@ -74,23 +74,23 @@ def write_dinov2() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def dinov2_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny DINOv2 without registers."""
+    """Return the folder of a tiny DINOv2 without registers."""
     return write_dinov2(tmp_path_factory.mktemp("dinov2"))
 
 
 @pytest.fixture(scope="session")
 def dinov2_registers_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny DINOv2 with 3 registers."""
+    """Return the folder of a tiny DINOv2 with 3 registers."""
     return write_dinov2(tmp_path_factory.mktemp("dinov2_registers"), registers=3)
 
 
 @pytest.fixture(scope="session")
 def dinov2_swiglu_folder(write_dinov2: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny DINOv2 with the feed-forward network of the giant model."""
+    """Return the folder of a tiny DINOv2 with the feed-forward network of the giant model."""
     return write_dinov2(tmp_path_factory.mktemp("dinov2_swiglu"), use_swiglu_ffn=True)
 
 
 @pytest.fixture(scope="session")
 def coco2017(tmp_path_factory: pytest.TempPathFactory) -> CocoTree:
-    """A stand-in for COCO 2017 with 10,000 training, 40 validation and 60 test images, half of these test-dev."""
+    """Return a stand-in for COCO 2017 with 10,000 training, 40 validation and 60 test images (half are test-dev)."""
     return write_coco_tree(tmp_path_factory.mktemp("coco"))

@@ -1,4 +1,4 @@
-"""Settings of tiny networks."""
+"""Settings of a tiny decoder."""
 
 from __future__ import annotations
 

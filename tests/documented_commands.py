@@ -1,4 +1,4 @@
-"""The command lines of the pages: which there are, and few of them that show all."""
+"""The command lines of the pages, and a small selection that covers every program and flag."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The command of ``dino-detector`` that it is."""
+        """Return the matching command of ``dino-detector``."""
         names = {"dino_detector.train": "train", "download_coco.py": "download", "analyze_results.py": "analyze"}
         return names.get(self.program[-1], self.program[-1])
 
@@ -44,19 +44,19 @@ class Command(NamedTuple):
 
     @property
     def uses(self) -> set[tuple[str, ...]]:
-        """Its program with each of its flags; to resume from a checkpoint is another use than to evaluate one."""
+        """Return the program with each of its flags; resuming from a checkpoint differs from evaluating it."""
         flags = [word for word in self.words if word.startswith("--")] or [""]
         return {(*self.program, flag, str(self.resumes and flag == "--checkpoint")) for flag in flags}
 
     def value(self, flag: str) -> str | None:
-        """What stands after a flag."""
+        """Return the word after a flag."""
         return self.words[self.words.index(flag) + 1] if flag in self.words else None
 
     def has(self, *flags: str) -> bool:
         return all(flag in self.words for flag in flags)
 
     def run(self, extra: Sequence[str] = ()) -> int:
-        """Run it in this process, with more flags, and return the exit code."""
+        """Run the command in this process, with more flags, and return the exit code."""
         before = 1 if self.words[0] == "dino-detector" else len(self.program)
         return PROGRAMS[self.program]([*self.words[before:], *extra])
 
@@ -74,7 +74,7 @@ OURS = list({command.words: command for command in COMMANDS if command.program i
 
 
 def one_of_each_kind(commands: Sequence[Command]) -> Iterator[Command]:
-    """Few commands that between them use every program with every flag that the pages give it."""
+    """Yield a few commands that together use every program with all its documented flags."""
     left = set().union(*(command.uses for command in commands))
     while left:
         command = max(commands, key=lambda command: len(command.uses & left))

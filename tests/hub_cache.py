@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face cache, so that names such as facebook/dinov2-small load without network."""
+"""A stand-in for the Hugging Face cache: names such as facebook/dinov2-small load without a network."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 
 def fill_hub_cache(folder: Path, names: Sequence[str], write_dinov2: Callable[..., Path]) -> None:
-    """Lay out tiny models of random weights as ``hf download`` leaves the real ones.
+    """Write tiny models of random weights in the layout of ``hf download``.
 
-    A name has the same weights in every cache, and no two names share theirs. As on the hub, the giant has the SwiGLU
-    feed-forward network, and ``-with-registers-`` has four registers.
+    A name has the same weights in every cache; different names have different weights. As on the hub, the giant has the
+    SwiGLU feed-forward network, and ``-with-registers-`` has four registers.
 
     Args:
-        folder: what ``HF_HUB_CACHE`` names; ``hub`` in what ``HF_HOME`` names.
+        folder: the folder of ``HF_HUB_CACHE``, which is ``hub`` inside ``HF_HOME``.
         names: such as ``facebook/dinov2-small``.
-        write_dinov2: the fixture, which writes one model.
+        write_dinov2: the fixture that writes one model.
     """
     for name in names:
         commit = hashlib.sha1(name.encode()).hexdigest()
@@ -34,7 +34,7 @@ def fill_hub_cache(folder: Path, names: Sequence[str], write_dinov2: Callable[..
 
 
 def serve_hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process, and those it starts, read hub names from a filled cache and from nowhere else.
+    """Make this process and its children read hub names only from a filled cache.
 
     huggingface_hub reads the environment once, when it is imported, and looks up its constants in every call.
     """

@@ -1,4 +1,4 @@
-"""The shape of the house: which way arrows point, how long files are, and what is imported when."""
+"""Architecture: the direction of imports, the length of files, and lazily imported libraries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLOORS = [
     {"inference"},
     {"training", "validate", "analysis", "data_check"},
 ]
-"""From the ground up: a unit imports from floors below, or its own. Units not named here are commands, on top."""
+"""Layers from the bottom up: a unit imports from its own or lower layers. All other units are commands, on top."""
 
 HEAVY = {
     "torch",
@@ -65,7 +65,7 @@ LINES_OF_FILE = 400
 
 
 def unit(path: Path) -> str:
-    """The module or subpackage of the package's top level that a file belongs to."""
+    """Return the top-level module or subpackage that a file belongs to."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -78,7 +78,7 @@ def for_type_checking(node: ast.AST) -> bool:
 
 
 def imports(node: ast.AST, *, inside_functions: bool) -> Iterator[str]:
-    """Full names of the modules that code imports when it runs."""
+    """Return the full names of the modules that code imports at run time."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
@@ -94,7 +94,7 @@ def imports(node: ast.AST, *, inside_functions: bool) -> Iterator[str]:
 
 
 def own_units(path: Path) -> set[str]:
-    """Units of this package that a file imports, at its top or in a function."""
+    """Return the units of this package that a file imports, at its top or in a function."""
     names = (name.split(".") for name in imports(ast.parse(path.read_text()), inside_functions=True))
     return {parts[1] for parts in names if parts[0] == "dino_detector" and len(parts) > 1}
 

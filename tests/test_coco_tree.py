@@ -23,7 +23,7 @@ NAMES = [f"facebook/dinov2-{size}" for size in ("small", "base", "large", "giant
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> CocoTree:
-    """More training images than are drawn, so that most are links."""
+    """Return a tree with more training images than drawings, so that most images are links."""
     return write_coco_tree(tmp_path_factory.mktemp("coco"), train=100, val=40, test=60)
 
 

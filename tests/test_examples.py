@@ -32,7 +32,7 @@ MODULES = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, dinov2_folder: Path) -> Path:
-    """The files that the examples name: checkpoints over one base, an exported detector, pictures."""
+    """Write the files that the examples name: checkpoints of one base, an exported detector, pictures."""
     folder = tmp_path_factory.mktemp("examples")
     settings = {
         **{"dino_model": str(dinov2_folder), "image_size": "56x84", "lora_layers": 2, "lora_rank": 2},

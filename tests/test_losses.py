@@ -20,12 +20,12 @@ def criterion() -> SetCriterion:
 
 
 def losses(criterion: SetCriterion, logits: Tensor, boxes: Tensor, truth: Targets) -> LossTerms:
-    """The loss terms of a batch."""
+    """Return the loss terms of a batch."""
     return criterion(DecoderOutput(logits, boxes, {}), truth).terms
 
 
 def focal(logit: float, wanted: int) -> float:
-    """The focal loss of one query and class by its formula, with alpha 0.25 and gamma 2."""
+    """Return the focal loss of one query and class by its formula, with alpha 0.25 and gamma 2."""
     probability = 1 / (1 + math.exp(-logit))
     if wanted:
         return -0.25 * (1 - probability) ** 2 * math.log(probability)
@@ -33,7 +33,7 @@ def focal(logit: float, wanted: int) -> float:
 
 
 def one_pair() -> tuple[Tensor, Tensor, Targets]:
-    """Two queries, two classes, one box that query 1 fits; IoU 0.6 and L1 0.1, as in the test of the matching cost."""
+    """Return two queries, two classes, and one box that query 1 matches with IoU 0.6 and L1 0.1."""
     logits = torch.tensor([[[[-1.0, 0.5], [0.25, 2.0]]]])
     boxes = torch.tensor([[[[0.1, 0.1, 0.1, 0.1], [0.5, 0.5, 0.4, 0.4]]]])
     return logits, boxes, Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
@@ -78,14 +78,14 @@ def test_losses_of_one_pair_equal_the_values_worked_out_by_hand(criterion: SetCr
 
 
 def bce(logit: float, wanted: float) -> float:
-    """Binary cross entropy by its formula."""
+    """Return the binary cross entropy by its formula."""
     probability = 1 / (1 + math.exp(-logit))
     return -wanted * math.log(probability) - (1 - wanted) * math.log(1 - probability)
 
 
 SCORE = 1 / (1 + math.exp(-2.0))
 OTHERS = (-1.0, 0.5, 0.25)
-"""score of the matched query for its class, and logits of the negatives, in `one_pair`"""
+"""in `one_pair`: score of the matched query for its class, and logits of the negatives"""
 
 
 def negatives(weight: float, power: float) -> float:
@@ -127,7 +127,7 @@ def test_no_gradient_goes_from_the_scores_to_the_boxes(kind: str):
 def test_weights_and_goals_that_depend_on_scores_have_no_gradient(
     kind: str, weight: float, wanted: float, negative: float, power: float
 ):
-    """The gradient is that of cross entropies alone: a weight times score minus goal."""
+    """Only the cross entropies have a gradient: the weight times (score - target)."""
     criterion = build_criterion(Config().replace(classification_loss=kind, set_cost_quality=0.0))
     logits, boxes, truth = one_pair()
     logits.requires_grad_()
@@ -305,7 +305,7 @@ COUNTS = [3, 1, 0, 5]
 
 
 def gradient_of_shared_weights(images: slice) -> Tensor:
-    """Gradient of some of the images for weights that all images share.
+    """Return the gradient of some of the images for weights that all images share.
 
     The losses are those of the decoder, of two further groups of queries, and of given indices.
     """

@@ -37,13 +37,13 @@ def random_predictions(layers: int, images: int, queries: int, classes: int = 3)
 
 
 def pairs(indices: MatchedIndices, layer: int, image: int) -> set[tuple[int, int]]:
-    """The (query, target) pairs of one layer and image."""
+    """Return the (query, target) pairs of one layer and image."""
     here = (indices.layer == layer) & (indices.batch == image)
     return set(zip(indices.query[here].tolist(), indices.target[here].tolist(), strict=True))
 
 
 def reference_costs(logits: Tensor, boxes: Tensor, wanted_boxes: Tensor, wanted_labels: Tensor) -> Tensor:
-    """Costs ``[Q, N]`` by the formulas of the papers, with torchvision's generalized IoU."""
+    """Return the costs ``[Q, N]`` by the formulas of the papers, with torchvision's generalized IoU."""
     probability = logits.sigmoid()[:, wanted_labels]
     positive = 0.25 * (1 - probability) ** 2 * -probability.log()
     negative = 0.75 * probability**2 * -(1 - probability).log()
@@ -53,7 +53,7 @@ def reference_costs(logits: Tensor, boxes: Tensor, wanted_boxes: Tensor, wanted_
 
 
 def cheapest_pairs(costs: Tensor) -> set[tuple[int, int]]:
-    """Brute force over every assignment of ``min(Q, N)`` pairs."""
+    """Search every assignment of ``min(Q, N)`` pairs."""
     queries, targets = costs.shape
     if queries >= targets:
         options = [
@@ -70,7 +70,7 @@ def test_cost_of_one_pair_equals_the_value_worked_out_by_hand(matcher: Hungarian
     targets = Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
     logits = torch.tensor([[[[3.0, 0.0]]]])
     costs = matcher.cost_matrix(logits, torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
-    # probability 1/2: (0.25 - 0.75) * 1/4 * ln 2; L1 0.1; IoU 0.12 / 0.20 and the hull is as large as the union
+    # probability 1/2: (0.25 - 0.75) * 1/4 * ln 2; L1 0.1; IoU 0.12 / 0.20, and the hull equals the union
     expected = 2 * (-0.125 * math.log(2)) + 5 * 0.1 - 2 * 0.6
     torch.testing.assert_close(costs, torch.tensor([[[[expected]]]]))
 

@@ -1,4 +1,4 @@
-"""Small data sets with detections, by hand and at random."""
+"""Small data sets with detections, written by hand or drawn at random."""
 
 import copy
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 from dino_detector.data.coco.annotations import CocoAnnotations
 
 IDS = (0, 2, 3, 90, 91)
-"""category ids; at random, 90 has one box and no detection, and 91 no box"""
+"""category ids; in the random case, 90 has one box and no detection, and 91 has no box"""
 
 
 def annotations_of(ground_truth):
@@ -15,7 +15,7 @@ def annotations_of(ground_truth):
 
 
 def random_case(seed, *, tied_scores=False, detections_of_absent=False, most=40):
-    """25 images: crowds, overlapping boxes, images without boxes or detections, and detections of every kind."""
+    """Return 25 images: crowds, overlapping boxes, images without boxes or detections, every kind of detection."""
     chance = random.Random(seed)
 
     def box():
@@ -56,7 +56,7 @@ def random_case(seed, *, tied_scores=False, detections_of_absent=False, most=40)
 
 
 def case(truths, detections, *, categories=("cat", "dog"), images=(1,)):
-    """From rows (image id, class, box, *crowd*) and (image id, class, box, score); class ids are 1, 2 ..."""
+    """Build a case from rows (image id, class, box, *crowd*) and (image id, class, box, score); class ids count from 1."""
     ground_truth = {
         "images": [{"id": number, "file_name": f"{number}.jpg", "width": 640, "height": 480} for number in images],
         "annotations": [
@@ -79,7 +79,7 @@ def case(truths, detections, *, categories=("cat", "dog"), images=(1,)):
 
 
 def case_by_hand():
-    """A mistake of every kind, with true detections between them; `test_mistakes` works its costs out."""
+    """Return a case with every kind of mistake between true detections; `test_mistakes` works out the costs."""
     truths = [
         (1, "cat", (0, 0, 100, 100)),
         (1, "cat", (200, 0, 100, 100)),

@@ -14,7 +14,7 @@ def matched(built):
 
 def test_rows_are_truth_and_columns_are_predictions():
     counts = confusion_matrix(matched(case_by_hand()), threshold=0.5)
-    # Of three cats one is found, and one dog is taken for a cat. False: a duplicate, a misplaced and an invented cat,
+    # One of three cats is found, and one dog is taken for a cat. False: a duplicate, a misplaced and an invented cat,
     # and the dog with IoU 0.4 on a cat. The third cat's detection has a score of 0.3.
     assert counts.tolist() == [[1, 0, 2], [1, 1, 1], [3, 1, 0]]
 

@@ -12,7 +12,7 @@ from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
 
 
 def pycocotools_matches(ground_truth, results):
-    """By image id, category id and score: whether a detection finds a box or is ignored, at each threshold."""
+    """Return whether a detection (image id, category id, score) matches a box or is ignored, at each threshold."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(ground_truth)

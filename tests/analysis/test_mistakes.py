@@ -18,7 +18,7 @@ NAMES = {
     "background": "Bkg",
     "missed": "Miss",
 }
-"""TIDE's names of our kinds"""
+"""TIDE's names for our kinds of mistakes"""
 WITHOUT_ABSENT = [name for name in TIDE if not name.startswith("absent")]
 
 
@@ -57,13 +57,13 @@ def test_a_case_worked_out_by_hand():
         assert costs.by_kind[kind] == pytest.approx(after - mean(45, 17)), kind
         assert costs.counts[kind] == 1
     assert costs.false_positives == pytest.approx(mean(67, 34) - mean(45, 17))
-    # Two cats, found with 1 and 2/6; one dog, found with 1/2.
+    # Two cats, found at precision 1 and 2/6; one dog, found at 1/2.
     assert costs.false_negatives == pytest.approx(mean(51 + 50 / 3, 101 / 2) - mean(45, 17))
 
 
 @pytest.mark.parametrize("name", WITHOUT_ABSENT)
 def test_costs_equal_tidecv(name):
-    # Numbers that tidecv 1.0.1 printed; tide_reference.py tells how.
+    # Numbers that tidecv 1.0.1 printed; tide_reference.py has the commands.
     expected = TIDE[name]
     _, _, costs = measured(*cases()[name])
     assert 100 * costs.AP50 == pytest.approx(expected["AP50"], abs=1e-9)
@@ -84,7 +84,7 @@ def test_costs_of_each_class_equal_tidecv(name):
             continue
         for kind, short in NAMES.items():
             after, before = expected["repaired"][short][category_id], expected["classes"][category_id]
-            cost = 100 if after is None else max(after - before, 0)  # None: no box and no detection is left
+            cost = 100 if after is None else max(after - before, 0)  # None: neither boxes nor detections are left
             assert 100 * costs.of_classes[kind][label] == pytest.approx(cost, abs=1e-9), (kind, category_id)
 
 

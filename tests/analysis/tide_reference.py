@@ -1,6 +1,6 @@
-"""Write tide_reference.json: what the authors' package says about the cases of test_mistakes.
+"""Write tide_reference.json: the results of the authors' package for the cases of test_mistakes.
 
-Not a test: tidecv needs OpenCV, seaborn and pandas, which nothing else here does. In an environment of its own, with
+Not a test: tidecv needs OpenCV, seaborn and pandas, which no other part needs. In an environment of its own, with
 this folder as the current one and the package on the path:
 
     pip install tidecv==1.0.1 pycocotools
@@ -20,7 +20,7 @@ VERSION = "1.0.1"
 
 
 def cases():
-    """Those that are compared, by name: ground truth and results."""
+    """Return the compared cases by name: ground truth and results."""
     from detection_cases import case_by_hand, random_case
 
     seeds = {f"random {seed}": random_case(seed) for seed in range(4)}
@@ -29,7 +29,7 @@ def cases():
 
 
 def tide(ground_truth, results):
-    """AP50, costs and counts by tidecv's names, and AP50 of each class as it is and with each kind repaired."""
+    """Return AP50, costs and counts by tidecv's names, and AP50 of each class before and after repairing each kind."""
     from tidecv import TIDE, Data
 
     truth, detections = Data("truth"), Data("detections")

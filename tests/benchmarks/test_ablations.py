@@ -35,7 +35,7 @@ def test_a_variant_changes_exactly_the_settings_that_it_names(recipe: dict[str, 
 
 
 def test_changes_of_ap_are_paired_by_seed() -> None:
-    """Seeds differ by much more than the variant differs from the recipe."""
+    """The seeds differ by much more than the variant and the recipe do."""
     recipe = [Result(0.2, 0.4, 0.1, 0.5, "a"), Result(0.4, 0.6, 0.3, 0.5, "a")]
     variant = [Result(0.21, 0.4, 0.1, 1.0, "a"), Result(0.43, 0.6, 0.3, 1.0, "a")]
     rows = {

@@ -1,4 +1,4 @@
-"""Statistics of the comparison, checked against hand-computed values, and the page."""
+"""Statistics of the comparison against values worked out by hand, and the page."""
 
 from __future__ import annotations
 

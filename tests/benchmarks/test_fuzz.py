@@ -1,4 +1,4 @@
-"""A few seconds of each property of `benchmarks.fuzz`."""
+"""Each property of `benchmarks.fuzz`, on a few examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RF-DETR, which needs its own environment: the tests run if ``RFDETR_PYTHON`` names its interpreter."""
+"""RF-DETR in its own environment; the tests run only if ``RFDETR_PYTHON`` names its interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in separate processes: their results, their reuse and their failures."""
+"""Runs in separate processes: results, reuse and failures."""
 
 from __future__ import annotations
 

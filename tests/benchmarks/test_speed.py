@@ -1,4 +1,4 @@
-"""The table of speeds and its parts; the measurements run for minutes, so no test runs them."""
+"""The table of speeds and its parts, without the measurements, which run for minutes."""
 
 from __future__ import annotations
 

@@ -98,13 +98,13 @@ def test_what_the_server_refuses_is_code_2(
 
 
 def start(flags: list[str], server: CocoServer, part: Path) -> subprocess.Popen[str]:
-    """Start a download, and return when it has a part of the images."""
+    """Start a download, and return when a part of the images has arrived."""
     process = subprocess.Popen(
         [sys.executable, SCRIPT, "--download_val", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell that runs the tests in the background has them, and so their children, ignore Ctrl-C
+        # if a shell runs the tests in the background, the tests and their children ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 20
@@ -169,7 +169,7 @@ def test_a_terminal_shows_a_bar_with_speed_and_time_left(
     while True:
         try:
             shown += os.read(ours, 65536)
-        except OSError:  # Linux says so when the other end has closed
+        except OSError:  # Linux raises this if the other end has closed
             break
     os.close(ours)
     assert process.wait(10) == 0

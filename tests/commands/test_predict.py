@@ -16,7 +16,7 @@ from dino_detector.data.pictures.files import find_pictures
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained detector of two categories with the ids 3 and 9."""
+    """Return the file of an untrained detector of two categories with the ids 3 and 9."""
     import torch
 
     from dino_detector.inference.detector import build_detector
@@ -134,7 +134,7 @@ def test_pictures_that_fit_in_a_tile_get_the_same_detections(pictures: Path, che
 def test_tiles_give_the_json_every_box_that_is_drawn_and_at_least_the_best_hundred(
     pictures: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """What Python gives is the measure; the picture of 30 x 80 pixels has the whole and 3 tiles."""
+    """Compare with the Python API; a picture of 30 x 80 pixels gives 4 views: the whole picture and 3 tiles."""
     from dino_detector.inference.detector import Detector
 
     every = Detector.load(checkpoint, device="cpu").predict(pictures / "a.PNG", threshold=0.0, tile_size=(30, 35))
@@ -401,7 +401,7 @@ def test_a_picture_over_the_limit_names_the_setting_that_raises_it(
 
 @pytest.fixture(scope="module")
 def two(dinov2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Detectors of cells and of plates over one base, in files of the same name."""
+    """Return detectors of cells and of plates on one base, in files of the same name."""
     import torch
 
     from dino_detector.inference.detector import build_detector

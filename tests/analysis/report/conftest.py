@@ -28,7 +28,7 @@ def payloads() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of each payload."""
+    """Return the page of each payload."""
     folder = tmp_path_factory.mktemp("reports")
     for name, payload in PAYLOADS.items():
         write_report(payload, folder / f"{name}.html")
@@ -37,7 +37,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium of the system, driven through its DevTools protocol."""
+    """Start the system's Chromium, driven through its DevTools protocol."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_report(browser: Browser, reports: dict[str, Path]) -> Iterator[Callable[..., Page]]:
-    """Opens the page of a payload; at the end no page may have complained, asked anything, or reached out."""
+    """Open the page of a payload; at the end no page may have logged an error, opened a dialog or sent a request."""
     contexts, problems = [], []
 
     def open_page(name: str, *, width: int = 1280, height: int = 900, **settings: Any) -> Page:

@@ -1,4 +1,4 @@
-"""Payloads of the report, made up but in the shape of real ones."""
+"""Made-up payloads of the report, in the format of real payloads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IOUS = [0.5 + 0.05 * step for step in range(10)]
 
 
 def hostile_payload(*, images: int = 200, detections: int = 100) -> dict[str, Any]:
-    """80 classes, the first ten with names that would break a careless page, and many images."""
+    """Return 80 classes and many images; the names of the first ten classes would break a careless page."""
     dice = random.Random(0)
     names = HOSTILE + [f"class {number}" for number in range(10, 80)]
     classes = [class_row(dice, label, name) for label, name in enumerate(names)]
@@ -54,7 +54,7 @@ def hostile_payload(*, images: int = 200, detections: int = 100) -> dict[str, An
 
 
 def small_payload() -> dict[str, Any]:
-    """3 classes, two images whose boxes are written out below, and a comparison with a baseline."""
+    """Return 3 classes, two images whose boxes are written out below, and a comparison with a baseline."""
     dice = random.Random(1)
     classes = [class_row(dice, label, name) for label, name in enumerate(("RBC", "WBC", "Platelets"))]
     numbers: dict[str, Any] = {
@@ -100,7 +100,7 @@ def small_payload() -> dict[str, Any]:
 
 
 def metrics_payload() -> dict[str, Any]:
-    """What a metrics file alone gives: the numbers and the classes."""
+    """Return the payload of a metrics file alone: the numbers and the classes."""
     lower = ("curves", "errors", "confusion", "calibration", "gallery", "scores", "comparison")
     unknown = dict.fromkeys(("F1", "threshold", "precision", "recall", "APs", "APm", "APl", "AP75", "AR100"))
     payload = small_payload()
@@ -108,7 +108,7 @@ def metrics_payload() -> dict[str, Any]:
 
 
 def bare_payload() -> dict[str, Any]:
-    """Annotations without a single object, and no detections: each part is there, and has nothing in it."""
+    """Return the payload of annotations without objects, and of no detections: each part is there, and is empty."""
     payload = metrics_payload()
     classes = [{**dict.fromkeys(row), "id": row["id"], "name": row["name"], "boxes": 0} for row in payload["classes"]]
     kinds = dict.fromkeys(KINDS)
@@ -249,7 +249,7 @@ def gallery(dice: random.Random, *, count: int, labels: int, detections: int) ->
 
 
 def thumbnail() -> str:
-    """A scene with some structure, light and dark."""
+    """Draw a scene with light and dark structure."""
     image = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
     draw = ImageDraw.Draw(image)
     draw.ellipse((40, 60, 140, 160), fill=(180, 60, 60))

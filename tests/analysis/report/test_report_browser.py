@@ -25,17 +25,17 @@ def text(page: Page, selector: str) -> str:
 
 
 def texts(page: Page, selector: str) -> list[str]:
-    """Of all that fit, also of what is scrolled or hidden away."""
+    """Return the text of all elements that match, also of scrolled or hidden ones."""
     return page.locator(selector).evaluate_all("nodes => nodes.map(node => node.textContent)")
 
 
 def frame(page: Page) -> None:
-    """Wait until what was asked for is drawn."""
+    """Wait until the page has drawn the last change."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until the focus is there."""
+    """Press Tab until the element has the focus."""
     for _ in range(150):
         page.keyboard.press("Tab")
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
@@ -44,7 +44,7 @@ def tab_to(page: Page, selector: str) -> None:
 
 
 def cards(page: Page) -> set[str]:
-    """The files of all cards that the filters leave."""
+    """Return the file names of all cards that pass the filters."""
     frame(page)
     while page.locator("#gallery-more").is_visible():
         page.click("#gallery-more")
@@ -52,7 +52,7 @@ def cards(page: Page) -> set[str]:
 
 
 def mistakes(image: dict[str, Any], threshold: float) -> list[tuple[str, int, float | None]]:
-    """Kind, label and score of each mistake of an image, from the payload alone."""
+    """Return kind, label and score of each mistake of an image, from the payload alone."""
     wrong = [
         (row["kind"], row["label"], row["score"])
         for row in image["detections"]

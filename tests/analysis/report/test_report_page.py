@@ -22,7 +22,7 @@ VOID = {"meta", "link", "input", "img", "br", "hr"}
 
 
 class Reader(HTMLParser):
-    """The elements of a page with their attributes and text, as a browser would see them; tags must be balanced."""
+    """Collect the elements of a page with their attributes and text, as a browser sees them; tags must be balanced."""
 
     def __init__(self, text: str):
         super().__init__()

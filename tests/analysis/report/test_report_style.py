@@ -11,7 +11,7 @@ PALETTE = resources.files("dino_detector.analysis.report").joinpath("assets", "p
 
 
 def colours(css: str) -> dict[str, str]:
-    """The variables of the page, and two colours of each class: its own, and the ink on it with ``-ink``."""
+    """Return the colour variables of the page, and for each class its colour and the text colour on it (``-ink``)."""
     classes = re.findall(r"\.([\w-]+) \{ --\w+: (#[0-9a-f]{6});(?: --\w+-ink: (#[0-9a-f]{6});)? \}", css)
     found = dict(re.findall(r"^ +--([\w-]+): (#[0-9a-f]{6});$", css, re.MULTILINE))
     return found | {name: color for name, color, _ in classes} | {f"{name}-ink": ink for name, _, ink in classes if ink}
@@ -35,7 +35,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_contrast_is_that_of_wcag():
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.005)  # the well-known lightest grey of AA
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.005)  # the lightest grey that passes level AA
 
 
 @pytest.mark.parametrize("mode", MODES)
