@@ -5,4 +5,4 @@ import sys
 from dino_detector.commands.download import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="python3 download_coco.py"))

@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,25 +18,17 @@ if TYPE_CHECKING:
     from dino_detector.inference.exported_detector import ExportedDetector
 
 __version__ = "0.1.0"
+_MODULES = {
+    "Config": "config",
+    "Detector": "inference.detector",
+    "DetectorGroup": "inference.detector_group",
+    "ExportedDetector": "inference.exported_detector",
+}
 __all__ = ["Config", "Detector", "DetectorGroup", "ExportedDetector", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that importing the package costs nothing."""
-    if name == "Detector":
-        from dino_detector.inference.detector import Detector
-
-        return Detector
-    if name == "DetectorGroup":
-        from dino_detector.inference.detector_group import DetectorGroup
-
-        return DetectorGroup
-    if name == "ExportedDetector":
-        from dino_detector.inference.exported_detector import ExportedDetector
-
-        return ExportedDetector
-    if name == "Config":
-        from dino_detector.config import Config
-
-        return Config
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name on first use, so that importing the package costs nothing."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dino_detector.{_MODULES[name]}"), name)

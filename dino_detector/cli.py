@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dino_detector import __version__
 from dino_detector.commands.frame import run_command
@@ -46,7 +46,7 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         kind = "flag" if name.startswith("-") else "command"
         raise InputError(f"unknown {kind} {name}{did_you_mean(name, [*COMMANDS, '--help', '--version'])}")
-    return _load(name)(rest)
+    return importlib.import_module(f"dino_detector.commands.{name}").main(rest, prog=f"{PROG} {name}")
 
 
 def _help() -> str:
@@ -57,12 +57,6 @@ def _help() -> str:
         f"commands:\n{listed}\n\n"
         f"{PROG} COMMAND --help lists the settings of a command; {PROG} --version prints the version."
     )
-
-
-def _load(name: str) -> Callable[[list[str]], int]:
-    """Import the module of a command, and return its function."""
-    main = importlib.import_module(f"dino_detector.commands.{name}").main
-    return lambda argv: main(argv, prog=f"{PROG} {name}")
 
 
 if __name__ == "__main__":

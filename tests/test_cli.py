@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import dino_detector
-from dino_detector import cli, train
+from dino_detector import cli
 from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError, StoppedByUser
 
@@ -164,14 +165,17 @@ def test_help_names_every_command_with_a_line(capsys: pytest.CaptureFixture[str]
         assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)
 
 
-def test_help_of_a_command_names_it_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command_names_it_as_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("train", "evaluate", "predict", "export", "analyze", "download", "demo"):
         with pytest.raises(SystemExit) as stop:
             cli.main([name, "--help"])
         assert stop.value.code == 0
         assert capsys.readouterr().out.startswith(f"usage: dino-detector {name} ")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
     with pytest.raises(SystemExit):
-        train.main(["--help"])
+        runpy.run_module("dino_detector.train", run_name="__main__")
     assert capsys.readouterr().out.startswith("usage: python3 -m dino_detector.train ")
 
 
@@ -223,8 +227,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(runs, "fit", fit)
     monkeypatch.setattr(evaluations, "evaluate", evaluate)
     monkeypatch.setattr("dino_detector.analysis.tables.metrics_table", lambda metrics: "TABLE")
-    for module in ("train", "evaluate"):
-        monkeypatch.setattr(f"dino_detector.commands.{module}.configure_logging", lambda: None)
+    monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
     return calls
 
 
@@ -263,8 +266,7 @@ def test_evaluation_uses_the_base_of_the_checkpoint_unless_one_is_given(
 def test_a_stopped_run_says_how_to_go_on(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("train", "demo"):
-        monkeypatch.setattr(f"dino_detector.commands.{module}.configure_logging", lambda: None)
+    monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
 
     def stop(*_: Any, **__: Any) -> None:
         raise StoppedByUser("stopped; go on with --checkpoint last.pth")

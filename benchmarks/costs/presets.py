@@ -25,8 +25,9 @@ from benchmarks.common.command_line import command_parser
 from benchmarks.common.machine import processor_name, revision
 from benchmarks.speed.clock import Clock
 from benchmarks.speed.ours import StepClock
-from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.config import Config
 from dino_detector.data.demo_set import write_demo_set
 from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_base import random_architecture, untrained
@@ -65,7 +66,7 @@ def row(preset: str) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = write_demo_set(folder / "sample")
-        published = parse_config(PRESETS[preset], prog="presets", description="").config
+        published, _ = parse_settings([Config], PRESETS[preset], prog="presets")
         backbone = published.backbone.dino_model
         untrained(random_architecture(backbone, {}).to_dict()).save_pretrained(folder / "backbone")
         config = published.replace(

@@ -1,6 +1,7 @@
 """Settings from the command line and from YAML files.
 
-argparse splits the command line into words, `dino_detector.config` converts and validates the values.
+argparse splits the command line into words; `dino_detector.config` converts and checks the values. PyYAML follows
+YAML 1.1, but here ``1e-4`` is a number and ``2024-01-01`` is text, as in YAML 1.2.
 """
 
 from __future__ import annotations
@@ -10,37 +11,37 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import docstring_parser
+import yaml
 
 from dino_detector.config import Config, ImageSize, preset_settings
 from dino_detector.config.setting import Setting, convert, plain, settings_of
-from dino_detector.config.yaml_text import read_settings, read_value, write_settings
 from dino_detector.errors import InputError, SettingError, did_you_mean
 from dino_detector.storage.files import write_whole
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
-_documentation = cache(docstring_parser.parse_from_object)
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", dict: "JSON"}
+_documentation = cache(docstring_parser.parse_from_object)
 
 
-class Settings(NamedTuple):
-    """Values by name, and a prefix for the name of each value that the user gave: ``--`` or the file, ``run.yaml:``."""
-
-    values: dict[str, Any]
-    origins: dict[str, str]
+class _Loader(yaml.SafeLoader):
+    """Reads numbers with an exponent, and dates as text."""
 
 
-class RunSettings(NamedTuple):
-    """The settings of a run, and the names of the settings that the user gave."""
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would read as a number."""
 
-    config: Config
-    given: frozenset[str]
+
+for _kind in (_Loader, _Dumper):
+    _number = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _number, list("+-.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def parse_settings(
@@ -48,89 +49,98 @@ def parse_settings(
     argv: Sequence[str],
     *,
     prog: str,
-    description: str,
+    description: str = "",
     usage: str = "",
-    files: bool = False,
     shown: Mapping[str, str] | None = None,
-) -> Settings:
-    """Return all settings of some dataclasses: flags win over files, files over presets, presets over defaults.
+) -> tuple[Any, ...]:
+    """Return the settings of a command: an object of each dataclass.
+
+    Flags win over YAML files, files over presets, presets over defaults. `Config` alone brings ``--config FILE`` and
+    ``--print_config``; the names of the settings that the user gave then follow the config.
 
     Args:
-        groups: dataclasses whose fields are the settings and whose docstrings are the help. A field without a default
-            is positional, or a required flag where it is ``kw_only``.
+        groups: ``[Config]``, or dataclasses whose fields are the settings and whose docstrings are the help. A field
+            without a default is positional, or a required flag where it is ``kw_only``.
         argv: the command line without the command.
         prog: the command as the user types it.
-        description: what the command does.
+        description: the first lines of the help.
         usage: required arguments, for the usage line.
-        files: whether the command takes ``--config FILE`` and ``--print_config``.
         shown: settings to list in the help, each with a text that replaces its help unless it is empty. The command
             accepts all settings; None lists all.
 
     Raises:
-        InputError: a setting is unknown, missing, of another type or out of range.
+        InputError: a setting is unknown, missing, of another type or out of range, or contradicts another one.
         SystemExit: with code 0, after ``--help`` or ``--print_config``.
     """
-    known = settings_of(*groups)
-    parser = _build_parser(groups, shown, files=files)
-    parser.prog, parser.description = prog, description
-    parser.usage = " ".join(filter(None, [prog, usage, "[--config FILE]" if files else "", "[--SETTING VALUE ...]"]))
-    words, paths, prints = _split(parser, argv, known, files=files)
-    sources = [(f"{path}: ", read_settings(Path(path))) for path in paths]
+    is_run = Config in groups
+    parts = RUN_GROUPS if is_run else groups
+    known = settings_of(*parts)
+    usage = " ".join(filter(None, [prog, usage, "[--config FILE]" if is_run else "", "[--SETTING VALUE ...]"]))
+    parser = _build_parser(parts, shown, takes_files=is_run, prog=prog, description=description, usage=usage)
+    flags = [f"--{name}" for name, setting in known.items() if not setting.positional] + ["--help"]
+    words = _split(parser, argv, known, flags + (["--config", "--print_config"] if is_run else []))
+    prints = words.pop("print_config", False)
+    sources = [(f"{path}: ", _read_file(Path(path))) for path in words.pop("config", [])]
     sources.append(("--", {name: _read_words(given, known[name]) for name, given in words.items()}))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    with _located(origins):
+    try:
         for origin, given in sources:
             origins |= dict.fromkeys(given, origin)
             values |= convert(given, known)
         if missing := [name for name, setting in known.items() if setting.required and name not in values]:
-            raise InputError(f"missing: {', '.join(missing)}; usage: {parser.usage}")
+            raise InputError(f"missing: {', '.join(missing)}; usage: {usage}")
         values = {name: setting.default() for name, setting in known.items()} | preset_settings(values) | values
-    for name in words:
-        _check_effect(known[name], values)
-    if prints:
-        print(write_settings({name: plain(value) for name, value in values.items()}), end="")
-        raise SystemExit(0)
-    return Settings(values, origins)
-
-
-def parse_config(
-    argv: Sequence[str], *, prog: str, description: str, shown: Mapping[str, str] | None = None
-) -> RunSettings:
-    """Return the checked settings of a run; arguments and errors as for `parse_settings`."""
-    values, origins = parse_settings(RUN_GROUPS, argv, prog=prog, description=description, files=True, shown=shown)
-    if values["debug"] and origins.get("debug_lr") == "--":
-        if origins.get("learning_rate") == "--":
+        for name in words:
+            _check_effect(known[name], values)
+        if not is_run:
+            return tuple(group(**{name: values[name] for name in settings_of(group)}) for group in groups)
+        if "debug_lr" in words and "learning_rate" in words:
             raise InputError("--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out")
-        values["learning_rate"] = values["debug_lr"]
-    with _located(origins):
-        return RunSettings(Config.from_flat(values), frozenset(origins))
+        config = Config.from_flat(values | ({"learning_rate": values["debug_lr"]} if "debug_lr" in words else {}))
+    except SettingError as error:
+        raise InputError(origins.get(error.name, "") + str(error)) from None
+    if prints:
+        print(_as_yaml(config), end="")
+        raise SystemExit(0)
+    return config, frozenset(origins)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return the settings of a file; raise `InputError` if it does not exist, is not YAML or is no mapping."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such settings file; correct --config")
+    try:
+        contents = yaml.load(path.read_bytes(), _Loader)
+    except NOT_YAML as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error}); correct the file or --config") from error
+    if not isinstance(contents, dict):
+        raise InputError(f"{path}: holds no settings; write one on each line, such as epochs: 50")
+    return {str(name): value for name, value in contents.items()}
 
 
 def write_config(config: Config, path: Path) -> None:
     """Write all settings as YAML, for ``--config`` to read."""
-    write_whole(path, write_settings(config.flat()))
+    write_whole(path, _as_yaml(config))
 
 
-@contextmanager
-def _located(origins: Mapping[str, str]) -> Iterator[None]:
-    """Say in messages about a setting where its value comes from."""
-    try:
-        yield
-    except SettingError as error:
-        raise InputError(origins.get(error.name, "") + str(error)) from None
+def _as_yaml(config: Config) -> str:
+    return yaml.dump(config.flat(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _build_parser(groups: Sequence[type], shown: Mapping[str, str] | None, *, files: bool) -> argparse.ArgumentParser:
+def _build_parser(
+    groups: Sequence[type], shown: Mapping[str, str] | None, *, takes_files: bool, **texts: str
+) -> argparse.ArgumentParser:
     """Build a parser that collects the words of each flag; it requires nothing and converts nothing."""
     parser = argparse.ArgumentParser(
+        **texts,
         formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
         epilog="A flag of {true,false} means true without a value.",
         argument_default=argparse.SUPPRESS,
         exit_on_error=False,
         allow_abbrev=False,
     )
-    if files:
+    if takes_files:
         text = "YAML file of settings by these names; flags win over files, and later files over earlier files"
         parser.add_argument("--config", action="append", metavar="FILE", help=text)
         parser.add_argument("--print_config", action="store_true", help="print all settings as YAML and exit")
@@ -172,9 +182,9 @@ def _help_text(setting: Setting, text: str) -> str:
 
 
 def _split(
-    parser: argparse.ArgumentParser, argv: Sequence[str], known: Mapping[str, Setting], *, files: bool
-) -> tuple[dict[str, list[str]], list[str], bool]:
-    """Return the words of each given setting, the files of ``--config``, and whether ``--print_config`` is given.
+    parser: argparse.ArgumentParser, argv: Sequence[str], known: Mapping[str, Setting], flags: Sequence[str]
+) -> dict[str, Any]:
+    """Return the words of each given setting, and what ``--config`` and ``--print_config`` give.
 
     Of several paths after a flag, the last one is the positional setting, if that is not given elsewhere.
     """
@@ -183,21 +193,17 @@ def _split(
         parsed, rest = parser.parse_known_intermixed_args(spaced)
     except argparse.ArgumentError as error:
         raise InputError(f"{error}; see --help") from None
-    flags = [f"--{name}" for name, setting in known.items() if not setting.positional]
-    flags += ["--help", *(["--config", "--print_config"] if files else [])]
     if unknown := [word.partition("=")[0] for word in rest if word.startswith("-")]:
         raise InputError(f"unknown flag {unknown[0]}{did_you_mean(unknown[0], flags)}")
     if rest:
         word = rest[0].strip()
         raise InputError(f"unexpected {word!r}; settings are given as --name value{did_you_mean(f'--{word}', flags)}")
-    given = vars(parsed)
-    paths, prints = given.pop("config", []), given.pop("print_config", False)
-    words = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
+    words = {name: [given] if isinstance(given, str) else given for name, given in vars(parsed).items()}
     absent = [name for name, setting in known.items() if setting.positional and name not in words]
-    several = [some for name, some in words.items() if known[name].kind == list[Path] and len(some) > 1]
+    several = [some for name, some in words.items() if name in known and known[name].kind == list[Path] and some[1:]]
     if absent and several:
         words[absent[0]] = [several[-1].pop()]
-    return words, paths, prints
+    return words
 
 
 def _read_words(words: Sequence[str], setting: Setting) -> Any:
@@ -209,7 +215,7 @@ def _read_words(words: Sequence[str], setting: Setting) -> Any:
     if typing.get_origin(setting.kind) is not list:
         return _read_word(words[0], setting.kind)
     text = " ".join(words)
-    if text.startswith("[") and isinstance(whole := read_value(text), list):
+    if text.startswith("[") and isinstance(whole := _read_yaml(text), list):
         return whole
     (kind,) = typing.get_args(setting.kind)
     return [_read_word(part, kind) for word in words for part in word.split(",") if part]
@@ -218,7 +224,15 @@ def _read_words(words: Sequence[str], setting: Setting) -> Any:
 def _read_word(word: str, kind: Any) -> Any:
     if kind in (str, Path) or typing.get_origin(kind) is Literal:
         return word.removeprefix(" ")
-    return read_value(word)
+    return _read_yaml(word)
+
+
+def _read_yaml(text: str) -> Any:
+    """Return the value of YAML text, or the text itself if it is not YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except NOT_YAML:
+        return text
 
 
 def _check_effect(setting: Setting, values: Mapping[str, Any]) -> None:

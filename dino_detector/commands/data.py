@@ -4,52 +4,53 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_detector.commands.arguments import parse_settings
-from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 
 if TYPE_CHECKING:
-    from dino_detector.data_check.check import Check, Loaded
     from dino_detector.data_check.layouts import Source
-    from dino_detector.data_check.patches import PatchGrid
 
 MANY_IMAGES = 2_000
 """number of images from which the check announces that opening them takes minutes"""
 
 
-def main(argv: Sequence[str], *, prog: str = "dino-detector data") -> int:
-    """Check a data set and print the findings; mistakes in the data are no error of the command.
+@command(DataCheckSettings, usage="DIR_OR_JSON")
+def main(settings: DataCheckSettings) -> None:
+    """Check a data set before training, and name the three things most worth fixing.
 
-    Args:
-        argv: the command line without the command.
-        prog: the command as the user types it.
+    The check covers counts, box sizes against the patch grid, class balance, duplicates, boxes outside their image, the
+    same picture in two splits, and mistakes in COCO files. It changes no file.
     """
+    _require_paths(settings)
+    from tqdm import tqdm
 
-    def command() -> None:
-        values, _ = parse_settings(
-            [DataCheckSettings],
-            argv,
-            prog=prog,
-            description="Check a data set before it is trained on: counts, box sizes against the patch grid, class "
-            "balance, duplicates, boxes outside their image, the same picture in two splits, mistakes in COCO files. "
-            "Ends with the three things most worth fixing; nothing is changed.",
-            usage="DIR_OR_JSON",
-        )
-        settings = DataCheckSettings(**values)
-        _check(settings)
-        configure_logging()
-        _inspect(settings)
+    from dino_detector.data.pictures.files import allow_megapixels
+    from dino_detector.data_check.check import check, load
+    from dino_detector.data_check.patches import PatchGrid
+    from dino_detector.data_check.report import payload, report_text, sources_text
 
-    return run_command(command)
+    allow_megapixels(settings.max_megapixels)
+    loaded = load(*_sources(settings))
+    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
+    opened = 0 if settings.skip_images else loaded.files_found
+    if opened >= MANY_IMAGES:
+        print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
+    grid = PatchGrid(settings.image_size, settings.resize_mode)
+    with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
+        advance = bar.update if opened else None
+        result = check(loaded, grid=grid, num_queries=settings.num_queries, advance=advance)
+    print(report_text(result))
+    if settings.output is not None:
+        write_whole(settings.output, json.dumps(payload(result), indent=1))
+        print(f"\nAll findings with all their ids are in {settings.output}")
 
 
-def _check(settings: DataCheckSettings) -> None:
+def _require_paths(settings: DataCheckSettings) -> None:
     """Raise `InputError` for wrong settings, before any file is read."""
     from dino_detector.data_check.patches import PATCH
 
@@ -70,23 +71,6 @@ def _check(settings: DataCheckSettings) -> None:
         raise InputError(f"{settings.output}: is a folder; give a file as --output")
 
 
-def _inspect(settings: DataCheckSettings) -> None:
-    from dino_detector.data.pictures.files import allow_megapixels
-    from dino_detector.data_check.check import load
-    from dino_detector.data_check.patches import PatchGrid
-    from dino_detector.data_check.report import payload, report_text, sources_text
-
-    allow_megapixels(settings.max_megapixels)
-    sources, folder, images_dirs = _sources(settings)
-    loaded = load(sources, folder, images_dirs)
-    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
-    result = _run(loaded, PatchGrid(settings.image_size, settings.resize_mode), settings)
-    print(report_text(result))
-    if settings.output is not None:
-        write_whole(settings.output, json.dumps(payload(result), indent=1))
-        print(f"\nAll findings with all their ids are in {settings.output}")
-
-
 def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path | None]]:
     """Return the annotation files, the folder to search for images, and the given folders of images."""
     from dino_detector.data_check.layouts import Source, find_sources, name_sources
@@ -96,22 +80,6 @@ def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path
         sources = find_sources(given)
         return sources, given, [None] * len(sources)
     if settings.val_annotations is None:
-        sources = name_sources([given], given.parent)
-        return sources, given.parent, [settings.images]
+        return name_sources([given], given.parent), given.parent, [settings.images]
     sources = [Source("train", given), Source("val", settings.val_annotations)]
     return sources, given.parent, [settings.images, settings.val_images]
-
-
-def _run(loaded: Loaded, grid: PatchGrid, settings: DataCheckSettings) -> Check:
-    """Run all checks, with a progress bar on a terminal while images are opened."""
-    from tqdm import tqdm
-
-    from dino_detector.data_check.check import check
-
-    number = loaded.files_found
-    if settings.skip_images or not number:
-        return check(loaded, grid=grid, num_queries=settings.num_queries, advance=None)
-    if number >= MANY_IMAGES:
-        print(f"Opening {number:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
-    with tqdm(total=number, unit=" images", disable=None, leave=False, file=sys.stderr) as bar:
-        return check(loaded, grid=grid, num_queries=settings.num_queries, advance=bar.update)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_detector.commands.arguments import parse_settings
-from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.commands.frame import command
 from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config
 from dino_detector.config.commands import DemoSettings
@@ -33,29 +31,15 @@ DEMO_BACKBONE = "dinov2-demo"
 """the small model in the package; it was pretrained on other shapes than the demo set has"""
 
 
-def main(argv: Sequence[str], *, prog: str = "dino-detector demo") -> int:
-    """Generate the demo set, train, evaluate and draw; print where the files are, and return the exit code.
+@command(DemoSettings)
+def main(settings: DemoSettings) -> None:
+    """Generate a small data set, train a small detector on it, evaluate it and draw what it finds.
 
-    Args:
-        argv: the command line without the command.
-        prog: the command as the user types it.
+    The frozen backbone of the detector comes with the package and gets LoRA adapters. The demo takes two to five
+    minutes on two CPU cores and needs no network.
     """
-
-    def command() -> None:
-        values, _ = parse_settings(
-            [DemoSettings],
-            argv,
-            prog=prog,
-            description="Generate a small data set, train a small detector on it, whose frozen backbone comes with the "
-            "package and gets LoRA adapters, evaluate it and draw what it finds. Takes two to five minutes on two CPU "
-            "cores and needs no network.",
-        )
-        configure_logging()
-        output_dir = DemoSettings(**values).output_dir
-        with locked(output_dir, "demo"):
-            _demo(output_dir)
-
-    return run_command(command)
+    with locked(settings.output_dir, "demo"):
+        _demo(settings.output_dir)
 
 
 def _demo(output_dir: Path) -> None:
@@ -129,21 +113,9 @@ def draw_grid(detector: Detector, files: DemoFiles, path: Path) -> None:
     annotations = CocoAnnotations.read(files.val_annotations)
     records = annotations.images[:PICTURES]
     images = [read_image(files.val_images / record.file_name) for record in records]
-    grid = prediction_grid(
-        [
-            Comparison(
-                image=image,
-                ground_truth=supervision_detections(
-                    *annotations.training_boxes(record.image_id), categories=annotations.categories
-                ),
-                predictions=predictions,
-                caption=record.file_name,
-            )
-            for record, image, predictions in zip(
-                records, images, detector.predict(images, threshold=SCORE), strict=True
-            )
-        ],
-        categories=annotations.categories,
-        min_score=SCORE,
-    )
-    save_picture(grid, path)
+    comparisons = []
+    for record, image, found in zip(records, images, detector.predict(images, threshold=SCORE), strict=True):
+        boxes, labels = annotations.training_boxes(record.image_id)
+        truth = supervision_detections(boxes, labels, categories=annotations.categories)
+        comparisons.append(Comparison(image, truth, found, record.file_name))
+    save_picture(prediction_grid(comparisons, categories=annotations.categories, min_score=SCORE), path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Set
 from contextlib import nullcontext
+from pathlib import Path
 
-from dino_detector.commands.arguments import RunSettings, parse_config, write_config
-from dino_detector.commands.frame import configure_logging, is_main_process, run_command
+from dino_detector.commands.arguments import write_config
+from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
@@ -36,57 +37,40 @@ EVALUATION_HELP = {
 """settings that evaluation reads; a text replaces the help of training where that does not fit"""
 
 
-def main(argv: Sequence[str], *, prog: str) -> int:
-    """Evaluate a checkpoint, and return the exit code.
+@command(Config, shown=EVALUATION_HELP)
+def main(config: Config, given: Set[str]) -> None:
+    """Evaluate a checkpoint on validation images, and detect in test images that have no annotations.
 
-    Args:
-        argv: the command line without the command.
-        prog: the command as the user types it.
+    Needs --checkpoint, and --val_images with --val_annotations or --testdev_images. The settings of the model come from
+    the checkpoint. Other settings of training are accepted and have no effect, so that the YAML file of a training
+    serves here too.
     """
-
-    def command() -> int:
-        settings = parse_config(
-            argv,
-            prog=prog,
-            description="Evaluate a checkpoint on validation images, and detect in test images that have no "
-            "annotations. Needs --checkpoint, and --val_images with --val_annotations or --testdev_images. The "
-            "settings of the model come from the checkpoint. Other settings of training are accepted, so that its YAML "
-            "file serves here too, and have no effect.",
-            shown=EVALUATION_HELP,
-        )
-        return evaluate_settings(settings)
-
-    return run_command(command)
+    evaluate_run(config, given)
 
 
-def evaluate_settings(settings: RunSettings) -> int:
-    """Evaluate the checkpoint that the settings name, and return the exit code."""
-    training = settings.config.training
+def evaluate_run(config: Config, given: Set[str]) -> None:
+    """Evaluate ``config.training.checkpoint``; ``given`` are the names of the settings that the user gave."""
+    training = config.training
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
     from dino_detector.training.run_data import find_paths
 
-    find_paths(settings.config, training=False)
-    configure_logging()
+    find_paths(config, training=False)
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
-        return _evaluate_into(settings)
+        _evaluate_into(training.output_dir, with_indices_file(config, given), given)
 
 
-def _evaluate_into(settings: RunSettings) -> int:
-    """Evaluate and write the results; the caller holds the lock of the output folder."""
-    training = settings.config.training
+def _evaluate_into(folder: Path, config: Config, given: Set[str]) -> None:
+    """Evaluate and write the results; the caller holds the lock of the folder."""
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.structures.evaluation_files import EvaluationFiles
     from dino_detector.training.evaluation import evaluate, write_test_results
 
-    config = with_indices_file(settings)
-    dino_model = config.backbone.dino_model if "dino_model" in settings.given else None
-    found = evaluate(config, dino_model=dino_model)
+    found = evaluate(config, dino_model=config.backbone.dino_model if "dino_model" in given else None)
     if not is_main_process():
-        return 0
-    _tell_of_the_checkpoint(settings, found.config)
-    folder = training.output_dir
+        return
+    _warn_of_model_settings(config, given, found.config)
     written = ["evaluation.yaml"]
     if found.metrics is not None:
         val = found.data.val
@@ -97,8 +81,8 @@ def _evaluate_into(settings: RunSettings) -> int:
     found.data.write_subsets(folder)
     write_config(found.config, folder / "evaluation.yaml")
     if found.metrics is not None:
-        precision = found.config.training.precision
-        files.write(found.metrics, found.results, checkpoint=str(training.checkpoint), precision=precision)
+        facts = {"checkpoint": str(config.training.checkpoint), "precision": found.config.training.precision}
+        files.write(found.metrics, found.results, **facts)
         print(metrics_table(found.metrics))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if found.data.test is not None:
@@ -106,28 +90,26 @@ def _evaluate_into(settings: RunSettings) -> int:
         path = write_test_results(found.test_results, test, folder)
         read = len(test.images) + len(found.data.test.unreadable) - len(found.unreadable)
         print(f"{len(found.test_results):,} detections in {read:,} test images are in {path}")
+    for reason in found.unreadable[1:]:
+        log.warning("%s", reason)
     if found.unreadable:
-        for reason in found.unreadable[1:]:
-            log.warning("%s", reason)
         others = f"; {len(found.unreadable) - 1} more could not be read" if len(found.unreadable) > 1 else ""
         raise InputError(f"{found.unreadable[0]}{others}; the detections in all other test images are written")
-    return 0
 
 
-def _tell_of_the_checkpoint(settings: RunSettings, used: Config) -> None:
-    """Warn about settings that the user gives although the checkpoint decides them."""
-    given, values = settings.config.flat(), used.flat()
+def _warn_of_model_settings(config: Config, given: Set[str], used: Config) -> None:
+    """Warn of settings that the user gives although the checkpoint decides them."""
     from dino_detector.training.resuming import MODEL
 
+    wanted, values = config.flat(), used.flat()
     decided = MODEL | {"image_size", "resize_mode", "lightweight"}
-    for name in sorted(settings.given & decided - {"dino_model"}):
-        if given[name] != values[name]:
-            log.warning("--%s comes from the checkpoint: %s, not %s", name, values[name], given[name])
+    for name in sorted(given & decided - {"dino_model"}):
+        if wanted[name] != values[name]:
+            log.warning("--%s comes from the checkpoint: %s, not %s", name, values[name], wanted[name])
 
 
-def with_indices_file(settings: RunSettings) -> Config:
+def with_indices_file(config: Config, given: Set[str]) -> Config:
     """Return the config with the size and seed in an indices file of the COCO mini, unless the user gives them."""
-    config = settings.config
     path = config.subset.coco_mini_indices_file
     if path is None:
         return config
@@ -136,6 +118,6 @@ def with_indices_file(settings: RunSettings) -> Config:
     subset = Subset.read(path)
     held = {"coco_mini_size": subset.size, "coco_mini_seed": subset.seed}
     try:
-        return config.replace(**{name: value for name, value in held.items() if name not in settings.given})
+        return config.replace(**{name: value for name, value in held.items() if name not in given})
     except InputError as error:
         raise InputError(f"{path}: holds {subset.name}, which is no COCO mini; {error}") from error

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dino_detector.commands.arguments import parse_settings
-from dino_detector.commands.frame import configure_logging, run_command
+from dino_detector.commands.frame import command
 from dino_detector.config.commands import ExportSettings
 
 
-def main(argv: Sequence[str], *, prog: str = "dino-detector export") -> int:
-    """Export a detector, and print inputs and outputs of the file.
+@command(ExportSettings, usage="--checkpoint PATH")
+def main(settings: ExportSettings) -> None:
+    """Write a detector as a file that ONNX Runtime or OpenVINO runs, without PyTorch and the base model.
 
-    Args:
-        argv: the command line without the command.
-        prog: the command as the user types it.
+    The command checks that the file detects the same objects as the detector.
     """
-
-    def command() -> None:
-        values, _ = parse_settings(
-            [ExportSettings],
-            argv,
-            prog=prog,
-            description="Write a detector as a file that ONNX Runtime or OpenVINO runs, without PyTorch and the base "
-            "model, and check that it detects the same.",
-            usage="--checkpoint PATH",
-        )
-        configure_logging()
-        _export(ExportSettings(**values))
-
-    return run_command(command)
-
-
-def _export(settings: ExportSettings) -> None:
     from dino_detector.inference.detector import Detector
     from dino_detector.inference.export import require_exportable
     from dino_detector.inference.exported_detector import OUTPUTS

@@ -1,4 +1,4 @@
-"""The frame around every command: exit codes, one-line errors, interruptions, logging."""
+"""The frame around every command: settings, exit codes, one-line errors, interruptions, logging."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from dino_detector.commands.arguments import parse_settings
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
 from dino_detector.plain_text import printable
 from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, write_error
@@ -20,6 +21,37 @@ INPUT_ERROR = 2
 """exit code after an `InputError`"""
 BROKEN_PIPE = 141
 """exit code after SIGPIPE, as a shell gives it: the reader of the output has gone"""
+
+
+def command(
+    *groups: type, usage: str = "", shown: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+    """Turn a function of settings into the ``main`` of a command; its docstring is the description in the help.
+
+    ``main`` takes the command line without the command, or None for the arguments of the process, and the command as
+    the user types it, and returns the exit code.
+
+    Args:
+        groups: the dataclasses of the settings, see `parse_settings`.
+        usage: required arguments, for the usage line.
+        shown: settings to list in the help, see `parse_settings`.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., int]:
+        name = function.__module__.rpartition(".")[2]
+
+        def main(argv: Sequence[str] | None = None, *, prog: str = f"dino-detector {name}") -> int:
+            def run() -> int | None:
+                words, texts = sys.argv[1:] if argv is None else argv, {"usage": usage, "description": function.__doc__}
+                settings = parse_settings(groups, words, prog=prog, shown=shown, **texts)
+                configure_logging()
+                return function(*settings)
+
+            return run_command(run)
+
+        return main
+
+    return decorate
 
 
 def run_command(command: Callable[[], int | None]) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
-from dino_detector.commands.arguments import RunSettings, parse_config, write_config
-from dino_detector.commands.evaluate import evaluate_settings, with_indices_file
-from dino_detector.commands.frame import configure_logging, is_main_process, run_command
+from dino_detector.commands.arguments import write_config
+from dino_detector.commands.evaluate import evaluate_run, with_indices_file
+from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
 
 if TYPE_CHECKING:
@@ -18,26 +17,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python3 -m dino_detector.train") -> int:
-    """Train a detector, or evaluate one with ``--only_evaluate``, and return the exit code.
+@command(Config)
+def main(config: Config, given: Set[str]) -> None:
+    """Train a detector on images with COCO annotations, or evaluate one with --only_evaluate.
 
-    Args:
-        argv: the command line without the command; None takes the command line of the process.
-        prog: the command as the user types it.
+    Training needs --train_images and --train_annotations. With --val_images and --val_annotations, the detector is
+    evaluated on the way. Evaluation needs --checkpoint, and validation images or --testdev_images. The --download flags
+    fetch COCO 2017. Where no images are named, COCO 2017 is used from --data_dir.
     """
+    if config.training.only_evaluate:
+        return evaluate_run(config, given)
+    from dino_detector.training.run_data import find_paths
 
-    def command() -> int:
-        settings = parse_config(
-            sys.argv[1:] if argv is None else argv,
-            prog=prog,
-            description="Train a detector on images with COCO annotations, or evaluate one with --only_evaluate. "
-            "Training needs --train_images and --train_annotations, and with --val_images and --val_annotations it is "
-            "evaluated on the way. Evaluation needs --checkpoint, and validation images or --testdev_images. COCO 2017 "
-            "is fetched by the --download flags, and used from --data_dir where no images are named.",
-        )
-        return evaluate_settings(settings) if settings.config.training.only_evaluate else _train(settings)
+    find_paths(config, training=True)  # report a missing flag before torch is imported
+    from dino_detector.analysis.tables import metrics_table, overfitting_verdict
+    from dino_detector.training.fit import fit
 
-    return run_command(command)
+    config = with_indices_file(config, given)
+    _log_overridden_presets(config)
+    metrics = fit(config, callbacks=[settings_writer(config)])
+    if is_main_process() and metrics is not None:
+        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
+        if config.subset.debug:
+            print(f"\n{overfitting_verdict(metrics)}")
 
 
 def settings_writer(config: Config) -> Callback:
@@ -51,25 +53,7 @@ def settings_writer(config: Config) -> Callback:
     return LambdaCallback(on_train_start=write)
 
 
-def _train(settings: RunSettings) -> int:
-    from dino_detector.training.run_data import find_paths
-
-    find_paths(settings.config, training=True)  # report a missing flag before torch is imported
-    configure_logging()
-    from dino_detector.analysis.tables import metrics_table, overfitting_verdict
-    from dino_detector.training.fit import fit
-
-    config = with_indices_file(settings)
-    _tell_of_presets(config)
-    metrics = fit(config, callbacks=[settings_writer(config)])
-    if is_main_process() and metrics is not None:
-        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
-        if config.subset.debug:
-            print(f"\n{overfitting_verdict(metrics)}")
-    return 0
-
-
-def _tell_of_presets(config: Config) -> None:
+def _log_overridden_presets(config: Config) -> None:
     """Log the settings of a preset that the user overrides, perhaps in a file written for another run."""
     values = config.flat()
     kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]

@@ -37,7 +37,7 @@ def row(image_id: int, score: float, category_id: int = 3, **more: Any) -> dict[
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: images 1 to 6 as 000001.png and so on, metrics.json, and empty.json without detections."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dino_detector.commands.analyze.configure_logging", lambda: None)
+    monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
     (tmp_path / "images").mkdir()
     for number in range(1, 7):
         Image.new("RGB", (64, 48), GREY).save(tmp_path / "images" / f"{number:06}.png")
@@ -258,16 +258,16 @@ def test_boxes_are_drawn_where_they_are() -> None:
 
 def names_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The class names that are drawn from now on."""
-    import dino_detector.analysis.pictures as pictures
+    import dino_detector.analysis.annotated as annotated
 
     seen: list[str] = []
-    draw = pictures.draw_detections
+    draw = annotated.draw_detections
 
     def draw_and_note(image: Any, detections: Any, **more: Any) -> Image.Image:
         seen.extend(detections.data["class_name"].tolist())
         return draw(image, detections, **more)
 
-    monkeypatch.setattr(pictures, "draw_detections", draw_and_note)
+    monkeypatch.setattr(annotated, "draw_detections", draw_and_note)
     return seen
 
 
@@ -422,7 +422,7 @@ def test_inputs_are_never_overwritten(folder: Path, capsys: pytest.CaptureFixtur
 
     before = inputs()
     message = error_of(analyze([row(1, 0.9)], "--output_dir", "images"), capsys)
-    assert message.startswith("images: is where the images are, and they could be overwritten; change --output_dir")
+    assert message.startswith("images: has the images, which could be overwritten; change --output_dir")
     assert inputs() == before
     (folder / "out").mkdir()
     (folder / "images").rename(folder / "out" / "found_pictures")

@@ -70,7 +70,7 @@ def write_evaluation(folder: Path, ending: str, *, shift: float = 4) -> Evaluati
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: images, val.json, and in outputs the evaluations of two epochs, of which 20 is better."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dino_detector.commands.analyze.configure_logging", lambda: None)
+    monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
     (tmp_path / "images").mkdir()
     for number in range(1, 9):
         Image.new("RGB", (200, 150), (10 * number, 100, 100)).save(f"images/{number:06}.jpg")

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dino_detector.commands.arguments import Settings, parse_config, parse_settings, write_config
+from dino_detector.commands.arguments import parse_settings, write_config
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
 from dino_detector.errors import InputError
 
 
 def parse(*argv: str) -> Config:
-    return parse_config(argv, prog="train", description="Train.").config
+    config, _ = parse_settings([Config], argv, prog="train")
+    return config
 
 
 def refusal(*argv: str) -> str:
@@ -61,20 +62,20 @@ def test_help_groups_settings_by_their_dataclass(capsys: pytest.CaptureFixture[s
 def test_help_lists_only_what_is_shown_but_all_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     shown = {"checkpoint": "the file", "seed": ""}
     with pytest.raises(SystemExit):
-        parse_config(["--help"], prog="evaluate", description="Evaluate.", shown=shown)
+        parse_settings([Config], ["--help"], prog="evaluate", shown=shown)
     text = " ".join(capsys.readouterr().out.split())
     assert "--checkpoint PATH the file" in text
     assert "(default: 42)" in text
     assert "--epochs" not in text
-    settings = parse_config(["--epochs", "3"], prog="evaluate", description="Evaluate.", shown=shown)
-    assert settings.config.flat() == Config().flat() | {"epochs": 3}
+    config, _ = parse_settings([Config], ["--epochs", "3"], prog="evaluate", shown=shown)
+    assert config.flat() == Config().flat() | {"epochs": 3}
 
 
 def test_it_is_known_what_the_user_gave(in_tmp: Path) -> None:
     Path("run.yaml").write_text("seed: 42\nlora_layers: null\n")
     argv = ["--epochs=50", "--lightweight", "--config", "run.yaml"]
-    settings = parse_config(argv, prog="train", description="Train.")
-    assert settings.given == {"epochs", "lightweight", "seed", "lora_layers"}
+    _, given = parse_settings([Config], argv, prog="train")
+    assert given == {"epochs", "lightweight", "seed", "lora_layers"}
 
 
 def test_print_config_writes_a_file_that_reads_back_the_same(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,13 +337,14 @@ class Meal:
     """100 % of them"""
 
 
-def cook(*argv: str) -> Settings:
-    return parse_settings([Meal], argv, prog="cook", description="Cook.", usage="DISH --salt X")
+def cook(*argv: str) -> Meal:
+    (meal,) = parse_settings([Meal], argv, prog="cook", usage="DISH --salt X")
+    return meal
 
 
 def test_a_positional_setting_stands_anywhere() -> None:
     for argv in (["soup", "--salt", "1"], ["--salt", "1", "soup"]):
-        assert cook(*argv).values == {"dish": Path("soup"), "salt": 1.0, "plates": 2}
+        assert cook(*argv) == Meal(Path("soup"), salt=1.0, plates=2)
 
 
 USAGE = "cook DISH --salt X [--SETTING VALUE ...]"
@@ -387,7 +389,8 @@ class Shelf:
 
 
 def shelve(*argv: str) -> dict[str, object]:
-    return parse_settings([Shelf], argv, prog="shelve", description="Shelve.").values
+    (shelf,) = parse_settings([Shelf], argv, prog="shelve")
+    return vars(shelf)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.arguments import parse_settings
+from dino_detector.config import Config
 from dino_detector.inference.detector import build_detector
 from dino_detector.structures.categories import Categories
 
@@ -15,7 +16,7 @@ BASE = ["--dino_model", "facebook/dinov2-base"]
 
 def trained(argv: list[str], *, classes: int = 80) -> int:
     """Trained parameters of the detector of a command line; random weights spare the download, not a parameter."""
-    config = parse_config([*argv, "--backbone_weights", "random"], prog="train", description="Train.").config
+    config, _ = parse_settings([Config], [*argv, "--backbone_weights", "random"], prog="train")
     with torch.device("meta"):
         detector = build_detector(config, categories=Categories(tuple(range(classes)), ("thing",) * classes))
     return sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dino_detector.commands.arguments import parse_config
+from dino_detector.commands.arguments import parse_settings
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader, write_checkpoint
@@ -30,16 +30,15 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
         trained: int | None = 3,
         waited: int = 0,
         base: str | None = BASE,
-        images: int | None = 7,
-        an_epoch: int | None = 8,
+        images: int = 7,
+        an_epoch: int = 8,
         **settings: Any,
     ) -> Path:
         header = CheckpointHeader(Config.from_flat(settings), CLASSES, [0.5] * 3, [0.5] * 3, {}, base)
         contents: dict[str, Any] = {"dino_detector": header.to_dict(), "state_dict": {}}
         if trained is not None:
             contents |= {"optimizer_states": [], "callbacks": {"RunFiles": {"finished_epochs": trained}}}
-            data = {"train_images": images, "images_per_epoch": an_epoch}
-            contents["DetectionData"] = {name: count for name, count in data.items() if count is not None}
+            contents["DetectionData"] = {"train_images": images, "images_per_epoch": an_epoch}
             contents["callbacks"] |= {"early_stopping": {"wait_count": waited}} if waited else {}
         write_checkpoint(contents, tmp_path / "run.pth")
         return tmp_path / "run.pth"
@@ -49,8 +48,9 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 def start(checkpoint: Path, categories: Categories = CLASSES, **settings: Any) -> Start | None:
     config = Config.from_flat({"checkpoint": checkpoint} | settings)
-    data = SimpleNamespace(state_dict=lambda: {"train_images": 7, "images_per_epoch": 8})
-    return read_start(config, categories, annotations=Path("train.json"), data=data)
+    train = SimpleNamespace(annotations=SimpleNamespace(categories=categories, path=Path("train.json")))
+    counts = {"train_images": 7, "images_per_epoch": 8}
+    return read_start(config, SimpleNamespace(run_data=SimpleNamespace(train=train), state_dict=lambda: counts))
 
 
 def refusal(checkpoint: Path, **settings: Any) -> str:
@@ -86,7 +86,6 @@ def test_a_run_does_not_go_on_with_another_number_of_images(checkpoint: Callable
     refused = "run.pth: was trained on 14 images, and train.json has 7.*load.'.*run.pth'..save.'start.pth'"
     with pytest.raises(InputError, match=refused):
         start(checkpoint(images=14))
-    assert start(checkpoint(images=None, an_epoch=None)).resumes, "a checkpoint that does not say"
     assert not start(checkpoint(images=14, trained=None)).resumes, "weights alone start a new run"
 
 
@@ -94,7 +93,6 @@ def test_a_run_does_not_go_on_with_other_repeats(checkpoint: Callable[..., Path]
     """Where labels have changed, other classes are rare."""
     with pytest.raises(InputError, match=r"was trained on 9 images an epoch, with repeats, and train\.json has 8, so"):
         start(checkpoint(an_epoch=9))
-    assert start(checkpoint(an_epoch=None)).resumes, "a checkpoint that does not say"
 
 
 def test_weights_are_taken_into_a_run_that_differs_in_what_they_do_not_depend_on(
@@ -117,7 +115,7 @@ def test_flags_can_be_pasted_into_a_shell(checkpoint: Callable[..., Path]) -> No
     stored = {"feature_scales": [2.0, 1.0], "backbone_weights": "random", "dino_model": "my base"}
     stored["backbone_architecture"] = {"hidden_size": 192}
     words = shlex.split(flags_in(refusal(checkpoint(base=None, **stored))))
-    given = parse_config(words, prog="train", description="Train.").config.flat()
+    given = parse_settings([Config], words, prog="train")[0].flat()
     assert {name: given[name] for name in stored} == stored
 
 
@@ -207,5 +205,5 @@ def test_a_run_that_has_stopped_early_is_refused_until_it_may_wait_longer(checkp
 def test_what_changes_the_mathematics_may_not_change(checkpoint: Callable[..., Path], name: str, value: Any) -> None:
     path = checkpoint(**{name: value})
     words = shlex.split(flags_in(refusal(path)))
-    given = parse_config(words, prog="train", description="Train.").config.flat()
+    given = parse_settings([Config], words, prog="train")[0].flat()
     assert start(path, **{name: given[name]}).resumes
