@@ -56,7 +56,7 @@ def random_case(seed, *, tied_scores=False, detections_of_absent=False, most=40)
 
 
 def case(truths, detections, *, categories=("cat", "dog"), images=(1,)):
-    """Build a case from rows (image id, class, box, *crowd*) and (image id, class, box, score); class ids count from 1."""
+    """Build a case from rows (image id, class, box, *crowd*) and (image id, class, box, score); ids start at 1."""
     ground_truth = {
         "images": [{"id": number, "file_name": f"{number}.jpg", "width": 640, "height": 480} for number in images],
         "annotations": [

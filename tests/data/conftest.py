@@ -16,7 +16,7 @@ from dino_detector.data.coco.images import CocoImages
 
 @pytest.fixture
 def write_json(tmp_path: Path) -> Callable[[Any], Path]:
-    """Writes an annotation file and returns its path."""
+    """Return a function that writes an annotation file and returns its path."""
 
     def write(content: Any) -> Path:
         path = tmp_path / "instances.json"
@@ -28,7 +28,7 @@ def write_json(tmp_path: Path) -> Callable[[Any], Path]:
 
 @pytest.fixture
 def coco() -> dict[str, Any]:
-    """Three images of 40 x 60 (height x width), one of them empty; ids with gaps."""
+    """Return annotations of three images of 40 x 60 (height x width), one of them empty; ids have gaps."""
     return {
         "images": [
             {"id": 30, "file_name": "c.jpg", "height": 40, "width": 60},
@@ -46,7 +46,7 @@ def coco() -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[int], CocoAnnotations]:
-    """Writes noise images of 48 x 64 and their annotations, one box each; images are in ``annotations.path.parent``."""
+    """Write noise images of 48 x 64 with one box each; the images lie in ``annotations.path.parent``."""
 
     def write(count: int) -> CocoAnnotations:
         rng = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Callable[[int], CocoAnnotations]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Callable[..., CocoImages]:
-    """Writes pictures ``[3, H, W]`` uint8 without loss, each with its boxes (xyxy) and labels (category ids)."""
+    """Write pictures ``[3, H, W]`` uint8 losslessly, each with its boxes (xyxy) and labels (category ids)."""
 
     def write(*contents: tuple[torch.Tensor, list[list[float]], list[int]]) -> CocoImages:
         images, annotations = [], []

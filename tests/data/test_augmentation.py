@@ -17,7 +17,7 @@ WHOLE = STILL | {"scale_range": [1.0, 1.0], "zoom_out_probability": 0.0, "crop_p
 
 
 def filled(height: int, width: int, *boxes: tuple[list[int], tuple[int, int, int]]) -> torch.Tensor:
-    """An image of the colour that stands where no image is, with rectangles (xyxy) of other colours."""
+    """Return an image of the padding colour with rectangles (xyxy) of other colours."""
     image = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1).repeat(1, height, width)
     for (left, top, right, bottom), colour in boxes:
         image[:, top:bottom, left:right] = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1)
@@ -25,7 +25,7 @@ def filled(height: int, width: int, *boxes: tuple[list[int], tuple[int, int, int
 
 
 def samples(images, settings, *, size, count, mode="stretch", index=0, no_augment_from=10**6):
-    """``count`` samples of an image, as those of as many epochs."""
+    """Return ``count`` samples of an image, one for each epoch."""
     view = Augmentation(AugmentationConfig(**settings), resize_mode=mode, seed=1, no_augment_from=no_augment_from)
     data = CocoDetection(images, view=view, on_bad_image="skip")
     return [data[SampleKey(epoch, index, 0, size)] for epoch in range(count)]
@@ -35,7 +35,7 @@ def samples(images, settings, *, size, count, mode="stretch", index=0, no_augmen
 @pytest.mark.parametrize("size", [ImageSize(98, 98), ImageSize(70, 126)], ids=str)
 @pytest.mark.parametrize("scale_range", [[0.8, 1.25], [0.3, 2.0]], ids=str)
 def test_boxes_stay_on_their_objects(pictures, mode, size, scale_range):
-    """Three boxes of pure colours; a kept box surrounds the visible pixels of its colour to within a pixel."""
+    """Three boxes have pure colours; a kept box is tight around the visible pixels of its colour, within a pixel."""
     drawn = [[10, 20, 70, 60], [120, 30, 180, 110], [40, 90, 100, 140]]
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     images = pictures((filled(150, 200, *zip(drawn, colours, strict=True)), drawn, [0, 1, 2]))
@@ -52,7 +52,7 @@ def test_boxes_stay_on_their_objects(pictures, mode, size, scale_range):
             around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert (box - torch.tensor(around)).abs().max() <= 1.01
     assert (counts > 60).all()  # most are kept
-    assert (counts < 150).all()  # and each is sometimes cropped away
+    assert (counts < 150).all()  # and sometimes each is cropped away
 
 
 def test_zoom_out_crop_and_mirror_images_occur(pictures):
@@ -70,7 +70,7 @@ def test_zoom_out_crop_and_mirror_images_occur(pictures):
 
 
 def test_a_crop_keeps_most_of_the_image_and_an_object(pictures):
-    """What is kept of each side is seen from the size of the box, which lies away from the middle."""
+    """The size of the box, which lies off the centre, shows the kept share of each side."""
     box = [150, 105, 159, 114]
     images = pictures((filled(150, 200, (box, (255, 255, 255))), [box], [0]))
     kept = []
@@ -101,7 +101,7 @@ def test_colours_change_only_with_photometric_distortion(pictures):
 
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1.0, 2.0])
 def test_objects_have_the_scale_that_is_drawn(pictures, factor):
-    """The side of a box is that of the whole image times the factor, to a pixel at each end."""
+    """The side of a box is its side in the whole image times the factor, to a pixel at each end."""
     box = [90, 60, 110, 90]
     images = pictures((filled(150, 200, (box, (255, 255, 255))), [box], [0]))
     settings = WHOLE | {"scale_range": [factor, factor]}
@@ -116,7 +116,7 @@ def test_objects_have_the_scale_that_is_drawn(pictures, factor):
 
 
 def test_scales_are_drawn_evenly_from_their_range(pictures):
-    """As in the paper: half of the factors between 0.1 and 2 are above 1.05, though that is half an octave."""
+    """Factors are uniform, as in the paper: half of the factors between 0.1 and 2 are above 1.05."""
     box = [95, 70, 105, 80]
     images = pictures((filled(150, 200, (box, (255, 255, 255))), [box], [0]))
     settings = WHOLE | {"scale_range": [0.1, 1.0]}
@@ -167,7 +167,7 @@ def test_plain_epochs_show_images_as_they_are_evaluated_and_their_mirror_images(
         pixels, boxes = seen.image, seen.boxes_xyxy
         if not torch.equal(pixels, whole.image):
             mirrored += 1
-            covered = 42  # what the image covers of the width: in a letterbox it lies at the top
+            covered = 42  # width that the image covers; a letterboxed image lies at the top left
             pixels = pixels[..., :covered].flip(-1)
             boxes = torch.stack([covered - boxes[:, 2], boxes[:, 1], covered - boxes[:, 0], boxes[:, 3]], dim=1)
         assert torch.equal(pixels, whole.image)

@@ -13,7 +13,7 @@ NONE = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
 
 
 def photograph() -> torch.Tensor:
-    """Colours that no change below drives out of 0..255, where torchvision would clip in between."""
+    """Return colours that no change below moves out of 0..255, because torchvision clips between its steps."""
     return torch.randint(90, 160, (3, 30, 40), dtype=torch.uint8)
 
 
@@ -37,14 +37,14 @@ def test_no_change_changes_nothing():
     ],
 )
 def test_brightness_contrast_and_saturation_are_those_of_torchvision(change, reference):
-    """To a level of 255 for each of them, since torchvision cuts off what is behind the point after each."""
+    """The tolerance is one level of 255 for each step, because torchvision truncates to integers after each step."""
     image = photograph()
     changes = sum(value != unchanged for value, unchanged in zip(change, NONE, strict=True))
     assert (change.apply(image).int() - reference(image).int()).abs().max() <= changes
 
 
 def test_hue_turns_colours_as_far_as_in_the_hsv_space_and_the_same_way():
-    """On average over all hues: the two spaces do not turn single ones equally far."""
+    """Compare averages over all hues, because the two colour spaces turn single hues by different angles."""
     turns = []
     for hue in np.linspace(0, 1, 60, endpoint=False):
         colour = torch.tensor(colorsys.hsv_to_rgb(hue, 0.3, 0.6)).mul(255).round().byte().view(3, 1, 1)

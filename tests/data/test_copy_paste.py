@@ -16,7 +16,7 @@ COLOURS = {0: (250, 0, 0), 1: (0, 250, 0), 2: (0, 0, 250), 3: (250, 250, 0), 4: 
 
 
 def picture(boxes: list[list[int]], labels: list[int], side: int = 200):
-    """Each object fills its box with the colour of its label; those that come later lie above."""
+    """Draw objects that fill their boxes with the colour of their label; later objects lie above."""
     image = GROUND.repeat(1, side, side)
     for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
         image[:, top:bottom, left:right] = torch.tensor(COLOURS[label], dtype=torch.uint8).view(3, 1, 1)
@@ -24,7 +24,7 @@ def picture(boxes: list[list[int]], labels: list[int], side: int = 200):
 
 
 def samples(images, *, count, size=SIZE, mode="stretch", probability=1.0, **settings):
-    """``count`` samples of the first image."""
+    """Return ``count`` samples of the first image."""
     settings = {
         "copy_paste_probability": probability,
         "photometric_probability": 0.0,
@@ -36,7 +36,7 @@ def samples(images, *, count, size=SIZE, mode="stretch", probability=1.0, **sett
 
 
 def around(image: torch.Tensor, label: int, side: int) -> np.ndarray:
-    """The smallest box around all squares of ``side`` pixels that have the colour of a label rather than others."""
+    """Return the smallest box around all squares of ``side`` pixels in the colour of a label."""
     colour = torch.tensor(COLOURS[label]).view(3, 1, 1)
     mask = ((image.int() - colour).abs() < 125).all(dim=0)
     squares = -torch.nn.functional.max_pool2d(-mask[None].float(), side, stride=1)[0]
@@ -45,7 +45,7 @@ def around(image: torch.Tensor, label: int, side: int) -> np.ndarray:
 
 
 def assert_tight(box: list[float], image: torch.Tensor, label: int) -> None:
-    """It holds what is clearly visible, and no more than what is visible at all, in soft edges of 8 pixels at most."""
+    """Check that a box holds all clearly visible pixels and no invisible ones, with soft edges up to 8 pixels."""
     edges, widest, surest = np.array(box), around(image, label, side=1), around(image, label, side=5)
     assert (edges[:2] >= widest[:2] - 4).all()
     assert (edges[2:] <= widest[2:] + 4).all()
@@ -55,7 +55,7 @@ def assert_tight(box: list[float], image: torch.Tensor, label: int) -> None:
 
 def test_the_share_that_is_covered_by_hand():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 25, 15], [20, 20, 30, 30], [2, 2, 4, 4]], np.float32)
-    # of the second 5 x 5 of 20 x 10; the third only touches
+    # covers 5 x 5 of the second box's 20 x 10; the third only touches
     covers = np.array([[0, 0, 10, 10], [0, 0, 100, 100], [3, 3, 25, 25]])
     shares = covered_share(boxes, covers)
     assert shares[:2].tolist() == [[1, 0.125, 0, 1], [1, 1, 1, 1]]
@@ -136,7 +136,7 @@ def test_visible_parts_are_those_of_painted_pixels():
 
 
 def test_pasted_objects_have_their_boxes_and_their_size(pictures):
-    """Three objects of three sizes from another image on an empty one, whose places differ from sample to sample."""
+    """Paste three objects of three sizes onto an empty image; their places differ from sample to sample."""
     boxes = [[20, 20, 60, 50], [120, 30, 150, 90], [30, 130, 100, 180]]
     images = pictures(picture([], []), picture(boxes, [0, 1, 2]))
     places, counts = set(), np.zeros(4)
@@ -154,7 +154,7 @@ def test_pasted_objects_have_their_boxes_and_their_size(pictures):
 
 
 def test_soft_edges_fade_to_what_is_below(pictures):
-    """Ten percent of 100 pixels around the box, in which the ground of the object's image takes over by degrees."""
+    """Within ten percent of 100 pixels around the box, the object's image fades in gradually."""
     white = torch.full((3, 200, 200), 200, dtype=torch.uint8)
     images = pictures((white, [], []), picture([[40, 40, 140, 140]], [0]))
     seen = next(
@@ -170,7 +170,7 @@ def test_soft_edges_fade_to_what_is_below(pictures):
 
 
 def test_objects_of_the_image_stay_visible_with_tight_boxes(pictures):
-    """Long ones are pasted too, which hide a side as a whole."""
+    """Long objects are pasted too, which hide a whole side."""
     old = [[10, 10, 60, 70], [70, 20, 130, 60], [140, 30, 190, 110], [20, 100, 90, 180], [120, 120, 180, 190]]
     new = [[20, 20, 50, 50], [60, 20, 74, 120], [40, 140, 150, 154], [160, 20, 172, 110]]
     images = pictures(picture(old, [0, 1, 2, 3, 4]), picture(new, [0, 0, 0, 0]))
@@ -207,7 +207,7 @@ def test_with_an_object_come_those_that_are_in_its_box(pictures):
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 def test_objects_are_pasted_onto_the_image_at_its_scale(pictures, mode):
-    """The image is half as large and somewhere on the canvas; the other image has twice its pixels."""
+    """The image is shown at half its size somewhere on the canvas; the other image has twice its pixels."""
     white = torch.full((3, 200, 200), 200, dtype=torch.uint8)
     images = pictures((white, [], []), picture([[80, 80, 160, 120]], [0], side=400))
     found = 0
@@ -265,7 +265,7 @@ def test_another_image_that_cannot_be_read_is_replaced_by_the_next_and_reported(
 
 
 def test_small_objects_that_come_along_keep_their_boxes(pictures):
-    """They are too small to be pasted for their own sake, but they are visible in the large one."""
+    """They are too small to be chosen for pasting, but they are visible inside the large object."""
     small = [[60, 60, 63, 63], [100, 100, 102, 102]]
     images = pictures(picture([], []), picture([[40, 40, 140, 140], *small], [0, 1, 1]))
     together = 0

@@ -22,7 +22,7 @@ EVERYTHING = AugmentationConfig(mosaic_probability=0.4, copy_paste_probability=0
 def dataset(
     annotations: CocoAnnotations, settings: AugmentationConfig | None = None, *, on_bad_image="raise", seed: int = 5
 ):
-    """Of whole images where there are no settings."""
+    """Return a dataset; without settings it has whole images."""
     view = WholeImages(image_size=SIZE, resize_mode="stretch")
     if settings is not None:
         view = Augmentation(settings, resize_mode="stretch", seed=seed, no_augment_from=99)

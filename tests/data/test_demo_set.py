@@ -70,7 +70,7 @@ def test_tight_box_by_hand():
 
 
 def test_masks_are_what_is_visible_of_each_object():
-    """Masks do not overlap, and the pixels of each have the hue of its class, which the grey ground has not."""
+    """Masks do not overlap, and their pixels have the hue of their class; the background is grey."""
     rng = np.random.default_rng(0)
     agreeing = total = 0
     for _ in range(8):
@@ -86,7 +86,7 @@ def test_masks_are_what_is_visible_of_each_object():
 
 
 def test_boxes_are_tight_to_the_drawn_pixels():
-    """A lone object is all that is saturated, so its box can be read off the picture."""
+    """A single object is the only saturated part of the picture, so the picture shows its box."""
     rng = np.random.default_rng(1)
     for _ in range(10):
         picture, (item,) = draw_picture(rng, objects=1, crowd=False)

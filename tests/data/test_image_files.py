@@ -1,4 +1,4 @@
-"""The file of an image is found by a name that differs a little, where exactly one file fits."""
+"""An image file is found by a slightly different name if exactly one file fits."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_an_image_without_a_name_has_no_file(tmp_path):
 
 
 def test_many_files_of_one_name_take_no_time_to_tell_apart(tmp_path):
-    """As the frames of many videos; the name of each folder begins with another's."""
+    """The files are named like frames of many videos, and each folder's name begins with another folder's name."""
     names = [f"{video}/{frame:04}.jpg" for video in range(60) for frame in range(20)]
     folder = made(tmp_path, *names)
     started = time.perf_counter()

@@ -21,14 +21,14 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def corners(tensor: torch.Tensor) -> list[tuple[int, ...]]:
-    """Colours of the top-left, top-right, bottom-left and bottom-right pixel."""
+    """Return the colours of the top-left, top-right, bottom-left and bottom-right pixel."""
     assert tensor.dtype == torch.uint8
     return [tuple(tensor[:, y, x].tolist()) for y in (0, -1) for x in (0, -1)]
 
 
 @pytest.fixture
 def quarters() -> Image.Image:
-    """20 x 30 (height x width) pixels: red, green / blue, white."""
+    """Return an image of 20 x 30 pixels (height x width): red, green / blue, white."""
     image = Image.new("RGB", (30, 20), WHITE)
     image.paste(RED, (0, 0, 15, 10))
     image.paste(GREEN, (15, 0, 30, 10))
@@ -134,7 +134,7 @@ def test_what_is_no_image_is_an_error_of_one_line(tmp_path, content):
 
 
 def damaged_exif(kind: str) -> bytes:
-    """An EXIF block: nothing but its name, bytes without meaning, or an orientation that is elsewhere or no number."""
+    """Return a damaged EXIF block: its name alone, random bytes, or an orientation out of place or not a number."""
     entry = {
         "cut": b"",
         "noise": bytes(range(200)),
@@ -158,7 +158,7 @@ def test_damaged_exif_loses_no_pixels(extension, kind, quarters, tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize(("field", "value"), [(2, b"\x63\0"), (4, b"\xff\xff\xff\x7f"), (8, b"\xff\xff\xff\x7f")])
 def test_a_damaged_description_in_a_tiff_loses_no_pixels(field, value, quarters, tmp_path):
-    """The type, the length or the place of the description."""
+    """The damage is in the type, the length or the offset of the description."""
     path = tmp_path / "a.tif"
     quarters.save(path, description="a street in the rain")
     content = bytearray(path.read_bytes())
@@ -342,7 +342,7 @@ def test_arrays_of_another_shape_type_or_range_are_refused(image):
 
 
 def blurred_noise(height: int, width: int, grain: int = 12) -> Image.Image:
-    """Spots of ``grain`` pixels, as a photograph has where it holds more pixels than details."""
+    """Return noise in spots of ``grain`` pixels, like a photograph with more pixels than detail."""
     rng = np.random.default_rng(0)
     spots = Image.fromarray(rng.integers(0, 256, (height // grain + 2, width // grain + 2, 3), dtype=np.uint8))
     return spots.resize((width, height), Image.Resampling.BICUBIC)
@@ -351,7 +351,7 @@ def blurred_noise(height: int, width: int, grain: int = 12) -> Image.Image:
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("crop", [(0, 0, 641, 483), (35, 20, 300, 401), (340, 82, 301, 401)], ids=str)
 def test_a_part_is_the_resized_crop(name, crop, tmp_path):
-    """As large as it is, or up to a half as large, it is decoded in full."""
+    """A part at full size, or down to half of it, is decoded at full resolution."""
     blurred_noise(483, 641).save(tmp_path / name)
     left, top, width, height = crop
     cropped = read_image(tmp_path / name)[:, top : top + height, left : left + width]
@@ -363,7 +363,7 @@ def test_a_part_is_the_resized_crop(name, crop, tmp_path):
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_small_part_of_a_jpeg_is_decoded_small_and_looks_the_same(reduction, mode, tmp_path, monkeypatch):
-    """Sides that no power of two divides, where a shift of half a pixel would show."""
+    """The sides are not divisible by a power of two, so a shift of half a pixel would show."""
     blurred_noise(1003, 1501, grain=8 * reduction).convert(mode).save(tmp_path / "a.jpg", quality=95)
     crop = (123, 77, 1301, 901)
     size = (901 // (2 * reduction), 1301 // (2 * reduction))
@@ -384,7 +384,7 @@ def test_a_small_part_of_a_jpeg_is_decoded_small_and_looks_the_same(reduction, m
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 def test_a_box_stays_where_it_is_in_a_part_that_is_decoded_small(reduction, tmp_path):
-    """Measured by the mass and the centre of what is white."""
+    """Measure the box by the mass and the centre of the white pixels."""
     height, width = 1003, 1501
     pixels = np.zeros((height, width, 3), np.uint8)
     left, top, right, bottom = 411, 307, 1021, 753
@@ -427,7 +427,7 @@ def test_a_part_of_a_bad_file_is_refused_as_the_whole_is(size, tmp_path):
 
 
 def bad_files(folder):
-    """Files by what is wrong with them; the size that annotations state is 24 x 32."""
+    """Return broken files by kind of damage; the annotations state the size 24 x 32."""
     rng = np.random.default_rng(0)
     whole = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     whole.save(folder / "other size.jpg", quality=90)
@@ -443,7 +443,7 @@ def bad_files(folder):
 
 def test_a_check_finds_what_reading_finds(tmp_path):
     for path, size in {**bad_files(tmp_path), tmp_path / "absent.jpg": (24, 32)}.items():
-        if path.name == "turned.jpg":  # the annotations are of the stored pixels
+        if path.name == "turned.jpg":  # the annotations refer to the stored pixels
             assert read_image(path, expected_size=size).shape == (3, *size)
             check_image(path, expected_size=size)
             continue

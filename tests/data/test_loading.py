@@ -22,7 +22,7 @@ EVERYTHING = AugmentationConfig(mosaic_probability=0.3, copy_paste_probability=0
 def training_loader(
     annotations, *, num_workers=0, seed=1, num_replicas=1, rank=0, batch_size=2, sizes=SIZES[1:2], factors=None
 ):
-    """Epochs from the third on are plain."""
+    """Return a loader whose epochs are plain (without augmentation) from the third on."""
     view = Augmentation(EVERYTHING, resize_mode="stretch", seed=1, no_augment_from=2)
     data = CocoDetection(CocoImages(annotations.path.parent, annotations), view=view, on_bad_image="skip")
     return build_training_loader(
@@ -46,7 +46,7 @@ def evaluation_loader(annotations, *, num_workers=0, num_replicas=1, rank=0):
 
 
 def epochs(loader, first: int, last: int):
-    """Image ids and pixels of every batch from epoch ``first`` to before ``last``."""
+    """Return image ids and pixels of every batch from epoch ``first`` up to, not including, ``last``."""
     batches = []
     for epoch in range(first, last):
         loader.batch_sampler.sampler.set_epoch(epoch)
@@ -118,7 +118,7 @@ def test_an_epoch_has_every_image_and_the_last_batch_is_not_dropped(folder):
 @pytest.mark.parametrize("stop", [0, 1, 3, 4])
 @pytest.mark.parametrize("strong", [False, True], ids=["one-size", "sizes-and-repeats"])
 def test_resumed_loader_gives_exactly_the_remaining_batches(folder, num_workers, stop, strong):
-    """With factors an epoch has 8 images; it is left in its last epoch but one, after which the plain ones come."""
+    """With repeats an epoch has 8 images; the loader is interrupted in the epoch before the plain epochs."""
     annotations = folder(7 if not strong else 6)
     settings = {"sizes": SIZES, "factors": np.array([1, 1, 1.5, 1, 2.25, 1.25])} if strong else {}
     whole = epochs(training_loader(annotations, **settings), 0, 3)
@@ -154,7 +154,7 @@ def test_a_batch_has_one_size_that_all_processes_share(folder, num_workers):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_plain_epochs_begin_in_workers_that_stay(folder, num_workers):
-    """They show whole images of the size of evaluation; half of them are mirrored, and half have other colours."""
+    """Plain epochs show whole images of the evaluation size; half are mirrored, and half have other colours."""
     annotations = folder(12)
     loader = training_loader(annotations, num_workers=num_workers, sizes=SIZES)
     whole = {ids[0]: pixels for ids, pixels in singles(evaluation_square(annotations))}

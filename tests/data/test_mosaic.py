@@ -9,7 +9,7 @@ from dino_detector.data.dataset import CocoDetection, SampleKey
 
 MOSAIC = AugmentationConfig(mosaic_probability=1.0, photometric_probability=0.0, flip_probability=0.5)
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
-"""Of the objects; what is around them has a tenth of it."""
+"""brightness of the objects; the background has a tenth of it"""
 
 
 def coloured(label: int, height: int, width: int, box: list[int]) -> tuple[torch.Tensor, list[list[int]], list[int]]:
@@ -22,7 +22,7 @@ def coloured(label: int, height: int, width: int, box: list[int]) -> tuple[torch
 
 @pytest.fixture
 def five(pictures):
-    """Of other sizes and shapes; label i is that of image i."""
+    """Return five images of different sizes and shapes; objects of image i have label i."""
     return pictures(
         coloured(0, 100, 160, [40, 30, 100, 70]),
         coloured(1, 160, 100, [20, 50, 60, 120]),
@@ -38,7 +38,7 @@ def data(images, mode="stretch", on_bad_image="skip"):
 
 
 def hues(image: torch.Tensor) -> torch.Tensor:
-    """Which image's colours each pixel ``[H, W]`` has."""
+    """Return for each pixel ``[H, W]`` the image whose colour it has."""
     directions = torch.nn.functional.normalize(torch.tensor(COLOURS, dtype=torch.float32), dim=1)
     return torch.einsum("kc,chw->khw", directions, torch.nn.functional.normalize(image.float(), dim=0)).argmax(0)
 
@@ -73,7 +73,7 @@ def test_four_quadrants_show_the_image_and_three_others(five, mode, size):
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 def test_boxes_surround_what_is_visible(five, mode):
-    """Boxes of one label may be those of two quadrants: all that is bright of a colour lies in boxes of its label."""
+    """All bright pixels of a colour lie in boxes of its label; one label may fill two quadrants."""
     size = ImageSize(210, 210)
     kept = 0
     for epoch in range(60):
@@ -93,7 +93,7 @@ def test_boxes_surround_what_is_visible(five, mode):
 
 
 def test_an_image_is_distorted_as_when_it_is_whole(five):
-    """Image 3 is 400 wide and 300 high; its object is 200 x 100, so stretched into a square it is 3 : 2."""
+    """Image 3 is 400 wide and 300 high; stretched into a square, its object of 200 x 100 becomes 3 : 2."""
     ratios = []
     for epoch in range(40):
         seen = data(five)[SampleKey(epoch, 3, 0, ImageSize(420, 420))]

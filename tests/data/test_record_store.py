@@ -1,4 +1,4 @@
-"""Records that are complete are found, by all and always; what is not complete is as if it had never been there."""
+"""Every process finds all complete records; an incomplete record is absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def key(number: int) -> bytes:
 
 
 def contents(number: int) -> bytes:
-    """Of every length, none among them; not two the same."""
+    """Return contents of every length, also empty; no two are equal."""
     return bytes((number * 7 + position) % 251 for position in range(number * 13 % 97)) + number.to_bytes(4, "big") * (
         number % 3
     )
@@ -64,7 +64,7 @@ def test_of_several_records_with_one_key_the_newest_counts(tmp_path: Path):
 
 @pytest.mark.parametrize("tail", ["cut", "zeros", "noise"])
 def test_a_file_that_ends_anywhere_has_the_records_before(tmp_path: Path, tail: str):
-    """A process may be killed, or a machine lose its power, at any byte."""
+    """A process can be killed, or a machine lose its power, at any byte."""
     filled(tmp_path / "whole", range(6))
     whole = only_file(tmp_path / "whole").read_bytes()
     ends = [0]
@@ -93,7 +93,7 @@ def test_a_file_that_ends_anywhere_has_the_records_before(tmp_path: Path, tail: 
 
 @pytest.mark.parametrize("name", ["0.records", "~.records"], ids=["before", "after"])
 def test_a_damaged_record_is_absent_until_it_is_written_again(tmp_path: Path, name: str):
-    """Whatever the order in which the files are read."""
+    """The order in which the files are read does not matter."""
     filled(tmp_path, range(5))
     damaged = tmp_path / name
     only_file(tmp_path).rename(damaged)
@@ -173,7 +173,7 @@ def test_several_processes_fill_one_store(tmp_path: Path):
 
 
 def _write_where_files_are_small(folder: Path) -> None:
-    """No file of this process may grow beyond 4,000 bytes, as on a disk that is full."""
+    """Write while no file of this process can grow beyond 4,000 bytes, like on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
     store = RecordStore(folder)
     store.append(key(1), bytes(3000))

@@ -1,4 +1,4 @@
-"""A run that Lightning interrupts and resumes sees every batch that a run without a break sees, in the same order."""
+"""A run that Lightning interrupts and resumes sees the batches of an uninterrupted run, in the same order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCHS, BATCHES = 3, 4
 
 
 class Recorder(lightning.LightningModule):
-    """Notes which images it trains on; ``seen`` holds (epoch, image ids, a number from the pixels)."""
+    """Record the images of training; ``seen`` holds (epoch, image ids, a number from the pixels)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Recorder(lightning.LightningModule):
 
 
 class SaveAt(lightning.Callback):
-    """Saves a checkpoint when a hook fires for the ``count``-th time, and notes how much had been seen."""
+    """Save a checkpoint when a hook fires for the ``count``-th time, and record the number of batches so far."""
 
     def __init__(self, hook: str, count: int, path) -> None:
         self.hook, self.left, self.path, self.seen = hook, count, path, None
@@ -119,7 +119,7 @@ def test_resumed_run_sees_exactly_the_remaining_batches(folder, tmp_path, hook, 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        annotations = folder(5)  # which are 7 with their repeats
+        annotations = folder(5)  # with repeats an epoch has 7
         callback = SaveAt(hook, count, tmp_path / "run.ckpt")
         unbroken = run(annotations, num_workers=num_workers, callback=callback)
         resumed = run(annotations, num_workers=0, checkpoint=callback.path)

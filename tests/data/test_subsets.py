@@ -19,7 +19,7 @@ IDS = [5, 9, 10, 139, 285, 632, 724, 776, 785, 802, 872, 885]
 
 
 def ranked_by_hand(seed: int) -> list[int]:
-    """The rule as the documentation states it, written out again."""
+    """Rank the ids by the rule in the documentation, in independent code."""
     digests = {number: hashlib.blake2b(b"%d/%d" % (seed, number), digest_size=16).hexdigest() for number in IDS}
     return sorted(IDS, key=digests.__getitem__)
 
@@ -44,7 +44,7 @@ def test_selection_is_the_same_on_every_machine() -> None:
 
 
 def coco(count: int = 6) -> dict[str, Any]:
-    """Image 10 * i holds i boxes: of the class 7 the even ones, of 90 the odd ones; one more is a crowd of class 3."""
+    """Return images 10 * i with i boxes: even boxes have class 7, odd ones class 90; one image has a crowd of class 3."""
     images = [{"id": 10 * i, "file_name": f"{i}.jpg", "height": 50, "width": 60} for i in range(1, count + 1)]
     annotations = [
         {"id": 100 * i + k, "image_id": 10 * i, "category_id": (7, 90)[k % 2], "bbox": [k, i, 10.5, 20], "iscrowd": 0}
@@ -75,7 +75,7 @@ def test_a_restricted_file_holds_its_images_and_what_belongs_to_them(written: Ca
     part = whole.restricted_to([50, 20])
     assert [record.image_id for record in part.images] == [20, 50]
     assert [image["id"] for image in part.ground_truth["images"]] == [20, 50]
-    assert [entry["id"] for entry in part.ground_truth["annotations"]] == [200, 201, 5000, 500, 501, 502, 503, 504]
+    assert [entry["id"] for entry in part.ground_truth["annotations"]] == [200, 201, 500, 501, 502, 503, 504, 5000]
     assert [entry["id"] for entry in part.annotations_of(20)] == [200, 201, 5000]
     assert part.categories == whole.categories
     for image_id in (20, 50):
@@ -197,7 +197,7 @@ def test_ids_that_do_not_ascend_are_refused(
 
 
 def test_the_balance_of_classes_is_told(written: Callable[..., CocoAnnotations]) -> None:
-    """Of 21 boxes 12 are cats; images 20 and 50 have 4 cats and 3 dogs; no ox is trained on, as it is a crowd."""
+    """12 of 21 boxes are cats; images 20 and 50 have 4 cats and 3 dogs; the ox is a crowd, so it is not trained on."""
     whole = written()
     assert class_balance(whole, whole.restricted_to([20, 50])) == (
         "7 boxes of 2 of 2 classes; most are cat with 57.1%, 57.1% in the whole; class shares differ by 0.0%"

@@ -38,7 +38,7 @@ def as_fractions(boxes_xyxy: torch.Tensor, size: ImageSize) -> torch.Tensor:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("original", ORIGINALS, ids=str)
 def test_pixels_seen_in_the_input_return_to_the_original_within_half_a_pixel(mode, size, original, tmp_path):
-    """The box is measured in the transformed pixels, by the mass and the centre of what is white."""
+    """The mass and the centre of the white pixels measure the box in the transformed image."""
     height, width = original
     drawn = [round(0.3 * width), round(0.2 * height), round(0.9 * width), round(0.7 * height)]
     pixels = white_box_on_mean_colour(height, width, drawn).permute(1, 2, 0).numpy()

@@ -17,7 +17,7 @@ CLASSES = Categories((3, 90), ("ox", "owl"))
 
 
 def draw(path: Path, *, orientation: int = 1) -> None:
-    """A picture that is stored 8 wide and 6 high."""
+    """Save a picture that is stored 8 wide and 6 high."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(path, exif=exif)

@@ -1,4 +1,4 @@
-"""A small clean data set to spoil: COCO's layout, two boxes an image, no two images alike."""
+"""A small clean data set for tests to damage: COCO's layout, two boxes an image, no two images alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Content = dict[str, Any]
 
 
 def clean(split: str) -> Content:
-    """COCO annotations with two boxes of different classes an image, no two images alike."""
+    """Return clean COCO annotations: two boxes of different classes in each image, no two images alike."""
     rng = np.random.default_rng(0 if split == "train" else 1)
     first = 1 if split == "train" else 1001
     images = [

@@ -1,4 +1,4 @@
-"""Every kind of mistake in a case of its own, made from a clean data set; and a clean one has none."""
+"""Each kind of mistake, in a clean data set that has only this mistake; a clean data set has no findings."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_ids_with_gaps_that_are_off_by_one_together_are_recognised(shift: int, d
 
 
 def test_one_unknown_category_is_not_taken_for_a_shift_of_all(data: Data) -> None:
-    """With 1 and 2 listed, a file that uses 2 and 3 may be off by one; one that uses 3 alone has a class too many."""
+    """With 1 and 2 listed, a file with ids 2 and 3 may be off by one; a file with id 3 alone has an extra class."""
     for entry in data.train["annotations"]:
         entry["category_id"] = 3
     findings = found(data.check(skip_images=True))
@@ -171,7 +171,7 @@ def test_crowd_regions_are_not_counted_as_boxes(data: Data, capsys: pytest.Captu
 
 
 def test_small_boxes_and_too_few_queries_follow_from_the_settings(data: Data) -> None:
-    """Boxes of 20 to 40 pixels on 120 x 90 are far below a patch at 14 x 14 input, and all fit at 84 x 112."""
+    """Boxes of 20 to 40 pixels in 120 x 90 are far below one patch at input 14 x 14, and above it at 84 x 112."""
     finding = found(data.check(skip_images=True, image_size=(14, 14)))["box_below_patch", "train"]
     assert finding.count == IMAGES["train"] * BOXES
     assert found(data.check(skip_images=True, num_queries=1))["too_many_boxes", "val"].count == IMAGES["val"]
@@ -194,7 +194,7 @@ def test_a_class_that_only_one_split_has_is_told_for_the_split_that_lacks_it(dat
 
 
 def test_a_class_of_a_twentieth_of_another_is_behind(data: Data) -> None:
-    """10 trees are not rare; beside 201 cars they are fewer than a twentieth, beside 200 they are not."""
+    """10 trees are not rare by themselves; they are fewer than a twentieth of 201 cars, but not of 200."""
     trees = [entry for entry in data.train["annotations"] if entry["category_id"] == 2][:10]
     cars = [{**trees[0], "category_id": 1, "id": 1_000 + n, "bbox": [n % 90, n // 90 * 20, 9, 9]} for n in range(201)]
     data.train["annotations"] = trees + cars[:200]
@@ -204,7 +204,7 @@ def test_a_class_of_a_twentieth_of_another_is_behind(data: Data) -> None:
 
 
 def test_a_side_in_patches_follows_from_how_the_image_is_resized(data: Data) -> None:
-    """30 x 30 pixels of 120 x 90: stretched to 252 x 126 they are 63 x 42; in a letterbox of 1.4 times, 42 x 42."""
+    """A box of 30 x 30 in 120 x 90 is 63 x 42 after stretching to 252 x 126, and 42 x 42 letterboxed by 1.4."""
     data.train["annotations"][0]["bbox"] = [10, 10, 30, 30]
     (train, _), size = data.check(skip_images=True).splits, ImageSize(126, 252)
     assert PatchGrid(size, "stretch").sides(train)[0] == pytest.approx((63 * 42) ** 0.5 / 14)
@@ -212,7 +212,7 @@ def test_a_side_in_patches_follows_from_how_the_image_is_resized(data: Data) -> 
 
 
 def test_images_of_another_shape_than_the_input_are_told_with_a_shape_that_suits(data: Data) -> None:
-    """120 x 90 to 168 x 56 squeezes one side four times as much; 98 x 126 is 4:3 in patches, 7 x 9."""
+    """Resizing 120 x 90 to 168 x 56 distorts the aspect ratio; 98 x 126 fits 4:3 with 7 x 9 patches."""
     finding = found(data.check(skip_images=True, image_size=(168, 56)))["image_stretched", "train"]
     assert finding.count == IMAGES["train"]
     assert "--resize_mode letterbox" in finding.fix
@@ -296,7 +296,7 @@ def test_what_is_no_coco_file_is_told_in_one_line(
 
 
 def test_it_ends_with_the_three_things_most_worth_fixing(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
-    """Leakage of all images harms more than a class without boxes, and that more than a few areas left out."""
+    """Leakage of all images ranks above a class without boxes, which ranks above a few missing areas."""
     for position in range(12):
         shutil.copy(
             data.folder / "train" / f"train_street_{position}.png", data.folder / "val" / f"val_street_{position}.png"

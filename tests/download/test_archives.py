@@ -123,7 +123,7 @@ def test_links_and_devices_spoil_the_archive(kind: int, data_dir: Path) -> None:
 
 
 def declaring(size: int) -> Callable[[bytes], bytes]:
-    """Change the size that the entry of an archive declares, in its own header and in the directory."""
+    """Change the size that an archive entry declares, in its local header and in the central directory."""
 
     def changed(archive: bytes) -> bytes:
         wrong = size.to_bytes(4, "little")

@@ -69,7 +69,7 @@ def fetch(
 
 
 class Trouble(NamedTuple):
-    """What the server does, and the first byte of each request that a client then makes."""
+    """A behaviour of the server, and the first byte of each request that the client then makes."""
 
     plan: list[Behaviour]
     starts: list[int]
@@ -271,7 +271,7 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(server: CocoServer, part: P
 
 
 def limited_to(size: int, action: Callable[[], None]) -> None:
-    """Act while no file may become larger than ``size`` bytes."""
+    """Run an action while no file can become larger than ``size`` bytes."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

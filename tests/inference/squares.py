@@ -1,4 +1,4 @@
-"""Pictures of squares, and a detector that finds each square exactly, as far as its view shows it."""
+"""Pictures of squares, and a detector that finds the visible part of each square exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from dino_detector.structures.detections import ImageDetections
 
 SMALLEST = 0.05
-"""longest side of what is found, as a share of the view's: smaller ones would be lost in the network's input"""
+"""smallest detectable side as a share of the view: smaller squares would be lost in the network's input"""
 
 
 class Scene:
@@ -31,12 +31,12 @@ class Scene:
         self.image[:, top:bottom, left:right] = colour[:, None, None]
 
     def shine(self, left: int, top: int, right: int, bottom: int, *, score: float) -> None:
-        """Change the score of what is there; a square that is seen in part scores as the mean of that part."""
+        """Change the scores in a region; a partly visible square scores the mean of its visible part."""
         self.image[2, top:bottom, left:right] = round(255 * score)
 
 
 def find_squares(images: Sequence[Tensor]) -> list[ImageDetections]:
-    """At most 100 in each image, by falling score, as `Detector.detect` does."""
+    """Detect at most 100 squares in each image, by falling score, like `Detector.detect`."""
     return [_find(image) for image in images]
 
 
@@ -59,7 +59,7 @@ def _find(image: Tensor) -> ImageDetections:
 
 
 def as_set(detections: ImageDetections) -> list[tuple[int, int, int, int, int]]:
-    """Sorted, as `Scene.painted` would be; whole numbers since every box is exact."""
+    """Return sorted detections in the form of `Scene.painted`; boxes are exact, so they are whole numbers."""
     rows = torch.cat([detections.boxes_xyxy, detections.labels[:, None].float()], dim=1)
     assert torch.equal(rows, rows.round())
     return sorted(tuple(row) for row in rows.int().tolist())

@@ -49,7 +49,7 @@ ADAPTERS = [
 
 
 def tiny_detector(**settings: Any) -> Detector:
-    """As after some training: every weight that trains has left its start value."""
+    """Return a detector as after some training: every trained weight has left its initial value."""
     torch.manual_seed(0)
     detector = build_detector(Config.from_flat(TINY | settings), categories=CATEGORIES)
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_an_optimized_detector_detects_the_same_up_to_its_precision(dinov2_folde
 
 
 def in_bf16(detector: Detector) -> list[Any]:
-    """Detections under autocast, which converts weights itself."""
+    """Return detections under autocast, which converts weights itself."""
     assert detector.inference_precision == "32"
     optimize_for_cpu(detector.merge())
     images = pictures()
@@ -262,7 +262,7 @@ def test_an_optimized_detector_that_changes_detects_as_what_it_has_become(dinov2
 
 
 def test_who_computes_in_another_precision_detects_in_it(dinov2_folder: Path):
-    """As an evaluation does."""
+    """An evaluation does the same."""
     detector = tiny_detector(dino_model=str(dinov2_folder), two_stage=False)
     (image,) = pictures((60, 90))
     (plain,) = detector.detect([image])
@@ -348,7 +348,7 @@ def test_of_more_queries_than_a_hundred_as_many_detections_come_out(dinov2_folde
 
 
 def fixed_detector(folder: Path, box_cxcywh: list[float], *, label: int = 1, **settings: Any) -> Detector:
-    """Always finds one box, a place in the network's input, and is sure of its class whatever it sees."""
+    """Return a detector that always finds one fixed box of the network's input, with the same class and score."""
     detector = build_detector(
         Config.from_flat(TINY | {"dino_model": str(folder), "num_queries": 1} | settings), categories=CATEGORIES
     )
@@ -375,7 +375,7 @@ def test_boxes_of_stretched_images_are_in_original_pixels(dinov2_folder: Path):
 
 
 def test_boxes_of_letterboxed_images_are_in_original_pixels(dinov2_folder: Path):
-    """The input is 56 x 84: an image of 100 x 100 fills the left 56 pixels, one of 100 x 300 the upper 28."""
+    """The input is 56 x 84: an image of 100 x 100 fills the left 56 pixels, and an image of 100 x 300 the upper 28."""
     detector = fixed_detector(dinov2_folder, [1 / 3, 0.25, 1 / 3, 0.25], resize_mode="letterbox")
     square, wide = detector.predict(pictures((100, 100), (100, 300)))
     np.testing.assert_allclose(square.xyxy, [[25, 12.5, 75, 37.5]], atol=1e-2)  # 14..42 and 7..21, times 100 / 56
@@ -398,7 +398,7 @@ def test_an_image_that_fits_in_a_tile_is_predicted_as_without_tiles(detector: De
 
 
 def test_boxes_found_in_tiles_are_in_original_pixels(dinov2_folder: Path):
-    """The box is in the middle of each view, a fifth of its sides: of the whole image and of two tiles."""
+    """The box lies in the middle of each view, the whole image and two tiles, with a fifth of its sides."""
     detector = fixed_detector(dinov2_folder, [0.5, 0.5, 0.2, 0.2])
     (image,) = pictures((100, 200))
     found = detector.predict(image, tile_size=100, tile_overlap=0)

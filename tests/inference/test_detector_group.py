@@ -1,4 +1,4 @@
-"""Detectors on one trunk find what each finds alone."""
+"""Detectors on one trunk give the same detections as each detector alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = TINY_DETECTOR | {"two_stage": True}
 
 @pytest.fixture
 def write_detector(dinov2_folder: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Writes the checkpoint of a detector whose trained weights have all left their start values."""
+    """Write the checkpoint of a detector whose trained weights have all left their initial values."""
 
     def write(name: str, *, seed: int, classes: int = 2, **changes: Any) -> Path:
         settings = SETTINGS | {"dino_model": str(dinov2_folder)} | changes
@@ -43,7 +43,7 @@ def write_detector(dinov2_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def three(write_detector: Callable[..., Path]) -> list[Path]:
-    """Of other classes, sizes, adapters and feature layers; layers 0 and 1 are frozen in each, and one reads them."""
+    """Return three different detectors; layers 0 and 1 are frozen in each, and one detector reads them."""
     return [
         write_detector("cars", seed=1),
         write_detector("signs", seed=2, classes=3, num_queries=7, use_dora=True, hidden_dim=24, feature_layers=[0, 3]),

@@ -1,4 +1,4 @@
-"""Exported detectors detect what the detector detects, without it."""
+"""Exported files give the detections of the original detector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUFFIXES = [".onnx", ".xml"]
 
 
 def tiny_detector(**changes: Any) -> Detector:
-    """A detector whose trained weights have all left their start values."""
+    """Return a detector whose trained weights have all left their initial values."""
     settings: dict[str, Any] = {
         "backbone_weights": "random",
         "backbone_architecture": {
@@ -65,7 +65,7 @@ def images() -> list[Tensor]:
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Equal, but that detections whose scores are nearly equal may have changed places."""
+    """Check for equality; detections with nearly equal scores may have changed places."""
     assert len(found) == len(expected) >= 27
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
     near = np.abs(found.confidence[:, None] - expected.confidence) < 1e-4
@@ -78,7 +78,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @pytest.fixture(scope="module")
 def onnx(tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
-    """A detector and the file that it was exported to, which takes some seconds."""
+    """Return a detector and its exported file."""
     detector, path = tiny_detector(), tmp_path_factory.mktemp("onnx") / "detector.onnx"
     detector.export(path)
     return detector, path
@@ -107,7 +107,7 @@ def test_an_exported_detector_detects_the_same(suffix: str, changes: dict[str, A
 
 @pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "bf16"), (".xml", "32")])
 def test_an_optimized_detector_can_be_exported(suffix: str, precision: str, tmp_path: Path):
-    """Its layers are copies then, whose matrices are in blocks that only PyTorch's kernels read."""
+    """An optimized detector has copies of layers, packed in blocks that only PyTorch's kernels read."""
     expected = tiny_detector().predict(images(), threshold=0.0)
     detector = tiny_detector().optimize(precision=precision)
     found = detector.predict(images(), threshold=0.0)
@@ -130,7 +130,7 @@ def test_an_exported_detector_detects_images_of_all_sizes(onnx: tuple[Detector, 
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 def test_the_example_of_the_page_finds_what_the_package_finds(mode: str, tmp_path: Path, monkeypatch):
-    """Its boxes are those of `ExportedDetector.predict`, but for the rounding of two libraries that resize."""
+    """The boxes equal the boxes of `ExportedDetector.predict`, up to the rounding of two resizing libraries."""
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
     (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)
     monkeypatch.chdir(tmp_path)
@@ -158,7 +158,7 @@ def test_int8_detects_nearly_the_same_from_a_smaller_file(onnx: tuple[Detector, 
 
 
 def test_the_graph_needs_nothing_of_this_package(onnx: tuple[Detector, Path]):
-    """As the documentation shows it: pixels in, boxes, scores and labels out, categories in the metadata."""
+    """As documented, the graph takes pixels and returns boxes, scores and labels; the metadata has categories."""
     import onnxruntime
 
     detector, path = onnx

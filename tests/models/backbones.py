@@ -1,4 +1,4 @@
-"""Backbones of a folder and images for them."""
+"""Backbones from a folder, and images for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
 
 
 def with_adapters(backbone: Dinov2Backbone) -> Dinov2Backbone:
-    """Give the adapters values that matter; they start at zero."""
+    """Give the adapters random values; they start without effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():

@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def backbone_of(folder: Path, **settings: Any) -> Dinov2Backbone:
-    """Build a backbone of four layers; the last three have adapters of rank 2."""
+    """Return a backbone of four layers; the last three have adapters of rank 2."""
     usual = {"dino_model": str(folder), "lora_layers": 3, "lora_rank": 2, "feature_layers": [-1]}
     return build_backbone(BackboneConfig(**usual | settings))
 
@@ -79,7 +79,7 @@ def test_layers_in_a_range_have_its_rank_and_other_layers_lora_rank(
 
 
 def test_layer_1_is_not_mistaken_for_layer_11():
-    """Layers 1, 10 and 11 of 12."""
+    """The layers are 1, 10 and 11 of 12."""
     config = BackboneConfig(
         backbone_weights="random",
         backbone_architecture={"hidden_size": 8, "num_attention_heads": 2, "image_size": 28, "mlp_ratio": 1},

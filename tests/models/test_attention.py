@@ -9,7 +9,7 @@ from dino_detector.models.cpu.attention import attend
 
 
 def heads(batch: int = 3, tokens: int = 50, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-    """Query, key and value, as a layer has them: heads are a transposed view."""
+    """Return query, key and value as in a layer: the heads are a transposed view."""
     generator = torch.Generator().manual_seed(0)
     made = torch.randn(3, batch, tokens, 2, 8, generator=generator).to(dtype)
     return [one.transpose(1, 2) for one in made]

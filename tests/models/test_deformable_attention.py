@@ -30,7 +30,7 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def inputs(queries: int = 6, dim: int = 16, batch: int = 2) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Queries, reference points, some of which are boxes that reach beyond the image, and levels."""
+    """Return queries, reference points and levels; some reference boxes reach beyond the image."""
     generator = torch.Generator().manual_seed(1)
     boxes = torch.rand(batch, queries, 4, generator=generator)
     levels = [torch.randn(batch, dim, *size, generator=generator) for size in SIZES]
@@ -73,7 +73,7 @@ def test_sampling_equals_the_function_of_transformers():
 
 
 def one_sample(value: Tensor, x: float, y: float) -> float:
-    """Value of a map ``[h, w]`` at a location, read by one head with one point."""
+    """Return the value of a map ``[h, w]`` at a location, read by one head with one point."""
     location = torch.tensor([x, y]).view(1, 1, 1, 1, 1, 2)
     return sample_levels([value[None, None]], location, torch.ones(1, 1, 1, 1, 1)).item()
 
@@ -112,7 +112,7 @@ def test_points_start_as_a_ring_and_are_all_distinct(heads: int, points: int):
 
 
 def test_the_farthest_point_starts_on_the_edge_of_the_box():
-    """A fresh head 0 reads centre + (1/4, 2/4, 3/4, 4/4) of half the width, here the pixel centres 4 to 7 of a row."""
+    """An untrained head 0 reads centre + (1/4, 2/4, 3/4, 4/4) of half the width: here pixel centres 4 to 7 of a row."""
     module = attention(dim=4, heads=4, levels=1, points=4)
     with torch.no_grad():
         for linear in (module.value, module.output):

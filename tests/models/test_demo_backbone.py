@@ -21,12 +21,12 @@ from dino_detector.models.dinov2_base import SHIPPED, random_architecture, untra
 from dino_detector.structures.categories import Categories
 
 SIDE = 112
-"""pixels, those it was trained with"""
+"""input size of its pretraining, pixels"""
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, no hub cache, and another folder."""
+    """Run without a network and a hub cache, in another folder."""
     serve_hub_cache(tmp_path / "empty", monkeypatch)
     monkeypatch.chdir(tmp_path)
 
@@ -57,7 +57,7 @@ def test_a_folder_of_that_name_wins_as_it_does_over_the_hub(tmp_path: Path) -> N
 
 
 def patches(backbone: Dinov2Backbone, images: Path, path: Path) -> tuple[Tensor, Tensor]:
-    """What the last layer says at each patch ``[N, D]``, and whether its centre lies in an object's box ``[N]``."""
+    """Return the last layer's features of each patch ``[N, D]``, and whether its centre lies in a box ``[N]``."""
     annotations = CocoAnnotations.read(path)
     features, within = [], []
     for record in annotations.images:
@@ -73,7 +73,7 @@ def patches(backbone: Dinov2Backbone, images: Path, path: Path) -> tuple[Tensor,
 
 
 def mistakes_of_a_linear_probe(config: BackboneConfig, folder: Path) -> float:
-    """Of objects and of ground, the mean share that a ridge regression takes for the other in pictures new to it."""
+    """Return the balanced error of a ridge regression that separates objects from background in unseen pictures."""
     files = write_demo_set(folder, train_images=150, val_images=60)
     torch.manual_seed(0)
     backbone = build_backbone(config)

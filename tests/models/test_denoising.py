@@ -107,7 +107,7 @@ def test_more_boxes_than_fit_give_some_of_them_at_random(limit: int):
     assert queries.contents.shape[1] == limit // 2 * 2
     restored = queries.target[:, queries.positive]
     assert all(len(set(row.tolist())) == limit // 2 for row in restored)
-    assert queries.query_mask.all()  # padding is not chosen while there are boxes
+    assert queries.query_mask.all()  # padding is not chosen if there are boxes
     assert module(boxes).target.tolist() != queries.target.tolist()
 
 

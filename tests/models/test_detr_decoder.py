@@ -20,7 +20,7 @@ both_attentions = pytest.mark.parametrize("deformable", [True, False], ids=["def
 
 
 def decoder(deformable: bool = True, *, noisy: bool = False, **settings: object) -> DetrDecoder:
-    """A tiny decoder of 3 classes; a noisy one is as after some training, with no weight at its start value."""
+    """Return a tiny decoder of 3 classes; with noise no weight has its initial value, as after some training."""
     torch.manual_seed(0)
     module = DetrDecoder(dataclasses.replace(TINY, use_deformable=deformable, **settings), num_classes=3)
     if noisy:
@@ -102,7 +102,7 @@ def test_moving_the_reference_boxes_moves_the_predicted_boxes(deformable: bool):
 
 
 def test_deformable_attention_samples_at_the_reference_boxes():
-    """With positions silenced, a query on the empty half of the image sees nothing of the other half."""
+    """Without position embeddings, a query on the empty half of the image sees nothing of the other half."""
     module = decoder(noisy=True, decoder_layers=1, num_queries=1)
     with torch.no_grad():
         for linear in (module.position_head[2], module.layers[0].cross_attention.offsets):
@@ -133,7 +133,7 @@ def test_each_layer_refines_the_boxes_of_the_one_before():
 
 @both_attentions
 def test_each_layer_attends_around_the_refined_boxes(deformable: bool):
-    """The boxes of layer 0 reach the classes of layer 1, though no gradient does."""
+    """The boxes of layer 0 affect the classes of layer 1, but no gradient flows back."""
     module = decoder(deformable, noisy=True)
     before = module(levels()).logits
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_groups_of_queries_do_not_see_each_other(deformable: bool):
 
 
 def test_every_group_is_a_detector_of_its_own():
-    """The second group alone, as the first of another decoder, predicts what it does beside the first."""
+    """The second group predicts the same alone, as the only group of another decoder."""
     module = decoder(noisy=True, query_groups=2).train()
     beside = module(levels()).auxiliary["groups"]
     with torch.no_grad():
@@ -217,7 +217,7 @@ def test_only_training_has_more_than_one_group():
 
 @both_attentions
 def test_a_decoder_that_is_optimized_for_a_cpu_gives_the_same(deformable: bool):
-    """With groups, and with denoising queries of an image without boxes, which no query attends to."""
+    """The test has groups, and denoising queries of an image without boxes, which no query attends to."""
     targets = Targets.pad(
         [torch.rand(3, 4) * 0.3 + 0.3, torch.empty(0, 4)], [torch.tensor([0, 1, 2]), torch.empty(0).long()]
     )

@@ -29,7 +29,7 @@ print(by_default, faults())
 
 
 def faults(prepare: str, change: str) -> tuple[int, int]:
-    """Page faults of a few rounds of the ``work()`` that a process prepares, before it changes and after."""
+    """Return the page faults of a few rounds of ``work()``, before and after the change of the heap."""
     code = FAULTS.format(prepare=prepare, change=change)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = (int(count) for count in done.stdout.split())
@@ -72,7 +72,7 @@ def test_a_picture_takes_the_memory_of_the_one_before_once_a_detector_is_optimiz
 
 
 class OldLibrary:
-    """glibc before 2.35 refuses a threshold of more than 32 MB; musl has no such function, and some refuse all."""
+    """Old C libraries: glibc before 2.35 refuses thresholds over 32 MB, musl has no such function, some refuse all."""
 
     def __init__(self, largest: int) -> None:
         self.largest = largest

@@ -60,7 +60,7 @@ def test_a_wrong_number_of_feature_maps_is_an_error():
 
 
 def test_positions_stay_where_they_are():
-    """A change of one patch moves only the positions near it, at every scale."""
+    """A change of one patch changes only nearby positions, at every scale."""
     module = neck([2.0, 1.0])
     (one,) = maps(1, batch=1)
     moved = one.clone()

@@ -113,7 +113,7 @@ def truth(*counts: int) -> Targets:
 
 
 def gradients_of_proposals(module: DetrDecoder, proposals: AuxiliaryOutput, targets: Targets) -> list[Tensor]:
-    """Gradients of the proposal head's weights."""
+    """Return the gradients of the proposal head's weights."""
     output = DecoderOutput(torch.zeros(1, 2, 5, 3), torch.full((1, 2, 5, 4), 0.5), {"proposals": proposals})
     losses = build_criterion(Config())(output, targets)
     return torch.autograd.grad(losses.auxiliary["proposals"], list(module.proposal_head.parameters()))
@@ -179,4 +179,4 @@ def test_anchors_are_made_once_and_serve_training_after_inference():
     assert anchors_before_sigmoid(sizes, device) is first
     expected = torch.cat([anchor_boxes(5, 7, device), anchor_boxes(3, 4, device)])
     torch.testing.assert_close(first.sigmoid(), expected)
-    (first * torch.ones(4, requires_grad=True)).sum().backward()  # a tensor of inference mode could not
+    (first * torch.ones(4, requires_grad=True)).sum().backward()  # a tensor from inference mode would raise

@@ -1,4 +1,4 @@
-"""Files of a set appear together or not at all, whenever the program is killed."""
+"""The files of a set appear together or not at all, even if the program is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of
 
 OLD = {"last": "1", "best": "1", "epoch_1": "1"}
 NEW = {"last": "2", "best": "2", "epoch_2": "2"}
-"""of the files of epoch 1 the commit of epoch 2 replaces two and removes the third"""
+"""the commit of epoch 2 replaces two files of epoch 1 and removes the third"""
 
 
 def write_old(folder: Path) -> None:
@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def killed_before(operation: int, folder: Path) -> bool:
-    """Commit in a fork that is killed before its n-th change of the folder; False where it makes fewer."""
+    """Commit in a fork that is killed before its n-th change of the folder; return False if it makes fewer."""
     child = os.fork()
     if child == 0:
         done = count(1)
@@ -78,7 +78,7 @@ def test_all_files_are_old_or_all_are_new_whenever_it_is_killed(tmp_path: Path) 
 
 
 def test_the_first_file_moves_first_so_that_who_finds_it_knows_of_the_rest(tmp_path: Path) -> None:
-    """Until all files have moved, the one by which a run is resumed is the old one or the new one."""
+    """Until all files have moved, the checkpoint for resuming is either the old one or the new one."""
     for operation in count(1):
         folder = tmp_path / str(operation)
         write_old(folder)

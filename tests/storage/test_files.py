@@ -1,4 +1,4 @@
-"""Files are complete or absent, and what can't be written or read is one line."""
+"""Files are complete or absent, and a failed read or write is a one-line error."""
 
 from __future__ import annotations
 

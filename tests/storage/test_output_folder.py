@@ -1,4 +1,4 @@
-"""One program at a time writes to a folder, and nothing of an earlier one is overwritten."""
+"""One program at a time writes to a folder, and never overwrites files of an earlier program."""
 
 from __future__ import annotations
 

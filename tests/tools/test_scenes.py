@@ -29,7 +29,7 @@ def test_a_rectangle_has_the_given_sides_and_centre() -> None:
 
 
 def silhouette(outlines: list[np.ndarray], holes: list[np.ndarray], *, turn: float = 0.0) -> np.ndarray:
-    """Return the pixels, out of 160 x 160, of a shape that is rotated, centred and scaled to a fixed area."""
+    """Return a mask of 160 x 160 pixels of a shape, rotated, centred and scaled to a fixed area."""
     side = 160
     rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
     scale, middle = side / 3, np.array([0.0, 0.0])
@@ -57,7 +57,7 @@ def test_a_silhouette_does_not_depend_on_position_and_size() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_shape_is_a_class_of_the_demo_data_set(name: str) -> None:
-    """At no rotation does a shape cover the pixels of such a class; an outline with a hole is another shape."""
+    """No shape covers the pixels of such a class at any rotation; an outline with a hole is a different shape."""
     shape = SHAPES[name]
     turns = np.deg2rad(np.arange(0, 360, 6))
     masks = [silhouette(shape.outlines, shape.holes, turn=turn) for turn in turns]
