@@ -44,7 +44,7 @@ def test_selection_is_the_same_on_every_machine() -> None:
 
 
 def coco(count: int = 6) -> dict[str, Any]:
-    """Return images 10 * i with i boxes: even boxes have class 7, odd ones class 90; one image has a crowd of class 3."""
+    """Return images 10 * i with i boxes: even boxes have class 7, odd ones 90; one image has a crowd of class 3."""
     images = [{"id": 10 * i, "file_name": f"{i}.jpg", "height": 50, "width": 60} for i in range(1, count + 1)]
     annotations = [
         {"id": 100 * i + k, "image_id": 10 * i, "category_id": (7, 90)[k % 2], "bbox": [k, i, 10.5, 20], "iscrowd": 0}

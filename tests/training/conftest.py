@@ -1,4 +1,4 @@
-"""A tiny data set, settings that train on it within a second, and runs in folders of their own."""
+"""A tiny data set, settings that train on it within a second, and runs in their own folders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.fit import fit
 
 COLOURS = {4: (230, 60, 60), 9: (60, 90, 230)}
-"""Category ids, with gaps, and the colour that tells them."""
+"""category ids, with gaps, and their colours"""
 
 
 class Split(NamedTuple):
-    """Where a part of the data set is."""
+    """The paths of a split of the data set."""
 
     images: Path
     annotations: Path
@@ -68,19 +68,19 @@ def write_boxes(folder: Path, name: str, count: int, *, seed: int = 0, first_id:
 
 @pytest.fixture(scope="session")
 def draw_boxes() -> Callable[..., Split]:
-    """`write_boxes`, for tests that need images of their own."""
+    """Return `write_boxes`, for tests that need their own images."""
     return write_boxes
 
 
 @pytest.fixture(scope="session")
 def train_split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """Seven training images: with batches of two the last of an epoch is smaller."""
+    """Return seven training images; with batches of two, the last batch of an epoch is smaller."""
     return write_boxes(tmp_path_factory.mktemp("data"), "train", 7)
 
 
 @pytest.fixture(scope="session")
 def val_split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """Five validation images."""
+    """Return five validation images."""
     return write_boxes(tmp_path_factory.mktemp("data"), "val", 5, seed=1, first_id=300)
 
 
@@ -114,7 +114,7 @@ TINY: dict[str, Any] = {
     "val_frequency": 1,
     "ema_decay": 0.9,
     "device": "cpu",
-    "precision": "32",  # what one way computes and another is compared to many digits
+    "precision": "32",  # tests compare two computations to many digits
 }
 
 
@@ -126,13 +126,13 @@ class Run(NamedTuple):
     metrics: CocoMetrics
 
     def checkpoint(self, kind: str) -> dict[str, Any]:
-        """The contents of ``dino_detector_<kind>.pth``."""
+        """Return the contents of ``dino_detector_<kind>.pth``."""
         return torch.load(self.folder / f"dino_detector_{kind}.pth", weights_only=True)
 
 
 @pytest.fixture(scope="session")
 def settings(train_split: Split, val_split: Split) -> Callable[..., Config]:
-    """Builds the tiny settings, some of them changed."""
+    """Return a function that builds the tiny settings, some of them changed."""
 
     def build(output_dir: Path, **changes: Any) -> Config:
         data = {
@@ -148,7 +148,7 @@ def settings(train_split: Split, val_split: Split) -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def train(settings: Callable[..., Config]) -> Callable[..., Run]:
-    """Trains with the tiny settings, some of them changed."""
+    """Return a function that trains with the tiny settings, some of them changed."""
 
     def run(output_dir: Path, *callbacks: Callback, **changes: Any) -> Run:
         config = settings(output_dir, **changes)
@@ -159,7 +159,7 @@ def train(settings: Callable[..., Config]) -> Callable[..., Run]:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """None of Lightning's advice on workers and logging."""
+    """Silence Lightning's advice on workers and logging."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")

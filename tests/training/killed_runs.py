@@ -1,10 +1,10 @@
-"""Resumes a training run from every state in which a kill can leave its folder, and prints what then differs.
+"""Resume a training run from every state in which a kill can leave its folder, and print the differences.
 
     python killed_runs.py CONFIG FOLDER FIRST STEP [FLAGS ...]
 
-A kill stops a program between two of its file operations. So one run copies its folder before the operations FIRST,
-FIRST + STEP, ..., and when it has ended, each copy is resumed and compared with the folder of the whole run. Every run
-is a fork of this process, which has imported what a whole run imports.
+A kill stops a program between two of its file operations. One run therefore copies its folder before the operations
+FIRST, FIRST + STEP, .... When it has ended, each copy is resumed and compared with the folder of the whole run. Every
+run is a fork of this process, so a run imports nothing again.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from dino_detector.config import Config
 from dino_detector.training.fit import fit
 
 EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
-"""names of Python's audit events of file operations, and which argument is the path"""
+"""Python's audit events of file operations, and the position of the path in their arguments"""
 TIMES = {"seconds", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
-"""entries that differ from run to run: times, and paths"""
+"""entries that differ between runs: times and paths"""
 
 
 def copy_before(folder: Path, copies: Path, first: int, step: int) -> None:
@@ -66,7 +66,7 @@ def copy_before(folder: Path, copies: Path, first: int, step: int) -> None:
 
 
 def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: None) -> int:
-    """Train in a fork, from the last checkpoint where there is one; returns the exit code."""
+    """Train in a fork, from the last checkpoint if there is one, and return the exit code."""
     child = os.fork()
     if child == 0:
         log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -83,7 +83,7 @@ def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: No
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@functools.lru_cache(100)  # or the files of the whole run would be read again and again
+@functools.lru_cache(100)  # reads the files of the whole run only once
 def contents(path: Path) -> Any:
     """Return the content of a file, without times and paths."""
     if path.suffix == ".pth":
@@ -102,7 +102,7 @@ def comparable(value: Any) -> Any:
 
 
 def differences(folder: Path, wanted: Path) -> list[str]:
-    """The files that only one of two folders has, or that say something else."""
+    """Return the files that exist in only one of two folders, or differ."""
     names = [
         {str(path.relative_to(each)) for path in each.rglob("*") if path.is_file() and not is_set_aside(path)}
         for each in (folder, wanted)
@@ -112,7 +112,7 @@ def differences(folder: Path, wanted: Path) -> list[str]:
 
 
 def is_set_aside(path: Path) -> bool:
-    """Whether a file is of a run that was killed before its first checkpoint, and begun again."""
+    """Return whether a file belongs to a run that was killed before its first checkpoint and then started again."""
     return path.parent.name.startswith("earlier_")
 
 
@@ -125,7 +125,7 @@ def compare_all(config: Config, folder: Path, first: int, step: int) -> dict[str
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # or every run would look at all the objects of the libraries
+    gc.freeze()  # otherwise every run would scan all objects of the libraries
     wrong = {}
     numbers = sorted(int(path.name) for path in copies.iterdir())
     for number in numbers:

@@ -1,4 +1,4 @@
-"""A user's mistake is one line that names the file, the id and the remedy, before training, and costs nothing."""
+"""A user's mistake gives one line with the file, the id and the remedy before training, and changes no file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dino_detector.inference.detector import Detector
 
 
 class Place(NamedTuple):
-    """A copy of the data set, settings in a file, and an output folder that holds an earlier run."""
+    """A copy of the data set, a settings file, and an output folder with an earlier run."""
 
     folder: Path
     config: Path
@@ -36,7 +36,7 @@ class Place(NamedTuple):
         path.write_text(json.dumps(content))
 
     def cut(self, image: str) -> Path:
-        """Cut an image file short."""
+        """Truncate an image file."""
         path = self.folder / image
         path.write_bytes(path.read_bytes()[:600])
         return path
@@ -59,7 +59,7 @@ def place(tmp_path, train_split, val_split, settings) -> Place:
 
 @pytest.fixture
 def refused(place, capsys, monkeypatch):
-    """Runs the command, which must fail with one line and leave everything as it is; returns the line."""
+    """Run a command that must fail with one line and change no file; return the line."""
     monkeypatch.chdir(place.folder)
 
     def contents() -> dict[Path, bytes]:
@@ -78,12 +78,12 @@ def refused(place, capsys, monkeypatch):
 
 
 def the_third(**changes: Any) -> Callable[[dict[str, Any]], None]:
-    """Changes annotation 3, of image 25."""
+    """Return an edit that changes annotation 3, of image 25."""
     return lambda content: content["annotations"][2].update(changes)
 
 
 def each_box(bbox: list[float]) -> Callable[[dict[str, Any]], None]:
-    """Changes all boxes."""
+    """Return an edit that changes all boxes."""
     return lambda content: [entry.update(bbox=bbox) for entry in content["annotations"]] and None
 
 
@@ -179,7 +179,7 @@ def test_a_mistyped_setting_in_a_file_is_named(place, refused):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, train, dinov2_folder):
-    """A run of two epochs on a frozen base."""
+    """Return a run of two epochs on a frozen base."""
     return train(
         tmp_path_factory.mktemp("finished"),
         backbone_weights="pretrained",
@@ -192,7 +192,7 @@ def finished(tmp_path_factory, train, dinov2_folder):
 
 @pytest.fixture
 def resumes(place, finished) -> Path:
-    """Settings that fit the finished run are in the place's file; this is its checkpoint."""
+    """Write the finished run's settings to the place's file, and return its checkpoint."""
     data = finished.config.data
     text = finished.config.replace(epochs=3, output_dir=place.output_dir)
     write_config(text, place.config)
@@ -328,7 +328,7 @@ def test_the_command_itself_exits_with_2_and_one_line(place):
 
 
 def test_ctrl_c_in_a_terminal_saves_and_says_how_to_resume(place):
-    """A terminal sends the signal to the workers that load images, too; the step still needs more than they hold."""
+    """A terminal also signals the data workers, although the step still needs batches from them."""
     flags = ["--epochs", "1000", "--val_frequency", "1000", "--num_workers", "2"]
     flags += ["--batch_size", "1", "--accumulate_batches", "7"]
     process = subprocess.Popen(
@@ -347,5 +347,5 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_resume(place):
     last = place.output_dir / "dino_detector_last.pth"
     assert errors == f"stopped; resume with the same settings and --checkpoint {last}\n"
     assert "Traceback" not in rest
-    assert rest.count("stopping after") == 1  # said by the main process alone
+    assert rest.count("stopping after") == 1  # only the main process reports it
     assert torch.load(last, weights_only=True)["global_step"] >= 1

@@ -1,4 +1,4 @@
-"""With a trunk cache a run learns the same, reads each view once, and never uses a wrong entry."""
+"""With a trunk cache, a run learns the same, reads each view once, and never uses a stale entry."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def frozen(settings: Callable[..., Config], dinov2_folder: Path) -> Callable[..., Config]:
-    """Settings of a run whose backbone is pretrained and frozen below its last two of four layers."""
+    """Return settings of a run with a pretrained backbone whose first two of four layers are frozen."""
     return lambda out, **changes: settings(out, **FROZEN | {"dino_model": str(dinov2_folder)} | changes)
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the images that are read from now on, once for each time."""
+    """Record the names of all images that are read from now on, once for each read."""
     names: list[str] = []
     for reader in ("read_image", "read_part", "check_image"):
         original = getattr(coco_images, reader)
@@ -72,7 +72,7 @@ def weights(folder: Path, kind: str = "final") -> dict[str, torch.Tensor]:
 
 
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference of all weights; Adam enlarges rounding in single weights with tiny gradients."""
+    """Return the norm of the difference of all weights; Adam amplifies rounding in weights with tiny gradients."""
     assert one.keys() == other.keys()
     return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
 
@@ -88,7 +88,7 @@ def records(folder: Path) -> list[Path]:
 def test_a_run_learns_what_it_learns_without_a_cache(
     frozen: Callable[..., Config], tmp_path: Path, changes: dict[str, Any]
 ):
-    """But for the rounding to half precision, which is the same whether the cache is being filled or read."""
+    """Only rounding to half precision differs, and filling and reading the cache round alike."""
     plain = fit(frozen(tmp_path / "plain", **changes))
     cache = {"cache_trunk": tmp_path / "cache", "cache_views": 4}
     filling = fit(frozen(tmp_path / "filling", **cache, **changes))
@@ -108,7 +108,7 @@ def test_from_when_all_views_are_there_no_image_is_read(
 ):
     settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2}
     fit(frozen(tmp_path / "first", **settings))
-    looked_at = 5  # validation images, which are looked at before a run
+    looked_at = 5  # validation images, which are checked before a run
     assert len(reads) == looked_at + 2 * 7 + 5, "two views of 7 training images, and the validation images"
     reads.clear()
     fit(frozen(tmp_path / "second", **settings))
@@ -116,7 +116,7 @@ def test_from_when_all_views_are_there_no_image_is_read(
 
 
 def test_workers_find_what_the_main_process_keeps(frozen: Callable[..., Config], tmp_path: Path):
-    """A worker that found no entry would make the main process store it again."""
+    """If a worker found no entry, the main process would store it again."""
     settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2, "num_workers": 1}
     for run in range(2):
         fit(frozen(tmp_path / str(run), **settings))
@@ -173,7 +173,7 @@ def test_a_cache_where_a_file_is_is_refused(frozen: Callable[..., Config], tmp_p
 
 
 def test_what_is_computed_is_used_as_it_will_be_read(frozen: Callable[..., Config], tmp_path: Path):
-    """A run that fills the cache and one that finds it filled see the same numbers."""
+    """A run that fills the cache and a run that finds a full cache compute with the same numbers."""
     for name in ("filling", "finding"):
         fit(frozen(tmp_path / name, cache_trunk=tmp_path / "cache", cache_views=4, epochs=1))
     assert distance(weights(tmp_path / "filling"), weights(tmp_path / "finding")) == 0
@@ -234,19 +234,19 @@ def test_runs_that_have_nothing_to_keep_are_refused(
     assert not (tmp_path / "cache").exists()
 
 
-# --- which entry is whose -----------------------------------------------------------------------------------------
+# --- keys of entries ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def images(train_split: Any, tmp_path: Path) -> CocoImages:
-    """A copy that may be changed."""
+    """Return a copy of the images that a test may change."""
     shutil.copytree(train_split.images, tmp_path / "train")
     shutil.copy(train_split.annotations, tmp_path / "train.json")
     return CocoImages(tmp_path / "train", CocoAnnotations.read(tmp_path / "train.json"))
 
 
 def keys(config: Config, images: CocoImages) -> list[str]:
-    """Keys of all views of all images of a run."""
+    """Return the keys of all views of all images of a run."""
     detector = build_detector(config, categories=CocoAnnotations.read(images.annotations_path).categories)
     caching = TrunkCaching(config, detector, precision=config.training.precision)
     settings, epochs = config.augmentation, config.training.epochs
@@ -295,7 +295,7 @@ def test_unless_told_otherwise_an_image_has_a_view_for_four_epochs_and_at_most_8
     ("changes", "same"),
     [
         ({"learning_rate": 5e-4, "batch_size": 4, "num_queries": 9, "ema_decay": 0.0, "repeat_threshold": 0.5}, True),
-        ({"feature_layers": [1, 3]}, True),  # the last frozen layer, which is kept in any case
+        ({"feature_layers": [1, 3]}, True),  # the last frozen layer is always kept
         ({"feature_layers": [0, 3]}, False),
         ({"lora_layers": 1}, False),
         ({"image_size": 84}, False),
@@ -328,7 +328,7 @@ def test_another_base_has_other_entries(
 def test_an_image_that_has_changed_is_computed_anew(
     frozen: Callable[..., Config], images: CocoImages, changed: str, others: dict[str, Any]
 ):
-    """And all others where views show parts of several."""
+    """If views show parts of several images, all entries are computed again."""
     config = frozen("out", cache_trunk=Path("cache"), cache_views=1, epochs=1, **others)
     before = keys(config, images)
     if changed == "picture":
@@ -359,7 +359,7 @@ def test_a_view_is_the_augmentation_of_its_epoch(images: CocoImages, tmp_path: P
 
 
 def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
-    """It is mirrored or not; and with colours every view is another."""
+    """A plain view is mirrored or not; with colour augmentation every view differs."""
     size = Config.from_flat({"image_size": 56}).data.image_size
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=4)
     shown: dict[str, list[torch.Tensor]] = {}
@@ -378,7 +378,7 @@ def test_plain_epochs_share_what_shows_the_same(images: CocoImages):
 
 
 def test_images_that_come_again_show_no_view_of_the_plain_epochs(images: CocoImages, tmp_path: Path):
-    """Before these there are as many views as epochs, however many are asked for."""
+    """Before the plain epochs there are at most as many views as epochs, whatever `cache_views` says."""
     cache = TrunkCache(tmp_path / "cache", made_by={})
     view = Augmentation(AugmentationConfig(), resize_mode="stretch", seed=0, no_augment_from=2)
     cached = CachedView(view, cache=cache, shown={}, view_id=view.view_id, views=4, no_augment_from=2)
@@ -432,7 +432,7 @@ def test_values_beyond_half_precision_stay_finite():
 def test_plain_epochs_that_show_what_earlier_ones_showed_pay(
     frozen: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """Five epochs of augmented views, then three plain ones, which are all the same without flips."""
+    """Five augmented epochs are followed by three plain epochs, which are equal without flips."""
     caplog.set_level("INFO")
     settings = {
         "augmentation": True,

@@ -1,4 +1,4 @@
-"""The files of a run: which there are, what they hold, and that they are what was evaluated."""
+"""The files of a run: their names and contents, and their equality with the evaluated detector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dino_detector.validate import coco_metrics
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, train, dinov2_folder):
-    """Three epochs of adapters and decoder on a frozen base, evaluated after the 2nd and the 3rd."""
+    """Train adapters and decoder for three epochs on a frozen base, evaluated after epochs 2 and 3."""
     return train(
         tmp_path_factory.mktemp("run"),
         backbone_weights="pretrained",
@@ -37,7 +37,7 @@ def finished(tmp_path_factory, train, dinov2_folder):
 
 @pytest.fixture(scope="module")
 def learning(tmp_path_factory, train, train_split, dinov2_folder):
-    """A run on its way to know its images by heart, evaluated on them after epochs 8 and 16; with dropout."""
+    """Overfit the images with dropout, evaluated on the same images after epochs 8 and 16."""
     return train(
         tmp_path_factory.mktemp("run"),
         backbone_weights="pretrained",
@@ -64,7 +64,7 @@ KINDS = ("epoch_2", "epoch_3", "best", "last", "final")
 
 
 def pycocotools_metrics(run, checkpoint, batch_size: int = 3) -> list[float]:
-    """The 12 COCO numbers of what `Detector.predict` finds in the validation images."""
+    """Return the 12 COCO numbers of the detections of `Detector.predict` in the validation images."""
     data = run.config.data
     detector = Detector.load(checkpoint, device="cpu")
     content = json.loads(data.val_annotations.read_text())
@@ -226,7 +226,7 @@ def test_earlier_runs_never_overwrite_each_other(tmp_path, train):
     for seed in range(3):
         train(tmp_path, epochs=1, seed=seed)
         for file in tmp_path.glob("*.*"):
-            os.utime(file, (1e9, 1e9))  # as if all had ended within one second
+            os.utime(file, (1e9, 1e9))  # all files get the same time
     finals = [*tmp_path.glob("earlier_*/dino_detector_final.pth"), tmp_path / "dino_detector_final.pth"]
     seeds = [torch.load(final, weights_only=True)["dino_detector"]["config"]["seed"] for final in finals]
     assert sorted(seeds) == [0, 1, 2]

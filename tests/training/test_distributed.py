@@ -58,12 +58,12 @@ for name, changes in json.loads(Path(sys.argv[4]).read_text()).items():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, settings, draw_boxes):
-    """Results of one process and of each of two, by (settings, processes, rank)."""
+    """Return the results of one process and of each of two processes, by (settings, processes, rank)."""
     folder = tmp_path_factory.mktemp("distributed")
     eight = draw_boxes(folder, "train", 8)
     data = {"train_images": str(eight.images), "train_annotations": str(eight.annotations)}
     (folder / "run.py").write_text(SCRIPT)
-    # What denoising draws differs with the images that a process has.
+    # Denoising queries depend on the images of a process.
     (folder / "settings.json").write_text(json.dumps(settings(folder, denoising_queries=0, **data).flat()))
     variants = {"full": {}, "lora": {"train_backbone": "lora"}}
     (folder / "variants.json").write_text(json.dumps(variants))

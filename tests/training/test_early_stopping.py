@@ -21,7 +21,7 @@ from dino_detector.training import module
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the evaluations of the runs to come give these APs, one after the other."""
+    """Make the following evaluations return these APs, one after the other."""
     original = module.coco_metrics
 
     def script(*precisions: float) -> None:
@@ -93,7 +93,7 @@ def test_it_says_why_it_stopped_and_which_file_to_use(tmp_path, train, scripted,
 
 
 def test_it_does_not_speak_of_a_rate_that_has_fallen(tmp_path, train, scripted, caplog):
-    """20 of 24 steps are behind it, and the cosine is at 8 %."""
+    """After 20 of 24 steps the cosine is at 8 %."""
     scripted(*[0.5] * 5)
     with caplog.at_level(logging.INFO, logger="dino_detector"):
         changes = {"epochs": 6, "early_stopping_patience": 4, "schedule": "cosine", "warmup_fraction": 0.0}
@@ -111,7 +111,7 @@ def test_any_run_says_which_epoch_was_the_best(tmp_path, train, scripted, caplog
 
 
 def test_a_resumed_run_names_the_best_that_is_there(tmp_path, train, scripted, caplog):
-    """In the same folder the best of the later epochs is moved away, and the first is the best again; in another one
+    """In the same folder the best of the later epochs is moved away, so the first is the best again; in another folder
     there is none."""
     scripted(0.5, 0.4, 0.6)
     train(tmp_path / "here", epochs=3)
@@ -126,7 +126,7 @@ def test_a_resumed_run_names_the_best_that_is_there(tmp_path, train, scripted, c
 
 
 def interrupting(epoch: int) -> LambdaCallback:
-    """Presses Ctrl-C in the evaluation of an epoch, counted from 1."""
+    """Press Ctrl-C in the evaluation of an epoch, counted from 1."""
 
     def press(trainer: Trainer, _: LightningModule) -> None:
         if trainer.current_epoch + 1 == epoch:
@@ -192,7 +192,7 @@ def test_test_images_are_searched_after_an_early_stop(tmp_path, train, scripted,
 
 
 def test_a_resumed_run_that_begins_to_watch_knows_the_best_ap_before(tmp_path, train, scripted):
-    """The first part has no patience; its best of 0.5 is not forgotten, so that 0.4 is no better one."""
+    """The first part has no patience, but the run remembers its best AP of 0.5, so 0.4 is not a new best."""
     scripted(0.2, 0.5)
     train(tmp_path, epochs=2, logger=[])
     scripted(0.4, 0.45, 0.6)

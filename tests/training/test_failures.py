@@ -25,7 +25,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 class Poison(Callback):
-    """Makes a weight infinite, or NaN, after the last step of an epoch."""
+    """Make a weight infinite, or NaN, after the last step of an epoch."""
 
     def __init__(self, epoch: int, value: float) -> None:
         self.epoch, self.value = epoch, value
@@ -61,7 +61,7 @@ def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(settings, tmp
 
 
 def small_shared_memory() -> list[str]:
-    """The words before a command that give it a /dev/shm of 64 kB of its own."""
+    """Return the command prefix that gives a command its own /dev/shm of 64 kB."""
     words = ["unshare", "-m", "bash", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "bash"]
     if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small /dev/shm")
@@ -82,7 +82,7 @@ def test_a_worker_without_shared_memory_is_named_and_nothing_waits(settings, tmp
 
 
 def begun(config: Path, *flags: str) -> subprocess.Popen[str]:
-    """A training run in a process group of its own that has finished an epoch."""
+    """Start a training run in its own process group, and wait until it has finished an epoch."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "dino_detector.train", "--config", config, *flags],
         env=ENVIRONMENT,
@@ -110,7 +110,7 @@ def test_sigterm_to_all_processes_of_a_run_saves_its_step(settings, tmp_path):
 
 
 def test_a_full_disk_ends_a_run_with_one_line_and_the_checkpoint_before(settings, tmp_path):
-    """A limit on the size of files stands in for the disk."""
+    """A limit on the size of files stands in for a full disk."""
     changes = {"epochs": 1000, "val_frequency": 1000, "logger": []}
     write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
     process = begun(tmp_path / "run.yaml")

@@ -78,7 +78,7 @@ def test_model_overfits_8_images(tmp_path, train, eight, changes):
 
 
 class Keep(Callback):
-    """Keeps copies of the weights before and after training, and which of them train."""
+    """Keep copies of the weights before and after training, and the names of the trained weights."""
 
     def on_fit_start(self, trainer, module):
         self.before = {name: value.detach().clone() for name, value in module.detector.named_parameters()}
@@ -120,7 +120,7 @@ def test_everything_that_is_to_train_does_and_nothing_else(tmp_path, train, dino
 
 
 def edited(split, folder, change) -> dict:
-    """Training data whose annotations were changed in place."""
+    """Return training data with annotations that were changed in place."""
     content = json.loads(split.annotations.read_text())
     change(content)
     path = folder / "annotations.json"
@@ -159,7 +159,7 @@ def test_val_file_without_boxes_evaluates_to_minus_one_and_no_epoch_is_the_best(
 
 @pytest.fixture
 def truncated(tmp_path, train_split, val_split):
-    """Copies of the splits in which image 40, and 305 of the validation images, end early."""
+    """Return copies of the splits in which training image 40 and validation image 305 are truncated."""
     copies = {}
     for split, position in ((train_split, 4), (val_split, 1)):
         folder = tmp_path / split.images.name

@@ -1,4 +1,4 @@
-"""A disk that fills up ends every command with one line, and leaves no part of a file."""
+"""A full disk ends every command with one line, and leaves no partial file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dino_detector.errors import InputError
 
 
 def limit_files(size: int) -> None:
-    """Let no file grow beyond ``size`` bytes, as a full disk would not."""
+    """Limit all files to ``size`` bytes, which stands in for a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
@@ -35,7 +35,7 @@ def nearly_full(size: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def trained(settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector as training saves it, without its training."""
+    """Return an untrained detector, saved as training saves it."""
     from dino_detector.inference.detector import build_detector
     from dino_detector.structures.categories import Categories
 
@@ -58,7 +58,7 @@ COMMANDS = {
 
 
 def complete(path: Path) -> bool:
-    """Whether a file can be read to its end."""
+    """Return whether a file can be read to its end."""
     if path.suffix == ".json":
         json.loads(path.read_text())
     elif path.suffix in {".png", ".jpg"}:
@@ -96,7 +96,7 @@ def test_every_command_ends_with_one_line(name, size, file, trained, settings, v
 
 
 class FillTheDisk(Callback):
-    """Lets no file grow beyond the event file, from the second epoch on."""
+    """From the second epoch on, limit all files to the size of the event file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

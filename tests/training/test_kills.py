@@ -1,4 +1,4 @@
-"""A run that is killed before any of its file operations goes on as if it had not been."""
+"""A run that is killed before any of its file operations resumes to the files of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEBUG = ["--debug", "--debug_samples", "3", "--epochs", "3", "--val_frequency", 
 
 @pytest.mark.parametrize(("flags", "steps"), [([], 2), (DEBUG, 14)], ids=["every operation", "a debug run"])
 def test_a_killed_run_ends_as_a_whole_one(flags, steps, settings, tmp_path, draw_boxes):
-    """All files are compared; a debug run, which removes the checkpoint of the epoch before, is killed now and then."""
+    """All files are compared; the debug run, which also removes checkpoints, is killed before some operations."""
     train, val = draw_boxes(tmp_path, "train", 3), draw_boxes(tmp_path, "val", 1, seed=1, first_id=300)
     data = {"val_images": val.images, "val_annotations": val.annotations}
     data |= {"train_images": train.images, "train_annotations": train.annotations}

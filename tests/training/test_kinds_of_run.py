@@ -1,4 +1,4 @@
-"""Runs without validation, debug runs, starts from weights, detections in test images, and what a run logs."""
+"""Runs without validation, debug runs, starts from weights, detections in test images, and messages of a run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_verdict_turns_at_an_ap50_of_090(ap50: float, verdict: str) -> None:
 def test_a_preset_that_is_overridden_says_so(
     settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A module that runs as a script logs under another name than the package."""
+    """A module that runs as a script has a logger name outside the package."""
     config = settings(tmp_path / "out", debug=True, debug_samples=2, epochs=1, val_frequency=1)
     write_config(config, tmp_path / "run.yaml")
     words = [sys.executable, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
@@ -112,7 +112,7 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
 def test_going_on_from_an_older_epoch_keeps_the_best_of_what_came_before(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int, debug: bool
 ) -> None:
-    """A debug run does not keep the checkpoint of the first epoch under its own name."""
+    """A debug run does not keep the checkpoint of the first epoch as its own file."""
     from dino_detector.training import module
 
     original = module.coco_metrics
@@ -180,7 +180,7 @@ def test_weights_without_training_state_begin_a_new_run(
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Five pictures that are not named by numbers, of two sizes."""
+    """Return five pictures of two sizes whose names are not numbers."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -230,7 +230,7 @@ def test_a_broken_test_picture_is_named_when_all_others_are_written(
     settings: Callable[..., Config], tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     fit(settings(tmp_path / "out", epochs=1))
-    (pictures / "b.png").write_bytes((pictures / "b.png").read_bytes()[:900])  # whole header, half the pixels
+    (pictures / "b.png").write_bytes((pictures / "b.png").read_bytes()[:900])  # complete header, half the pixels
     (pictures / "f.png").write_text("no picture")
     flags = ["--only_evaluate", "--checkpoint", str(tmp_path / "out" / "dino_detector_final.pth"), "--device", "cpu"]
     flags += ["--testdev_images", str(pictures), "--output_dir", str(tmp_path / "test"), "--num_workers", "0"]
@@ -280,7 +280,7 @@ def test_a_number_of_classes_that_contradicts_the_file_is_refused(
 def test_too_few_queries_are_told_before_training(
     settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two boxes in an image; an input of 56 pixels has 4 x 4 patches, and 2 x 2 cells at half their size."""
+    """An image has two boxes; an input of 56 pixels has 4 x 4 patches, and 2 x 2 positions at half resolution."""
     fit(settings(tmp_path / "few", epochs=1, num_queries=1))
     assert (
         "there are images with up to 2 boxes, and --num_queries 1 can't find more than 1; give 2 or more" in caplog.text

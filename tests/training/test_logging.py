@@ -1,4 +1,4 @@
-"""Logs of a run: their tags, and their values against an independent record of the run."""
+"""Tags of a run's logs, and their values against an independent record of the run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def series(log: EventAccumulator, tag: str) -> dict[int, float]:
 
 
 class Observed(Callback):
-    """Sees, by step, what the run did, independently of its logs."""
+    """Record each step of a run, independently of its logs."""
 
     def __init__(self) -> None:
         self.terms: dict[int, list[LossTerms]] = {}
@@ -73,7 +73,7 @@ class Observed(Callback):
 
 
 class Logged:
-    """A run that logs all it can."""
+    """A run with all logging switched on."""
 
     def __init__(self, folder: Path, settings: Callable[..., Config]) -> None:
         self.folder = folder
@@ -98,12 +98,12 @@ class Logged:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config]) -> Logged:
-    """Seven images in batches of two are four steps an epoch; three epochs."""
+    """Train three epochs of four steps: seven images in batches of two."""
     return Logged(tmp_path_factory.mktemp("run"), settings)
 
 
 def documented() -> set[str]:
-    """Patterns of the tags in the page's table."""
+    """Return patterns of the tags in the page's table."""
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     tags = {tag for row in rows for tag in re.findall("`([^`]+)`", row.split("|")[1])}
     kinds = {
@@ -202,7 +202,7 @@ def test_metrics_are_those_of_the_metrics_file(logged: Logged, epoch: int) -> No
 
 
 def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Logged) -> None:
-    """Worked out image by image from the checkpoint, which holds the averaged weights that were evaluated."""
+    """Compute the reference image by image from the checkpoint, which holds the evaluated, averaged weights."""
     from dino_detector.losses import build_criterion
     from dino_detector.training.datamodule import DetectionData
     from dino_detector.training.run_data import read_run_data
@@ -234,7 +234,7 @@ def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Lo
 
 
 def test_accuracy_and_precision_of_a_case_worked_out_by_hand() -> None:
-    """Four boxes of classes 0, 0, 1, 2; the last layer says 0, 1, 1, 1: right are the first and the third."""
+    """Four boxes have classes 0, 0, 1, 2; the last layer predicts 0, 1, 1, 1: the first and the third are right."""
     said = torch.tensor([0, 1, 1, 1])
     last = torch.nn.functional.one_hot(said, 3).float()[None]  # [1, Q, C]
     logits = torch.stack([torch.zeros_like(last), last])  # [L, 1, Q, C]
@@ -282,7 +282,7 @@ def test_settings_and_model_are_there_to_read(logged: Logged) -> None:
 
 
 def test_the_hparams_tab_has_the_settings_and_the_final_metrics(logged: Logged) -> None:
-    """The tab shows the newest value of each metric by its tag."""
+    """The tab shows the newest value of each metric."""
     content = logged.log.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     started = HParamsPluginData.FromString(content).session_start_info.hparams
     assert started["learning_rate"].number_value == 1e-3
@@ -305,7 +305,7 @@ def test_the_table_of_csv_holds_the_same_numbers(logged: Logged) -> None:
 
 
 class Clock:
-    """Stands in for the module ``time``: it advances when a test says so, and by a microsecond when it is read."""
+    """Stand in for the module ``time``: advance when a test says so, and by a microsecond at each reading."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -317,7 +317,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the loader and of the log."""
+    """Replace the clock of the loader and of the log."""
     clock = Clock()
     for module in (loading, scalars):
         monkeypatch.setattr(module, "time", clock)
@@ -325,7 +325,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_speed_is_that_of_the_steps(settings: Callable[..., Config], tmp_path: Path, clock: Clock) -> None:
-    """A slow callback slows the run and is not the loader's fault."""
+    """A slow callback slows the run, but does not count as waiting for data."""
 
     class Slow(Callback):
         def on_train_batch_end(self, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Memory: the rehearsal of the largest step, what it says where that does not fit, and the table of stages."""
+"""Memory: the rehearsal of the largest step, its message if the step does not fit, and the table of stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dino_detector.training.rehearsal import Rehearsal, Step, take
 
 
 class Sizes(Callback):
-    """Keeps how many images, boxes and denoising queries each forward pass in training had, and the first weights."""
+    """Record the images, boxes and denoising queries of each training forward pass, and the initial weights."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
@@ -58,7 +58,7 @@ class Sizes(Callback):
 def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
     settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
 ) -> None:
-    """One image of eight has nine boxes more than the others."""
+    """One of eight images has nine boxes more than the others."""
     split = draw_boxes(tmp_path, "train", 8)
     content = json.loads(split.annotations.read_text())
     extra = [content["annotations"][9] | {"id": 1000 + number} for number in range(9)]
@@ -67,12 +67,12 @@ def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
     data = {"train_images": split.images, "train_annotations": split.annotations}
     fit(settings(tmp_path / "out", batch_size=3, epochs=1, **data), callbacks=[sizes])
     batches = 3
-    *rehearsed, _, _, _ = sizes.seen[::2]  # matched are proposals and queries
+    *rehearsed, _, _, _ = sizes.seen[::2]  # proposals and queries are matched
     assert set(rehearsed) == {(3, 11), (3, 10)}
     assert all(images <= 3 and boxes <= 11 for images, boxes in sizes.seen[2 * len(rehearsed) :])
     assert sorted(sizes.denoising[:-batches]) == [88, 100]  # of at most 100: 4 times 22, and 5 times 20
     assert len(sizes.denoising) == 2 + batches
-    assert max(sizes.denoising[-batches:]) == 100  # where two boxes are the most of a batch
+    assert max(sizes.denoising[-batches:]) == 100  # if the largest image of a batch has two boxes
     assert sizes.unchanged
     assert sizes.gradients == []
 
@@ -90,7 +90,7 @@ def test_the_first_step_is_the_largest_there_can_be_and_changes_nothing(
 def test_the_largest_step_is_that_of_the_largest_size_and_of_all_images_in_one(
     changes: dict[str, Any], side: int, boxes: int, settings: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """Images have two boxes each; four patches of 14 become two to six."""
+    """Images have two boxes each; sides of four patches of 14 become two to six patches."""
 
     class Inputs(Callback):
         def __init__(self) -> None:
@@ -111,7 +111,7 @@ def test_the_largest_step_is_that_of_the_largest_size_and_of_all_images_in_one(
 def test_what_fits_is_said_of_the_size_that_others_are_drawn_around(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """multi_scale enlarges 224 pixels, or 16 patches, to 20 patches, and 168 pixels to 210, which fit."""
+    """multi_scale enlarges 224 pixels (16 patches) to 20 patches, and 168 pixels to 210, which fit."""
     monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 215))
     remedy = (
         "a step of 2 images of 280x280 pixels .*; --batch_size 1 --accumulate_batches 2 --image_size 168 fits, or try "
@@ -137,7 +137,7 @@ def test_a_run_with_a_rehearsal_takes_the_steps_of_one_without(
 
 
 def out_of_memory_above(images: int, side: int) -> Callable[..., int]:
-    """`take`, on a machine whose memory ends there."""
+    """Return `take` on a machine that runs out of memory above a limit."""
 
     def limited(step: Step, *args: Any, **settings: Any) -> int:
         if step.batch_size > images or max(step.image_size) > side:
@@ -188,7 +188,7 @@ def test_a_step_that_does_not_fit_leaves_the_files_of_an_earlier_run(
 def test_a_batch_larger_than_the_data_is_rehearsed_as_large_as_it_will_be(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven images fit, and there are no more."""
+    """Seven images fit, and the data set has no more."""
     monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(7, 56))
     fit(settings(tmp_path / "out", epochs=1, batch_size=50))
 
@@ -313,7 +313,7 @@ def test_a_killed_data_worker_names_the_setting(
 def test_the_table_tells_what_memory_goes_to(
     settings: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Adam keeps two numbers for each weight; the moving average is a copy; the caller's own child is no worker."""
+    """Adam keeps two numbers for each weight; the moving average is a copy; another child process is not a worker."""
     caplog.set_level("INFO")
     big = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
@@ -341,7 +341,7 @@ def test_the_table_tells_what_memory_goes_to(
 
 
 def test_activations_are_what_autograd_keeps() -> None:
-    """``tanh`` keeps its output, a product both its factors; weights are not activations."""
+    """``tanh`` keeps its output, a product keeps both factors; weights are not activations."""
     from dino_detector.training.rehearsal import saved_tensors
 
     weight = torch.nn.Parameter(torch.ones(1000, 1000))

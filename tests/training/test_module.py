@@ -1,4 +1,4 @@
-"""The LightningModule: randomness of a step, and what evaluation collects."""
+"""The LightningModule: randomness of a step, and the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_evaluation_keeps_the_input_size_of_the_checkpoint(finished):
     ("trained", "given", "used"), [("bf16", "auto", "bf16"), ("32", "auto", "32"), ("bf16", "32", "32")]
 )
 def test_an_evaluation_computes_as_the_run_did_unless_told_otherwise(tmp_path, settings, trained, given, used):
-    """So that it finds the numbers of the run again, and says in which precision they are."""
+    """The evaluation then reproduces the numbers of the run, and reports their precision."""
     fit(settings(tmp_path / "run", epochs=1, precision=trained, logger=[]))
     own = json.loads((tmp_path / "run" / "val_metrics_epoch_1.json").read_text())
     checkpoint = tmp_path / "run" / "dino_detector_final.pth"

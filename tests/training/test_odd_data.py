@@ -1,4 +1,4 @@
-"""Data that people bring and no example has: strange names, deep pictures, several frames, and no boxes at all."""
+"""Unusual data: strange names, pictures of more than 8 bits, several frames, and no boxes at all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def give_odd_names(content: dict[str, Any]) -> None:
 
 
 def without_controls(capfd: pytest.CaptureFixture[str]) -> str:
-    """Return the output of a command, after a check that it has no control characters."""
+    """Check that a command's output has no control characters, and return it."""
     shown = "".join(capfd.readouterr())
     assert not CONTROL.search(shown.replace("\r", "")), CONTROL.search(shown)
     return shown
@@ -92,7 +92,7 @@ def test_a_terminal_of_any_encoding_is_spoken_to(encoding, settings, draw_boxes,
 
 
 def make_deep(folder: Path, *, largest: int) -> None:
-    """Turn pictures of 8 bits into grey ones of 16 bits with the values of a camera of fewer."""
+    """Turn 8-bit pictures into grey 16-bit pictures with the values of a camera of fewer bits."""
     for path in folder.iterdir():
         with Image.open(path) as image:
             grey = np.asarray(image.convert("L"), dtype=np.uint16)
@@ -100,7 +100,7 @@ def make_deep(folder: Path, *, largest: int) -> None:
 
 
 def test_the_white_level_of_deep_pictures_is_said_kept_and_used(settings, draw_boxes, tmp_path, caplog, monkeypatch):
-    """A dark picture of the camera is dark for the detector too, whatever its own largest value is."""
+    """A dark picture stays dark for the detector, whatever its largest value is."""
     split = draw_boxes(tmp_path, "train", 4)
     make_deep(split.images, largest=4000)
     changes = {"train_images": split.images, "train_annotations": split.annotations, "epochs": 1, "logger": []}
@@ -139,7 +139,7 @@ def rename(content: dict[str, Any], old: str, new: str) -> None:
 
 
 def test_validation_images_without_boxes_have_no_ap(train, draw_boxes, tmp_path, caplog):
-    """COCO's -1 stands for "there is none", and is no AP to show."""
+    """COCO's -1 means "no ground truth" and is not shown as an AP."""
     split = draw_boxes(tmp_path, "val", 2)
     change(split.annotations, lambda content: content.update(annotations=[]))
     with caplog.at_level("INFO", logger="dino_detector"):

@@ -1,4 +1,4 @@
-"""Learning rates of the parts and layers, and what decays."""
+"""Learning rates of the parts and layers, and weight decay."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_pretrained_weights_are_tuned_at_a_tenth_of_the_rate(detector, dinov2_fo
 
 
 def vit_lr_decay_rate(name: str, rate: float, num_layers: int) -> float:
-    """Factor of a parameter's rate in detectron2's ViTDet (``get_vit_lr_decay_rate``), by our names."""
+    """Return a parameter's learning-rate factor in detectron2's ViTDet (``get_vit_lr_decay_rate``), by our names."""
     layer_id = num_layers + 1
     if name.startswith("backbone"):
         if ".embeddings." in name:
@@ -141,7 +141,7 @@ def test_matrices_decay_but_no_bias_norm_query_embedding_or_magnitude(detector, 
 
 @pytest.mark.parametrize("resumed", [True, None], ids=["resumed in 16", "resumed in bf16"])
 def test_all_weights_are_updated_by_one_kernel_but_in_16_also_in_a_resumed_run(detector, resumed):
-    """In 16 torch chooses the kernel, and on a GPU it takes one for many weights."""
+    """With precision 16 torch chooses the kernel; on a GPU it uses one kernel for many weights."""
     model = detector()
     other, own = ("bf16", "16") if resumed else ("16", "bf16")
     before = build_optimizer(model, model.config.replace(precision=other))
@@ -152,7 +152,7 @@ def test_all_weights_are_updated_by_one_kernel_but_in_16_also_in_a_resumed_run(d
 
 
 class GradientNorms(Callback):
-    """The norm of all gradients, as the optimizer finds them."""
+    """Record the norm of all gradients that reach the optimizer."""
 
     def __init__(self):
         self.seen = []

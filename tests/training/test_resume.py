@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed is the run that was never stopped: same batches, same rates, same weights."""
+"""A resumed run equals an uninterrupted run: same batches, same learning rates, same weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_stat
 
 
 class Recorder(Callback):
-    """Notes epoch, position, image ids and learning rates of every batch."""
+    """Record epoch, position, image ids and learning rates of every batch."""
 
     def __init__(self) -> None:
         self.batches: list[tuple] = []
@@ -32,7 +32,7 @@ class Recorder(Callback):
 
 
 class Interrupt(Callback):
-    """Presses Ctrl-C when a hook is reached for an epoch and, for batches, a position."""
+    """Press Ctrl-C at a hook of an epoch and, for batch hooks, a position."""
 
     def __init__(self, hook: str, epoch: int, batch: int | None = None, number: int = signal.SIGINT) -> None:
         self.hook, self.epoch, self.batch, self.number = hook, epoch, batch, number
@@ -47,7 +47,7 @@ class Interrupt(Callback):
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two nested structures hold bitwise the same tensors and equal values."""
+    """Return whether two nested structures hold bitwise equal tensors and equal values."""
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     if isinstance(first, dict):
@@ -82,7 +82,7 @@ STRONG = WORKERS | {
     "multi_scale": 0.5,
     "no_augment_fraction": 0.3,
 }
-"""The last of three epochs is plain; sizes are of 2 to 6 patches, around 4."""
+"""The last of three epochs is plain; sizes are 2 to 6 patches, around 4."""
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
 
 
@@ -199,14 +199,14 @@ def test_second_interruption_stops_at_once(tmp_path, train):
 
 
 def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train, draw_boxes, caplog):
-    """Two of seven images have a class that the others lack: at a threshold of 1 they come sqrt(7 / 2) = 1.87 times.
+    """Two of seven images have a class that the others lack: with threshold 1 they repeat sqrt(7 / 2) = 1.87 times.
 
-    So an epoch has 5 + 2 * 1.87 = 8.74 images, and one of the two comes twice in 8.
+    An epoch has 5 + 2 * 1.87 = 8.74 images, rounded down to 8: one of the two comes twice.
     """
     split = draw_boxes(tmp_path, "train", 7)
     content = json.loads(split.annotations.read_text())
     rare = {content["images"][2]["id"], content["images"][5]["id"]}
-    for number, annotation in enumerate(content["annotations"]):  # each image has an even one and an odd one
+    for number, annotation in enumerate(content["annotations"]):  # each image has an even and an odd annotation
         annotation["category_id"] = 9 if annotation["image_id"] in rare and number % 2 else 4
     split.annotations.write_text(json.dumps(content))
     changes = {"train_images": split.images, "train_annotations": split.annotations, "repeat_threshold": 1.0}
@@ -233,7 +233,7 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
 
 
 def test_the_gradient_of_a_step_is_the_mean_over_its_batches_also_where_they_are_fewer(tmp_path, train):
-    """Seven batches of one image: two steps of three batches, and one of a single batch."""
+    """Seven batches of one image are two steps of three batches and one step of a single batch."""
 
     class Gradients(Callback):
         def __init__(self):

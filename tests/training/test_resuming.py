@@ -1,4 +1,4 @@
-"""Checkpoints that a run may start from, and the errors for all others."""
+"""Checkpoints from which a run can start, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = "sha256 of the base"
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a checkpoint of a run with some settings, or of a detector alone."""
+    """Write a checkpoint of a run with some settings, or of a detector alone."""
 
     def write(
         *,
@@ -82,7 +82,7 @@ def test_what_does_not_change_the_run_may_change(checkpoint: Callable[..., Path]
 
 
 def test_a_run_does_not_go_on_with_another_number_of_images(checkpoint: Callable[..., Path]) -> None:
-    """Its epochs would have other lengths, and the schedule, which counts steps, would be elsewhere."""
+    """Epochs would have another length, and the schedule, which counts steps, would be at another point."""
     refused = "run.pth: was trained on 14 images, and train.json has 7.*load.'.*run.pth'..save.'start.pth'"
     with pytest.raises(InputError, match=refused):
         start(checkpoint(images=14))
@@ -90,7 +90,7 @@ def test_a_run_does_not_go_on_with_another_number_of_images(checkpoint: Callable
 
 
 def test_a_run_does_not_go_on_with_other_repeats(checkpoint: Callable[..., Path]) -> None:
-    """Where labels have changed, other classes are rare."""
+    """After a change of labels, other classes are rare."""
     with pytest.raises(InputError, match=r"was trained on 9 images an epoch, with repeats, and train\.json has 8, so"):
         start(checkpoint(an_epoch=9))
 

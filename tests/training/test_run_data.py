@@ -21,7 +21,7 @@ from dino_detector.training.run_data import RunData, find_paths, read_run_data
 
 
 def named(coco2017: CocoTree, *splits: str) -> dict[str, Any]:
-    """Settings that name these splits."""
+    """Return settings that name these splits."""
     tree = coco2017._asdict()
     return {f"{split}_{what}": tree[f"{split}_{what}"] for split in splits for what in ("images", "annotations")}
 
@@ -36,7 +36,7 @@ def ids(annotations: CocoAnnotations) -> list[int]:
 
 @pytest.fixture
 def in_data_dir(coco2017: CocoTree, tmp_path: Path) -> Callable[..., Path]:
-    """Links some parts of the tree into a folder of downloads."""
+    """Link some parts of the tree into a download folder."""
 
     def link(*parts: str) -> Path:
         (tmp_path / "annotations").mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def test_coco_in_the_folder_of_downloads_is_used_where_nothing_is_named(
     in_data_dir("annotations/instances_val2017.json")
     both = run(data_dir=folder)
     assert (len(both.train.annotations.images), len(both.val.annotations.images)) == (10_000, 40)
-    own = run(data_dir=folder, **named(coco2017, "train"))  # COCO's validation images are not those of other data
+    own = run(data_dir=folder, **named(coco2017, "train"))  # COCO's validation images do not belong to other data
     assert own.val is None
     assert len(run(training=False, data_dir=folder).val.annotations.images) == 40
 
@@ -191,7 +191,7 @@ def test_a_few_test_images_are_chosen_and_listed(coco2017: CocoTree, tmp_path: P
 
 
 class Fetched:
-    """Stands for COCO's server: copies from the tree, and remembers what was asked for."""
+    """Stand in for COCO's server: copy from the tree, and record the requests."""
 
     def __init__(self, coco2017: CocoTree, data_dir: Path) -> None:
         self.coco2017, self.data_dir = coco2017, data_dir
@@ -230,7 +230,7 @@ def test_of_a_subset_only_its_own_images_are_fetched(fetched: Fetched) -> None:
     found.fetch(Config.from_flat(settings).download)
     assert fetched.asked[1:] == [("these", "train", 8)]
     assert len(list((fetched.data_dir / "train2017").iterdir())) == 8
-    again = run(data_dir=fetched.data_dir, debug=True, debug_samples=8)  # what is there serves without the flag
+    again = run(data_dir=fetched.data_dir, debug=True, debug_samples=8)  # existing files are used without the flag
     assert ids(again.train.annotations) == ids(found.train.annotations)
 
 
@@ -270,7 +270,7 @@ def test_a_subset_can_be_read_back_with_all_its_names(coco2017: CocoTree, tmp_pa
 
 
 def test_a_subset_without_boxes_is_not_taken_for_a_file_without_boxes(tmp_path: Path) -> None:
-    """One image of twenty has a box, and debug runs of one image choose another."""
+    """One of twenty images has a box, and debug runs of one image choose another image."""
     (tmp_path / "images").mkdir()
     images = [{"id": number, "file_name": f"{number}.png", "width": 20, "height": 20} for number in range(20)]
     for record in images:

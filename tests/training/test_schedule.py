@@ -1,4 +1,4 @@
-"""The learning rate schedule: exact values, and the schedule of transformers."""
+"""The learning rate schedule against exact values and against the schedule of transformers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_wsd_falls_by_one_minus_the_square_root_in_the_last_fifth():
 
 
 def test_cooldown_is_the_share_that_is_asked_for():
-    """Of 36 steps, the square numbers 1, 9 and 25 have exact roots."""
+    """The cool-down has 36 steps; the square numbers 1, 9 and 25 have exact roots."""
     seen = rates(100, schedule="wsd", warmup_fraction=0.0, cooldown_fraction=0.36)
     assert seen[:65] == [1.0] * 65
     assert [seen[65], seen[73], seen[89]] == pytest.approx([0.01 + 0.99 * left for left in (5 / 6, 3 / 6, 1 / 6)])
@@ -97,7 +97,7 @@ def test_first_step_is_never_of_rate_zero_and_few_steps_are_enough(schedule):
 
 
 def test_the_flat_part_of_a_longer_run_is_that_of_a_shorter_one():
-    """So a run may be resumed from its flat part with more epochs, as if it had been meant to be so long."""
+    """A run can therefore resume from its flat part with more epochs, like a run that was planned longer."""
     short = rates(100, schedule="wsd", warmup_fraction=0.1)
     long = rates(200, schedule="wsd", warmup_fraction=0.1)
     assert short[20:81] == long[20:81] == [1.0] * 61
@@ -105,7 +105,7 @@ def test_the_flat_part_of_a_longer_run_is_that_of_a_shorter_one():
 
 
 class Rates(Callback):
-    """The decoder's rate at each optimizer step."""
+    """Record the decoder's learning rate at each optimizer step."""
 
     def __init__(self):
         self.seen = []
@@ -134,7 +134,7 @@ def test_schedule_spans_exactly_the_steps_of_the_run(tmp_path, train, batch_size
 
 
 def test_a_run_that_is_resumed_in_its_flat_part_for_longer_cools_down_at_its_new_end(tmp_path, train):
-    """Four steps an epoch; of 5 epochs the last 2 fall, as of 10 the last 4."""
+    """With four steps an epoch, the rate falls in the last 2 of 5 epochs and in the last 4 of 10."""
     first, rest = Rates(), Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.4, "warmup_fraction": 0.0, "learning_rate": 1e-3}
     train(tmp_path, first, epochs=5, **changes)
@@ -145,7 +145,7 @@ def test_a_run_that_is_resumed_in_its_flat_part_for_longer_cools_down_at_its_new
 
 
 def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, train):
-    """The warm-up of 5 epochs is one epoch, and of 20 epochs four; the run resumes after two."""
+    """The warm-up is one epoch of 5, and four of 20; the run resumes after two."""
     rest = Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.2, "learning_rate": 1e-3}
     train(tmp_path, epochs=5, **changes)
@@ -156,7 +156,7 @@ def test_a_run_that_is_resumed_for_much_longer_does_not_warm_up_again(tmp_path, 
 
 
 def test_a_run_that_is_resumed_for_longer_twice_does_not_warm_up_again(tmp_path, train):
-    """The warm-up of 2 epochs is one epoch, and of 20 epochs ten; the third run resumes after three."""
+    """The warm-up is one epoch of 2, and ten of 20; the third run resumes after three."""
     second, third = Rates(), Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.5, "learning_rate": 1e-3}
     train(tmp_path, epochs=2, **changes)
@@ -166,7 +166,7 @@ def test_a_run_that_is_resumed_for_longer_twice_does_not_warm_up_again(tmp_path,
 
 
 def test_the_first_step_after_a_resume_has_the_rate_of_the_new_schedule(tmp_path, train):
-    """The last step of the first run was of a hundredth of the peak."""
+    """The last step of the first run had a hundredth of the peak rate."""
     rest = Rates()
     changes = {"schedule": "wsd", "cooldown_fraction": 0.2, "warmup_fraction": 0.0, "learning_rate": 1e-3}
     train(tmp_path, epochs=2, **changes)

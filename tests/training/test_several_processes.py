@@ -1,4 +1,4 @@
-"""``--distributed`` on two CPU processes: one command, the numbers of one process, and every file once."""
+"""``--distributed`` on two CPU processes: one command, the results of one process, every file written once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 
 
 def begun(config: Path, *flags: object) -> subprocess.Popen[str]:
-    """Start a run in two processes, in a process group of its own, and wait for the end of its second epoch."""
+    """Start a run of two processes in its own process group, and wait for the end of its second epoch."""
     process = start(config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True)
     assert any(" 2/500 " in line for line in process.stdout), "the files of the first epoch are there"
     return process
@@ -52,9 +52,9 @@ def begun(config: Path, *flags: object) -> subprocess.Popen[str]:
 def runs(
     tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config], val_split: Any
 ) -> dict[str, tuple[Path, str, str]]:
-    """Folder, stdout and stderr: of a training run in two processes, and of evaluations of it in one and in two.
+    """Return folder, stdout and stderr of a training run in two processes, and of its evaluations in one and in two.
 
-    Seven training, five validation and five test images: none divides by two. Batches of training are of many sizes.
+    The seven training, five validation and five test images do not divide by two. Training batches have many sizes.
     """
     folder = tmp_path_factory.mktemp("several")
     config = folder / "run.yaml"
@@ -123,7 +123,7 @@ def test_one_image_serves_two_processes(runs: dict[str, tuple[Path, str, str]]) 
 def test_pictures_that_no_process_can_read_are_all_counted(
     runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
 ) -> None:
-    """Two neighbours in the order of the names are read by two processes."""
+    """Different processes read two neighbours in the order of the names."""
     shutil.copytree(val_split.images, tmp_path / "pictures")
     for name in ("1.png", "2.png"):
         (tmp_path / "pictures" / name).with_suffix(".jpg").write_bytes(truncated_jpeg())
@@ -150,7 +150,7 @@ def test_a_validation_image_that_one_process_cannot_read_is_one_line(
 
 
 def truncated_jpeg() -> bytes:
-    """A picture whose header is whole and whose pixels are not."""
+    """Return a picture with a complete header and truncated pixels."""
     file = io.BytesIO()
     Image.effect_noise((80, 60), 90).convert("RGB").save(file, "JPEG")
     return file.getvalue()[:2000]
@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str,
 def test_the_other_processes_read_what_the_run_moves_aside(
     runs: dict[str, tuple[Path, str, str]], tmp_path: Path
 ) -> None:
-    """A run in the folder of an earlier one, with that one's settings and a checkpoint of it."""
+    """Run in the folder of an earlier run, with that run's settings and checkpoint."""
     folder = tmp_path / "again"
     shutil.copytree(runs["train"][0], folder)
     checkpoint = folder / "dino_detector_last.pth"
@@ -181,7 +181,7 @@ def test_the_other_processes_read_what_the_run_moves_aside(
 
 
 def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Callable[..., Config]) -> None:
-    """One of the processes runs out of memory in the rehearsal; the others end with it."""
+    """One process runs out of memory in the rehearsal; the others end with it."""
     write_config(settings(tmp_path / "out", batch_size=4), tmp_path / "run.yaml")
     (tmp_path / "command.py").write_text(
         "import os, sys\n"
@@ -204,7 +204,7 @@ def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Ca
 
 
 def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., Config]) -> None:
-    """At a rate of nothing no AP gets better, and a process that went on alone would wait for the other for ever."""
+    """With a learning rate of 0 AP never rises; a process that continued alone would wait for the other forever."""
     config = settings(tmp_path / "out", epochs=9, learning_rate=1e-30, early_stopping_patience=2)
     write_config(config, tmp_path / "run.yaml")
     out, err = finish(start(tmp_path / "run.yaml", "--distributed"))
@@ -216,7 +216,7 @@ def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., C
 def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
     process = begun(tmp_path / "run.yaml")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
+    os.killpg(process.pid, signal.SIGINT)  # to every process, as from a terminal
     _, err = finish(process, code=130)
     assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
     resumed = start(
@@ -234,7 +234,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings
 def test_a_killed_process_ends_the_others_with_one_line(
     main_process: bool, tmp_path: Path, settings: Callable[..., Config]
 ) -> None:
-    """The system kills a process that takes too much memory."""
+    """The operating system kills a process that takes too much memory."""
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
     process = begun(tmp_path / "run.yaml")
     other = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])

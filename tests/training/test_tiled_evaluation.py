@@ -1,4 +1,4 @@
-"""Evaluation in tiles finds the detections of prediction in tiles; training in tiles is refused."""
+"""Evaluation in tiles gives the detections of prediction in tiles; training in tiles is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dino_detector.validate import coco_metrics
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Config:
-    """Settings of an evaluation of a detector that gives 100 boxes an image: 50 queries, two classes."""
+    """Return evaluation settings for a detector that gives 100 boxes an image: 50 queries, two classes."""
     run = train(tmp_path_factory.mktemp("run"), epochs=1, num_queries=50, two_stage=False)
     return run.config.replace(checkpoint=run.folder / "dino_detector_final.pth", num_workers=0)
 
@@ -91,13 +91,13 @@ def test_the_batch_size_and_workers_change_nothing(finished: Config) -> None:
     many = evaluate(finished.replace(tile_size=40, batch_size=7, num_workers=1))
     assert len(many.results) == len(one.results) > 100
     found, expected = as_points(many.results), as_points(one.results)
-    distances = torch.cdist(found, expected, p=torch.inf)  # in no order, since some scores are equal but for rounding
+    distances = torch.cdist(found, expected, p=torch.inf)  # unordered, because some scores are equal up to rounding
     assert distances.amin(dim=0).max() < 0.01
     assert distances.amin(dim=1).max() < 0.01
 
 
 def as_points(rows: list[dict[str, Any]]) -> torch.Tensor:
-    """``[N, 7]``: image, class, box, and the score, in percent."""
+    """Return ``[N, 7]``: image, class, box, and the score in percent."""
     numbers = [[row["image_id"], row["category_id"], *row["bbox"], 100 * row["score"]] for row in rows]
     return torch.tensor(numbers, dtype=torch.float64)
 

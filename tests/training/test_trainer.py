@@ -42,7 +42,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """The meeting place is passed on in the environment."""
+    """Restore the environment, which holds the address where processes connect."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -68,7 +68,7 @@ def test_one_process_unless_more_are_asked_for() -> None:
 def test_a_device_computes_in_bf16_where_it_is_fast_in_it(
     device: str, avx: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second of two GPUs is fast in bf16; the first is the current device."""
+    """The second of two GPUs is fast in bf16; the first GPU is the current device."""
     current = [0]
 
     @contextmanager

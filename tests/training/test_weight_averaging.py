@@ -1,4 +1,4 @@
-"""The moving average: its ramp, its memory, and its use in evaluation and checkpoints."""
+"""The moving average: its warm-up, its memory, and its use in evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def average_of(trainer):
 
 
 class Trace(Callback):
-    """The weights after each step, and the average."""
+    """Record the weights after each step, and the average."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,7 +41,7 @@ def test_decay_rises_as_1_plus_n_over_10_plus_n_up_to_its_setting(tmp_path, trai
     trace = Trace("detector.decoder.class_heads.1.weight")
     train(tmp_path, trace, ema_decay=decay, epochs=2)
     assert len(trace.weights) == 8
-    wanted = trace.weights[0]  # the first step is taken over whole
+    wanted = trace.weights[0]  # the average starts as the weights of the first step
     assert torch.allclose(trace.averages[0], wanted)
     ramp = [2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17]
     for step, factor in enumerate(ramp, start=1):
@@ -71,7 +71,7 @@ def test_warmup_is_a_setting(tmp_path, train, warmup, ramp):
 
 
 def averages_of_a_climb(steps: int, **settings: Any) -> list[float]:
-    """The average after each step of a weight that is the number of the step."""
+    """Return the average after each step of a weight that equals the number of the step."""
     callback, model, seen = MovingAverage(**settings), nn.Linear(1, 1, bias=False).double(), []
     callback.setup(None, model, "fit")
     for step in range(1, steps + 1):
@@ -89,7 +89,7 @@ def test_weights_in_the_average_are_as_old_as_a_share_of_the_steps_however_many_
 
 
 def test_a_short_run_has_left_its_first_weights_behind():
-    """100 steps: with a decay of 0.999 from the start, the first weights would still be 90 % of the average."""
+    """After 100 steps with a decay of 0.999 from the start, the first weights would still be 90 % of the average."""
     without, with_warmup = (averages_of_a_climb(100, decay=0.999, warmup=warmup)[-1] for warmup in (0, 10))
     assert without == pytest.approx(sum(0.999**age * (0.001 if age < 99 else 1) * (100 - age) for age in range(100)))
     assert without < 10
@@ -143,7 +143,7 @@ def test_average_is_what_is_evaluated_and_the_weights_go_on_unharmed(tmp_path, t
 
 
 def test_position_embeddings_of_the_average_are_used(tmp_path, train):
-    """Their interpolated table is kept between batches, and must not outlive the exchange of the weights."""
+    """The interpolated table is cached between batches, and must not outlive a swap of the weights."""
     run = train(tmp_path, learning_rate=3e-2, image_size=84, ema_decay=0.99)
     for epoch in (1, 2, 3):
         checkpoint = tmp_path / f"dino_detector_epoch_{epoch}.pth"
