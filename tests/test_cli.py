@@ -204,7 +204,7 @@ RESULTS = [{"image_id": 7, "category_id": 90, "bbox": [1.0, 2.0, 3.0, 4.0], "sco
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `fit` and `evaluate` are called with, by command; neither does anything."""
+    """Return the arguments of `fit` and `evaluate` by command; both are replaced by stubs."""
     import dino_detector.training.evaluation as evaluations
     import dino_detector.training.fit as runs
     from dino_detector.training.run_data import RunData, SplitData

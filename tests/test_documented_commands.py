@@ -1,4 +1,4 @@
-"""Every command line of the pages is understood; one of each kind runs as it stands there and leaves what it says."""
+"""Every command line of the pages parses; one of each kind runs as written and leaves the documented files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY = [
     *("--image_size", "28", "--num_workers", "0", "--device", "cpu", "--batch_size", "35", "--decoder_layers", "1"),
     *("--hidden_dim", "32", "--num_heads", "2", "--feedforward_dim", "32", "--box_head_dim", "32"),
 ]
-"""what makes a run short"""
+"""flags that make a run short"""
 COCO_IDS = {category["id"] for category in CATEGORIES}
 
 
@@ -44,7 +44,7 @@ class Understood(Exception):
 
 @pytest.mark.parametrize("command", OURS, ids=named)
 def test_every_flag_exists_and_takes_its_value(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The command is stopped where its settings are parsed: none is unknown, of a wrong type or without effect."""
+    """Stop each command after it has parsed its settings: no flag is unknown, of a wrong type or without effect."""
     monkeypatch.setattr(frame, "parse_settings", stop_after(frame.parse_settings))
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     (tmp_path / "outputs").mkdir()
@@ -64,7 +64,7 @@ def stop_after(parse: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, write_dinov2: Callable[..., Path]) -> Iterator[Path]:
-    """A cache with the published names, in front of a hub that can't be reached."""
+    """Return a cache with the published names; the hub itself is unreachable."""
     folder = tmp_path_factory.mktemp("hub")
     fill_hub_cache(folder, [f"facebook/dinov2-{size}" for size in ("small", "base", "large", "giant")], write_dinov2)
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +74,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, write_dinov2: Callable[..., Pa
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> CocoTree:
-    """Enough images for `--debug_samples 64` and for `--test_mini_size 50`."""
+    """Return a data set with enough images for `--debug_samples 64` and for `--test_mini_size 50`."""
     return write_coco_tree(tmp_path_factory.mktemp("small"), train=70, val=12, test=100)
 
 
@@ -108,7 +108,7 @@ def lay_out(folder: Path, coco: CocoTree) -> None:
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory, hub: Path, small: CocoTree, coco2017: CocoTree) -> Iterator[Path]:
-    """A folder in which someone has trained 21 epochs, evaluated, and made a mini set."""
+    """Return a folder with the files of a training of 21 epochs, evaluations, and a mini set."""
     folder = tmp_path_factory.mktemp("earlier")
     before = Path.cwd()
     os.chdir(folder)
@@ -137,7 +137,7 @@ def run_train(words: list[object]) -> int:
 def place(
     tmp_path: Path, earlier: Path, small: CocoTree, coco2017: CocoTree, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Command], Path]:
-    """A folder of its own for a command, with the data and what an earlier run left."""
+    """Prepare a command's own folder, with the data and the files of an earlier run."""
 
     def prepare(command: Command) -> Path:
         lay_out(tmp_path, coco2017 if command.has("--use_coco_mini") else small)
@@ -180,7 +180,7 @@ def test_the_command_does_what_its_words_say(
 
 
 def tiny(command: Command) -> list[str]:
-    """Flags that make a run short; a resumed run goes on for one epoch."""
+    """Return flags that make a run short; a resumed run continues for one epoch."""
     if command.has("--only_evaluate") or command.name == "evaluate":
         return TINY[2:6]
     quick = []
@@ -210,7 +210,7 @@ def check_run(command: Command, folder: Path) -> None:
         detector = Detector.load(output_dir / f"dino_detector_{kind}.pth", device="cpu")
         assert detector.categories.ids == tuple(sorted(COCO_IDS))
     moved = bool(list(output_dir.glob("earlier_*")))
-    goes_back = command.resumes and command.value("--checkpoint").endswith("epoch_20.pth")  # of the 21 that are there
+    goes_back = command.resumes and command.value("--checkpoint").endswith("epoch_20.pth")  # of 21 epochs
     assert moved == (output_dir.name == "outputs" and (not command.resumes or goes_back))
     events = list((folder / (command.value("--log_dir") or output_dir) / "tensorboard").glob("*/events.*"))
     assert (command.value("--experiment_name") or "") in max(events, key=os.path.getmtime).parent.name
@@ -256,7 +256,7 @@ def check_evaluation(command: Command, folder: Path) -> None:
 
 
 def check_results(path: Path) -> None:
-    """The format of https://cocodataset.org/#format-results, original ids, at most 100 boxes an image."""
+    """Check the format of https://cocodataset.org/#format-results, original ids, and at most 100 boxes an image."""
     rows = json.loads(path.read_text())
     assert rows
     per_image: dict[int, list[float]] = {}
@@ -279,7 +279,7 @@ def check_command(name: str, folder: Path) -> None:
     elif name == "export":
         assert ExportedDetector.load(folder / "detector.onnx").predict(folder / "photo.jpg", threshold=0.0)
     else:
-        assert name == "data"  # it leaves no file; what it prints has tests of its own
+        assert name == "data"  # it writes no file; other tests check its output
 
 
 def check_download(command: Command, folder: Path) -> None:
@@ -288,7 +288,7 @@ def check_download(command: Command, folder: Path) -> None:
 
 
 def check_analysis(command: Command, folder: Path, started: dict[Path, int]) -> None:
-    """Everything new lies in the output folder, and what was there is as it was."""
+    """Check that all new files lie in the output folder, and that old files are unchanged."""
     output_dir = folder / (command.value("--output_dir") or "outputs/analysis")
     now = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     new = {path for path in now if now[path] != started.get(path)}
@@ -361,7 +361,7 @@ def test_the_pages_name_files_that_exist() -> None:
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
-    """Commands may set the number of threads."""
+    """Restore the number of threads, which commands may change."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -35,7 +35,7 @@ def row(image_id: int, score: float, category_id: int = 3, **more: Any) -> dict[
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: images 1 to 6 as 000001.png and so on, metrics.json, and empty.json without detections."""
+    """Return the working directory: images 000001.png to 000006.png, metrics.json, empty.json without detections."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
     (tmp_path / "images").mkdir()
@@ -56,7 +56,7 @@ def image_list(files: dict[int, str], **more: Any) -> dict[str, Any]:
 
 
 def analyze(rows: list[dict[str, Any]], *argv: str) -> int:
-    """Analyze rows as the file found.json, with the pictures in ``images``."""
+    """Analyze rows as found.json, with the pictures in ``images``."""
     write("found.json", rows)
     return main(["--predictions_file", "found.json", "--test_images", "images", *argv])
 
@@ -70,7 +70,7 @@ def drawn() -> list[str]:
 
 
 def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a mistake that left no file."""
+    """Return the one-line error of a command that left no file."""
     captured = capsys.readouterr()
     assert code == 2
     assert captured.err.startswith("error: ")
@@ -257,7 +257,7 @@ def test_boxes_are_drawn_where_they_are() -> None:
 
 
 def names_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The class names that are drawn from now on."""
+    """Record the class names that are drawn from now on."""
     import dino_detector.analysis.annotated as annotated
 
     seen: list[str] = []
@@ -444,7 +444,7 @@ def test_an_output_folder_that_is_a_file_is_refused(capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Analyzes an untrained detector of the categories 3 and 9, m.pth, on two of the images."""
+    """Analyze m.pth, an untrained detector of the categories 3 and 9, on two of the images."""
     import torch
 
     from dino_detector.config import Config

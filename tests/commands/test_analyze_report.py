@@ -1,4 +1,4 @@
-"""The report that `analyze` writes, and the comparison with a baseline: content, missing pieces, and what is kept."""
+"""The report that `analyze` writes, and the comparison with a baseline: content, missing inputs, kept files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPORT = Path("outputs/analysis/report.html")
 
 
 def ground_truth(count: int = 8) -> dict[str, Any]:
-    """Images 1 to ``count`` of 200 x 150 pixels, each with cats of 40 and 30 pixels and a dog of 20."""
+    """Return images 1 to ``count`` of 200 x 150 pixels, each with cats of 40 and 30 pixels and a dog of 20."""
     boxes = [(3, [20, 30, 40, 40]), (9, [120, 60, 20, 20]), (3, [60, 90, 30, 30])]
     return {
         "images": [{"id": n, "file_name": f"{n:06}.jpg", "width": 200, "height": 150} for n in range(1, count + 1)],
@@ -39,7 +39,7 @@ def ground_truth(count: int = 8) -> dict[str, Any]:
 
 
 def detections(truth: dict[str, Any], *, shift: float, seed: int = 0) -> list[dict[str, Any]]:
-    """Each large cat and dog, moved by up to ``shift`` pixels; a wrong one in each image, and the other cat in none."""
+    """Detect each large cat and dog, shifted by up to ``shift`` pixels, and one false object in each image."""
     rng = np.random.default_rng(seed)
     rows = []
     for entry in truth["annotations"]:
@@ -68,7 +68,7 @@ def write_evaluation(folder: Path, ending: str, *, shift: float = 4) -> Evaluati
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: images, val.json, and in outputs the evaluations of two epochs, of which 20 is better."""
+    """Return the working directory: images, val.json, and evaluations of two epochs in outputs; epoch 20 is better."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dino_detector.commands.frame.configure_logging", lambda: None)
     (tmp_path / "images").mkdir()
@@ -88,7 +88,7 @@ def write(name: str, content: Any) -> None:
 
 
 def payload(path: Path = REPORT) -> dict[str, Any]:
-    """The numbers in a page."""
+    """Return the payload of a page."""
     (text,) = re.findall(r'<script type="application/json" id="payload">(.*?)</script>', path.read_text("utf-8"))
     return json.loads(text)
 
@@ -126,7 +126,7 @@ def test_the_report_of_a_metrics_file_has_the_numbers_of_pycocotools() -> None:
         assert shown["classes"][label]["name"] == name
         assert shown["classes"][label]["AP"] == pytest.approx(precision[:, :, label].mean(), abs=1e-4)
         assert np.allclose(shown["curves"]["precision"][label], precision[:, :, label], atol=1e-4)
-    assert shown["curves"]["precision"][2] is None  # no owl is there
+    assert shown["curves"]["precision"][2] is None  # there is no owl
     assert (shown["images"], shown["boxes"], shown["detections"]) == (8, 24, 24)
     assert shown["title"] == NEW
     assert "epoch 10" in shown["subtitle"]
@@ -146,9 +146,9 @@ def test_every_chart_of_a_complete_evaluation_is_a_picture_of_sane_size(capsys: 
 
 def test_the_gallery_shows_the_images_upright(caplog: pytest.LogCaptureFixture) -> None:
     picture = Image.new("RGB", (150, 200), "red")
-    picture.paste("blue", (0, 0, 75, 200))  # on its left as it is stored, at the top when it is turned clockwise
+    picture.paste("blue", (0, 0, 75, 200))  # on the left as stored, at the top after a clockwise turn
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise to be upright
+    exif[0x0112] = 6  # viewers must turn it clockwise
     picture.save("images/000003.jpg", exif=exif, quality=95)
     assert main(["--metrics_file", NEW]) == 0
     assert not caplog.messages
@@ -166,7 +166,7 @@ def test_the_gallery_shows_the_images_upright(caplog: pytest.LogCaptureFixture) 
 def test_images_that_can_not_be_shown_are_counted_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     Path("images/000002.jpg").unlink()
     Path("images/000005.jpg").write_bytes(b"no picture")
-    Image.new("RGB", (20, 15)).save("images/000007.jpg")  # of another size than val.json says
+    Image.new("RGB", (20, 15)).save("images/000007.jpg")  # not the size in val.json
     assert main(["--metrics_file", NEW]) == 0
     missing = {entry["id"] for entry in payload()["gallery"]["images"] if entry["thumbnail"] is None}
     assert missing == {2, 5, 7}

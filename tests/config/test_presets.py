@@ -1,4 +1,4 @@
-"""What the presets promise about the number of trained parameters, on the published architectures."""
+"""The numbers of trained parameters that the presets promise, on the published architectures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASE = ["--dino_model", "facebook/dinov2-base"]
 
 
 def trained(argv: list[str], *, classes: int = 80) -> int:
-    """Trained parameters of the detector of a command line; random weights spare the download, not a parameter."""
+    """Count the trained parameters of a command line's detector; random weights avoid the download."""
     config, _ = parse_settings([Config], [*argv, "--backbone_weights", "random"], prog="train")
     with torch.device("meta"):
         detector = build_detector(config, categories=Categories(tuple(range(classes)), ("thing",) * classes))
@@ -35,7 +35,7 @@ def test_lightweight_trains_80_to_90_percent_fewer_parameters(
 
 
 def test_adapters_of_the_last_layers_are_all_that_trains_of_the_backbone():
-    """A rank-r adapter of a d x d projection has 2 r d parameters; query and value of a layer have one each."""
+    """A rank-r adapter of a d x d projection has 2 r d parameters; each layer adapts query and value."""
     standard, lightweight = ["--feature_layers", "6,9,11"], ["--lightweight", "--feature_layers", "9,11"]
     frozen = ["--train_backbone", "none"]
     assert trained(standard) - trained([*standard, *frozen]) == 6 * 2 * 2 * 16 * 768
