@@ -71,7 +71,7 @@ SHAPES = [
     np.array([[0.5, 0], [1, 1], [0, 1]]),
     np.array([[0.3, 0], [0.7, 0], [1, 0.3], [1, 0.7], [0.7, 1], [0.3, 1], [0, 0.7], [0, 0.3]]),
 ]
-"""Corners of a square, a diamond, a triangle and an octagon in a unit box; with 20 hues they tell 80 classes apart."""
+"""Corners of a square, a diamond, a triangle and an octagon in a unit box; four shapes in 20 hues are 80 classes."""
 
 
 class CocoTree(NamedTuple):

@@ -307,7 +307,7 @@ COUNTS = [3, 1, 0, 5]
 def gradient_of_shared_weights(images: slice) -> Tensor:
     """Return the gradient of some of the images for weights that all images share.
 
-    The losses are those of the decoder, of two further groups of queries, and of given indices.
+    The losses are the decoder's losses, the losses of two further groups of queries, and the losses of given indices.
     """
     logits, boxes, truth = random_batch(COUNTS, seed=3)
     more_logits, more_boxes, _ = random_batch(COUNTS, layers=4, seed=4)

@@ -73,10 +73,10 @@ def test_the_share_that_is_covered_by_hand():
         ([[15, 0, 20, 50]], [10, 10, 30, 40]),  # a stripe in the middle
         ([[12, 12, 28, 38]], [10, 10, 30, 40]),  # all but the edges
         ([[0, 0, 15, 25], [5, 20, 15.5, 60]], [15, 10, 30, 40]),  # the left, by two together
-        ([[0, 0, 15, 25], [5, 26, 15.5, 60]], [10, 10, 30, 40]),  # the left, but for a gap
+        ([[0, 0, 15, 25], [5, 26, 15.5, 60]], [10, 10, 30, 40]),  # the left, except for a gap
         ([[30, 10, 50, 40]], [10, 10, 30, 40]),  # touches
-        ([[11, 10.5, 15, 39]], [15, 10, 30, 40]),  # the left, but for stripes of a pixel
-        ([[0, 11.1, 15, 50]], [10, 10, 30, 40]),  # the left, but for a wider stripe
+        ([[11, 10.5, 15, 39]], [15, 10, 30, 40]),  # the left, except for one-pixel stripes
+        ([[0, 11.1, 15, 50]], [10, 10, 30, 40]),  # the left, except for a wider stripe
     ],
 )
 def test_a_box_shrinks_to_what_is_visible_by_hand(covers, visible):

@@ -7,6 +7,6 @@ from dino_detector.download import http
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for milliseconds where users wait for seconds."""
+    """Wait for milliseconds instead of seconds."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(http, "READ_TIMEOUT", 0.3)

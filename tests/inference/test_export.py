@@ -102,7 +102,7 @@ def test_an_exported_detector_detects_the_same(suffix: str, changes: dict[str, A
         assert_same(one, other)
     assert exported.categories == detector.categories
     for one, other in zip(detector.predict(images(), threshold=0.0), expected, strict=True):
-        assert_same(one, other)  # exporting leaves the detector as it was
+        assert_same(one, other)  # exporting does not change the detector
 
 
 @pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "bf16"), (".xml", "32")])
@@ -116,7 +116,7 @@ def test_an_optimized_detector_can_be_exported(suffix: str, precision: str, tmp_
     for one, other in zip(exported, expected, strict=True):
         assert_same(one, other)
     for one, other in zip(detector.predict(images(), threshold=0.0), found, strict=True):
-        np.testing.assert_array_equal(one.confidence, other.confidence)  # exporting leaves it as it was
+        np.testing.assert_array_equal(one.confidence, other.confidence)  # exporting does not change it
 
 
 @pytest.mark.parametrize("tile_size", [None, 40])
