@@ -1,13 +1,13 @@
-"""Boxes that can hardly be objects, areas that do not fit, and boxes that are drawn twice."""
+"""Boxes that can hardly be objects, areas that do not fit, boxes that are drawn twice, and images without boxes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
-from dino_detector.data.coco.findings import Finding
+from dino_detector.data.coco.findings import STOPS, Finding
 from dino_detector.data_check.patches import PatchGrid
 
 TINY_SIDE = 2.0
@@ -22,14 +22,8 @@ DIGITS = 2
 """decimals of coordinates that must agree in exact duplicates"""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 divided by the golden ratio, as in Knuth's multiplicative hashing"""
-
-
-class Pairs(NamedTuple):
-    """P pairs of boxes of the same image: rows of the table, the first below the second, and their IoU."""
-
-    first: np.ndarray
-    second: np.ndarray
-    iou: np.ndarray
+EMPTY_SHARE = 0.2
+"""share of images without boxes from which they are reported"""
 
 
 def check_extents(split: Split, grid: PatchGrid) -> list[Finding]:
@@ -63,11 +57,15 @@ def check_pairs(split: Split) -> list[Finding]:
     exact = np.delete(rows, leaders)
 
     rows = rows[np.sort(leaders)]
-    pairs = overlapping_pairs(split.clipped_xyxy[rows], boxes.image[rows], least=NEAR_IOU)
-    first, second = rows[pairs.first], rows[pairs.second]
+    pairs, iou = _overlapping_pairs(split.clipped_xyxy[rows], boxes.image[rows])
+    first, second = rows[pairs.T]
     same = boxes.category[first] == boxes.category[second]
-    conflict = ~same & (pairs.iou >= CONFLICT_IOU)
-    most = _most_frequent_conflict(split, first[conflict], second[conflict])
+    conflict = ~same & (iou >= CONFLICT_IOU)
+    most = ""
+    if conflict.any():
+        classes = np.sort(boxes.category[rows[pairs[conflict]]], axis=1)
+        kinds, counts = np.unique(classes, axis=0, return_counts=True)
+        most = "most often " + " and ".join(split.categories.names[position] for position in kinds[counts.argmax()])
     return [
         split.find_boxes("box_twice", exact, total=total),
         split.find_boxes("box_nearly_twice", np.unique(second[same]), total=total),
@@ -75,31 +73,52 @@ def check_pairs(split: Split) -> list[Finding]:
     ]
 
 
-def overlapping_pairs(boxes_xyxy: np.ndarray, image: np.ndarray, *, least: float) -> Pairs:
-    """Return the pairs of boxes of one image with an IoU of at least ``least``.
+def check_empty(split: Split, findings: list[Finding]) -> list[Finding]:
+    """Find images without boxes if they are many, and a split without boxes unless ``findings`` explain it."""
+    total = len(split.images.ids)
+    if split.trained.any():
+        empty = np.setdiff1d(np.arange(total), split.boxes.image)
+        return [split.find_images("images_without_boxes", empty)] if len(empty) >= EMPTY_SHARE * total else []
+    if any(finding.effect == STOPS and finding.split == split.name for finding in findings):
+        return []
+    note, effect = f"{len(split.boxes.ids):,} annotations", None if split.name == "train" else ""
+    return [Finding("no_boxes", split.name, total, total, "images", [], note, training=effect)]
 
-    An IoU of t bounds the distance of the left edges by (1 - t) / t of the left box's width. So boxes are sorted by
-    image and left edge, and each is compared with its k-th neighbour for k = 1, 2, ... while a neighbour is near.
+
+def _overlapping_pairs(boxes_xyxy: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs ``[P, 2]`` of boxes ``[N, 4]`` of one image with an IoU of at least `NEAR_IOU`, and their IoU.
+
+    An IoU of t bounds the distance of the left edges by (1 - t) / t of the left box's width.
+    """
+    order = np.lexsort((boxes_xyxy[:, 0], image))
+    boxes_xyxy = boxes_xyxy[order]
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    areas, lefts = sides.prod(axis=1), boxes_xyxy[:, 0]
+    pairs, ious = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
+    for rows, others in neighbours(image[order], lefts, lefts + sides[:, 0] * (1 - NEAR_IOU) / NEAR_IOU):
+        one, other = boxes_xyxy[rows], boxes_xyxy[others]
+        overlap = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
+        shared = overlap.clip(min=0).prod(axis=1)
+        iou = shared / (areas[rows] + areas[others] - shared)
+        close = iou >= NEAR_IOU
+        pairs.append(np.sort(order[np.column_stack([rows, others])[close]], axis=1))
+        ious.append(iou[close])
+    return np.concatenate(pairs), np.concatenate(ious)
+
+
+def neighbours(group: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rows i and j, i < j, of all pairs with equal groups and ``start[j] <= stop[i]``.
 
     Args:
-        boxes_xyxy: ``[N, 4]``, each with an area.
-        image: ``[N]`` int64.
-        least: lowest IoU, above 0.5.
+        group: ``[N]``, ascending.
+        start: ``[N]``, ascending within a group.
+        stop: ``[N]``.
     """
-    rows = np.lexsort((boxes_xyxy[:, 0], image))
-    lefts, images = boxes_xyxy[rows, 0], image[rows]
-    reach = lefts + (boxes_xyxy[rows, 2] - lefts) * (1 - least) / least
-    found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    active, step = np.arange(len(rows)), 1
-    while len(active := active[active + step < len(rows)]):
-        near = (images[active] == images[active + step]) & (lefts[active + step] <= reach[active])
-        active = active[near]
-        one, other = rows[active], rows[active + step]
-        iou = _iou(boxes_xyxy[one], boxes_xyxy[other])
-        close = iou >= least
-        found.append(Pairs(np.minimum(one, other)[close], np.maximum(one, other)[close], iou[close]))
+    rows, step = np.arange(len(group)), 1  # each row is compared with its next one, then with the one after it, ...
+    while len(rows := rows[rows + step < len(group)]):
+        rows = rows[(group[rows] == group[rows + step]) & (start[rows + step] <= stop[rows])]
+        yield rows, rows + step
         step += 1
-    return Pairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def fingerprints(*columns: np.ndarray) -> np.ndarray:
@@ -109,21 +128,3 @@ def fingerprints(*columns: np.ndarray) -> np.ndarray:
         mixed = (mixed ^ np.ascontiguousarray(column, np.int64).view(np.uint64)) * MULTIPLIER
         mixed ^= mixed >> np.uint64(29)
     return mixed * MULTIPLIER ^ (mixed >> np.uint64(32))
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the IoU ``[P]`` of boxes ``[P, 4]`` xyxy, row by row; libraries compute all ``[P, P]`` pairs."""
-    sides = (np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])).clip(min=0)
-    shared = sides.prod(axis=1)
-    areas = (one[:, 2:] - one[:, :2]).prod(axis=1) + (other[:, 2:] - other[:, :2]).prod(axis=1)
-    return shared / (areas - shared)
-
-
-def _most_frequent_conflict(split: Split, first: np.ndarray, second: np.ndarray) -> str:
-    """Return a note with the two classes that most often share an object."""
-    if not len(first):
-        return ""
-    both = np.sort(np.column_stack([split.boxes.category[first], split.boxes.category[second]]), axis=1)
-    kinds, counts = np.unique(both, axis=0, return_counts=True)
-    one, other = (split.categories.names[position] for position in kinds[counts.argmax()].tolist())
-    return f"most often {one} and {other}"

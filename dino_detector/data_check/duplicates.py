@@ -1,22 +1,27 @@
-"""Finds the same picture twice: within a split, and in two splits, where it makes metrics untrustworthy."""
+"""Finds the same picture twice: within a split, and in two splits, where it makes metrics untrustworthy.
+
+A perceptual hash finds pictures that were saved again, resized, or made a little brighter or darker, and thumbnails
+confirm them. The hash is pHash, the signs of low frequencies: C. Zauner, "Implementation and Benchmarking of Perceptual
+Image Hash Functions" (2010), section 3.2.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
 
 import numpy as np
+from scipy.fft import dctn
 
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
-from dino_detector.data_check.boxes import fingerprints
+from dino_detector.data_check.boxes import fingerprints, neighbours
 from dino_detector.data_check.layouts import plain_name
-from dino_detector.data_check.near_duplicates import similar_pairs
-
-if TYPE_CHECKING:
-    from dino_detector.data_check.pictures import Opened
+from dino_detector.data_check.pictures import THUMBNAIL, Picture
 
 ROBOFLOW = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.|$)")
 """suffix that Roboflow appends to the name of a picture, different for each augmented copy"""
@@ -26,136 +31,144 @@ DENSE = 0.9
 """least share of used numbers in a sequence that counts from 0 or 1"""
 WEIGHTS = {("train", "val"): 1.0, ("train", "test"): 0.9}
 OTHER_WEIGHT = 0.6
+FREQUENCIES = 8
+MOST_BITS = 6
+"""number of bits of 64 in which hashes of the same picture may differ"""
+BANDS = np.array_split(np.arange(FREQUENCIES * FREQUENCIES), MOST_BITS + 1)
+"""one band more than differing bits, so at least one band is equal"""
+LARGEST_BUCKET = 2_000
+NEIGHBOURS = 100
+"""number of following hashes that each hash is compared with in a larger bucket"""
+CHUNK = 5_000
+LEAST_CONTRAST = 6.0
+"""standard deviation of the grey levels below which pictures can't be told apart"""
+MEAN_DIFFERENCE = 0.2
+LARGEST_DIFFERENCE = 1.2
+"""largest differences of two thumbnails of the same picture, on average and at the 99th percentile, in units of
+contrast"""
 
 Keys = dict[int, object]
 """a key for each image of a split that has one, equal for images that may be the same picture"""
-Match = tuple[str, int, int]
-"""kind of finding, image of the second split, image of the first split"""
+Match = tuple[int, int]
+"""an image, and the same picture in the same or another split"""
 
 
-class ImageRef(NamedTuple):
-    """An image: the position of its split, and its position there."""
-
-    split: int
-    index: int
-
-
-def check_duplicates(splits: Sequence[Split], opened: Opened | None) -> list[Finding]:
+def check_duplicates(splits: Sequence[Split], pictures: Sequence[dict[int, Picture]]) -> list[Finding]:
     """Find images that appear twice within a split, or in two splits.
 
     Each image counts once, by the strongest evidence: bytes, looks, source, address, name, boxes. Opened pictures are
     judged by their pixels, not by their names or boxes.
+
+    Args:
+        splits: the splits.
+        pictures: the opened pictures of each split, by the position of their image.
     """
-    looks = _Looks(splits, opened) if opened is not None else None
-    seen = looks.refs if looks else set()
-    names_of_classes = dict.fromkeys(name for split in splits for name in split.categories.names)
-    classes = {name: number for number, name in enumerate(names_of_classes)}
-    boxes = [_box_keys(split, number, seen, classes) for number, split in enumerate(splits)]
-    names = _keys(splits, seen, _name_and_size)
-    addresses = _keys(splits, seen, lambda split, index: split.images.addresses[index])
+    contents = _content_keys(pictures)
+    similar = _similar_contents(contents, pictures)
+    both = [*zip(splits, pictures, strict=True)]
+    classes = {name: number for number, name in enumerate(chain(*(split.categories.names for split in splits)))}
+    boxes = [_unopened(_box_keys(split, classes), opened) for split, opened in both]
+    names = [_unopened(_names_and_sizes(split), opened) for split, opened in both]
+    addresses = [_unopened(split.images.addresses, opened) for split, opened in both]
     sources = [_source_keys(split) for split in splits]
     counters = [_counter_pattern(key[0] for key in of_split.values()) for of_split in names]
-    findings: list[Finding] = []
+    findings = []
     for number, split in enumerate(splits):
-        findings += looks.within(number) if looks else []
-        same_boxes = _matches("image_boxes_twice", boxes[number], boxes[number])
-        findings.append(
-            _copies("image_boxes_twice", split, {copy: first for _, copy, first in same_boxes if copy != first})
-        )
+        file_names, own = split.images.names, contents[number]
+        exact = [(copy, first) for copy, first in _matches(own, own) if file_names[copy] != file_names[first]]
+        firsts = {index: content for content, index in _first_of(own).items()}
+        near = [(later, first) for later, first in _look_alikes(firsts, firsts, similar) if first < later]
+        kinds = {"image_twice": exact, "image_nearly_twice": near}
+        kinds["image_boxes_twice"] = [pair for pair in _matches(boxes[number], boxes[number]) if pair[0] != pair[1]]
+        findings += [_copies(kind, split, pairs) for kind, pairs in kinds.items()]
     for one, other in combinations(range(len(splits)), 2):
         evidence = [("leak_source", sources), ("leak_url", addresses), ("leak_name", names), ("leak_boxes", boxes)]
         if counters[one] is not None and counters[one] == counters[other]:  # equal names are a coincidence
             evidence[2:] = [("leak_boxes", boxes), ("leak_plain_name", names)]
-        strongest: dict[int, tuple[str, int]] = {}
-        matches = (_matches(kind, keys[one], keys[other]) for kind, keys in evidence)
-        for kind, index, twin in chain(looks.between(one, other) if looks else (), *matches):
-            strongest.setdefault(index, (kind, twin))
-        findings += _leaks(splits[one], splits[other], strongest)
+        found = {"leak_exact": _matches(contents[one], contents[other])}
+        found["leak_near"] = _look_alikes(contents[one], contents[other], similar)
+        found |= {kind: _matches(keys[one], keys[other]) for kind, keys in evidence}
+        findings += _leaks(splits[one], splits[other], found)
     return findings
 
 
-class _Looks:
-    """Groups opened pictures by their bytes, and pairs groups that look the same."""
-
-    def __init__(self, splits: Sequence[Split], opened: Opened) -> None:
-        self.splits = splits
-        refs = [ImageRef(*ref) for ref in zip(opened.split.tolist(), opened.index.tolist(), strict=True)]
-        self.refs = set(refs)
-        self.groups: dict[int, list[ImageRef]] = {}
-        for ref, content in zip(refs, opened.content.tolist(), strict=True):
-            self.groups.setdefault(content, []).append(ref)
-        contents = np.array(list(self.groups), dtype=np.int64)  # each is the position of its first file
-        self.pairs = contents[similar_pairs(opened.thumbnails[contents])].tolist()
-
-    def images(self, content: int, number: int) -> list[int]:
-        """Return the images of a split with these bytes."""
-        return [ref.index for ref in self.groups[content] if ref.split == number]
-
-    def within(self, number: int) -> list[Finding]:
-        """Find copies in one split, each with the first image."""
-        split, names = self.splits[number], self.splits[number].images.names
-        exact, near = {}, {}
-        for content in self.groups:
-            first, *others = self.images(content, number) or [-1]
-            exact |= {index: first for index in others if names[index] != names[first]}
-        for pair in self.pairs:
-            both = [self.images(content, number)[:1] for content in pair]
-            if all(both):
-                first, second = sorted(chain(*both))
-                near.setdefault(second, first)
-        return [_copies("image_twice", split, exact), _copies("image_nearly_twice", split, near)]
-
-    def between(self, one: int, other: int) -> Iterator[Match]:
-        """Yield the images of the second split that are in the first too."""
-        exact = (("leak_exact", content, content) for content in self.groups)
-        near = (("leak_near", *order) for pair in self.pairs for order in (pair, pair[::-1]))
-        for kind, here, there in chain(exact, near):
-            twins = self.images(here, one)
-            for index in self.images(there, other) if twins else ():
-                yield kind, index, twins[0]
+def _first_of(keys: Keys) -> dict[object, int]:
+    """Return the first image with each key."""
+    return {key: index for index, key in reversed(keys.items())}
 
 
-def _matches(kind: str, first: Keys, second: Keys) -> Iterator[Match]:
+def _matches(first: Keys, second: Keys) -> Iterator[Match]:
     """Yield the images of the second split whose key the first split has, each with the first image of that key."""
-    first_of = {key: index for index, key in reversed(first.items())}
-    return ((kind, index, first_of[key]) for index, key in second.items() if key in first_of)
+    first_of = _first_of(first)
+    return ((index, first_of[key]) for index, key in second.items() if key in first_of)
 
 
-def _copies(kind: str, split: Split, first_of: dict[int, int]) -> Finding:
-    """Return a finding about the copies in one split, given the first image of each copy."""
+def _look_alikes(first: Keys, second: Keys, similar: dict[object, list[object]]) -> Iterator[Match]:
+    """Yield the images of the second split whose look-alikes the first split has, by the keys of their contents."""
+    first_of = _first_of(first)
+    for index, content in second.items():
+        yield from ((index, first_of[other]) for other in similar.get(content, ()) if other in first_of)
+
+
+def _copies(kind: str, split: Split, matches: Iterable[Match]) -> Finding:
+    """Return a finding about the copies in one split, each with its first match."""
     label = split.images.label
-    pairs = [f"{label(index)} = {label(first)}" for index, first in sorted(first_of.items())]
+    pairs = [f"{label(copy)} = {label(first)}" for copy, first in sorted(dict(reversed([*matches])).items())]
     return Finding(kind, split.name, len(pairs), len(split.images.ids), "images", pairs)
 
 
-def _leaks(first: Split, second: Split, found: dict[int, tuple[str, int]]) -> Iterator[Finding]:
-    """Yield findings about images of the second split that the first has too, each with its evidence and its twin."""
-    by_kind: dict[str, list[str]] = {}
-    for index, (kind, twin) in sorted(found.items()):
+def _leaks(first: Split, second: Split, found: dict[str, Iterator[Match]]) -> Iterator[Finding]:
+    """Yield findings about images of the second split that the first has too; ``found`` has the best evidence first."""
+    strongest: dict[int, tuple[str, int]] = {}
+    for kind, matches in found.items():
+        for index, twin in matches:
+            strongest.setdefault(index, (kind, twin))
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for index, (kind, twin) in sorted(strongest.items()):
         name, other = second.images.label(index), first.images.label(twin)
-        by_kind.setdefault(kind, []).append(name if name == other else f"{name} = {other}")
+        by_kind[kind].append(name if name == other else f"{name} = {other}")
     where, total = f"{second.name} in {first.name}", len(second.images.ids)
     weight = WEIGHTS.get((first.name, second.name), OTHER_WEIGHT)
     for kind, pairs in by_kind.items():
         yield Finding(kind, where, len(pairs), total, "images", pairs, weight=weight)
 
 
-def _keys(splits: Sequence[Split], seen: set[ImageRef], key: Callable[[Split, int], object]) -> list[Keys]:
-    """Return the keys of the images of each split that were not opened."""
+def _content_keys(pictures: Sequence[dict[int, Picture]]) -> list[Keys]:
+    """Return keys that are equal for files of equal bytes; only files of equal length are read."""
+    lengths = [{index: picture.path.stat().st_size for index, picture in opened.items()} for opened in pictures]
+    counts = Counter(chain.from_iterable(of_split.values() for of_split in lengths))
+
+    def key(path: Path, length: int) -> object:
+        return hashlib.blake2b(path.read_bytes()).digest() if counts[length] > 1 else length
+
     return [
-        {
-            index: found
-            for index in range(len(split.images.ids))
-            if (number, index) not in seen and (found := key(split, index)) is not None
-        }
-        for number, split in enumerate(splits)
+        {index: key(opened[index].path, length) for index, length in of_split.items()}
+        for opened, of_split in zip(pictures, lengths, strict=True)
     ]
 
 
-def _name_and_size(split: Split, index: int) -> tuple[object, ...] | None:
-    name = split.images.names[index]
-    sizes = [None if np.isnan(side) else side for side in split.images.sizes[index]]
-    return None if name is None else (plain_name(name), *sizes)
+def _similar_contents(contents: Sequence[Keys], pictures: Sequence[dict[int, Picture]]) -> dict[object, list[object]]:
+    """Return for each content the other contents that look the same."""
+    thumbnails: dict[object, np.ndarray] = {}
+    for keys, opened in zip(contents, pictures, strict=True):
+        for index, content in keys.items():
+            thumbnails.setdefault(content, opened[index].thumbnail)
+    similar: dict[object, list[object]] = defaultdict(list)
+    numbered = [*thumbnails]
+    for one, other in _similar_pairs([*thumbnails.values()]).tolist():
+        similar[numbered[one]].append(numbered[other])
+        similar[numbered[other]].append(numbered[one])
+    return similar
+
+
+def _unopened(keys: Sequence[object], opened: dict[int, Picture]) -> Keys:
+    """Return the keys of the images that have one and were not opened."""
+    return {index: key for index, key in enumerate(keys) if key is not None and index not in opened}
+
+
+def _names_and_sizes(split: Split) -> list[tuple[object, ...] | None]:
+    named = zip(split.images.names, np.nan_to_num(split.images.sizes, nan=-1).tolist(), strict=True)
+    return [None if name is None else (plain_name(name), *size) for name, size in named]
 
 
 def _counter_pattern(names: Iterable[str]) -> str | None:
@@ -184,21 +197,72 @@ def _source_keys(split: Split) -> Keys:
     return {} if _counter_pattern(stripped.values()) else dict(stripped)
 
 
-def _box_keys(split: Split, number: int, seen: set[ImageRef], classes: dict[str, int]) -> Keys:
+def _box_keys(split: Split, classes: dict[str, int]) -> list[int | None]:
     """Return a key of size, classes and boxes for each image with several boxes; ``classes`` numbers the names."""
-    boxes = split.boxes
-    rows = np.flatnonzero(split.trained)
-    if not len(rows):
-        return {}
-    label = np.array([classes[name] for name in split.categories.names])[boxes.category[rows]]
+    boxes, rows = split.boxes, np.flatnonzero(split.trained)
+    label = np.array([classes[name] for name in split.categories.names], np.int64)[boxes.category[rows]]
     rounded = (boxes.xywh[rows] * 10).round().astype(np.int64)
     _, first = np.unique(fingerprints(boxes.image[rows], label, *rounded.T), return_index=True)
-    without_image = fingerprints(label[first], *rounded[first].T)
     image = boxes.image[rows][first]
     total = np.zeros(len(split.images.ids), np.uint64)
-    np.add.at(total, image, without_image)
+    np.add.at(total, image, fingerprints(label[first], *rounded[first].T))
     counts = np.bincount(image, minlength=len(total))
     sizes = np.nan_to_num(split.images.sizes, nan=-1).astype(np.int64)
-    keys = fingerprints(total.view(np.int64), counts, *sizes.T).tolist()
-    several = np.flatnonzero(counts >= FEWEST_BOXES).tolist()
-    return {index: keys[index] for index in several if (number, index) not in seen}
+    keys = fingerprints(total.view(np.int64), counts, *sizes.T)
+    return np.where(counts >= FEWEST_BOXES, keys, None).tolist()
+
+
+def _similar_pairs(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pairs ``[P, 2]`` int64 of pictures that look the same, in order; equal hashes form a chain."""
+    flat = np.array(thumbnails, np.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
+    deviations = np.concatenate([np.zeros(0), *(part.std(axis=1) for part in _chunks(flat))])
+    kept = np.flatnonzero(deviations >= LEAST_CONTRAST)
+    if len(kept) < 2:
+        return np.zeros((0, 2), np.int64)
+    flat = flat[kept]
+    bits = np.concatenate([_perceptual_bits(part) for part in _chunks(flat)])
+    hashes = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    order = np.argsort(hashes, kind="stable")
+    leaders = order[np.r_[True, np.diff(hashes[order]) > 0]]  # the first of equal hashes
+    equal = np.column_stack([order[:-1], order[1:]])[hashes[order[:-1]] == hashes[order[1:]]]
+    candidates = np.vstack([equal, leaders[_close_hashes(bits[leaders], hashes[leaders])]])
+    same = [_same_picture(flat[part[:, 0]], flat[part[:, 1]]) for part in _chunks(candidates)]
+    pairs = candidates[np.concatenate([np.zeros(0, bool), *same])]
+    return np.unique(np.sort(kept[pairs], axis=1), axis=0)
+
+
+def _perceptual_bits(flat: np.ndarray) -> np.ndarray:
+    """Return which of the 8 x 8 lowest frequencies, without the mean, exceed their median, ``[N, 64]`` bool."""
+    waves = dctn(flat.reshape(-1, THUMBNAIL, THUMBNAIL).astype(np.float64), axes=(1, 2))
+    low = waves[:, 1 : FREQUENCIES + 1, 1 : FREQUENCIES + 1].reshape(len(flat), -1)
+    return low > np.median(low, axis=1, keepdims=True)
+
+
+def _close_hashes(bits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Return pairs ``[P, 2]`` of different hashes that differ in at most `MOST_BITS` bits."""
+    found, places = [np.zeros((0, 2), np.int64)], np.arange(len(hashes))
+    for band in BANDS:
+        key = bits[:, band] @ (1 << np.arange(len(band)))
+        order = np.lexsort((hashes, key))
+        key = key[order]
+        limit = np.where(np.bincount(key)[key] > LARGEST_BUCKET, NEIGHBOURS, LARGEST_BUCKET)
+        for rows, others in neighbours(key, places, places + limit):
+            pairs = np.column_stack([order[rows], order[others]])
+            found.append(pairs[np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= MOST_BITS])
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def _same_picture(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return which pairs of thumbnails ``[P, 1024]`` agree after normalising brightness and contrast, ``[P]`` bool."""
+    one, other = (
+        (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
+        for values in (one.astype(np.float32), other.astype(np.float32))
+    )
+    apart = np.abs(one - other)
+    far = np.partition(apart, -11, axis=1)[:, -11]  # 99th percentile of 1024
+    return (apart.mean(axis=1) <= MEAN_DIFFERENCE) & (far <= LARGEST_DIFFERENCE)
+
+
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a few thousand rows at a time, to bound memory."""
+    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))

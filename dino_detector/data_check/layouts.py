@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,16 +18,17 @@ KNOWN = (
     "val2017/, or images/), Roboflow (train/_annotations.coco.json beside the images, likewise valid/ and test/), "
     "or a JSON with the images beside it, in images/ or in data/"
 )
-OTHER_KINDS = re.compile(r"^(captions|person_keypoints|panoptic|stuff)_|^(stuff_)?image_info_test-dev")
-"""COCO files without boxes, or with the boxes of another file"""
+OTHER_KINDS = re.compile(r"^(captions|person_keypoints|panoptic|stuff)_|^(stuff_)?image_info_test-dev|^\.")
+"""COCO files without boxes, or with the boxes of another file, and hidden files"""
 START = 2**16
 """number of bytes at the start of a file in which a COCO detection file names its lists"""
-ROLES = {
-    **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
-    **{"test": "test", "testing": "test"},
+SPELLINGS = {
+    "train": ("train", "train2017", "train2014", "training"),
+    "val": ("val", "valid", "val2017", "val2014", "validation"),
+    "test": ("test", "test2017", "test2014", "testing"),
 }
+"""names of the folders of each split, in the order of the splits"""
 PACKED = (".gz", ".zip", ".7z", ".tar", ".tgz", ".xz", ".bz2", ".rar", ".zst")
-ORDER = ("train", "val", "test")
 PROBED = 50
 """number of file names that are looked up to judge a folder of images"""
 
@@ -48,12 +48,8 @@ def find_sources(folder: Path) -> list[Source]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder or annotation file; correct the path")
-    candidates = [
-        path
-        for pattern in ("*.json", "*/*.json", "*/annotations/*.json")
-        for path in sorted(folder.glob(pattern))
-        if path.is_file() and not OTHER_KINDS.search(path.name) and not path.name.startswith(".")
-    ]
+    found = chain.from_iterable(sorted(folder.glob(form)) for form in ("*.json", "*/*.json", "*/annotations/*.json"))
+    candidates = [path for path in found if path.is_file() and not OTHER_KINDS.search(path.name)]
     instances = [path for path in candidates if path.name.startswith(("instances_", "image_info_"))]
     chosen = instances or [path for path in candidates if _looks_like_coco(path)]
     if not chosen:
@@ -63,48 +59,54 @@ def find_sources(folder: Path) -> list[Source]:
 
 def name_sources(paths: Sequence[Path], folder: Path) -> list[Source]:
     """Name each file by its split, in the order train, val, test, others."""
-    roles = [role_of(path, folder) for path in paths]
-    names = []
+    roles = [_role_of(path, folder) for path in paths]
+    sources: dict[str, Source] = {}
     for path, role in zip(paths, roles, strict=True):
         name = role if role is not None and roles.count(role) == 1 else path.stem
-        if name in names:
+        if name in sources:
             name = path.relative_to(folder).with_suffix("").as_posix()
-        names.append(name)
-    found = [Source(name, path) for name, path in zip(names, paths, strict=True)]
-    return sorted(found, key=lambda one: (ORDER.index(one.name) if one.name in ORDER else len(ORDER), one.name))
+        sources[name] = Source(name, path)
+    order = [name for name in SPELLINGS if name in sources]
+    return [sources[name] for name in (*order, *sorted(sources.keys() - SPELLINGS.keys()))]
 
 
-def role_of(path: Path, folder: Path) -> str | None:
+def _role_of(path: Path, folder: Path) -> str | None:
     """Return train, val or test by the words in the name of a file, or else of its folders below ``folder``."""
     parents = path.parent.relative_to(folder).parts if path.is_relative_to(folder) else ()
     for part in (path.stem, *reversed(parents)):
-        words = re.findall("[a-z]+", part.lower())
-        if found := [ROLES[word] for word in words if word in ROLES]:
-            return found[-1]
+        for word in reversed(re.findall("[a-z]+", part.lower())):
+            for role, spellings in SPELLINGS.items():
+                if word in spellings:
+                    return role
     return None
 
 
-def find_images_dir(source: Source, file_names: Sequence[str | None], folder: Path) -> Path | None:
+def find_images_dir(
+    file_names: Sequence[str | None], *, source: Source, folder: Path, given: Path | None
+) -> Path | None:
     """Return the folder with the files that an annotation file names; None if no folder has any.
 
     Args:
-        source: the annotation file.
         file_names: file names in the annotation file.
+        source: the annotation file.
         folder: a folder to search, besides the folders near the file.
+        given: the folder that the user names; it is returned.
     """
     named = [name for name in file_names if name]
+    if given or not named:
+        return given
     probed = named[:: max(1, len(named) // PROBED)][:PROBED]
-    best, most = None, 0
-    for place in _places(source, folder):
+    places = _places(source, folder)
+
+    def hits(place: Path) -> float:
+        """Return the number of files that are there; files whose names have other folders count half."""
         found = sum(_is_file(place / name) for name in probed)
-        if not found:  # perhaps the names without folders are right
-            found = sum(_is_file(place / plain_name(name)) for name in probed) / 2
-        if found > most:
-            best, most = place, found
-    if best is None and probed:
-        near = ((place, find_image_files(probed, place, split="").names) for place in _places(source, folder))
-        best = next((place for place, names in near if any(names)), None)
-    return best
+        return found or sum(_is_file(place / plain_name(name)) for name in probed) / 2
+
+    best = max(places, key=hits)
+    if hits(best):
+        return best
+    return next((place for place in places if any(find_image_files(probed, place, split="").names)), None)
 
 
 def plain_name(name: str) -> str:
@@ -120,28 +122,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _places(source: Source, folder: Path) -> Iterable[Path]:
-    """Yield folders that may have the images, the likeliest first."""
+def _places(source: Source, folder: Path) -> list[Path]:
+    """Return folders that may have the images, the likeliest first."""
     stem = re.sub(r"^(instances|image_info|annotations?|labels?)[_-]?", "", source.path.stem)
-    spellings = {
-        "train": ("train", "train2017", "train2014", "training"),
-        "val": ("val", "valid", "val2017", "val2014", "validation"),
-        "test": ("test", "test2017", "test2014", "testing"),
-    }.get(source.name, ())
-    names = [name for name in dict.fromkeys((stem, *spellings, source.name)) if name and Path(name).name == name]
-    roots = list(dict.fromkeys((source.path.parent, source.path.parent.parent, folder)))
-    seen: set[Path] = set()
-    for place in (
-        *(root / name for root in roots for name in names),
-        *(root / "images" / name for root in roots for name in names),
-        *(root / name / "images" for root in roots for name in names),
-        *(root / "data" / name for root in roots for name in names),
-        *roots,
-        *(root / name for root in roots for name in ("images", "data", "img", "imgs", "JPEGImages")),
-    ):
-        if place not in seen and place.is_dir():
-            seen.add(place)
-            yield place
+    names = [name for name in (stem, *SPELLINGS.get(source.name, ()), source.name) if name and Path(name).name == name]
+    forms = [[form.format(name) for name in names] for form in ("{}", "images/{}", "{}/images", "data/{}")]
+    forms += [[""], ["images", "data", "img", "imgs", "JPEGImages"]]
+    roots = (source.path.parent, source.path.parent.parent, folder)
+    places = dict.fromkeys(root / below for form in forms for root in roots for below in form)
+    return [place for place in places if place.is_dir()]
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -151,27 +140,21 @@ def _looks_like_coco(path: Path) -> bool:
             start = file.read(START)
     except OSError:
         return True
-    if path.stat().st_size > START:
-        return b'"images"' in start or b'"annotations"' in start
-    try:
-        content = json.loads(start.decode("utf-8-sig"))
-    except ValueError:
-        return b'"images"' in start
-    return isinstance(content, dict) and isinstance(content.get("images"), list)
+    lists = rb'"images"\s*:\s*\[' if len(start) < START else rb'"(images|annotations)"'
+    return re.search(lists, start) is not None
 
 
 def _what_is_there(folder: Path, candidates: Sequence[Path]) -> str:
     """Return the reason why there is nothing to check."""
-    packed = [path.name for path in islice(folder.rglob("*"), 1000) if path.suffix.lower() in PACKED]
+    files = list(islice(folder.rglob("*"), 1000))
+    packed = [path.name for path in files if path.suffix.lower() in PACKED]
     if packed:
         return f"holds compressed files ({listed(packed)}); unpack them first"
-    texts = list(islice(folder.rglob("*.txt"), 200))
-    if (folder / "data.yaml").is_file() or any(path.parent.name == "labels" for path in texts):
+    if (folder / "data.yaml").is_file() or any(folder.rglob("labels/*.txt")):
         return "holds YOLO labels, not COCO; convert them to COCO JSON"
-    if any(path.parent.name.lower() == "annotations" for path in islice(folder.rglob("*.xml"), 200)):
+    if any(folder.rglob("[Aa]nnotations/*.xml")):
         return "holds Pascal VOC files, not COCO; convert them to COCO JSON"
     if candidates:
-        names = ", ".join(path.name for path in candidates[:3])
-        return f"no COCO detection file among its JSON files ({names}{', ...' if len(candidates) > 3 else ''})"
-    pictures = any(path.suffix.lower() in picture_extensions() for path in islice(folder.rglob("*"), 1000))
+        return f"no COCO detection file among its JSON files ({listed([path.name for path in candidates])})"
+    pictures = any(path.suffix.lower() in picture_extensions() for path in files)
     return "holds pictures but no annotation file" if pictures else "no annotation file in it"

@@ -12,8 +12,6 @@ from dino_detector.data.coco.findings import Finding
 
 PATCH = 14
 """side of a DINOv2 patch in pixels"""
-EDGES = (1, 2, 4, 8, 16)
-"""limits between the columns of the table of box sizes, in patches"""
 SMALL_SHARE = 0.05
 """share of boxes below one patch from which a larger input is advised"""
 LARGER = (1.25, 1.5, 2.0, 2.5, 3.0)
@@ -56,70 +54,52 @@ class PatchGrid(NamedTuple):
         return f"--image_size {self.image_size} --resize_mode {self.resize_mode}, {rows} x {columns} patches"
 
 
-class SizeRow(NamedTuple):
-    """Box sizes of a split: shares in the columns between `EDGES`, and the median, in patches."""
+def check_grid(split: Split, grid: PatchGrid, sides: np.ndarray, num_queries: int) -> list[Finding]:
+    """Find small boxes and stretched images, if they are many, and images with more boxes than object queries.
 
-    shares: list[float]
-    median: float
+    Args:
+        split: the split.
+        grid: the patch grid of the network's input.
+        sides: ``[M]`` sides of the boxes in patches.
+        num_queries: object queries of the decoder.
+    """
+    findings = []
+    trained = sides[split.trained]
+    if len(trained) and (trained < 1).mean() >= SMALL_SHARE:
+        small, fix = split.trained & (sides < 1), _larger_input(trained, grid)
+        findings.append(split.find_boxes("box_below_patch", small, total=len(trained), fix=fix))
+
+    counts = np.bincount(split.boxes.image[split.trained], minlength=len(split.images.ids))
+    most_first = np.argsort(-counts, kind="stable")[: (counts > num_queries).sum()]
+    most = counts.max(initial=0)
+    note, fix = f"up to {most:,} boxes, and --num_queries {num_queries}", f"--num_queries {-(-most // 50) * 50} or more"
+    findings.append(split.find_images("too_many_boxes", most_first, note, fix=fix))
+
+    sizes = split.images.sizes
+    scales = grid.scales(sizes)[:-1]
+    squeezed = scales.max(axis=1) >= STRETCHED * scales.min(axis=1)
+    if squeezed.any() and squeezed.mean() >= STRETCHED_SHARE:
+        ratio = float(np.median(sizes[squeezed, 0] / sizes[squeezed, 1]))
+        area = grid.image_size.height * grid.image_size.width
+        height, width = (max(1, round(np.sqrt(side) / PATCH)) * PATCH for side in (area / ratio, area * ratio))
+        size = ImageSize(height, width)
+        fix = f"--resize_mode letterbox, or --image_size {size}, which is their shape at the same cost"
+        findings.append(split.find_images("image_stretched", squeezed, fix=fix))
+    return findings
 
 
-def size_row(sides: np.ndarray) -> SizeRow:
-    """Return the row of box sides ``[N]`` in patches, N > 0."""
-    counts = np.bincount(np.searchsorted(EDGES, sides, side="right"), minlength=len(EDGES) + 1)
-    return SizeRow((counts / len(sides)).tolist(), float(np.median(sides)))
-
-
-def check_sizes(split: Split, grid: PatchGrid, sides: np.ndarray) -> list[Finding]:
-    """Find boxes below one patch if they are many, and the input size that would help."""
-    mask = split.trained & (sides < 1)
-    total = int(split.trained.sum())
-    if not total or mask.sum() / total < SMALL_SHARE:
-        return []
-    return [split.find_boxes("box_below_patch", mask, total=total, fix=larger_input(sides[split.trained], grid))]
-
-
-def larger_input(sides: np.ndarray, grid: PatchGrid) -> str:
+def _larger_input(sides: np.ndarray, grid: PatchGrid) -> str:
     """Advise the smallest input size that leaves few boxes below a patch; ``sides`` are in patches."""
     below = float((sides < 1).mean())
     for factor in LARGER:
         height, width = (PATCH * round(side * factor / PATCH) for side in grid.image_size)
-        size = ImageSize(height, width)
-        true_factor = np.sqrt(height * width / (grid.image_size.height * grid.image_size.width))
-        left = float((sides * true_factor < 1).mean())
+        patches = height * width / (grid.image_size.height * grid.image_size.width)
+        left = float((sides * np.sqrt(patches) < 1).mean())
         if left <= max(ENOUGH, below / 5):
             break
-    helped = (below - left) / below
-    if helped < 0.5:
+    if left > below / 2:
         return "cut the pictures into tiles before training: no input size that is affordable brings them above a patch"
-    patches = true_factor**2
     return (
-        f"--image_size {size} brings {100 * helped:.0f} % of them above one patch ({patches:.1f} times the patches); "
-        "--feature_scales [4,2,1] adds finer cells at less cost"
+        f"--image_size {ImageSize(height, width)} brings {100 * (below - left) / below:.0f} % of them above one patch "
+        f"({patches:.1f} times the patches); --feature_scales [4,2,1] adds finer cells at less cost"
     )
-
-
-def check_queries(split: Split, num_queries: int) -> list[Finding]:
-    """Find images with more boxes than object queries."""
-    counts = np.bincount(split.boxes.image[split.trained], minlength=len(split.images.ids))
-    crowded = np.flatnonzero(counts > num_queries)
-    if not len(crowded):
-        return []
-    most_first = crowded[np.argsort(-counts[crowded], kind="stable")]
-    most = int(counts.max())
-    note = f"up to {most:,} boxes, and --num_queries {num_queries}"
-    return [split.find_images("too_many_boxes", most_first, note, fix=f"--num_queries {-(-most // 50) * 50} or more")]
-
-
-def check_shapes(split: Split, grid: PatchGrid) -> list[Finding]:
-    """Find images that stretching distorts, if they are many, and the input shape that suits them."""
-    sizes = split.images.sizes
-    scales = grid.scales(sizes)[:-1]
-    with np.errstate(invalid="ignore"):
-        squeezed = scales.max(axis=1) >= STRETCHED * scales.min(axis=1)
-    if not squeezed.any() or squeezed.mean() < STRETCHED_SHARE:
-        return []
-    ratio = float(np.median(sizes[squeezed, 0] / sizes[squeezed, 1]))
-    area = grid.image_size.height * grid.image_size.width
-    height, width = (max(1, round(np.sqrt(side) / PATCH)) * PATCH for side in (area / ratio, area * ratio))
-    fix = f"--resize_mode letterbox, or --image_size {ImageSize(height, width)}, which is their shape at the same cost"
-    return [split.find_images("image_stretched", squeezed, fix=fix)]

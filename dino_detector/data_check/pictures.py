@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,23 +17,27 @@ from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.pictures.bit_depth import is_deep, largest_value, white_level_of
 from dino_detector.data.pictures.files import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
-from dino_detector.data_check.near_duplicates import THUMBNAIL
 from dino_detector.errors import InputError
+
+THUMBNAIL = 32
+"""side of a thumbnail in pixels"""
+UNSUPPORTED = "with negative or NaN values"
 
 
 class Picture(NamedTuple):
     """The contents of an image file.
 
     Attributes:
+        path: the file.
         size: width and height in pixels as stored.
         turned: the EXIF orientation exchanges width and height.
-        kind: ``16-bit``, ``32-bit``, ``float``, ``grey``, ``CMYK``, ``palette``, ``alpha``, ``colour``, or
-            ``unsupported`` for values that training can't read.
+        kind: ``grey``, ``colour`` or another word of the report, such as ``16-bit``.
         frames: number of frames.
         thumbnail: ``[32, 32]`` uint8, grey.
         largest: largest value of a picture of more than 8 bits; 0 for others.
     """
 
+    path: Path
     size: tuple[int, int]
     turned: bool
     kind: str
@@ -43,97 +46,61 @@ class Picture(NamedTuple):
     largest: float = 0.0
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The pictures of all splits together, N of them.
-
-    Attributes:
-        split: ``[N]`` position of the split.
-        index: ``[N]`` position in the images of the split.
-        thumbnails: ``[N, 32, 32]`` uint8.
-        content: ``[N]`` int64, equal for files of equal bytes.
-        kinds: number of pictures of each kind in each split, and of ``turned`` pictures.
-    """
-
-    split: np.ndarray
-    index: np.ndarray
-    thumbnails: np.ndarray
-    content: np.ndarray
-    kinds: list[Counter[str]]
-
-
 def open_pictures(
-    splits: Sequence[Split], files: Sequence[Sequence[Path | None]], *, advance: Callable[[], None]
-) -> tuple[Opened, list[Finding]]:
+    splits: Sequence[Split], names: Sequence[Sequence[str | None]], *, advance: Callable[[], None]
+) -> tuple[list[dict[int, Picture]], list[Counter[str]], list[Finding]]:
     """Open the files of all splits, and find mistakes in them.
 
     Args:
         splits: the splits.
-        files: for each split the file of each image, or None.
+        names: for each split the file of each image in the folder of the split, or None.
         advance: called after each image.
+
+    Returns:
+        For each split the pictures by the position of their image, and the number of pictures of each kind and of
+        those ``turned by EXIF``; and the mistakes.
     """
-    kept: list[tuple[int, int, Path, Picture]] = []
-    kinds: list[Counter[str]] = []
+    pictures: list[dict[int, Picture]] = []
     findings: list[Finding] = []
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for number, (split, paths) in enumerate(zip(splits, files, strict=True)):
-            rows = [row for row, path in enumerate(paths) if path is not None]
-            pictures: dict[int, Picture] = {}
+        for split, files in zip(splits, names, strict=True):
+            paths = {row: split.images_dir / name for row, name in enumerate(files) if name is not None}
+            found: dict[int, Picture] = {}
             damaged: list[str] = []
-            for row, result in zip(rows, pool.map(read_picture, [paths[row] for row in rows]), strict=True):
+            for row, result in zip(paths, pool.map(_read_picture, paths.values()), strict=True):
                 advance()
                 if isinstance(result, Picture):
-                    pictures[row] = result
-                    kept.append((number, row, paths[row], result))
+                    found[row] = result
                 else:
                     damaged.append(f"{split.images.label(row)} ({result})")
-            findings.append(Finding("image_unreadable", split.name, len(damaged), len(rows), "images", damaged))
-            findings += _check(split, pictures)
-            kinds.append(Counter(picture.kind for picture in pictures.values()))
-            kinds[-1]["turned"] = sum(picture.turned for picture in pictures.values())
-    opened = Opened(
-        split=np.array([number for number, *_ in kept], dtype=np.int64),
-        index=np.array([row for _, row, *_ in kept], dtype=np.int64),
-        thumbnails=np.array([picture.thumbnail for *_, picture in kept], np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL),
-        content=same_bytes([path for _, _, path, _ in kept]),
-        kinds=kinds,
-    )
-    return opened, findings
+            findings.append(Finding("image_unreadable", split.name, len(damaged), len(paths), "images", damaged))
+            findings += _check(split, found)
+            pictures.append(found)
+    kinds = [Counter(picture.kind for picture in found.values()) for found in pictures]
+    for counts, found in zip(kinds, pictures, strict=True):
+        counts["turned by EXIF"] = sum(picture.turned for picture in found.values())
+    return pictures, kinds, findings
 
 
-def read_picture(path: Path) -> Picture | str:
+def _read_picture(path: Path) -> Picture | str:
     """Return the contents of a file, or the reason why it can't be read; a JPEG is decoded at reduced size."""
-    size, turned, frames, kind = (0, 0), False, 1, "colour"
+    facts: dict[str, Any] = {}
 
     def prepare(image: Image.Image) -> None:
-        nonlocal size, turned, frames, kind
-        size, frames, kind = image.size, number_of_frames(image), _kind(image)
         turned = orientation(image) in QUARTER_TURNS
+        facts.update(size=image.size, turned=turned, kind=_kind(image), frames=number_of_frames(image))
         image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
 
     try:
         with opened(path, prepare=prepare) as image:
-            largest = 0.0
             if is_deep(image):
                 try:
-                    largest = largest_value(np.asarray(image))
+                    facts["largest"] = largest_value(np.asarray(image))
                 except InputError:
-                    kind = "unsupported"
-            return Picture(size, turned, kind, frames, _thumbnail(image), largest)
+                    facts["kind"] = UNSUPPORTED
+            return Picture(path, thumbnail=_thumbnail(image), **facts)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")
-
-
-def same_bytes(paths: Sequence[Path]) -> np.ndarray:
-    """Return numbers ``[N]`` int64, equal for files of equal bytes; only files of equal length are read."""
-    lengths = [path.stat().st_size for path in paths]
-    shared = {length for length, count in Counter(lengths).items() if count > 1}
-    content: dict[object, int] = {}
-    numbers = []
-    for position, (path, length) in enumerate(zip(paths, lengths, strict=True)):
-        key = (length, hashlib.blake2b(path.read_bytes()).digest()) if length in shared else position
-        numbers.append(content.setdefault(key, position))
-    return np.array(numbers, dtype=np.int64)
 
 
 def _thumbnail(image: Image.Image) -> np.ndarray:
@@ -149,45 +116,35 @@ def _thumbnail(image: Image.Image) -> np.ndarray:
 
 def _kind(image: Image.Image) -> str:
     if is_deep(image):
-        return {"F": "float", "I": "32-bit"}.get(image.mode, "16-bit")
+        return {"F": "floating-point", "I": "32-bit"}.get(image.mode, "16-bit")
     if image.has_transparency_data:
-        return "alpha"
-    return {"L": "grey", "1": "grey", "P": "palette", "CMYK": "CMYK"}.get(image.mode, "colour")
+        return "with transparency"
+    return {"1": "grey", "L": "grey", "P": "with a palette", "CMYK": "CMYK"}.get(image.mode, "colour")
 
 
 def _check(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
     """Find sizes that differ from the annotations, and pictures that training can't read or reads in part."""
-    swapped, other, unsupported, animated = [], [], [], []
+    found: dict[str, list[str]] = defaultdict(list)
     for row, picture in pictures.items():
         label = split.images.label(row)
         width, height = split.images.sizes[row].tolist()
         sizes = {picture.size, picture.size[::-1]} if picture.turned else {picture.size}
-        if width == width and height == height and (width, height) not in sizes:
-            stated = f"{label} ({picture.size[0]} x {picture.size[1]}, annotated as {width:.0f} x {height:.0f})"
-            (swapped if (height, width) == picture.size else other).append(stated)
-        if picture.kind == "unsupported":
-            unsupported.append(label)
+        if not isnan(width + height) and (width, height) not in sizes:
+            kind = "image_size_swapped" if (height, width) == picture.size else "image_size_differs"
+            stored = f"{picture.size[0]} x {picture.size[1]}"
+            found[kind].append(f"{label} ({stored}, annotated as {width:.0f} x {height:.0f})")
+        if picture.kind == UNSUPPORTED:
+            found["image_mode"].append(label)
         if picture.frames > 1:
-            animated.append(label)
-    kinds = {
-        "image_size_swapped": swapped,
-        "image_size_differs": other,
-        "image_mode": unsupported,
-        "image_animated": animated,
-    }
-    found = [Finding(kind, split.name, len(ids), len(pictures), "images", ids) for kind, ids in kinds.items()]
-    return [*_check_depth(split, pictures), *found]
-
-
-def _check_depth(split: Split, pictures: dict[int, Picture]) -> list[Finding]:
-    """Find pictures of more than 8 bits that do not use all of them, such as 12 bits in 16-bit files."""
-    deep = {row: picture for row, picture in pictures.items() if picture.largest}
-    if not deep:
-        return []
-    largest = max(picture.largest for picture in deep.values())
-    level = white_level_of(largest, floating=any(picture.kind == "float" for picture in deep.values()))
-    if level == 65535:
-        return []
-    names = [split.images.label(row) for row in deep]
-    note = f"their largest value is {largest:,g}, so white is {level:,g}"
-    return [Finding("image_depth", split.name, len(names), len(pictures), "images", names, note)]
+            found["image_animated"].append(label)
+    note, deep = "", {row: picture for row, picture in pictures.items() if picture.largest}
+    if deep:  # perhaps of 12 bits in 16-bit files
+        largest = max(picture.largest for picture in deep.values())
+        level = white_level_of(largest, floating=any(picture.kind == "floating-point" for picture in deep.values()))
+        if level != 65535:
+            found["image_depth"] = [split.images.label(row) for row in deep]
+            note = f"their largest value is {largest:,g}, so white is {level:,g}"
+    return [
+        Finding(kind, split.name, len(ids), len(pictures), "images", ids, note if kind == "image_depth" else "")
+        for kind, ids in found.items()
+    ]

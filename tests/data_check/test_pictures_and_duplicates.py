@@ -80,7 +80,8 @@ def test_what_images_are_is_counted_and_what_training_can_not_read_is_found(data
         (train / f"train_street_{number}.png").unlink()
         data.train["images"][number]["file_name"] = f"train_street_{number}.{suffix}"
     checked = data.check()
-    kinds = {"grey": 1, "alpha": 1, "palette": 2, "16-bit": 1, "float": 1, "CMYK": 1, "turned": 1, "colour": 17}
+    kinds = {"grey": 1, "with transparency": 1, "with a palette": 2, "16-bit": 1, "floating-point": 1, "CMYK": 1}
+    kinds |= {"turned by EXIF": 1, "colour": 17}
     assert dict(checked.kinds[0]) == kinds
     assert {(finding.kind, *finding.ids) for finding in checked.findings} == {
         ("image_animated", "train_street_5.gif"),
