@@ -21,6 +21,14 @@ COMMANDS = {
     "download": "fetch COCO 2017",
     "demo": "generate a small data set, train on it, and show what comes out",
 }
+HELP = f"""usage: {PROG} COMMAND [--SETTING VALUE ...]
+
+Object detection on a frozen DINOv2 backbone, with data in COCO format.
+
+commands:
+{chr(10).join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())}
+
+{PROG} COMMAND --help lists the settings of a command; {PROG} --version prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +46,7 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(f"give a command: {', '.join(COMMANDS)}; see {PROG} --help")
     name, *rest = argv
     if name in ("-h", "--help"):
-        print(_help())
+        print(HELP)
         return 0
     if name == "--version":
         print(f"{PROG} {__version__}")
@@ -47,16 +55,6 @@ def _dispatch(argv: list[str]) -> int:
         kind = "flag" if name.startswith("-") else "command"
         raise InputError(f"unknown {kind} {name}{did_you_mean(name, [*COMMANDS, '--help', '--version'])}")
     return importlib.import_module(f"dino_detector.commands.{name}").main(rest, prog=f"{PROG} {name}")
-
-
-def _help() -> str:
-    listed = "\n".join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())
-    return (
-        f"usage: {PROG} COMMAND [--SETTING VALUE ...]\n\n"
-        "Object detection on a frozen DINOv2 backbone, with data in COCO format.\n\n"
-        f"commands:\n{listed}\n\n"
-        f"{PROG} COMMAND --help lists the settings of a command; {PROG} --version prints the version."
-    )
 
 
 if __name__ == "__main__":

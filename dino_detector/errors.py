@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and stops that the user asked for."""
+"""Errors that the user can fix, and stops that the user asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A file, a flag, a setting or a checkpoint is wrong, and the user can mend it.
+    """A file, a flag, a setting or a checkpoint is wrong, and the user can fix it.
 
     The message is one line that names the file, the id and the remedy. Commands print the message and exit with
     code 2. Every other exception except a stop is a bug of ours and keeps its traceback.
@@ -20,12 +20,7 @@ class SharedInputError(InputError):
 
 
 class SettingError(InputError):
-    """A setting has a wrong value.
-
-    Args:
-        name: the setting.
-        reason: what is wrong, such as ``"must be at least 1, not 0"``.
-    """
+    """A setting has a wrong value; the reason follows its name, such as ``"must be at least 1, not 0"``."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -36,12 +31,7 @@ class SettingError(InputError):
 
 
 class StoppedByUser(Exception):
-    """The user stopped a run.
-
-    Args:
-        message: one line that says where the results are and how to resume.
-        number: the signal that stopped the run.
-    """
+    """A signal stopped a run; the message is one line that says where the results are and how to resume."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -50,6 +40,8 @@ class StoppedByUser(Exception):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which `timeout`, containers and clusters send; it unwinds the program as Ctrl-C does."""
+
+    number = signal.SIGTERM
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:

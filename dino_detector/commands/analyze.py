@@ -47,10 +47,11 @@ Written = dict[Path, str]
 def main(settings: AnalyzeSettings) -> None:
     """Show how good a detector is and what it gets wrong.
 
-    The command writes report.html, which opens in any browser without a network, and PNG charts and pictures to
-    --output_dir, and prints tables. Give one of these inputs: --metrics_file, whose detections and data are read too if
-    they are still there (the first of two files is the baseline); --predictions_file, with the images in --test_images;
-    --run_eval, which evaluates --model_path on --val_images with --val_annotations.
+    Prints tables, and writes report.html, which opens in any browser without a network, and PNG charts and pictures to
+    --output_dir. Give one of three inputs. --metrics_file: metrics of a training or an evaluation; their detections and
+    data are read too if they are still there, and the first of two files is the baseline. --predictions_file:
+    detections, with their images in --test_images. --run_eval: evaluate --model_path on --val_images with
+    --val_annotations.
     """
     _check(settings)
     with locked(settings.output_dir, "evaluation"):

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -62,11 +62,11 @@ def parse_settings(
         groups: ``[Config]``, or dataclasses whose fields are the settings and whose docstrings are the help. A field
             without a default is positional, or a required flag where it is ``kw_only``.
         argv: the command line without the command.
-        prog: the command as the user types it.
+        prog: the command as the user types it, for the help.
         description: the first lines of the help.
-        usage: required arguments, for the usage line.
-        shown: settings to list in the help, each with a text that replaces its help unless it is empty. The command
-            accepts all settings; None lists all.
+        usage: required arguments, for the help.
+        shown: settings to list in the help, each with a text that replaces its help unless it is empty; None lists all
+            settings. The command accepts all settings.
 
     Raises:
         InputError: a setting is unknown, missing, of another type or out of range, or contradicts another one.
@@ -92,7 +92,10 @@ def parse_settings(
             raise InputError(f"missing: {', '.join(missing)}; usage: {usage}")
         values = {name: setting.default() for name, setting in known.items()} | preset_settings(values) | values
         for name in words:
-            _check_effect(known[name], values)
+            other, *needed = known[name].field.metadata.get("effective_with") or (None,)
+            if other and not (values[other] in needed if needed else values[other]):
+                condition = f"{other} {' or '.join(needed)}".strip()
+                raise InputError(f"--{name} has no effect without --{condition}; give both or neither")
         if not is_run:
             return tuple(group(**{name: values[name] for name in settings_of(group)}) for group in groups)
         if "debug_lr" in words and "learning_rate" in words:
@@ -212,19 +215,16 @@ def _read_words(words: Sequence[str], setting: Setting) -> Any:
         raise InputError(f"--{setting.field.name} needs a value; see --help")
     if setting.nullable and words == ["null"]:
         return None
-    if typing.get_origin(setting.kind) is not list:
-        return _read_word(words[0], setting.kind)
+    is_list = typing.get_origin(setting.kind) is list
+    kind = typing.get_args(setting.kind)[0] if is_list else setting.kind
+    is_text = kind in (str, Path) or typing.get_origin(kind) is Literal
+    read: Callable[[str], Any] = (lambda word: word.removeprefix(" ")) if is_text else _read_yaml
+    if not is_list:
+        return read(words[0])
     text = " ".join(words)
     if text.startswith("[") and isinstance(whole := _read_yaml(text), list):
         return whole
-    (kind,) = typing.get_args(setting.kind)
-    return [_read_word(part, kind) for word in words for part in word.split(",") if part]
-
-
-def _read_word(word: str, kind: Any) -> Any:
-    if kind in (str, Path) or typing.get_origin(kind) is Literal:
-        return word.removeprefix(" ")
-    return _read_yaml(word)
+    return [read(part) for word in words for part in word.split(",") if part]
 
 
 def _read_yaml(text: str) -> Any:
@@ -233,11 +233,3 @@ def _read_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except NOT_YAML:
         return text
-
-
-def _check_effect(setting: Setting, values: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a flag that has no effect with the values of other settings."""
-    other, *needed = setting.field.metadata.get("effective_with", ()) or (None,)
-    if other is not None and not (values[other] in needed if needed else values[other]):
-        condition = f"{other} {' or '.join(needed)}".strip()
-        raise InputError(f"--{setting.field.name} has no effect without --{condition}; give both or neither")

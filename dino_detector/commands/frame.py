@@ -8,44 +8,33 @@ import logging
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
 from dino_detector.plain_text import printable
 from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, write_error
 
-INPUT_ERROR = 2
-"""exit code after an `InputError`"""
-BROKEN_PIPE = 141
-"""exit code after SIGPIPE, as a shell gives it: the reader of the output has gone"""
-
 
 def command(
     *groups: type, usage: str = "", shown: Mapping[str, str] | None = None
-) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+) -> Callable[[Callable[..., None]], Callable[..., int]]:
     """Turn a function of settings into the ``main`` of a command; its docstring is the description in the help.
 
-    ``main`` takes the command line without the command, or None for the arguments of the process, and the command as
-    the user types it, and returns the exit code.
-
-    Args:
-        groups: the dataclasses of the settings, see `parse_settings`.
-        usage: required arguments, for the usage line.
-        shown: settings to list in the help, see `parse_settings`.
+    ``main`` takes the command line without the command, by default the arguments of the process, and the command as the
+    user types it, and returns the exit code. For the arguments of the decorator see `parse_settings`.
     """
 
-    def decorate(function: Callable[..., int | None]) -> Callable[..., int]:
-        name = function.__module__.rpartition(".")[2]
-
-        def main(argv: Sequence[str] | None = None, *, prog: str = f"dino-detector {name}") -> int:
-            def run() -> int | None:
-                words, texts = sys.argv[1:] if argv is None else argv, {"usage": usage, "description": function.__doc__}
+    def decorate(function: Callable[..., None]) -> Callable[..., int]:
+        def main(argv: Sequence[str] | None = None, *, prog: str = "dino-detector") -> int:
+            def run() -> None:
+                words = sys.argv[1:] if argv is None else argv
+                texts = {"description": function.__doc__, "usage": usage}
                 settings = parse_settings(groups, words, prog=prog, shown=shown, **texts)
                 configure_logging()
-                return function(*settings)
+                function(*settings)
 
             return run_command(run)
 
@@ -65,73 +54,53 @@ def run_command(command: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of classes and files can hold any character
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with _terminated_by_sigterm():
-            code = command() or 0
-            sys.stdout.flush()
-            return code
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except InputError as error:
         if isinstance(error, SharedInputError) and not is_main_process():
             return 0
-        return _report_error(str(error))
+        message = str(error)
     except BrokenPipeError:
         # Nobody reads the rest of the buffer, and Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except StoppedByUser as stop:
-        return _report_interruption(stop.number, str(stop))
-    except KeyboardInterrupt as stop:
-        return _report_interruption(signal_of(stop))
-    except SystemExit as stop:
+        return 141  # as a shell after SIGPIPE
+    except (StoppedByUser, KeyboardInterrupt, SystemExit) as error:
         # Lightning turns Ctrl-C into sys.exit(1) once its trainer runs.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            return _report_interruption(signal_of(stop.__context__))
-        raise
-    except OSError as error:
-        if error.errno in RESOURCES:
-            return _report_error(f"{error.strerror}; {RESOURCES[error.errno]}")
-        if error.errno not in OF_THE_MACHINE:
+        stop = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(stop, (StoppedByUser, KeyboardInterrupt)):
             raise
-        return _report_error(str(write_error(error.filename or "the output", error)))
-
-
-@contextlib.contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that results are completed and temporary files removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
+        if not is_main_process():
+            return 0
+        print(printable(str(stop) or "interrupted"), file=sys.stderr)
+        return 128 + signal_of(stop)
+    except OSError as error:
+        if error.errno not in RESOURCES and error.errno not in OF_THE_MACHINE:
+            raise
+        message = str(write_error(error.filename or "the output", error))
+        if error.errno in RESOURCES:
+            message = f"{error.strerror}; {RESOURCES[error.errno]}"
     finally:
         signal.signal(signal.SIGTERM, before)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return 2
 
 
-def signal_of(interruption: KeyboardInterrupt) -> int:
+def _terminate(number: int, frame: object) -> NoReturn:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that results are completed and temporary files removed."""
+    raise Terminated
+
+
+def signal_of(stop: StoppedByUser | KeyboardInterrupt) -> int:
     """Return the number of the signal behind an interruption."""
-    return signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+    return getattr(stop, "number", signal.SIGINT)
 
 
 def is_main_process() -> bool:
     """Return whether this is the first process of a distributed run, the only one that prints and writes."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-def _report_error(message: str) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
-    return INPUT_ERROR
-
-
-def _report_interruption(number: int, message: str = "interrupted") -> int:
-    if not is_main_process():
-        return 0
-    print(printable(message), file=sys.stderr)
-    return 128 + number
 
 
 class ProgressSafeHandler(logging.Handler):

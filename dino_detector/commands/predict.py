@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dino_detector.commands.frame import command, signal_of
 from dino_detector.config import MAX_DETECTIONS, TilingConfig
 from dino_detector.config.commands import PredictSettings
-from dino_detector.data.pictures.files import (
-    WRITABLE,
-    PictureFolder,
-    allow_megapixels,
-    find_pictures,
-    has_several_frames,
-    save_picture,
-)
+from dino_detector.data.pictures import files
 from dino_detector.errors import InputError, StoppedByUser
 from dino_detector.plain_text import counted, listed, plain
 from dino_detector.storage.files import read_json, write_whole
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dino_detector.inference.detector import Detector
+    from dino_detector.inference.detector_group import DetectorGroup
     from dino_detector.structures.detections import ImageDetections
 
 log = logging.getLogger(__name__)
@@ -64,13 +58,23 @@ def main(settings: PredictSettings, tiling: TilingConfig) -> None:
     Writes each picture with its boxes, and predictions.json in the COCO results format with the file name of each
     detection's picture.
     """
-    allow_megapixels(settings.max_megapixels)
+    files.allow_megapixels(settings.max_megapixels)
     folders = _folders(settings)
-    found = find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
+    found = files.find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
     sources = _sources(found, settings.image_or_folder)
     _refuse_overwriting(sources, folders)
+    from dino_detector.inference.detector_group import DetectorGroup
+
+    group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
+    group.optimize(precision=settings.precision)
+    device, precision = group.detectors[0].device, group.detectors[0].inference_precision
+    outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
     with locked(settings.output_dir, "prediction"):
-        _predict(settings, tiling, found, sources, folders)
+        print(f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {device}, precision {precision}")
+        if left_out := found.left_out_line(settings.image_or_folder):
+            hint = "; --recursive takes subfolders too" if found.nested else ""
+            print(f"{plain(left_out, 200)}{hint}")
+        _predict(group, outputs, sources, settings, tiling)
 
 
 def _folders(settings: PredictSettings) -> list[Path]:
@@ -91,14 +95,14 @@ def _folders(settings: PredictSettings) -> list[Path]:
     return [settings.output_dir / name for name in names]
 
 
-def _sources(found: PictureFolder, given: Path) -> list[Source]:
+def _sources(found: files.PictureFolder, given: Path) -> list[Source]:
     """Return each picture with the file to draw it to, which has its name, or ``.png`` added to an unwritable name."""
     sources = []
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
     taken = set(names)
     for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
         drawn = name
-        if PurePosixPath(name).suffix.lower() not in WRITABLE:
+        if PurePosixPath(name).suffix.lower() not in files.WRITABLE:
             candidates = (f"{name}{'_' * times}.png" for times in count())
             drawn = next(candidate for candidate in candidates if candidate not in taken)
             taken.add(drawn)
@@ -116,29 +120,17 @@ def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> N
 
 
 def _predict(
-    settings: PredictSettings,
-    tiling: TilingConfig,
-    pictures: PictureFolder,
-    sources: list[Source],
-    folders: list[Path],
+    group: DetectorGroup, outputs: list[Output], sources: list[Source], settings: PredictSettings, tiling: TilingConfig
 ) -> None:
+    """Detect in each picture and write the results; raise `InputError` at the end if a picture can't be read."""
     from dino_detector.data.pictures.reading import read_image
-    from dino_detector.inference.detector_group import DetectorGroup
     from dino_detector.structures.evaluation_files import write_results
 
-    group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
-    group.optimize(precision=settings.precision)
-    outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
-    device, precision = group.detectors[0].device, group.detectors[0].inference_precision
-    number = counted(len(sources), "picture")
-    print(f"{number} in {settings.image_or_folder}; on {device}, precision {precision}")
-    if left_out := pictures.left_out_line(settings.image_or_folder):
-        hint = "; --recursive takes subfolders too" if pictures.nested else ""
-        print(f"{plain(left_out, 200)}{hint}")
     for output in outputs:
         _make_room(output.folder, sources)
-        _write_list(output, sources, drawn={source.image_id for source in sources})
-    read: deque[tuple[Source, Tensor]] = deque()  # the detectors read ahead of their detections
+        _write_list(output, sources, set(sources))  # before any other file: the next call moves aside what it names
+    number = counted(len(sources), "picture")
+    waiting: deque[tuple[Source, Tensor]] = deque()  # pictures that the detectors have read ahead
     broken: list[str] = []
     done: list[Source] = []
 
@@ -149,12 +141,12 @@ def _predict(
             except InputError as error:
                 broken.append(str(error))
                 continue
-            read.append((source, image))
+            waiting.append((source, image))
             yield image
 
     try:
         for found in group.detect_each(images(), tiling=tiling, batch_size=settings.batch_size):
-            source, image = read.popleft()
+            source, image = waiting.popleft()
             for output, detections in zip(outputs, found, strict=True):
                 _write_picture(output, source, image, detections, settings)
             done.append(source)
@@ -164,9 +156,9 @@ def _predict(
     finally:
         for output in outputs:
             write_results(output.folder / RESULTS, output.rows)
-            _write_list(output, sources, drawn={source.image_id for source in done})
+            _write_list(output, sources, set(done))
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
-    if framed := [source.name for source in done if has_several_frames(source.path)]:
+    if framed := [source.name for source in done if files.has_several_frames(source.path)]:
         have = "has" if len(framed) == 1 else "have"
         print(f"{counted(len(framed), 'picture')} {have} several frames; the first was used: {listed(framed)}")
     for reason in broken[:-1]:
@@ -188,7 +180,7 @@ def _write_picture(
     path, categories = output.folder / source.drawn, output.detector.categories
     shown = detections.above(settings.threshold)
     boxes = shown.to_supervision(categories)
-    save_picture(draw_detections(to_pil_image(image), boxes, categories=categories, scores=True), path)
+    files.save_picture(draw_detections(to_pil_image(image), boxes, categories=categories, scores=True), path)
     counts = Counter(shown.labels.tolist())
     objects = ", ".join(f"{counts[label]} {categories.shown[label]}" for label in sorted(counts))
     print(f"{plain(path.relative_to(settings.output_dir), 200)}: {objects or 'nothing'}")
@@ -196,20 +188,13 @@ def _write_picture(
     output.rows.extend(row | {"file_name": source.name} for row in coco_results(source.image_id, written, categories))
 
 
-def _write_list(output: Output, sources: Sequence[Source], *, drawn: Set[int]) -> None:
-    """Write the list of pictures, before any other file: the next call reads from it which files to move aside.
-
-    Args:
-        output: the detector and its folder.
-        sources: the pictures.
-        drawn: ids of the pictures that are drawn with their boxes; the other pictures have null for the file.
-    """
+def _write_list(output: Output, sources: Sequence[Source], drawn: Set[Source]) -> None:
+    """Write the list of pictures, with null for the drawn file of those that are not ``drawn``."""
     images = [
-        {"id": one.image_id, "file_name": one.name, "drawn": one.drawn if one.image_id in drawn else None}
-        for one in sources
+        {"id": one.image_id, "file_name": one.name, "drawn": one.drawn if one in drawn else None} for one in sources
     ]
-    named = zip(output.detector.categories.ids, output.detector.categories.names, strict=True)
-    categories = [{"id": number, "name": name} for number, name in named]
+    classes = output.detector.categories
+    categories = [{"id": number, "name": name} for number, name in zip(classes.ids, classes.names, strict=True)]
     write_whole(output.folder / LIST, json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
 
 

@@ -58,6 +58,5 @@ def _log_overridden_presets(config: Config) -> None:
     values = config.flat()
     kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
     if kept:
-        names = [name for name in ("lightweight", "debug") if values[name]]
-        holds = "preset holds" if len(names) == 1 else "presets hold"
-        log.info("the %s %s except for what you gave: %s", " and ".join(names), holds, ", ".join(kept))
+        names = " and ".join(name for name in ("lightweight", "debug") if values[name])
+        log.info("your settings override the preset %s: %s", names, ", ".join(kept))

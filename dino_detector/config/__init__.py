@@ -55,11 +55,7 @@ def preset_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a run.
-
-    Raises:
-        SettingError: a setting contradicts another one.
-    """
+    """All settings of a run; raises `SettingError` if one contradicts another."""
 
     data: DataConfig = field(default_factory=DataConfig)
     download: DownloadConfig = field(default_factory=DownloadConfig)
@@ -78,11 +74,10 @@ class Config:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> Config:
-        """Build a config from values by name, as in a checkpoint or a YAML file; presets have to be among the values.
+        """Build a config from values by name, as in a checkpoint or a YAML file; a preset must be among the values.
 
         Raises:
-            SettingError: a name is unknown (the message suggests the nearest), or a value has another type, is out of
-                range or contradicts another value.
+            SettingError: a name is unknown, or a value has another type, is out of range or contradicts another value.
         """
         groups = {group.name: group.default_factory for group in dataclasses.fields(cls)}
         values = convert(settings, settings_of(*groups.values()))

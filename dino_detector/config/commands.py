@@ -1,7 +1,4 @@
-"""Settings of commands that start no run.
-
-They have their own module because ``--help`` resolves type hints and imports everything that a module needs for them.
-"""
+"""Settings of the commands other than train and evaluate."""
 
 from __future__ import annotations
 
@@ -76,12 +73,12 @@ class AnalyzeSettings:
     """metrics of training or evaluation, such as outputs/val_metrics_epoch_10.json; the first of two is the baseline"""
     predictions_file: Path | None = None
     """detections in COCO's results format. With --test_images: annotated pictures and charts. With --metrics_file: the
-    detections of these metrics, if the file is no longer beside them"""
+    detections of the metrics, if the two files are no longer in one folder"""
     test_images: Path | None = None
     """folder of the images of --predictions_file"""
     test_annotations: Path | None = None
-    """COCO JSON of these images, with the names of files and classes; if it has annotations, metrics and report.html
-    are written too. It is not needed if testdev_image_info.json is beside the detections, for COCO's test-dev2017, or
+    """COCO JSON of --test_images, with the names of files and classes; if it has annotations, metrics and report.html
+    are written too. It is not needed for COCO's test-dev2017 if testdev_image_info.json is beside the detections, nor
     if images are named by their ids"""
     num_visualizations: int = setting(10, at_least=0)
     """pictures to draw, evenly spaced over the sorted ids of the images with something to draw"""
@@ -94,7 +91,7 @@ class AnalyzeSettings:
     val_images: Path | None = None
     """folder of the images to evaluate on, or the new folder of the images of --metrics_file"""
     val_annotations: Path | None = None
-    """COCO detection JSON of these images"""
+    """COCO detection JSON of --val_images"""
     gallery_images: int = setting(100, at_least=0)
     """largest number of worst images in report.html"""
     device: str = "auto"

@@ -57,7 +57,7 @@ class DownloadConfig:
     """Folder and source of COCO 2017."""
 
     data_dir: Path = Path("coco_data")
-    """folder of COCO 2017: downloads go there, and runs use it where no images are given"""
+    """folder of COCO 2017: downloads go there, and runs that name no images use it"""
     coco_url: str = "http://images.cocodataset.org"
     """address to download from; a mirror has the same files under the same paths, such as zips/val2017.zip"""
     coco_checksums: Path | None = None
@@ -93,7 +93,7 @@ class SubsetConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes of the training images, and how often each image comes."""
+    """Random changes of the training images, and repeats of rare classes."""
 
     augmentation: bool = True
     """augment the training images by the settings of this group; with false, only repeat_threshold applies"""
@@ -119,13 +119,13 @@ class AugmentationConfig:
     """fraction of the epochs, at the end of training, that show whole images at image_size, with flips and colour
     changes only. A value above 0 gives at least one such epoch, unless there is only one epoch"""
     repeat_threshold: float = setting(0.0, at_least=0, at_most=1)
-    """repeat images of rare classes: if a fraction f of the images, below this threshold, contains a class, its images
-    come sqrt(threshold / f) times in an epoch on average, and the epoch is longer. 0 turns repeats off"""
+    """repeat the images of rare classes: if a class is in a fraction f of the images, below this threshold, its images
+    come sqrt(threshold / f) times in an epoch on average, which makes the epoch longer. 0 turns repeats off"""
 
     def no_augment_from(self, epochs: int) -> int:
         """Return the first epoch without augmentation, counted from 0; see ``no_augment_fraction``."""
-        plain = math.floor(self.no_augment_fraction * epochs + 0.5)
-        return epochs - max(plain, int(self.no_augment_fraction > 0 and epochs > 1))
+        last = math.floor(self.no_augment_fraction * epochs + 0.5)
+        return epochs - max(last, int(self.no_augment_fraction > 0 and epochs > 1))
 
     def input_sizes(self, image_size: ImageSize, patch_size: int) -> list[ImageSize]:
         """Return the sizes of training batches, smallest first: the aspect of ``image_size``, in whole patches."""

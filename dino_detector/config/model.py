@@ -56,8 +56,8 @@ class BackboneConfig:
     """number of last layers that get adapters, counted back from the last of feature_layers; null adapts all. Layers
     below run without gradient"""
     feature_layers: list[int] | None = setting(None, Range("at least one layer", bool))
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null takes four, or fewer if there
-    are fewer: the last layer of each quarter of the layers from the last frozen one on"""
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null divides the layers from the
+    last frozen layer on into quarters, and takes the last layer of each"""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def setting(
 
     Args:
         default: the default value; every object gets its own copy of a list or dict.
-        allowed: the range, where bounds cannot express it.
+        allowed: the range, if bounds cannot express it.
         effective_with: the setting without which this one has no effect, such as ``"debug"``, followed by the values
             that it needs, such as ``("train_backbone", "lora")``.
         bounds: the range by ``at_least`` or ``above``, and ``at_most`` or ``below``.
@@ -132,15 +132,10 @@ def settings_of(*groups: type) -> Mapping[str, Setting]:
 
 
 def convert(values: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
-    """Return values in the types of their settings.
-
-    Args:
-        values: values by name, in the types of YAML: paths and sizes may be text, and numbers may be whole.
-        known: all settings by name.
+    """Return values by name, which have the types of YAML, in the types of their settings.
 
     Raises:
-        SettingError: a name is unknown (the message suggests the nearest), or a value has another type or is out of
-            range.
+        SettingError: a name is not ``known``, or a value has another type or is out of range.
     """
     for name in values:
         if name not in known:

@@ -32,7 +32,7 @@ class MatchingConfig:
     """weight of the generalized IoU"""
     set_cost_quality: float = setting(0.0, at_least=0)
     """exponent q of the overlap in the classification cost: scores are multiplied by ((1 + GIoU) / 2) ** q, so that the
-    better placed one of two queries with equal scores is matched; 0 ignores the overlap"""
+    better placed of two queries with equal scores is matched; 0 ignores the overlap"""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class TrainingConfig:
     warmup_fraction: float = setting(0.05, at_least=0, below=1)
     """fraction of the steps, at the beginning, in which the learning rate rises to its peak"""
     schedule: Literal["cosine", "flat_cosine", "wsd"] = "flat_cosine"
-    """learning rate after the warm-up: cosine falls from there to the end; flat_cosine is constant and falls at the
-    end; wsd (warm-up, stable, decay) is constant too and falls by 1 - sqrt, which is faster at first"""
+    """learning rate after the warm-up: cosine falls at once; flat_cosine is constant and falls at the end; wsd
+    (warm-up, stable, decay) is constant too and falls by 1 - sqrt, which is faster at first"""
     cooldown_fraction: float | None = None
     """fraction of the steps, at the end, in which the learning rate falls; null: 0.5 for flat_cosine, 0.2 for wsd"""
     gradient_clip: float = setting(0.1, at_least=0)
@@ -122,15 +122,11 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TilingConfig:
-    """Detection in overlapping tiles, for small objects in large images; training uses whole images.
-
-    Raises:
-        InputError: the overlap is out of range.
-    """
+    """Detection in overlapping tiles, for small objects in large images; training uses whole images."""
 
     tile_size: ImageSize | None = None
     """detect in tiles of this size besides the whole image, in pixels of the image, a number or HEIGHTxWIDTH; each tile
-    is resized to the input size of the network. An image that fits in one tile has none"""
+    is resized to the input size of the network. An image that fits in one tile is not divided"""
     tile_overlap: float = setting(0.2, at_least=0, below=1, effective_with="tile_size")
     """fraction of a tile's side that overlaps the next tile; a small object should fit in the overlap"""
 

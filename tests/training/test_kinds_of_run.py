@@ -82,7 +82,7 @@ def test_a_preset_that_is_overridden_says_so(
     words = [sys.executable, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
     subprocess.run(words, check=True)
     out = capfd.readouterr().out
-    assert "the debug preset holds except for what you gave: epochs 1, val_frequency 1, learning_rate 0.001" in out
+    assert "your settings override the preset debug: epochs 1, val_frequency 1, learning_rate 0.001" in out
 
 
 def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
@@ -287,7 +287,7 @@ def test_too_few_queries_are_told_before_training(
     )
     caplog.clear()
     fit(settings(tmp_path / "cells", epochs=1, num_queries=21, feature_scales=[1.0, 0.5]))
-    assert "images of 56x56 pixels have 20 feature cells, so only as many of the --num_queries 21" in caplog.text
+    assert "images of 56x56 pixels have 20 feature cells, so at most 20 of the --num_queries 21" in caplog.text
     caplog.clear()
     for enough in ({"num_queries": 20}, {"num_queries": 21, "two_stage": False}):
         fit(settings(tmp_path / "enough", epochs=1, feature_scales=[1.0, 0.5], **enough))
