@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import active_children
 from multiprocessing.queues import Queue
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from dino_detector.data.dataset import CachedSample, CocoDetection, Sample
-from dino_detector.data.sampling import BatchSizes, EvaluationSampler, TrainingBatches, TrainingSampler
+from dino_detector.data.sampling import BatchSizes, TrainingBatches, TrainingSampler, evaluation_share
 from dino_detector.errors import InputError
 from dino_detector.structures.nested import tensors_in
 from dino_detector.structures.targets import Targets
@@ -70,12 +70,7 @@ class Batch(NamedTuple):
 
 
 class Collate:
-    """Collates samples of one size into a batch.
-
-    Args:
-        mean: RGB mean in 0..1.
-        std: RGB standard deviation in 0..1.
-    """
+    """Collates samples of one size into a batch; ``mean`` and ``std`` are RGB in 0..1."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
@@ -107,12 +102,9 @@ def _cached_part(samples: list[Sample | CachedSample]) -> CachedPart | None:
 
 
 class FullSizeBatch(NamedTuple):
-    """Images in their original size, for a detector that tiles and resizes them itself.
+    """Images uint8 RGB ``[3, H, W]`` in their original sizes, for a detector that tiles and resizes them itself.
 
-    Attributes:
-        images: uint8 RGB ``[3, H, W]`` each, of any sizes.
-        image_ids: their ids in the annotation file.
-        skipped: one line for each unreadable image that was replaced.
+    Other attributes are those of `Batch`.
     """
 
     images: list[Tensor]
@@ -123,7 +115,7 @@ class FullSizeBatch(NamedTuple):
 def collate_full_size(samples: list[Sample]) -> FullSizeBatch:
     """Collate samples of different sizes."""
     batch = FullSizeBatch(
-        images=[sample.image.as_subclass(Tensor) for sample in samples],
+        images=[sample.image for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         skipped=[line for sample in samples for line in sample.skipped],
     )
@@ -134,13 +126,10 @@ Sent = TypeVar("Sent", Batch, FullSizeBatch)
 
 
 def ready_to_send(batch: Sent) -> Sent:
-    """Move the tensors of a worker's batch to shared memory.
+    """Move the tensors of a worker's batch to shared memory; raise `InputError` if the shared memory is too small.
 
     The queue to the main process would move them too, but in a thread: an error there would be lost, and training would
     wait for ever.
-
-    Raises:
-        InputError: the shared memory is too small.
     """
     if get_worker_info() is not None:
         try:
@@ -179,17 +168,18 @@ class Loader(DataLoader):
             raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from error
 
 
-def begin_work(worker: int, *, most_pixels: int | None = Image.MAX_IMAGE_PIXELS) -> None:
+def begin_work(worker: int, *, most_pixels: int | None) -> None:
     """Prepare a worker process: ignore signals, freeze inherited objects, set Pillow's limit of pixels.
 
     A terminal sends Ctrl-C to the workers too, and ``timeout`` and clusters send SIGTERM, but the last step of the main
     process still needs the workers. A worker ends when its main process asks it to, ends or is gone. A garbage
-    collection would copy inherited objects. Workers that are not forked do not inherit Pillow's limit.
+    collection would copy inherited objects. Workers that are not forked do not inherit Pillow's limit. A worker whose
+    queue can't send a batch ends, because the main process would wait for ever.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = most_pixels
-    Queue._on_queue_feeder_error = staticmethod(_end_worker)
+    Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))
     gc.freeze()
 
 
@@ -199,11 +189,6 @@ def _kill_workers() -> None:
     for child in active_children():
         if child.daemon:
             child.kill()
-
-
-def _end_worker(error: Exception, batch: object) -> NoReturn:
-    """End a worker whose queue can't send a batch, because the main process would wait for ever."""
-    os._exit(1)
 
 
 class ResumableLoader(Loader):
@@ -221,34 +206,28 @@ class ResumableLoader(Loader):
     def __init__(self, dataset: CocoDetection, **settings: Any) -> None:
         super().__init__(dataset, **settings)
         self.seconds_waited = 0.0
-        self._position = (0, 0)  # the epoch, and the number of delivered batches
-        self._resuming = False
+        self._state = {"epoch": 0, "batches": 0}
 
     def __iter__(self) -> Iterator[Batch]:
-        sampler = self.batch_sampler.sampler
-        resumes = self._resuming and sampler.epoch == self._position[0]
-        first = self._position[1] if resumes else 0
-        self._resuming = False
-        self._position = (sampler.epoch, first)
-        self.batch_sampler.first = first
+        self._state = {"epoch": self.batch_sampler.sampler.epoch, "batches": self.batch_sampler.first}
         asked = time.monotonic()
-        for handed_out, batch in enumerate(super().__iter__(), start=first + 1):
-            self._position = (self._position[0], handed_out)
+        for batch in super().__iter__():
+            self._state["batches"] += 1
             self.seconds_waited += time.monotonic() - asked
             yield batch
             asked = time.monotonic()
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its delivered batches."""
-        return {"epoch": self._position[0], "batches": self._position[1]}
+        return dict(self._state)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Resume after a state; the first batch of the next epoch follows the last of an epoch."""
         epoch, batches = state_dict["epoch"], state_dict["batches"]
         if batches >= len(self):
             epoch, batches = epoch + 1, 0
-        self._position = (epoch, batches)
-        self._resuming = True
+        self._state = {"epoch": epoch, "batches": batches}
+        self.batch_sampler.first = batches
         self.batch_sampler.sampler.set_epoch(epoch)
 
 
@@ -258,13 +237,12 @@ def build_training_loader(
     factors: np.ndarray,
     sizes: BatchSizes,
     batch_size: int,
-    num_workers: int,
     mean: Sequence[float],
     std: Sequence[float],
     seed: int,
     num_replicas: int,
     rank: int,
-    pin_memory: bool,
+    **settings: Any,
 ) -> ResumableLoader:
     """Return a loader of shuffled, augmented batches; the last batch of an epoch may be smaller.
 
@@ -273,55 +251,33 @@ def build_training_loader(
         factors: ``[I]`` mean number of appearances of each image in an epoch.
         sizes: input sizes of the batches.
         batch_size: images per batch and process.
-        num_workers: number of worker processes; 0 reads images in this process.
         mean: RGB mean of the backbone in 0..1.
         std: RGB standard deviation of the backbone in 0..1.
         seed: seed of the order.
         num_replicas: number of training processes.
         rank: index of this process.
-        pin_memory: copy batches to pinned memory, from which a GPU reads faster.
+        settings: ``num_workers`` and ``pin_memory`` of `DataLoader`.
     """
     sampler = TrainingSampler(factors, num_replicas=num_replicas, rank=rank, seed=seed)
-    return ResumableLoader(
-        dataset,
-        batch_sampler=TrainingBatches(sampler, batch_size, sizes),
-        num_workers=num_workers,
-        collate_fn=Collate(mean=mean, std=std),
-        pin_memory=pin_memory,
-    )
+    batches = TrainingBatches(sampler, batch_size, sizes)
+    return ResumableLoader(dataset, batch_sampler=batches, collate_fn=Collate(mean=mean, std=std), **settings)
 
 
 def build_evaluation_loader(
     *,
     dataset: CocoDetection,
-    batch_size: int,
-    num_workers: int,
     mean: Sequence[float],
     std: Sequence[float],
     num_replicas: int,
     rank: int,
-    pin_memory: bool,
+    **settings: Any,
 ) -> Loader:
     """Return a loader of this process's share of the images, each image once; see `build_training_loader`."""
-    return Loader(
-        dataset,
-        batch_size=batch_size,
-        sampler=EvaluationSampler(dataset, num_replicas=num_replicas, rank=rank),
-        num_workers=num_workers,
-        collate_fn=Collate(mean=mean, std=std),
-        pin_memory=pin_memory,
-    )
+    share = evaluation_share(len(dataset), num_replicas=num_replicas, rank=rank)
+    return Loader(dataset, sampler=share, collate_fn=Collate(mean=mean, std=std), **settings)
 
 
 def build_full_size_loader(*, dataset: CocoDetection, num_workers: int, num_replicas: int, rank: int) -> Loader:
-    """Return a loader of this process's share of the images in their original size, one at a time.
-
-    The samples must come from `FullSizeImages`; see `build_training_loader` for the arguments.
-    """
-    return Loader(
-        dataset,
-        batch_size=1,
-        sampler=EvaluationSampler(dataset, num_replicas=num_replicas, rank=rank),
-        num_workers=num_workers,
-        collate_fn=collate_full_size,
-    )
+    """Return a loader of this process's share of `FullSizeImages`, one image at a time."""
+    share = evaluation_share(len(dataset), num_replicas=num_replicas, rank=rank)
+    return Loader(dataset, sampler=share, batch_size=1, num_workers=num_workers, collate_fn=collate_full_size)

@@ -11,15 +11,13 @@ to 1.8 ms. It has no checksums, and its documentation forbids network file syste
 
 from __future__ import annotations
 
-import mmap
 import os
 import socket
 import struct
 import uuid
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"dd01"
 FIELDS = struct.Struct("<4s16sQI")
@@ -29,44 +27,45 @@ HEADER_BYTES = FIELDS.size + CHECKSUM.size
 SUFFIX = ".records"
 
 
-class RecordLocation(NamedTuple):
-    """Where the contents of a record are."""
+class Header(NamedTuple):
+    """The fields before the contents of a record."""
 
-    file: str
-    offset: int
+    key: bytes
     length: int
     checksum: int
 
+    @classmethod
+    def read(cls, file: BinaryIO) -> Header | None:
+        """Read the header at the position of a file; None if it is torn, or still being written."""
+        header = file.read(HEADER_BYTES)
+        fields, checksum = header[: FIELDS.size], header[FIELDS.size :]
+        if checksum != CHECKSUM.pack(zlib.crc32(fields)) or not fields.startswith(MAGIC):
+            return None
+        return cls(*FIELDS.unpack(fields)[1:])
+
 
 class RecordStore:
-    """The records of a folder.
-
-    Args:
-        folder: the folder; the first record creates it.
-    """
+    """The records of a folder; the first record creates it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locations: dict[bytes, tuple[RecordLocation, ...]] = {}  # several if an earlier one was damaged
+        self._places: dict[bytes, list[tuple[str, int]]] = {}  # file and offset; several if an earlier one was damaged
         self._scanned: dict[str, int] = {}  # number of bytes of each file that have been indexed
-        self._maps: dict[str, mmap.mmap] = {}
-        self._own: Any = None
-        self._own_bytes = 0
+        self._own: BinaryIO | None = None
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._locations)
+        return len(self._places)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._locations
+        return key in self._places
 
-    def get(self, key: bytes) -> memoryview | None:
+    def get(self, key: bytes) -> bytes | None:
         """Return the newest intact contents of a key, from any process; None if there are none."""
-        known = self._locations.get(key, ())
-        contents = self._intact(known)
+        contents = self._newest(key)
         if contents is None:
             self.refresh()
-            contents = self._intact(self._locations.get(key, ())[len(known) :])
+            contents = self._newest(key)
         return contents
 
     def append(self, key: bytes, contents: bytes) -> None:
@@ -79,67 +78,48 @@ class RecordStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
             self._own = (self.folder / name).open("xb", buffering=0)
-        checksum = zlib.crc32(contents)
-        fields = FIELDS.pack(MAGIC, key, len(contents), checksum)
-        record = memoryview(b"".join([fields, CHECKSUM.pack(zlib.crc32(fields)), contents]))
+        fields = FIELDS.pack(MAGIC, key, len(contents), zlib.crc32(contents))
+        left = memoryview(b"".join([fields, CHECKSUM.pack(zlib.crc32(fields)), contents]))
+        start = self._own.tell()
         try:
-            written = 0
-            while written < len(record):
-                written += self._own.write(record[written:])
+            while left:
+                left = left[self._own.write(left) :]
         except OSError:
-            self._own.truncate(self._own_bytes)
-            self._own.seek(0, os.SEEK_END)
+            self._own.truncate(start)
+            self._own.seek(start)
             raise
-        name = Path(self._own.name).name
-        self._add(key, RecordLocation(name, self._own_bytes + HEADER_BYTES, len(contents), checksum))
-        self._own_bytes += len(record)
-        self._scanned[name] = self._own_bytes
+        self._index(Path(self._own.name))
 
     def refresh(self) -> None:
         """Index the records that other processes have added."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            start, end = self._scanned.get(path.name, 0), path.stat().st_size
-            if end > start:
-                self._scanned[path.name] = self._scan(path, start, end)
+            self._index(path)
 
-    def _scan(self, path: Path, start: int, end: int) -> int:
-        """Index the complete records between two offsets of a file; return the offset after the last one."""
+    def _index(self, path: Path) -> None:
+        """Index the complete records that a file has gained."""
+        start, end = self._scanned.get(path.name, 0), path.stat().st_size
+        if start == end:
+            return
         with path.open("rb") as file:
-            while start + HEADER_BYTES <= end:
-                file.seek(start)
-                header = file.read(HEADER_BYTES)
-                fields, checksum = header[: FIELDS.size], header[FIELDS.size :]
-                if checksum != CHECKSUM.pack(zlib.crc32(fields)) or not fields.startswith(MAGIC):
-                    break  # torn, or still being written
-                _, key, length, of_contents = FIELDS.unpack(fields)
-                if start + HEADER_BYTES + length > end:
-                    break
-                self._add(key, RecordLocation(path.name, start + HEADER_BYTES, length, of_contents))
-                start += HEADER_BYTES + length
-        return start
+            file.seek(start)
+            while (header := Header.read(file)) and start + HEADER_BYTES + header.length <= end:
+                self._places.setdefault(header.key, []).append((path.name, start))
+                start = file.seek(header.length, os.SEEK_CUR)
+        self._scanned[path.name] = start
 
-    def _add(self, key: bytes, location: RecordLocation) -> None:
-        self._locations[key] = (*self._locations.get(key, ()), location)
-
-    def _intact(self, locations: Sequence[RecordLocation]) -> memoryview | None:
-        """Return the newest contents that still match their checksum."""
-        for location in reversed(locations):
+    def _newest(self, key: bytes) -> bytes | None:
+        for name, start in reversed(self._places.get(key, ())):
             try:
-                contents = self._map(location)[location.offset : location.offset + location.length]
-            except (OSError, ValueError):  # the file is gone, or empty
+                with (self.folder / name).open("rb") as file:
+                    file.seek(start)
+                    header = Header.read(file)
+                    contents = file.read(header.length) if header else b""
+            except OSError:  # the file is gone
                 continue
-            if zlib.crc32(contents) == location.checksum:
+            if header and header.key == key and zlib.crc32(contents) == header.checksum:
                 return contents
         return None
 
-    def _map(self, location: RecordLocation) -> memoryview:
-        mapped = self._maps.get(location.file)
-        if mapped is None or len(mapped) < location.offset + location.length:
-            with (self.folder / location.file).open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[location.file] = mapped
-        return memoryview(mapped)
-
     def __getstate__(self) -> dict[str, Any]:
-        """Return the index for another process, without open files."""
-        return self.__dict__ | {"_maps": {}, "_own": None, "_own_bytes": 0}
+        """Return the index for another process, without the open file."""
+        return self.__dict__ | {"_own": None}

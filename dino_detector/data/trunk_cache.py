@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class TrunkCache:
 
     Args:
         folder: folder of the records.
-        made_by: JSON values of all that hidden states depend on, besides the image and its view.
+        made_by: JSON values of everything that hidden states depend on, except the image and its view.
     """
 
     def __init__(self, folder: Path, *, made_by: Mapping[str, Any]) -> None:
@@ -38,10 +39,9 @@ class TrunkCache:
 
     def key(self, images: CocoImages, index: int, view: str) -> str:
         """Return the key of an image in a view as hexadecimal digits; ``view`` identifies the view."""
-        record, objects = images.records[index], images.objects(index)
-        boxes = hashlib.blake2b(objects.boxes_xyxy.tobytes() + objects.labels.tobytes(), digest_size=16).hexdigest()
-        image = [record.image_id, record.file_name, *_state_of(images.folder / record.file_name), boxes]
-        return _digest(self.made_by, json.dumps(image), view)
+        objects = images.objects(index)
+        boxes = _digest(objects.boxes_xyxy.tobytes(), objects.labels.tobytes())
+        return _digest(self.made_by.encode(), _file_state(images, index), boxes.encode(), view.encode())
 
     def __contains__(self, key: str) -> bool:
         return bytes.fromhex(key) in self.store
@@ -49,7 +49,7 @@ class TrunkCache:
     def read(self, key: str) -> dict[str, Tensor] | None:
         """Return ``hidden``, ``boxes_cxcywh`` and ``labels`` of a `CachedSample`, or None if there is no entry."""
         contents = self.store.get(bytes.fromhex(key))
-        return None if contents is None else safetensors.torch.load(bytes(contents))
+        return None if contents is None else safetensors.torch.load(contents)
 
     def write(self, key: str, *, hidden: Tensor, boxes_cxcywh: Tensor, labels: Tensor) -> None:
         """Store an entry with hidden states ``[M, 1+R+h*w, D]``; raise `OSError` if the disk is full."""
@@ -58,36 +58,31 @@ class TrunkCache:
         self.store.append(bytes.fromhex(key), contents)
 
 
+@dataclass(eq=False)
 class CachedView:
     """Returns the trunk's cached output for an image, or the image if the cache has none.
 
     Epochs cycle through a fixed number of views, so augmentation draws only for that number of epochs.
 
-    Args:
+    Attributes:
         view: makes the sample of a key from the image.
         cache: the cached outputs.
-        shown: JSON values of all that the view of an image depends on, besides the image and the key.
+        shown: JSON values of everything that the view of an image depends on, except the image and the key.
         view_id: returns a text that is equal for keys of an image only if their samples are equal.
         views: number of views of each image.
-        no_augment_from: first epoch of plain views, which are ``views`` more.
+        no_augment_from: first epoch of plain views; an image has ``views`` plain views as well.
     """
 
-    def __init__(
-        self,
-        view: Callable[[CocoImages, SampleKey], Sample],
-        *,
-        cache: TrunkCache,
-        shown: Mapping[str, Any],
-        view_id: Callable[[CocoImages, SampleKey], str],
-        views: int,
-        no_augment_from: int,
-    ) -> None:
-        self.view = view
-        self.cache = cache
-        self.shown = json.dumps(dict(shown), sort_keys=True)
-        self.view_id = view_id
-        self.views = views
-        self.no_augment_from = no_augment_from
+    view: Callable[[CocoImages, SampleKey], Sample]
+    _: KW_ONLY
+    cache: TrunkCache
+    shown: Mapping[str, Any]
+    view_id: Callable[[CocoImages, SampleKey], str]
+    views: int
+    no_augment_from: int
+
+    def __post_init__(self) -> None:
+        self._shown = json.dumps(dict(self.shown), sort_keys=True)
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample | CachedSample:
         """Return the sample of a key; raise `InputError` if its image is needed and can't be read."""
@@ -108,7 +103,7 @@ class CachedView:
 
     def entry_key(self, images: CocoImages, key: SampleKey) -> str:
         """Return the cache key of a fixed sample key."""
-        return self.cache.key(images, key.index, f"{self.shown} {self.view_id(images, key)}")
+        return self.cache.key(images, key.index, f"{self._shown} {self.view_id(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
         """Return the view of each epoch as a number: the first epoch that shows it.
@@ -119,16 +114,15 @@ class CachedView:
 
     def seen_before(self, images: CocoImages, *, epochs: int) -> list[float]:
         """Return for each epoch the share of images whose entry an earlier epoch shows, estimated from 100 images."""
-        shown = self.views_shown(epochs)
+        indices = range(min(len(images), 100))
         counts = np.zeros(epochs)
-        some = range(min(len(images), 100))
-        for index in some:
-            keys = {view: self.entry_key(images, SampleKey(view, index)) for view in set(shown)}
+        for index in indices:
             before: set[str] = set()
-            for epoch, view in enumerate(shown):
-                counts[epoch] += keys[view] in before
-                before.add(keys[view])
-        return (counts / max(1, len(some))).tolist()
+            for epoch, view in enumerate(self.views_shown(epochs)):
+                key = self.entry_key(images, SampleKey(view, index))
+                counts[epoch] += key in before
+                before.add(key)
+        return (counts / max(1, len(indices))).tolist()
 
     def entries(self, images: CocoImages, *, epochs: int, times: np.ndarray) -> list[str]:
         """Return the distinct cache keys of a run in which image i appears at most ``times[i]`` times per epoch."""
@@ -152,25 +146,26 @@ def halved(hidden: Tensor) -> Tensor:
 
 def digest_of(images: CocoImages) -> str:
     """Return a hash of a whole data set, for views that show parts of several images."""
-    states = [
-        (record.image_id, record.file_name, *_state_of(images.folder / record.file_name)) for record in images.records
-    ]
     table = images.table
-    boxes = hashlib.blake2b(np.asarray(table.starts).tobytes() + table.boxes_xyxy.tobytes() + table.labels.tobytes())
-    return _digest(json.dumps(states), boxes.hexdigest())
+    boxes = (np.asarray(table.starts).tobytes(), table.boxes_xyxy.tobytes(), table.labels.tobytes())
+    return _digest(*boxes, *(_file_state(images, index) for index in range(len(images))))
 
 
-def _state_of(path: Path) -> tuple[int, int]:
-    """Return the size and modification time of a file; zeros if it can't be read, which its reader reports."""
+def _file_state(images: CocoImages, index: int) -> bytes:
+    """Return the id, name, size and modification time of an image file; without the last two if it can't be read."""
+    record = images.records[index]
+    state: list[Any] = [record.image_id, record.file_name]
     try:
-        state = path.stat()
-    except OSError:
-        return 0, 0
-    return state.st_size, state.st_mtime_ns
+        found = (images.folder / record.file_name).stat()
+        state += [found.st_size, found.st_mtime_ns]
+    except OSError:  # reading the image reports the error
+        pass
+    return json.dumps(state).encode()
 
 
-def _digest(*texts: str) -> str:
+def _digest(*parts: bytes) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        digest.update(text.encode() + b"\0")
+    for part in parts:
+        digest.update(part)
+        digest.update(b"\0")
     return digest.hexdigest()

@@ -11,11 +11,11 @@ from dino_detector.data.coco.annotations import BoxTable
 from dino_detector.data.dataset import SampleKey
 from dino_detector.data.sampling import (
     BatchSizes,
-    EvaluationSampler,
     TrainingBatches,
     TrainingSampler,
     draw_repeats,
     epoch_length,
+    evaluation_share,
     repeat_factors,
 )
 
@@ -103,7 +103,7 @@ def test_processes_share_an_epoch_with_its_repeats(replicas):
 
 @pytest.mark.parametrize("replicas", [2, 3, 5])
 def test_no_process_is_without_an_image_where_there_are_fewer_images(replicas):
-    shares = [list(EvaluationSampler(range(2), num_replicas=replicas, rank=rank)) for rank in range(replicas)]
+    shares = [list(evaluation_share(2, num_replicas=replicas, rank=rank)) for rank in range(replicas)]
     assert all(len(share) == 1 for share in shares)
     assert {index for share in shares for index in share} == {0, 1}
 
@@ -111,7 +111,7 @@ def test_no_process_is_without_an_image_where_there_are_fewer_images(replicas):
 @pytest.mark.parametrize("count", [5, 7, 12])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 5])
 def test_evaluation_covers_each_index_once_over_the_processes(count, replicas):
-    shares = [EvaluationSampler(range(count), num_replicas=replicas, rank=rank) for rank in range(replicas)]
+    shares = [evaluation_share(count, num_replicas=replicas, rank=rank) for rank in range(replicas)]
     assert sorted(index for share in shares for index in share) == list(range(count))
     assert [len(share) for share in shares] == [len(list(share)) for share in shares]
 
