@@ -23,13 +23,9 @@ MEASURED = 50
 
 
 class Survey(NamedTuple):
-    """White level and numbers of deep and multi-frame pictures in a sample of a data set.
+    """Numbers of deep, multi-frame and all pictures that were opened, and one white level for all deep pictures.
 
-    Attributes:
-        white_level: one white level for all deep pictures; None if no deep picture can be read.
-        deep: deep pictures of the sample.
-        framed: pictures of the sample with several frames; the first frame is used.
-        looked_at: pictures of the sample that could be opened.
+    The white level is None if no deep picture can be read.
     """
 
     white_level: float | None
@@ -44,11 +40,9 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def white_level_of(maximum: float, *, floating: bool) -> float:
-    """Return the smallest of `LEVELS` that is at least ``maximum``, or ``maximum`` itself above 65535.
+    """Return the smallest of `LEVELS` that is at least the largest value of pictures, or that value above 65535.
 
-    Args:
-        maximum: largest value of the pictures.
-        floating: the pictures have floating-point values; 1.0 is then the smallest level.
+    For floating-point values 1.0 is the smallest level.
     """
     levels = (1.0, *LEVELS) if floating else LEVELS
     return float(next((level for level in levels if maximum <= level), maximum))
@@ -65,14 +59,9 @@ def largest_value(values: np.ndarray) -> float:
 
 
 def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
-    """Scale a deep picture to 8 bits, its white level to 255.
+    """Scale a deep picture to 8 bits, its white level to 255; None takes `white_level_of` its largest value.
 
-    Args:
-        image: a deep picture, see `is_deep`.
-        white_level: the value that is white; None takes `white_level_of` the picture's largest value.
-
-    Raises:
-        InputError: a value is negative, infinite, NaN or above the white level.
+    Raise `InputError` if a value is negative, infinite, NaN or above the white level.
     """
     values = np.asarray(image)
     floating = image.mode == "F"
@@ -88,29 +77,26 @@ def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
 
 
 def survey(folder: Path, names: Sequence[str]) -> Survey:
-    """Survey at most 200 pictures of a data set, evenly spaced among the files of formats that can be deep.
+    """Survey at most `LOOKED_AT` pictures of a folder, evenly spaced among the files of formats that can be deep.
 
-    Args:
-        folder: the folder of the pictures.
-        names: their paths, relative to the folder; files that can't be read are passed over.
+    Files that can't be read are passed over.
     """
     candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
-    sample = candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]
     maxima: list[float] = []
-    floating, deep, framed, seen = False, 0, 0, 0
-    for path in sample:
+    floating, deep, framed, looked_at = False, 0, 0, 0
+    for path in candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]:
         try:
             with Image.open(path) as image:
                 framed += number_of_frames(image) > 1
-                seen += 1
+                looked_at += 1
                 if not is_deep(image):
                     continue
             deep += 1
             if len(maxima) < MEASURED:
                 with opened(path) as image:
                     maxima.append(largest_value(np.asarray(image)))
-                    floating = floating or image.mode == "F"
+                    floating |= image.mode == "F"
         except Exception:  # a file that can't be read is reported by its reader
             continue
     level = white_level_of(max(maxima), floating=floating) if maxima else None
-    return Survey(level, deep, framed, seen)
+    return Survey(level, deep, framed, looked_at)

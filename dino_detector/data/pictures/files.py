@@ -7,12 +7,12 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -35,11 +35,8 @@ QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height"""
 MOST_THREADS = 16
 
-# Pillow warns above MAX_IMAGE_PIXELS and raises an error above twice as many. `allow_megapixels` sets the error.
+# Pillow warns above MAX_IMAGE_PIXELS and raises an error above its double, which `allow_megapixels` sets.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
-T = TypeVar("T")
 
 
 class PictureFolder(NamedTuple):
@@ -59,25 +56,20 @@ class PictureFolder(NamedTuple):
 
     def left_out_line(self, folder: Path) -> str:
         """Return one line about the files that were left out; empty if there are none."""
-        parts = [f"{counted(self.nested, 'picture')} in subfolders"] if self.nested else []
-        if self.left_out:
-            what = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
-            parts.append(f"{what} ({listed(self.left_out)})")
-        if self.results:
-            parts.append(f"the results of earlier calls in {listed(self.results)}")
-        return f"{folder}: left out {' and '.join(parts)}" if parts else ""
+        files = counted(len(self.left_out), "file that is no picture", "files that are no pictures")
+        parts = {
+            f"{counted(self.nested, 'picture')} in subfolders": self.nested,
+            f"{files} ({listed(self.left_out)})": self.left_out,
+            f"the results of earlier calls in {listed(self.results)}": self.results,
+        }
+        found = " and ".join(text for text, present in parts.items() if present)
+        return found and f"{folder}: left out {found}"
 
 
 def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> PictureFolder:
-    """Find the pictures of a folder by what Pillow reads; a single file is returned unchecked.
+    """Find the pictures of a folder, and of its subfolders if ``recursive``; raise `InputError` if there are none.
 
-    Args:
-        path: a file, or a folder.
-        recursive: search subfolders too.
-        results: name of a file that marks a subfolder as results of an earlier call; marked subfolders are left out.
-
-    Raises:
-        InputError: there is no picture.
+    A single file is returned unchecked. Subfolders that contain a file named ``results`` are left out.
     """
     if path.is_file():
         return PictureFolder([path], [], 0, [])
@@ -124,18 +116,12 @@ def picture_extensions() -> frozenset[str]:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    known = Image.registered_extensions()
-    return frozenset(
-        {extension for extension, name in known.items() if name in Image.OPEN and name not in NO_PHOTOGRAPHS} | HEIF
-    )
+    readable = Image.registered_extensions().items()
+    return frozenset(HEIF.union(end for end, name in readable if name in Image.OPEN and name not in NO_PHOTOGRAPHS))
 
 
 def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None:
-    """Write a picture in the format of the extension; ``quality`` is for JPEG and WebP.
-
-    Raises:
-        WriteError: the file can't be written; no partial file remains.
-    """
+    """Write a picture in the format of the extension, or raise `WriteError`; ``quality`` is for JPEG and WebP."""
     picture_extensions()  # loads Pillow's formats
     kind = Image.registered_extensions()[path.suffix.lower()]
     with writing(path, sync=False) as file:
@@ -143,11 +129,7 @@ def save_picture(picture: Image.Image, path: Path, *, quality: int = 75) -> None
 
 
 def allow_megapixels(limit: float) -> None:
-    """Make Pillow refuse pictures above a limit in megapixels, which is twice its `MAX_IMAGE_PIXELS`.
-
-    Raises:
-        InputError: the limit is not above 0.
-    """
+    """Make Pillow refuse pictures above a limit in megapixels; raise `InputError` if the limit is not above 0."""
     if not limit > 0:
         raise InputError(f"--max_megapixels must be above 0, not {limit}")
     Image.MAX_IMAGE_PIXELS = round(limit * 1e6 / 2)
@@ -163,7 +145,11 @@ def reading(path: Path | str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such image file; correct the path") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {_too_large(error)}") from error
+        pixels, limit = (int(number) / 1e6 for number in re.findall(r"\d+", str(error)))
+        raise InputError(
+            f"{path}: has {pixels:,.6g} megapixels, more than the {limit:,.6g} of --max_megapixels, which guards "
+            f"against files that fill the memory; give --max_megapixels {int(pixels) + 1}"
+        ) from error
     except Exception as error:  # AVIF raises RuntimeError, DDS NotImplementedError, ...
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in RESOURCES:
             raise
@@ -179,56 +165,36 @@ def reading(path: Path | str) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read as an image ({reason[:200]}); {remedy}") from error
 
 
-def _too_large(error: Image.DecompressionBombError) -> str:
-    """Return Pillow's message about a picture above the limit, in megapixels and with the flag of the limit."""
-    numbers = [int(number) for number in re.findall(r"\d+", str(error))]
-    if len(numbers) != 2:
-        return f"{error}; give a larger --max_megapixels"
-    pixels, limit = numbers
-    has, allowed = (f"{number / 1e6:,.0f}" if number >= 1e7 else f"{number / 1e6:.3g}" for number in (pixels, limit))
-    return (
-        f"has {has} megapixels, more than the {allowed} of --max_megapixels, which guards against "
-        f"files that fill the memory; give --max_megapixels {pixels // 1_000_000 + 1}"
-    )
-
-
 @contextmanager
-def opened(path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda image: None) -> Iterator[Image.Image]:
-    """Open and decode a picture, without its metadata if they are damaged.
+def opened(
+    path: Path | str, *, prepare: Callable[[Image.Image], Any] = lambda image: None, decode: bool = True
+) -> Iterator[Image.Image]:
+    """Open a picture, without its metadata if they are damaged; raise `InputError` if it can't be read.
 
     Args:
         path: the file.
         prepare: called between reading the header and the pixels, for example to read a JPEG at a fraction of its size.
-
-    Raises:
-        InputError: the file is missing or can't be decoded.
+        decode: read the pixels too, not only the header.
     """
 
-    def prepared(file: Path | str | BytesIO) -> Image.Image:
-        image = Image.open(file)
-        try:
-            prepare(image)
+    def attempt(file: Path | str | BytesIO) -> Image.Image:
+        image = stack.enter_context(Image.open(file))
+        prepare(image)
+        if decode:
             image.load()
-        except BaseException:
-            image.close()
-            raise
         return image
 
-    with reading(path), _with_or_without_metadata(path, prepared) as image:
-        yield image
-
-
-def _with_or_without_metadata(path: Path | str, use: Callable[[Path | str | BytesIO], T]) -> T:
-    """Call ``use`` with a file; if this fails, try again without its metadata."""
-    try:
-        return use(path)
-    except (FileNotFoundError, Image.DecompressionBombError):
-        raise
-    except Exception:  # any exception of a decoder
-        plain = without_metadata(Path(path).read_bytes())
-        if plain is None:
+    with reading(path), ExitStack() as stack:
+        try:
+            image = attempt(path)
+        except (FileNotFoundError, Image.DecompressionBombError):
             raise
-        return use(BytesIO(plain))
+        except Exception:  # any exception of a decoder
+            plain = without_metadata(Path(path).read_bytes())
+            if plain is None:
+                raise
+            image = attempt(BytesIO(plain))
+        yield image
 
 
 def orientation(image: Image.Image) -> int:
@@ -241,19 +207,10 @@ def orientation(image: Image.Image) -> int:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Return the height and width in pixels of a picture as displayed, from the header of its file.
-
-    Raises:
-        InputError: the file is missing or is not an image.
-    """
-
-    def displayed_size(file: Path | str | BytesIO) -> tuple[int, int]:
-        with Image.open(file) as image:
-            turned = orientation(image) in QUARTER_TURNS
-            return (image.width, image.height) if turned else (image.height, image.width)
-
-    with reading(path):
-        return _with_or_without_metadata(path, displayed_size)
+    """Return the height and width in pixels of a picture as displayed; raise `InputError` if it can't be read."""
+    with opened(path, decode=False) as image:
+        turned = orientation(image) in QUARTER_TURNS
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def picture_sizes(paths: Sequence[Path | None]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,12 +41,9 @@ def read_image(
         white_level: value of white in pictures of more than 8 bits; None takes `bit_depth.white_level_of` the picture.
 
     Returns:
-        ``[3, H, W]`` uint8.
-
-    Raises:
-        InputError: the file is missing, is not an image, is cut short, or its size is not the expected one.
+        ``[3, H, W]`` uint8; raises `InputError` if the file can't be read or its size is not the expected one.
     """
-    return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1).rgb)
+    return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1)[0])
 
 
 def read_part(
@@ -58,24 +54,18 @@ def read_part(
     size: tuple[int, int],
     white_level: float | None = None,
 ) -> Tensor:
-    """Read a part of an image file as RGB, resampled once to ``size``.
+    """Read a part of an image file as RGB ``[3, *size]`` uint8, resampled once; see `read_image`.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size if at least twice the wanted size remains. That is
     several times as fast for a large photograph, and pixels keep their places. A JPEG with an EXIF rotation is decoded
     in full.
 
     Args:
-        path: an image in any format that Pillow reads.
+        path: the file.
         expected_size: ``(height, width)`` in pixels in the annotation file.
         crop: left, top, width and height of the part, within the image.
         size: ``(height, width)`` of the resized part.
-        white_level: see `read_image`.
-
-    Returns:
-        ``[3, *size]`` uint8.
-
-    Raises:
-        InputError: see `read_image`.
+        white_level: value of white.
     """
     left, top, width, height = crop
     most_reduced = min(height // (2 * size[0]), width // (2 * size[1]))
@@ -87,35 +77,23 @@ def read_part(
 
 
 def check_image(path: Path | str, *, expected_size: tuple[int, int], white_level: float | None = None) -> None:
-    """Raise if `read_image` would, in less than half of its time for a JPEG, which is decoded at an eighth of its size.
-
-    Args:
-        path: an image in any format that Pillow reads.
-        expected_size: ``(height, width)`` in pixels in the annotation file.
-        white_level: see `read_image`.
-    """
+    """Raise if `read_image` would; it takes less than half the time for a JPEG, decoded at an eighth of its size."""
     _decoded(path, expected_size, white_level, most_reduced=8)
 
 
 def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, white_level: float | None = None) -> Tensor:
-    """Convert an image in any form to RGB.
+    """Convert an image in any form to RGB ``[3, H, W]`` uint8; raise `InputError` if it can't be converted.
 
     Args:
         image: a path, read by `read_image`; or pixels, without EXIF rotation: a PIL image; a numpy array of uint8, RGB
             ``[H, W, 3]``, RGBA ``[H, W, 4]`` or grey ``[H, W]`` (arrays of OpenCV are BGR: reverse the last axis); or
             a tensor ``[3, H, W]``, RGB, uint8 or floating point in 0..1.
         white_level: see `read_image`.
-
-    Returns:
-        ``[3, H, W]`` uint8.
-
-    Raises:
-        InputError: an array or tensor of another shape, type or range, or a file that cannot be read.
     """
     if isinstance(image, (str, Path)):
         return read_image(image, white_level=white_level)
-    if isinstance(image, Image.Image):
-        return F.pil_to_tensor(_to_rgb(image, white_level))
+    if isinstance(image, Tensor):
+        return _to_uint8(image)
     if isinstance(image, np.ndarray):
         channels = image.shape[2:] if image.ndim in (2, 3) else None
         if channels not in ((), (3,), (4,)) or image.dtype != np.uint8 or image.size == 0:
@@ -123,34 +101,32 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, whit
                 f"a numpy image must be uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W], not {image.dtype} "
                 f"{list(image.shape)}; convert it"
             )
-        return F.pil_to_tensor(_to_rgb(Image.fromarray(image), None))
-    if isinstance(image, Tensor):
-        floating = image.is_floating_point()
-        if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
-            raise InputError(
-                f"an image tensor must be [3, H, W], uint8 or floating point in 0..1, not {image.dtype} "
-                f"{list(image.shape)}; convert it"
-            )
-        if not floating:
-            return image
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise InputError(
-                "a floating-point image tensor must have values in 0..1; divide by 255, or leave out mean and std"
-            )
-        return (image * 255).round().to(torch.uint8)
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        return F.pil_to_tensor(_to_rgb(image, white_level))
     raise InputError(f"an image must be a path, a PIL image, a numpy array or a tensor, not {type(image).__name__}")
 
 
-class _Decoded(NamedTuple):
-    """An upright RGB image, and the divisor of its sides."""
-
-    rgb: Image.Image
-    reduction: int
+def _to_uint8(image: Tensor) -> Tensor:
+    floating = image.is_floating_point()
+    if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
+        raise InputError(
+            f"an image tensor must be [3, H, W], uint8 or floating point in 0..1, not {image.dtype} "
+            f"{list(image.shape)}; convert it"
+        )
+    if not floating:
+        return image
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise InputError(
+            "a floating-point image tensor must have values in 0..1; divide by 255, or leave out mean and std"
+        )
+    return (image * 255).round().to(torch.uint8)
 
 
 def _decoded(
     path: Path | str, expected_size: tuple[int, int] | None, white_level: float | None, *, most_reduced: int
-) -> _Decoded:
+) -> tuple[Image.Image, int]:
+    """Return the upright RGB image, and the divisor of its sides."""
     size, reduction = (0, 0), 1
 
     def prepare(image: Image.Image) -> None:
@@ -166,7 +142,7 @@ def _decoded(
             f"{path}: the image has {size[0]} x {size[1]} pixels (height x width), but its annotations say "
             f"{expected_size[0]} x {expected_size[1]}; correct the annotations or replace the file"
         )
-    return _Decoded(rgb, reduction)
+    return rgb, reduction
 
 
 def _reduce(image: Image.Image, most: int) -> int:
@@ -184,15 +160,13 @@ def _upright(image: Image.Image, expected_size: tuple[int, int] | None) -> Image
     turn = TURNS.get(orientation(image))
     if turn is None:
         return image
-    stored_size = (image.height, image.width)
     upright = image.transpose(turn)
-    if expected_size == stored_size != (upright.height, upright.width):
-        return image
-    return upright
+    stored_only = expected_size == image.size[::-1] != upright.size[::-1]
+    return image if stored_only else upright
 
 
 def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
-    """Convert any mode of Pillow to RGB; raise `InputError` for values without a sensible scale."""
+    """Convert any mode of Pillow to RGB; raise `InputError` for values that can't be scaled to 8 bits."""
     if is_deep(image):
         return to_eight_bits(image, white_level).convert("RGB")
     if image.has_transparency_data:
