@@ -14,8 +14,7 @@ from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.images import CocoImages, first_readable
-from dino_detector.data.transforms import ResizeMode, resize_to_input
-from dino_detector.data.windows import map_window, whole_window
+from dino_detector.data.windows import ResizeMode, map_window, resize_to_input, whole_window
 
 
 class SampleKey(NamedTuple):

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from dino_detector.data.pictures.files import save_picture
 from dino_detector.storage.files import write_whole
-from dino_detector.structures.categories import Categories
 
 # (height, width) of the pictures
 SIZES = ((160, 224), (160, 208), (176, 208), (208, 160), (192, 224))
@@ -45,20 +44,11 @@ class DemoFiles(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """An object to annotate: its class, its visible pixels ``[H, W]`` bool, and whether it is a crowd."""
+    """A drawn object: its class, its visible pixels ``[H, W]`` bool, and whether it is a crowd."""
 
     shape: Shape
     mask: np.ndarray
     crowd: bool
-
-    def annotation(self) -> dict[str, Any]:
-        """Return the object's COCO annotation without ids."""
-        return {
-            "category_id": self.shape.category_id,
-            "bbox": tight_box(self.mask),
-            "area": int(self.mask.sum()),
-            "iscrowd": int(self.crowd),
-        }
 
 
 def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> DemoFiles:
@@ -67,29 +57,18 @@ def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 6
     Each picture has up to six objects, which may partly hide each other. Boxes are tight around the visible pixels. One
     picture in fifteen is empty, and one in forty has a crowd region.
     """
-    files = DemoFiles(
-        train_images=folder / "train",
-        train_annotations=folder / "annotations" / "instances_train.json",
-        val_images=folder / "val",
-        val_annotations=folder / "annotations" / "instances_val.json",
-    )
-    _write_split(files.train_images, files.train_annotations, train_images, np.random.default_rng([seed, 0]))
-    _write_split(files.val_images, files.val_annotations, val_images, np.random.default_rng([seed, 1]))
-    return files
-
-
-def demo_categories() -> Categories:
-    """Return the classes of the demo set; their ids have gaps, as in COCO."""
-    return Categories(tuple(shape.category_id for shape in SHAPES), tuple(shape.name for shape in SHAPES))
+    paths: list[Path] = []
+    for number, (split, count) in enumerate({"train": train_images, "val": val_images}.items()):
+        paths += [folder / split, folder / "annotations" / f"instances_{split}.json"]
+        _write_split(*paths[-2:], count, np.random.default_rng([seed, number]))
+    return DemoFiles(*paths)
 
 
 def draw_picture(rng: np.random.Generator, *, objects: int, crowd: bool) -> tuple[Image.Image, list[Drawn]]:
     """Draw a picture; return it and its visible objects. A crowd is several small overlapping shapes of one class."""
     height, width = SIZES[rng.integers(len(SIZES))]
     canvas = _background(rng, height, width)
-    drawn: list[Drawn] = []
-    if crowd:
-        drawn.append(_draw_crowd(rng, canvas))
+    drawn = [_draw_crowd(rng, canvas)] if crowd else []
     for _ in range(objects):
         _draw_object(rng, canvas, drawn)
     noisy = canvas + 4 * rng.standard_normal(canvas.shape, dtype=np.float32)
@@ -103,26 +82,26 @@ def tight_box(mask: np.ndarray) -> list[int]:
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
 
 
-def _write_split(images_dir: Path, annotations: Path, count: int, rng: np.random.Generator) -> None:
+def _write_split(images_dir: Path, path: Path, count: int, rng: np.random.Generator) -> None:
     images: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for position in range(count):
         objects = 0 if position % 15 == 14 else int(rng.integers(1, 7))
         picture, drawn = draw_picture(rng, objects=objects, crowd=position % 40 == 20)
         image_id, name = 10 + 3 * position, f"{position:04d}.jpg"
         save_picture(picture, images_dir / name, quality=90)
         images.append({"id": image_id, "file_name": name, "height": picture.height, "width": picture.width})
-        entries += [
-            {"id": len(entries) + number, "image_id": image_id, **item.annotation()}
-            for number, item in enumerate(drawn, start=1)
-        ]
+        for shape, mask, crowd in drawn:
+            ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": shape.category_id}
+            sizes = {"bbox": tight_box(mask), "area": int(mask.sum())}
+            annotations.append(ids | sizes | {"iscrowd": int(crowd)})
     content = {
         "info": {"description": "Sample data set of dinov2-od: coloured shapes"},
         "images": images,
-        "annotations": entries,
+        "annotations": annotations,
         "categories": [{"id": shape.category_id, "name": shape.name} for shape in SHAPES],
     }
-    write_whole(annotations, json.dumps(content))
+    write_whole(path, json.dumps(content))
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -144,7 +123,7 @@ def _draw_object(rng: np.random.Generator, canvas: np.ndarray, drawn: list[Drawn
     for _ in range(20):
         radius = float(np.exp(rng.uniform(math.log(11), math.log(42))))
         centre = (rng.uniform(0.8 * radius, width - 0.8 * radius), rng.uniform(0.8 * radius, height - 0.8 * radius))
-        coverage = _outline(rng, shape, centre, radius, height, width)
+        coverage = _outline(rng, shape, centre, radius, (height, width))
         mask = coverage > 0.5
         if all((item.mask & ~mask).sum() >= 0.65 * item.mask.sum() for item in drawn):
             drawn[:] = [item._replace(mask=item.mask & ~mask) for item in drawn]
@@ -160,14 +139,14 @@ def _draw_crowd(rng: np.random.Generator, canvas: np.ndarray) -> Drawn:
     mask = np.zeros((height, width), dtype=bool)
     for _ in range(14):
         x, y = middle + rng.uniform(-36, 36, 2)
-        coverage = _outline(rng, shape, (x, y), rng.uniform(6, 9), height, width)
+        coverage = _outline(rng, shape, (x, y), rng.uniform(6, 9), (height, width))
         mask |= coverage > 0.5
         _paint(rng, canvas, coverage, _colour(rng, shape))
     return Drawn(shape, mask, crowd=True)
 
 
 def _outline(
-    rng: np.random.Generator, shape: Shape, centre: tuple[float, float], radius: float, height: int, width: int
+    rng: np.random.Generator, shape: Shape, centre: tuple[float, float], radius: float, size: tuple[int, int]
 ) -> np.ndarray:
     """Return the antialiased coverage ``[H, W]`` in 0..1 of a randomly rotated and squeezed shape."""
     fine = 4
@@ -175,10 +154,10 @@ def _outline(
     radii = radius * np.array(shape.radii)
     points = np.stack([np.cos(angles) * radii, np.sin(angles) * radii * rng.uniform(0.75, 1)], axis=1) + centre
     x, y = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
-    right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, (width, height))
+    right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, size[::-1])
     patch = Image.new("L", ((right - x) * fine, (bottom - y) * fine))
     ImageDraw.Draw(patch).polygon([tuple(point) for point in (points - (x, y)) * fine], fill=255)
-    coverage = np.zeros((height, width), dtype=np.float32)
+    coverage = np.zeros(size, dtype=np.float32)
     coverage[y:bottom, x:right] = np.asarray(patch.reduce(fine), dtype=np.float32) / 255
     return coverage
 

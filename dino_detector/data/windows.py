@@ -1,26 +1,81 @@
 """Windows: the part of an image that the network sees, its place in the network's input, and the boxes in it.
 
-Every image is resampled once. Zoom-out, crop and scale jitter only choose a window, which may reach beyond the image;
+An image that is resized from w to w' pixels has x' = x * w' / w for pixel edges (``align_corners=False``). In training
+every image is resampled once: zoom-out, crop and scale jitter only choose a window, which may reach beyond the image;
 then the part of the image in the window is resized to its place in the network's input.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
+from torchvision.transforms.v2 import functional as F
 
 from dino_detector.config import AugmentationConfig, ImageSize
-from dino_detector.data.transforms import ResizeMode, content_size
 
+ResizeMode = Literal["stretch", "letterbox"]
+
+FILL = (124, 116, 104)
+"""fill colour in RGB, the mean of ImageNet"""
 ZOOM_OUT_SIDE = 2.0
 """largest side of the canvas of a zoom-out, relative to the image"""
 CROP_SIDE = 0.6
 """smallest side of a crop, as a fraction of the image's side"""
 CROP_ASPECT = 4 / 3
 """largest ratio of the fractions of both sides that a crop keeps"""
+
+
+def resize_to_input(image: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode) -> Tensor:
+    """Resize an image ``[3, H, W]`` uint8 to ``[3, *image_size]``; a letterboxed image lies top-left on `FILL`."""
+    size = torch.tensor(image.shape[-2:])
+    height, width = content_size(size, image_size=image_size, resize_mode=resize_mode).tolist()
+    resized = F.resize(image, [height, width], antialias=True)
+    padding = [0, 0, image_size.width - width, image_size.height - height]
+    return F.pad(resized, padding, fill=list(map(float, FILL))) if any(padding) else resized
+
+
+def content_size(original_sizes: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode) -> Tensor:
+    """Return the size in the network's input that an image fills, from the top-left corner.
+
+    A stretched image fills the whole input. A letterboxed image fills one side and keeps its aspect ratio on the other,
+    rounded to whole pixels. Sizes are ``[..., 2]`` int64, height and width in pixels.
+    """
+    sides = original_sizes.new_tensor(image_size).expand_as(original_sizes)
+    if resize_mode == "stretch":
+        return sides
+    height, width = original_sizes.unbind(-1)
+    # round(a / b) = (2a + b) // 2b in whole numbers gives the same size on every device
+    fitted_height = (2 * height * image_size.width + width) // (2 * width)
+    fitted_width = (2 * width * image_size.height + height) // (2 * height)
+    fitted = torch.stack([fitted_height, fitted_width], dim=-1)
+    return torch.minimum(fitted, sides).clamp(min=1)
+
+
+def boxes_to_original(
+    boxes_cxcywh: Tensor, original_sizes: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode
+) -> Tensor:
+    """Map boxes of the network's input back to the original images.
+
+    Args:
+        boxes_cxcywh: ``[B, Q, 4]`` centre and size as fractions of the network's input.
+        original_sizes: ``[B, 2]`` int64, height and width in pixels, on the device of the boxes.
+        image_size: size of the network's input.
+        resize_mode: the mode of `resize_to_input`.
+
+    Returns:
+        ``[B, Q, 4]`` xyxy in pixels of each original image, clipped to it.
+    """
+    filled = content_size(original_sizes, image_size=image_size, resize_mode=resize_mode)
+    scale = original_sizes.new_tensor(image_size) * original_sizes / filled  # [B, 2], original pixels per unit
+    scale_xyxy, limit_xyxy = (
+        pair.flip(-1).repeat(1, 2).unsqueeze(1).to(boxes_cxcywh.dtype) for pair in (scale, original_sizes)
+    )  # [B, 1, 4]
+    boxes_xyxy = box_convert(boxes_cxcywh, "cxcywh", "xyxy") * scale_xyxy
+    return torch.minimum(boxes_xyxy.clamp(min=0), limit_xyxy)
 
 
 class Window(NamedTuple):
@@ -43,13 +98,7 @@ class Window(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of an image at its place in the network's input.
-
-    Attributes:
-        crop: the part, within the image.
-        place: rectangle of the input that the crop is resized to.
-        mirrored: the part is flipped horizontally.
-    """
+    """A part of an image, ``crop``, that is resized to a place in the network's input, mirrored horizontally or not."""
 
     crop: Window
     place: Window
@@ -68,11 +117,6 @@ class Piece(NamedTuple):
         if self.mirrored:
             moved[:, [0, 2]] = place.width - moved[:, [2, 0]]
         return (moved + for_both_corners(place.corner)).astype(np.float32)
-
-    def draw(self, pixels: Tensor, canvas: Tensor) -> None:
-        """Copy the resized crop ``[3, *place]`` to its place on the canvas ``[3, H, W]``."""
-        left, top, width, height = self.place
-        canvas[:, top : top + height, left : left + width] = pixels.flip(-1) if self.mirrored else pixels
 
 
 def map_window(
@@ -175,17 +219,10 @@ def _in_whole_pixels(window: np.ndarray, size: tuple[int, int]) -> Window:
 
 
 def _overlap(start: int, length: int, limit: int, filled: int) -> tuple[int, int, int, int]:
-    """Intersect a window with an image along one axis.
-
-    Args:
-        start: start of the window in image pixels.
-        length: length of the window in image pixels.
-        limit: length of the image in pixels.
-        filled: length of the resized window in input pixels.
+    """Intersect a window with an image of ``limit`` pixels along one axis; the window is resized to ``filled`` pixels.
 
     Returns:
-        Start and length of the intersection in image pixels, then in pixels of the resized window, where the length is
-        at least 1.
+        Start and length of the intersection in image pixels, then in pixels of the resized window (length at least 1).
     """
     near, far = max(start, 0), min(start + length, limit)
     assert near < far, "a window always covers part of its image"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import Config
-from dino_detector.data.transforms import resize_to_input
+from dino_detector.data.windows import resize_to_input
 from dino_detector.errors import InputError
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.inference.postprocess import postprocess

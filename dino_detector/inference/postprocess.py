@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dino_detector.config import MAX_DETECTIONS, ImageSize
-from dino_detector.data.transforms import boxes_to_original
+from dino_detector.data.windows import boxes_to_original
 from dino_detector.structures.detections import ImageDetections
 
 

@@ -9,7 +9,7 @@ import torch
 from dino_detector.config import AugmentationConfig, ImageSize
 from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.dataset import CocoDetection, SampleKey, WholeImages
-from dino_detector.data.transforms import FILL
+from dino_detector.data.windows import FILL
 
 STILL = {"photometric_probability": 0.0, "flip_probability": 0.0, "copy_paste_probability": 0.0}
 WINDOWS = {"zoom_out_probability": 0.3, "crop_probability": 0.5, "copy_paste_probability": 0.0}

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.demo_set import demo_categories, draw_picture, tight_box, write_demo_set
+from dino_detector.data.demo_set import SHAPES, draw_picture, tight_box, write_demo_set
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def test_the_demo_set_is_coco_with_gaps_empty_images_and_crowds(tmp_path):
         annotations = CocoAnnotations.read(path)
         annotations.require_boxes()
         assert annotations.with_files(images_dir) is annotations
-        assert annotations.categories == demo_categories()
+        assert annotations.categories.names == tuple(shape.name for shape in SHAPES)
         assert len(annotations.images) == len(list(images_dir.iterdir())) == count
         for record in annotations.images:
             with Image.open(images_dir / record.file_name) as image:

@@ -40,7 +40,7 @@ def paste_objects(
     within: Window,
     flip_probability: float,
 ) -> Scene:
-    """Paste some objects of another image into a scene, each at most once.
+    """Paste some objects of another image into a scene, each at most once, and return the scene.
 
     Follows "Simple Copy-Paste" (https://arxiv.org/abs/2012.07177), for boxes instead of masks. As in "Cut, Paste and
     Learn" (https://arxiv.org/abs/1708.01642), objects go to random places and their edges are blended. Other objects
@@ -53,13 +53,10 @@ def paste_objects(
         scene: the scene; its pixels are changed in place.
         rng: source of randomness.
         images: the data set.
-        partner: index of the other image.
+        partner: index of the other image; if it can't be read, `InputError` is raised and the scene is unchanged.
         scale: ``[2]``, height and width in the scene of a pixel of the other image, limited by `LARGEST_SCENE`.
         within: the part of the scene to paste into.
         flip_probability: probability to mirror the other image.
-
-    Raises:
-        InputError: the other image can't be read; the scene is unchanged.
     """
     size = images.size(partner)
     scale = scale * min(1, (LARGEST_SCENE * within.sides[::-1] / (scale * size)).min())
@@ -104,11 +101,7 @@ def paste_objects(
 
 
 class Patch:
-    """The rectangle of a box in an image, with a soft edge around it.
-
-    Args:
-        box_xyxy: ``[4]`` float32.
-        image: ``[3, H, W]`` uint8, the image of the box.
+    """The rectangle of a box ``[4]`` in an image ``[3, H, W]`` uint8, with a soft edge around it.
 
     Attributes:
         cover: ``[4]`` xyxy, the opaque part: the box and half of the edge.
@@ -118,16 +111,18 @@ class Patch:
         limits = np.array(image.shape[:0:-1], np.float32)  # width, height
         near, far = box_xyxy[:2], box_xyxy[2:]
         margin = np.maximum(MARGIN * (far - near), 1)
+        self.cover = np.concatenate([np.maximum(near - margin / 2, 0), np.minimum(far + margin / 2, limits)])
         self._near = np.floor(np.maximum(near - margin, 0)).astype(int)
         self._far = np.ceil(np.minimum(far + margin, limits)).astype(int)
-        self.cover = np.concatenate([np.maximum(near - margin / 2, 0), np.minimum(far + margin / 2, limits)])
-        across, down = (
-            1 - np.maximum(np.maximum(start - centres, centres - end), 0) / width
-            for start, end, width, centres in zip(near, far, margin, self._pixel_centres(), strict=True)
-        )
-        self._opacity = torch.from_numpy(np.outer(down.clip(0), across.clip(0)).astype(np.float32))  # [h, w]
         (left, top), (right, bottom) = self._near, self._far
         self._pixels = image[:, top:bottom, left:right].float()
+        across, down = (
+            1 - np.maximum(np.maximum(start - centres, centres - end), 0) / width
+            for start, end, width, centres in zip(
+                near, far, margin, (np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5), strict=True
+            )
+        )
+        self._opacity = torch.from_numpy(np.outer(down.clip(0), across.clip(0)).astype(np.float32))  # [h, w]
 
     def find_place(
         self, rng: np.random.Generator, within: Window, boxes_xyxy: np.ndarray, may_hide: np.ndarray
@@ -148,10 +143,6 @@ class Patch:
         (left, top), (right, bottom) = self._near + shift, self._far + shift
         below = canvas[:, top:bottom, left:right]
         below.copy_(torch.lerp(below.float(), self._pixels, self._opacity).round_())
-
-    def _pixel_centres(self) -> tuple[np.ndarray, np.ndarray]:
-        columns, rows = (np.arange(first, end) + 0.5 for first, end in zip(self._near, self._far, strict=True))
-        return columns, rows
 
 
 def covered_share(boxes_xyxy: np.ndarray, covers_xyxy: np.ndarray) -> np.ndarray:

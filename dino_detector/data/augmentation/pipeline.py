@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -10,54 +11,46 @@ import torch
 from dino_detector.config import AugmentationConfig
 from dino_detector.data.augmentation.color_jitter import ColorJitter
 from dino_detector.data.augmentation.copy_paste import paste_objects
-from dino_detector.data.augmentation.mosaic import mosaic
-from dino_detector.data.augmentation.scene import Scene, blank, draw_piece
+from dino_detector.data.augmentation.scene import Scene, blank, draw_piece, mosaic
 from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.dataset import Sample, SampleKey
-from dino_detector.data.transforms import ResizeMode
-from dino_detector.data.windows import map_window, random_window, whole_scale, whole_window
+from dino_detector.data.windows import ResizeMode, map_window, random_window, whole_scale, whole_window
 
 
+@dataclass(frozen=True)
 class Augmentation:
     """Makes augmented samples; the random draws depend only on the seed and the sample's key.
 
-    Args:
-        settings: kinds and probabilities of the changes.
-        resize_mode: stretch or letterbox.
-        seed: seed of the draws.
-        no_augment_from: first epoch that shows whole images, only flipped and colour-jittered.
+    From epoch ``no_augment_from`` on, images are shown whole, only flipped and colour-jittered.
     """
 
-    def __init__(
-        self, settings: AugmentationConfig, *, resize_mode: ResizeMode, seed: int, no_augment_from: int
-    ) -> None:
-        self.settings = settings
-        self.resize_mode: ResizeMode = resize_mode
-        self.seed = seed
-        self.no_augment_from = no_augment_from
+    settings: AugmentationConfig
+    _: KW_ONLY
+    resize_mode: ResizeMode
+    seed: int
+    no_augment_from: int
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
         """Return the sample of a key, with boxes of at least a pixel; raise `InputError` if its image can't be read."""
-        image_id = images.records[key.index].image_id
         rng = self._generator(images, key)
         skipped: list[str] = []
-        scene = self._scene(rng, images, key, skipped)
-        pixels = scene.pixels
+        pixels, objects = self._scene(rng, images, key, skipped)
         if rng.random() < self.settings.photometric_probability:
             pixels = ColorJitter.draw(rng).apply(pixels)
         return Sample(
             image=pixels,
-            boxes_xyxy=torch.from_numpy(scene.objects.boxes_xyxy),
-            labels=torch.from_numpy(scene.objects.labels),
-            image_id=image_id,
+            boxes_xyxy=torch.from_numpy(objects.boxes_xyxy),
+            labels=torch.from_numpy(objects.labels),
+            image_id=images.records[key.index].image_id,
             original_size=images.size(key.index),
             skipped=tuple(skipped),
         )
 
     def view_id(self, images: CocoImages, key: SampleKey) -> str:
         """Return a text that is equal for keys of an image only if their samples are equal."""
-        if key.epoch < self.no_augment_from or self.settings.photometric_probability:
-            return f"epoch {key.epoch} repeat {key.repeat} plain {key.epoch >= self.no_augment_from}"
+        plain = key.epoch >= self.no_augment_from
+        if not plain or self.settings.photometric_probability:
+            return f"epoch {key.epoch} repeat {key.repeat} plain {plain}"
         return f"whole, mirrored {self._is_mirrored(self._generator(images, key))}"
 
     def _generator(self, images: CocoImages, key: SampleKey) -> np.random.Generator:
@@ -70,30 +63,29 @@ class Augmentation:
         return rng.random() < self.settings.flip_probability
 
     def _scene(self, rng: np.random.Generator, images: CocoImages, key: SampleKey, skipped: list[str]) -> Scene:
-        settings, image_size, mode = self.settings, key.image_size, self.resize_mode
-        flip_probability = settings.flip_probability
+        settings, flip_probability = self.settings, self.settings.flip_probability
         plain = key.epoch >= self.no_augment_from
+        shape = {"image_size": key.image_size, "resize_mode": self.resize_mode}
         if not plain and rng.random() < settings.mosaic_probability:
-            shape = {"image_size": image_size, "resize_mode": mode, "flip_probability": flip_probability}
-            return mosaic(rng, images, key.index, **shape, skipped=skipped)
+            return mosaic(rng, images, key.index, **shape, flip_probability=flip_probability, skipped=skipped)
 
         size = images.size(key.index)
         window = whole_window(size)
         if not plain:
             window = random_window(rng, size, images.objects(key.index).boxes_xyxy, settings)
-        mirrored = self._is_mirrored(rng)
-        piece = map_window(window, size, place=whole_window(image_size), resize_mode=mode, mirrored=mirrored)
-        canvas = blank(image_size)
+        place, mirrored = whole_window(key.image_size), self._is_mirrored(rng)
+        piece = map_window(window, size, place=place, resize_mode=self.resize_mode, mirrored=mirrored)
+        canvas = blank(key.image_size)
         scene = Scene(canvas, draw_piece(images, key.index, window=window, piece=piece, canvas=canvas))
         if plain or rng.random() >= settings.copy_paste_probability:
             return scene
 
-        zoom = piece.scale / whole_scale(size, image_size, mode)
+        zoom = piece.scale / whole_scale(size, **shape)
 
         def paste(partner: int) -> Scene:
-            scale = zoom * whole_scale(images.size(partner), image_size, mode)
-            shape = {"scale": scale, "within": piece.place, "flip_probability": flip_probability}
-            return paste_objects(scene, rng, images, partner, **shape)
+            scale = zoom * whole_scale(images.size(partner), **shape)
+            how = {"scale": scale, "within": piece.place, "flip_probability": flip_probability}
+            return paste_objects(scene, rng, images, partner, **how)
 
         return first_readable(images, images.another(rng, key.index, with_objects=True), paste, skipped)
 

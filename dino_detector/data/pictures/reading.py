@@ -1,8 +1,13 @@
-"""Reads pictures of any format and mode as uint8 RGB tensors."""
+"""Reads pictures of any format, mode and bit depth as uint8 RGB tensors.
+
+Deep pictures are greyscale of more than 8 bits or of floating-point values; their white level becomes 255.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.pictures.bit_depth import is_deep, to_eight_bits
-from dino_detector.data.pictures.files import opened, orientation
+from dino_detector.data.pictures.files import number_of_frames, opened, orientation
 from dino_detector.errors import InputError
 
 TURNS = {
@@ -24,6 +28,14 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """the transpose that turns a picture of each EXIF orientation upright; CIPA DC-008, tag 0x0112"""
+LEVELS = (255, 1023, 4095, 16383, 65535)
+"""largest values of 8, 10, 12, 14 and 16 bits"""
+NEVER_DEEP = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp")
+"""extensions of formats that are never deep, and hardly ever have several frames"""
+LOOKED_AT = 200
+"""number of pictures of a data set that are opened to find deep ones"""
+MEASURED = 50
+"""number of deep pictures whose values are read"""
 
 
 def read_image(
@@ -38,7 +50,7 @@ def read_image(
     Args:
         path: an image in any format that Pillow reads.
         expected_size: ``(height, width)`` in pixels in the annotation file.
-        white_level: value of white in pictures of more than 8 bits; None takes `bit_depth.white_level_of` the picture.
+        white_level: value of white in pictures of more than 8 bits; None takes `white_level_of` the picture.
 
     Returns:
         ``[3, H, W]`` uint8; raises `InputError` if the file can't be read or its size is not the expected one.
@@ -173,3 +185,83 @@ def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
+
+
+class Survey(NamedTuple):
+    """Numbers of deep, multi-frame and all pictures that were opened, and one white level for all deep pictures.
+
+    The white level is None if no deep picture can be read.
+    """
+
+    white_level: float | None
+    deep: int
+    framed: int
+    looked_at: int
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether a picture has greyscale values of more than 8 bits, or floating-point values."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def white_level_of(maximum: float, *, floating: bool) -> float:
+    """Return the smallest of `LEVELS` that is at least the largest value of pictures, or that value above 65535.
+
+    For floating-point values 1.0 is the smallest level.
+    """
+    levels = (1.0, *LEVELS) if floating else LEVELS
+    return float(next((level for level in levels if maximum <= level), maximum))
+
+
+def largest_value(values: np.ndarray) -> float:
+    """Return the largest value of a deep picture; raise `InputError` if a value is negative, infinite or NaN."""
+    least, most = float(values.min()), float(values.max())  # NaN if any value is NaN
+    if np.isnan(least):
+        raise InputError("has NaN values; convert it to 8 or 16 bits")
+    if not 0 <= least <= most < np.inf:
+        raise InputError(f"has values from {least:g} to {most:g}; convert it to 8 or 16 bits")
+    return most
+
+
+def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
+    """Scale a deep picture to 8 bits, its white level to 255; None takes `white_level_of` its largest value.
+
+    Raise `InputError` if a value is negative, infinite, NaN or above the white level.
+    """
+    values = np.asarray(image)
+    floating = image.mode == "F"
+    most = largest_value(values)
+    white = white_level_of(most, floating=floating) if white_level is None else white_level
+    if most > white:
+        raise InputError(f"has values up to {most:g}, above the white level {white:g}; give --white_level {most:g}")
+    if floating or not white.is_integer():
+        scaled = np.rint(values * (255 / white))
+    else:
+        scaled = (values.astype(np.int64) * 255 + int(white) // 2) // int(white)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def survey(folder: Path, names: Sequence[str]) -> Survey:
+    """Survey at most `LOOKED_AT` pictures of a folder, evenly spaced among the files of formats that can be deep.
+
+    Files that can't be read are passed over.
+    """
+    candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
+    maxima: list[float] = []
+    floating, deep, framed, looked_at = False, 0, 0, 0
+    for path in candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]:
+        try:
+            with Image.open(path) as image:
+                framed += number_of_frames(image) > 1
+                looked_at += 1
+                if not is_deep(image):
+                    continue
+            deep += 1
+            if len(maxima) < MEASURED:
+                with opened(path) as image:
+                    maxima.append(largest_value(np.asarray(image)))
+                    floating |= image.mode == "F"
+        except Exception:  # a file that can't be read is reported by its reader
+            continue
+    level = white_level_of(max(maxima), floating=floating) if maxima else None
+    return Survey(level, deep, framed, looked_at)

@@ -8,8 +8,7 @@ from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
 from dino_detector.data.pictures.reading import read_image
-from dino_detector.data.transforms import boxes_to_original, content_size, resize_to_input
-from dino_detector.data.windows import map_window, whole_window
+from dino_detector.data.windows import boxes_to_original, content_size, map_window, resize_to_input, whole_window
 
 MEAN = (124, 116, 104)
 SIZES = [ImageSize(224, 224), ImageSize(140, 280), ImageSize(280, 140), ImageSize(518, 518)]
