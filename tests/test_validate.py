@@ -39,7 +39,7 @@ def pycocotools_numbers(ground_truth, results):
 
 
 def random_case(seed, *, sides=(4, 250), category_ids=(0, 2, 3, 90), tied_scores=False):
-    """Images with crowds, empty images, and detections near and far from the truth, 180 of them in one image."""
+    """Return images with crowds, empty images, and detections near and far from the truth; one image has 180."""
     chance = random.Random(seed)
 
     def box():
@@ -162,7 +162,7 @@ def test_detections_in_an_image_without_annotations_lower_the_score():
 
 
 def test_average_precision_worked_by_hand():
-    # IoU 0.64 with the only box: right at the thresholds 0.50, 0.55 and 0.60 of ten.
+    # IoU 0.64 with the only box: right at three of ten thresholds: 0.50, 0.55 and 0.60.
     metrics = coco_metrics(one_box(bbox=(0, 0, 100, 100)), [result(bbox=(0, 0, 100, 64))])
     assert metrics.AP == pytest.approx(0.3)
     assert (metrics.AP50, metrics.AP75) == (pytest.approx(1), 0)
@@ -180,7 +180,7 @@ def test_a_detection_inside_a_crowd_is_neither_right_nor_wrong():
 
 
 def test_annotations_count_whatever_their_ids():
-    # COCO's tools lose the match of annotation 0, and all but one of annotations that share an id.
+    # COCO's tools lose the match of annotation 0, and of annotations that share an id they keep only one.
     ground_truth = one_box(2)
     ground_truth["annotations"].append({**ground_truth["annotations"][0], "image_id": 2})
     for annotation in ground_truth["annotations"]:
@@ -302,7 +302,7 @@ def test_metrics_files_hold_every_number_and_the_extras(tmp_path):
 
 
 def crowd_of(count, classes=1):
-    """Ground truth with ``count`` small boxes of each class in one image, and perfect detections of them."""
+    """Return ``count`` small boxes of each class in one image, and perfect detections of these boxes."""
     boxes = [(10.0 * (index % 40), 10.0 * (index // 40), 8.0, 8.0) for index in range(count)]
     annotations = [
         {"id": 0, "image_id": 1, "category_id": label, "bbox": list(bbox), "area": 64.0, "iscrowd": 0}
@@ -320,7 +320,7 @@ def crowd_of(count, classes=1):
 
 
 def test_max_detections_raises_the_number_that_counts(tmp_path):
-    """The first 100 of 250 perfect detections reach 41 of the 101 recall levels."""
+    """With the limit of 100, the first 100 of 250 perfect detections reach 41 of the 101 recall levels."""
     metrics = coco_metrics(*crowd_of(250))
     assert metrics.AP == pytest.approx(41 / 101)
     assert list(metrics.numbers)[6:9] == ["AR1", "AR10", "AR100"]
@@ -340,7 +340,7 @@ def test_max_detections_raises_the_number_that_counts(tmp_path):
 
 
 def test_numbers_with_more_detections_equal_pycocotools():
-    """Average the tables of pycocotools, whose summary has the AP of 100 detections only."""
+    """Average the tables of pycocotools, because its summary has AP only for 100 detections."""
     ground_truth, results = crowd_of(250, classes=2)
     chance = random.Random(0)
     for entry in results:

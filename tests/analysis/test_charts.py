@@ -18,7 +18,7 @@ from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 
 def metrics(*rows, **changes):
-    """Metrics of classes that are given as (name, AP, AP50, boxes), with ids from 1."""
+    """Return metrics of classes that are given as (name, AP, AP50, boxes), with ids from 1."""
     numbers = {
         "AP": 0.4, "AP50": 0.8, "AP75": 0.45, "APs": -1, "APm": 0.3, "APl": 0.0,
         "AR1": 0.1, "AR10": 0.5, "AR100": 1.0, "ARs": -1, "ARm": 0.33, "ARl": 0.44,
@@ -41,7 +41,7 @@ def notes(figure):
 
 
 def drawn(figure, tmp_path):
-    """Red, green and blue, 0..255, ``[H, W, 3]``, of the figure's PNG."""
+    """Return the RGB pixels of the figure's PNG, 0..255, ``[H, W, 3]``."""
     save_chart(figure, tmp_path / "chart.png")
     with Image.open(tmp_path / "chart.png") as picture:
         assert picture.format == "PNG"
@@ -72,7 +72,7 @@ def test_absent_ground_truth_is_said_and_zero_stays_zero():
 def test_a_bar_of_twice_the_precision_is_twice_as_long_in_the_picture(tmp_path):
     lengths = pixels(drawn(metrics_chart(metrics()), tmp_path), BLUE).sum(axis=1)  # [H]
     assert lengths.max() > 300
-    # AP50 0.8, AP75 0.45, AP 0.4, APm 0.3; nothing of the rest is blue
+    # AP50 0.8, AP75 0.45, AP 0.4, APm 0.3; the rest of the chart has no blue
     found = sorted({int(length) for length in lengths if length > 5})
     assert [length / lengths.max() * 0.8 for length in found] == pytest.approx([0.3, 0.4, 0.45, 0.8], abs=0.01)
 

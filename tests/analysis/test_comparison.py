@@ -15,7 +15,7 @@ def matched(built):
 
 
 def drawn(ground_truth, results, weights):
-    """A data set in which every image is as often as its weight says, in the order of the ids."""
+    """Return a data set that repeats each image as often as its weight says, in the order of the ids."""
     images, annotations, rows = [], [], []
     for image, weight in zip(sorted(ground_truth["images"], key=lambda image: image["id"]), weights, strict=True):
         for _ in range(weight):
@@ -66,8 +66,8 @@ def test_the_interval_turns_with_the_runs_and_repeats():
 
 
 def test_the_interval_is_that_of_the_exact_distribution():
-    # 40 images with one box each; the run finds all, the baseline those of even ids. Its AP is the recall that it
-    # reaches at precision 1, rounded to 101 levels; of a draw, that is binomial: 0.5 with deviation 0.079.
+    # 40 images with one box each; the run finds all boxes, the baseline the boxes of even ids. Its AP is the recall it
+    # reaches at precision 1, rounded to 101 levels. Over draws the recall is binomial: 0.5 with deviation 0.079.
     truths = [(number, "cat", BOX) for number in range(1, 41)]
     built = case(truths, [(number, "cat", BOX, 0.9) for number in range(1, 41)], images=range(1, 41))
     fewer = (built[0], built[1][1::2])

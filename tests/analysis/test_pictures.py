@@ -16,7 +16,7 @@ GREY = (100, 100, 100)
 
 
 def found(*rows, categories=CATEGORIES):
-    """Detections of (box, score, label) rows."""
+    """Return detections from rows (box, score, label)."""
     return ImageDetections(
         torch.tensor([box for box, _, _ in rows], dtype=torch.float32).reshape(-1, 4),
         torch.tensor([score for _, score, _ in rows]),
@@ -30,7 +30,7 @@ def truth(*rows):
 
 
 def where(picture, color):
-    """[x, y] of all pixels of a colour."""
+    """Return [x, y] of all pixels of a colour."""
     rows, columns = np.nonzero((np.asarray(picture) == color).all(axis=2))
     return np.stack([columns, rows], axis=1)
 
@@ -148,7 +148,7 @@ def grid_of(count, **settings):
 
 
 def picture_rows(grid):
-    """How many rows of pictures, told by their grey background."""
+    """Count the rows of pictures by their grey background."""
     has_pictures = (np.asarray(grid) == GREY).all(axis=2).sum(axis=1) > 100
     return int((np.diff(has_pictures.astype(int)) == 1).sum())
 

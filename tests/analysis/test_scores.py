@@ -20,14 +20,14 @@ def best(scores, correct, boxes):
 
 
 def test_f1_by_hand():
-    # Kept 1, 2, 3, 4 with hits 1, 1, 2, 2 of 3 boxes: F1 2/4, 2/5, 4/6, 4/7.
+    # With 1, 2, 3, 4 detections kept, 1, 1, 2, 2 of 3 boxes are found: F1 2/4, 2/5, 4/6, 4/7.
     chosen = best([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 3)
     assert chosen.score == 0.7
     assert (chosen.F1, chosen.precision, chosen.recall) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
 
 
 def test_of_two_equal_the_higher_score_wins():
-    # F1 2/3 with one detection of two boxes, and 4/6 with four.
+    # F1 is 2/3 with one detection and two boxes, and 4/6 with four detections.
     assert best([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2).score == 0.9
 
 

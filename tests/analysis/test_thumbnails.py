@@ -14,7 +14,7 @@ from dino_detector.structures.categories import Categories
 
 
 def images(folder: Path, *sizes: tuple[int, int]) -> ImageList:
-    """Images 0, 1, 2 ... of these (width, height), of noise, which is what JPEG can compress least."""
+    """Write images 0, 1, 2 ... of these (width, height), of noise, because JPEG compresses noise least."""
     rng = np.random.default_rng(0)
     files = {}
     for number, (width, height) in enumerate(sizes):

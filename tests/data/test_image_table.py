@@ -38,7 +38,7 @@ def test_parts_of_a_table_are_tables(table):
 
 
 class PrivateMemory:
-    """In place of a view: after looking at every image, how many bytes of this process no other one shares."""
+    """Stand in for a view: return the bytes that only this process holds after it has read every image."""
 
     def __call__(self, images, key):
         for index in range(0, len(images), 7):

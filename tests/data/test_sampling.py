@@ -20,11 +20,11 @@ from dino_detector.data.sampling import (
 )
 
 FACTORS = np.array([1.0, 1.3, 1.0, 2.0, 1.75, 3.2, 1.0, 1.3])
-"""All images at least come to 11; what is left of them adds 1.55, so an epoch has 12."""
+"""The whole parts of the factors add up to 11 and the fractions to 1.55, so an epoch has 12 images."""
 
 
 def table(*labels: list[int]) -> BoxTable:
-    """Boxes of images with these labels."""
+    """Return the table of images with these labels."""
     counts = [len(each) for each in labels]
     flat = np.array([label for each in labels for label in each], np.int64)
     return BoxTable(np.zeros((len(flat), 4), np.float32), flat, np.cumsum([0, *counts]))
@@ -37,7 +37,7 @@ def sampler(factors, *, epoch=0, num_replicas=1, rank=0, seed=3) -> TrainingSamp
 
 
 def test_factors_by_hand():
-    """Class 0 is in all ten images, class 1 in two of ten, class 2 in one; more boxes of a class do not count."""
+    """Class 0 is in all ten images, class 1 in two, class 2 in one; a class counts once for each image."""
     boxes = table([0], [0, 0], [0, 1], [0, 1, 1], [0, 2], [0], [0], [0], [0], [0])
     factors = repeat_factors(boxes, threshold=0.4)
     assert factors == pytest.approx([1, 1, math.sqrt(2), math.sqrt(2), 2, 1, 1, 1, 1, 1])
@@ -55,7 +55,7 @@ def test_every_epoch_has_as_many_images_and_each_its_factor_rounded():
     assert (seen.sum(axis=1) == 12).all()
     assert (seen >= np.floor(FACTORS)).all()
     assert (seen <= np.ceil(FACTORS)).all()
-    # the 1.55 that are left share one place
+    # the fractions of 1.55 share one place
     expected = np.floor(FACTORS) + (FACTORS - np.floor(FACTORS)) / 1.55
     assert seen.mean(axis=0) == pytest.approx(expected, abs=0.05)
 

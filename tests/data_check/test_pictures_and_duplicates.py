@@ -1,4 +1,4 @@
-"""What the image files hold, and pictures that are there twice."""
+"""Contents of the image files, and duplicate pictures."""
 
 from __future__ import annotations
 

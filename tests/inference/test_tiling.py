@@ -1,4 +1,4 @@
-"""Tiles and the merging of what is found in them, with a detector that finds painted squares exactly."""
+"""Tiles and the merging of their detections, with a detector that finds painted squares exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def detect(*scenes: Scene, tiling: TilingConfig = TILES, batch_size: int = 4) ->
     return list(detect_in_views(find_squares, images, tiling=tiling, batch_size=batch_size))
 
 
-# --- where tiles lie ----------------------------------------------------------------------------------------------
+# --- positions of tiles -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_overlap_that_leaves_no_step_is_refused(overlap: float):
         TilingConfig(ImageSize(9, 9), overlap)
 
 
-# --- what comes out -----------------------------------------------------------------------------------------------
+# --- merged detections --------------------------------------------------------------------------------------------
 
 
 def test_an_image_of_one_tile_is_detected_as_without_tiles():
@@ -92,7 +92,7 @@ def test_an_image_of_one_tile_is_detected_as_without_tiles():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_small_objects_come_out_once_wherever_they_lie(seed: int):
-    """Each fits in the overlap of neighbours, so a tile sees it whole; others see a part, and the whole image none."""
+    """Each fits in the overlap of neighbours, so one tile sees it whole; others see a part, the whole image nothing."""
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(913, 1107)
     for top in range(0, 860, 50):
@@ -108,10 +108,10 @@ def test_small_objects_come_out_once_wherever_they_lie(seed: int):
 
 
 def test_an_object_that_every_tile_cuts_is_put_together():
-    """Wider than the overlap, and too small for the whole image: tiles of 200 pixels begin at 0, 150, 300 ..."""
+    """Objects are wider than the overlap and too small for the whole image; tiles of 200 begin at 0, 150, 300 ..."""
     tiling = TilingConfig(ImageSize(200, 200), 0.25)
     scene = Scene(800, 2000)
-    scene.paint(120, 40, 215, 60)  # in two tiles, of which the first ends at 200 and the second begins at 150
+    scene.paint(120, 40, 215, 60)  # in two tiles: the first ends at 200, and the second begins at 150
     scene.paint(420, 130, 520, 230, score=0.6)  # in four
     (found,) = detect(scene, tiling=tiling)
     assert as_set(found) == sorted(scene.painted)
@@ -120,7 +120,7 @@ def test_an_object_that_every_tile_cuts_is_put_together():
 
 @pytest.mark.parametrize(("box", "part"), [((150, 190), (160, 190)), ((170, 210), (170, 200))])
 def test_half_an_object_that_scores_higher_does_not_displace_the_whole(box: tuple[int, int], part: tuple[int, int]):
-    """Tiles are 0..200, 160..360 and on: one sees all of the square, its neighbour a part, and the whole image none."""
+    """Tiles are 0..200, 160..360 and so on: one sees the whole square, its neighbour a part, the whole image nothing."""
     scene = Scene(200, 1000)
     scene.paint(box[0], 50, box[1], 80, score=0.4)
     scene.shine(part[0], 50, part[1], 80, score=0.9)
@@ -148,7 +148,7 @@ def test_small_objects_in_front_of_a_large_one_are_kept():
 
 
 def test_neighbours_that_overlap_are_kept():
-    """Their IoU is 50 * 50 / (2 * 60 * 60 - 50 * 50), which is 0.53, and up to four tiles see both."""
+    """Their IoU is 50 * 50 / (2 * 60 * 60 - 50 * 50) = 0.53, and up to four tiles see both."""
     scene = Scene(500, 500)
     for left, top in ((20, 20), (130, 130), (120, 220), (220, 225)):
         scene.paint(left, top, left + 60, top + 60, score=0.8)
@@ -162,7 +162,7 @@ THREE = [Window(0, 0, 300, 100), Window(0, 0, 200, 100), Window(100, 0, 200, 100
 
 
 def seen(*rows: tuple[list[float], float, int]) -> ImageDetections:
-    """Boxes, scores and labels found in a view."""
+    """Return boxes, scores and labels found in a view."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return ImageDetections(
         torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels, dtype=torch.int64)
@@ -202,7 +202,7 @@ def test_boxes_of_one_view_are_never_merged():
 
 
 def test_complete_neighbours_that_two_tiles_see_are_kept():
-    """Each is whole in one tile, and they overlap within the strip that both tiles see: by 20 of 100 and 135 pixels."""
+    """Each lies whole in one tile; in the strip that both tiles see they overlap by 20 of 100 and 135 pixels."""
     views = [Window(0, 0, 360, 200), Window(0, 0, 200, 200), Window(160, 0, 200, 200)]
     left, right = ([100.0, 50.0, 185.0, 100.0], 0.9, 0), ([165.0, 50.0, 300.0, 100.0], 0.8, 0)
     cut_right = ([165.0, 50.0, 200.0, 100.0], 0.4, 0)  # in the first tile, which ends at 200
@@ -211,7 +211,7 @@ def test_complete_neighbours_that_two_tiles_see_are_kept():
 
 
 def test_one_box_stands_for_one_of_another_view_at_most():
-    """The whole image finds one box over two neighbours that a tile tells apart: the more alike is the same."""
+    """The whole image finds one box over two neighbours that a tile separates: it merges with the more similar one."""
     blurred = ([30.0, 20.0, 90.0, 60.0], 0.95, 0)
     first, second = ([20.0, 20.0, 80.0, 60.0], 0.9, 0), ([38.0, 20.0, 98.0, 60.0], 0.85, 0)
     assert rows_of(merge_views(THREE, [seen(blurred), seen(first, second), seen()])) == [blurred, first]
@@ -226,18 +226,18 @@ def test_thousands_of_views_are_merged_in_little_memory():
         merged = merge_views([whole, *tiles], [seen(), *found])
     assert len(merged.scores) == 1
     largest = max(event.self_cpu_memory_usage for event in profile.key_averages())
-    assert largest < 50 * 2**20  # a matrix of all views with all would have 250 MiB
+    assert largest < 50 * 2**20  # a matrix of all pairs of views would have 250 MiB
 
 
 def test_what_is_the_same_as_the_box_that_completes_another_is_not_kept_beside_it():
-    """The first tile cuts the object at 200. What the second tile finds agrees with the whole image, less with that."""
+    """The first tile cuts the object at 200. The second tile's box matches the whole image better than the first tile."""
     cut, whole = ([140.0, 20.0, 200.0, 60.0], 0.9, 0), ([140.0, 20.0, 250.0, 60.0], 0.8, 0)
     short = ([75.0, 20.0, 150.0, 60.0], 0.7, 0)  # 175 to 250 in the image: 25 of 60 pixels of the first, 75 of 110
     assert rows_of(merge_views(THREE, [seen(whole), seen(cut), seen(short)])) == [(whole[0], 0.9, 0)]
 
 
 def test_a_neighbour_in_the_view_of_the_best_is_kept_where_another_view_completes_that():
-    """The first tile finds two that overlap and are cut off; the whole image finds one of them, which is like both."""
+    """The first tile finds two overlapping boxes that are cut off; the whole image finds one, which resembles both."""
     cut, whole = ([140.0, 20.0, 200.0, 60.0], 0.9, 0), ([140.0, 20.0, 250.0, 60.0], 0.8, 0)
     neighbour = ([150.0, 22.0, 200.0, 62.0], 0.6, 0)  # IoU with the whole in that tile: 50 * 38 / (60 * 40 + 50 * 2)
     merged = merge_views(THREE, [seen(whole), seen(cut, neighbour), seen()])
@@ -245,13 +245,13 @@ def test_a_neighbour_in_the_view_of_the_best_is_kept_where_another_view_complete
 
 
 def test_the_border_of_the_image_cuts_nothing_off():
-    """Or else the better box would be extended by the other."""
+    """Otherwise the other box would extend the better box."""
     better, worse = ([0.0, 20.0, 40.0, 60.0], 0.9, 0), ([0.0, 20.0, 50.0, 60.0], 0.5, 0)
     assert rows_of(merge_views(THREE, [seen(worse), seen(better), seen()])) == [better]
 
 
 def test_a_box_that_ends_just_short_of_a_tile_counts_as_cut_off():
-    """By a hundredth of the tile's side, here 2 pixels."""
+    """The tolerance is a hundredth of the tile's side, here 2 pixels."""
     whole = ([150.0, 20.0, 210.0, 60.0], 0.5, 0)
     for end, box in ((198.0, whole[0]), (197.5, [150.0, 20.0, 197.5, 60.0])):
         cut = ([150.0, 20.0, end, 60.0], 0.9, 0)
@@ -291,7 +291,7 @@ def test_an_empty_image_gives_nothing():
 
 @pytest.fixture
 def scenes() -> list[Scene]:
-    """Of 1, 7, 3 and 1 views."""
+    """Return scenes of 1, 7, 3 and 1 views."""
     sizes = [(150, 150), (300, 500), (100, 350), (200, 60)]
     made = [Scene(*size) for size in sizes]
     for number, scene in enumerate(made):

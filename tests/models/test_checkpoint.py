@@ -75,7 +75,7 @@ def test_a_truncated_file_is_named(checkpoint: Path, share: float):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_file_of_any_other_kind_is_named(tmp_path: Path):
-    """The first bytes decide how torch's reader fails, so all of them are tried, plain and behind a pickle's mark."""
+    """The first byte decides how torch's reader fails, so try all values, alone and after a pickle header."""
     path = tmp_path / "other.pth"
     for first in range(256):
         for content in (bytes([first]) + b"nothing of torch\n" * 3, b"\x80\x02" + bytes([first]) + b"abc." * 4):
@@ -121,7 +121,7 @@ def test_a_checkpoint_from_before_there_were_digests_is_read(header: CheckpointH
 
 
 def test_a_committed_checkpoint_counts_before_it_is_in_its_place(header: CheckpointHeader, tmp_path: Path):
-    """A run was killed after the rename of its files' folder, and before it had moved all of them."""
+    """The run was killed after it renamed the folder of its files, and before it had moved all of them."""
     write_checkpoint({HEADER: header.to_dict(), "state_dict": {"age": torch.zeros(1)}}, tmp_path / "best.pth")
     finished = tmp_path / ".finished"
     write_checkpoint({HEADER: header.to_dict(), "state_dict": {"age": torch.ones(1)}}, finished / "best.pth")
@@ -139,7 +139,7 @@ def test_a_setting_of_another_version_is_named_with_the_file(header: CheckpointH
 
 
 def test_no_flipped_bit_is_read_as_another_detector(header: CheckpointHeader, tmp_path: Path):
-    """Bits in what a zip archive ignores, such as the time of a file, may flip; all others are found."""
+    """Only bits that a zip archive ignores, such as a file's time, may flip; every other flip is detected."""
     path, weights = tmp_path / "whole.pth", torch.randn(500)
     write_checkpoint({HEADER: header.to_dict(), "state_dict": {"detector.weight": weights}}, path)
     whole = path.read_bytes()

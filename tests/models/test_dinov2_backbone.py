@@ -34,7 +34,7 @@ from dino_detector.models.dinov2_base import (
 
 KINDS = ["dinov2_folder", "dinov2_registers_folder", "dinov2_swiglu_folder"]
 SIZES = [(56, 56), (84, 84), (56, 112), (98, 42)]
-"""The native size of the tiny models, a larger square, and both ways of not square."""
+"""the native size of the tiny models, a larger square, a wide and a high image"""
 
 
 @pytest.fixture(params=KINDS)
@@ -43,7 +43,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def reference_map(folder: Path, pixel_values: Tensor) -> Tensor:
-    """The patch tokens of transformers' own model as a map ``[B, D, h, w]``."""
+    """Return the patch tokens of transformers' own model as a map ``[B, D, h, w]``."""
     model = transformers.AutoModel.from_pretrained(folder)
     tokens = model(pixel_values).last_hidden_state
     height, width = pixel_values.shape[-2] // 14, pixel_values.shape[-1] // 14
@@ -102,7 +102,7 @@ def test_maps_of_several_layers_equal_the_backbone_of_transformers(
 
 @pytest.mark.parametrize("token", ["cls_token", "register_tokens"])
 def test_maps_hold_patches_only(dinov2_registers_folder: Path, token: str):
-    """At layer 0 patches have seen CLS and registers; with attention cut off, nothing of them may be left."""
+    """After layer 0, patches have attended to CLS and registers; without attention nothing of them may remain."""
     backbone = backbone_of(dinov2_registers_folder, train_backbone="none", feature_layers=[0]).eval()
     with torch.no_grad():
         backbone.model.encoder.layer[0].attention.o_proj.weight.zero_()
@@ -130,7 +130,7 @@ def test_maps_hold_patches_only(dinov2_registers_folder: Path, token: str):
 def test_features_end_equal_parts_of_the_layers_from_the_output_of_the_trunk_on(
     depth: int, settings: dict[str, Any], layers: list[int]
 ):
-    """Where adapters are below them, so that no more of a trunk has to be kept than what it hands on."""
+    """Feature layers lie above the first adapter if possible, so a trunk cache keeps only the trunk's output."""
     architecture = {"hidden_size": 32, "num_hidden_layers": depth, "num_attention_heads": 4, "image_size": 56}
     config = BackboneConfig(backbone_weights="random", backbone_architecture=architecture, lora_rank=2, **settings)
     backbone = build_backbone(config)
@@ -195,7 +195,7 @@ def test_adapters_sit_on_the_chosen_projections_of_the_last_layers(
 
 
 def test_adapters_of_a_deep_backbone_sit_in_its_last_layers_too():
-    """PEFT shortens long lists of module names by itself; 12 layers with 6 projections each are such a list."""
+    """PEFT shortens long lists of module names; 12 layers with 6 projections make such a list."""
     config = BackboneConfig(
         backbone_weights="random",
         backbone_architecture={"hidden_size": 8, "num_attention_heads": 2, "image_size": 28, "mlp_ratio": 1},
@@ -265,7 +265,7 @@ def test_dropout_and_drop_path_are_off_in_the_trunk_while_training(
 
 @pytest.fixture
 def interpolations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Sizes for which transformers interpolated position embeddings, in order."""
+    """Record the sizes for which transformers interpolates position embeddings, in order."""
     calls = []
     for module in (transformers.models.dinov2, transformers.models.dinov2_with_registers):
         kind = next(
@@ -331,7 +331,7 @@ def test_loaded_position_embeddings_are_used_at_once():
         close(second(images())[0], expected)
 
 
-# --- what is stored -----------------------------------------------------------------------------------------------
+# --- stored weights -----------------------------------------------------------------------------------------------
 
 
 def test_named_base_is_left_out_of_the_state(dinov2_folder: Path):
@@ -426,7 +426,7 @@ def test_an_input_size_that_the_patch_does_not_divide_is_refused(size: tuple[int
     check_image_size(ImageSize(504, 896), 14)
 
 
-# --- where weights come from --------------------------------------------------------------------------------------
+# --- sources of weights -------------------------------------------------------------------------------------------
 
 
 def changed_copy(source: Path, target: Path, **settings: Any) -> Path:
@@ -532,7 +532,7 @@ def test_a_filled_cache_serves_hub_names_without_network(dinov2_folder: Path, tm
     base = backbone_of(dinov2_folder)
     assert loaded == f"{fingerprint(base.model)} ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3]) 32"
     assert "dinov2-smal/resolve" in run.stderr
-    assert "dinov2-small/resolve" not in run.stderr  # what is in the cache needs no request
+    assert "dinov2-small/resolve" not in run.stderr  # a cached model needs no request
     assert refused.startswith("dino_model 'facebook/dinov2-smal' can't be loaded: We couldn't connect to ")
     for remedy in ("check the name", "copy the model's folder", "hf download", "--backbone_weights random"):
         assert remedy in refused
@@ -551,7 +551,7 @@ def test_a_download_is_announced_and_without_network_the_model_that_comes_along_
 
 @pytest.mark.parametrize("train_backbone", ["lora", "full"])
 def test_layers_above_the_last_feature_layer_are_left_out(dinov2_folder: Path, train_backbone: str):
-    """They would cost time, and weights of theirs that train would never get a gradient."""
+    """They would cost time, and their trained weights would never get a gradient."""
     backbone = with_adapters(
         backbone_of(dinov2_folder, train_backbone=train_backbone, feature_layers=[1], lora_layers=1)
     )

@@ -1,4 +1,4 @@
-"""Copies of layers compute the outputs of the layers, and follow every change of the weights."""
+"""Copied layers give the outputs of the originals, and follow every change of the weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:
 
 
 def copied_layers(backbone: Dinov2Backbone) -> list[int]:
-    """Layers that run through a copy."""
+    """Return the layers that run through a copy."""
     layers = backbone.model.encoder.layer
     return [index for index, layer in enumerate(layers) if backbone.run_layer.faster(layer, CPU) is not layer]
 
