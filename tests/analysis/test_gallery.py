@@ -16,7 +16,7 @@ def shown(built, *, threshold, count=10, thumbnail=lambda image_id: None):
 
 
 def four_images():
-    """Return four images: 1 is right, 2 misses a box, 3 invents two, 4 has only a crowd and detections that it ignores."""
+    """Return four images: 1 is right, 2 misses a box, 3 invents two, 4 has only a crowd and ignored detections."""
     truths = [(1, "cat", BOX), (2, "cat", BOX), (4, "cat", BOX, "crowd")]
     detections = [
         (1, "cat", BOX, 0.9),

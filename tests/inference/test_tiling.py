@@ -120,7 +120,7 @@ def test_an_object_that_every_tile_cuts_is_put_together():
 
 @pytest.mark.parametrize(("box", "part"), [((150, 190), (160, 190)), ((170, 210), (170, 200))])
 def test_half_an_object_that_scores_higher_does_not_displace_the_whole(box: tuple[int, int], part: tuple[int, int]):
-    """Tiles are 0..200, 160..360 and so on: one sees the whole square, its neighbour a part, the whole image nothing."""
+    """Tiles are 0..200, 160..360 and so on: one sees the whole square, its neighbour a part, the full image none."""
     scene = Scene(200, 1000)
     scene.paint(box[0], 50, box[1], 80, score=0.4)
     scene.shine(part[0], 50, part[1], 80, score=0.9)
@@ -230,7 +230,7 @@ def test_thousands_of_views_are_merged_in_little_memory():
 
 
 def test_what_is_the_same_as_the_box_that_completes_another_is_not_kept_beside_it():
-    """The first tile cuts the object at 200. The second tile's box matches the whole image better than the first tile."""
+    """The first tile cuts the object at 200. The second box agrees with the whole image more than with the first."""
     cut, whole = ([140.0, 20.0, 200.0, 60.0], 0.9, 0), ([140.0, 20.0, 250.0, 60.0], 0.8, 0)
     short = ([75.0, 20.0, 150.0, 60.0], 0.7, 0)  # 175 to 250 in the image: 25 of 60 pixels of the first, 75 of 110
     assert rows_of(merge_views(THREE, [seen(whole), seen(cut), seen(short)])) == [(whole[0], 0.9, 0)]
