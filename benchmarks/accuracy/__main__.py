@@ -41,7 +41,7 @@ from benchmarks.common.rf_detr_environment import rf_detr_python
 from dino_detector.commands.frame import run_command
 from dino_detector.data.demo_set import DemoFiles, write_demo_set
 from dino_detector.errors import InputError
-from dino_detector.models.precision import resolve_precision
+from dino_detector.models.device import resolve_precision
 from dino_detector.storage.files import write_whole
 
 PATCH = 14

@@ -23,7 +23,7 @@ from benchmarks.common.command_line import command_parser
 from benchmarks.speed.process import Measurement, measure_in_process
 from benchmarks.speed.rows import BATCH, INPUT, SIZES
 from dino_detector.commands.frame import run_command
-from dino_detector.models.precision import resolve_precision
+from dino_detector.models.device import resolve_precision
 
 PATCH = 14
 BOXES = 10

@@ -34,7 +34,7 @@ from benchmarks.speed.scenes import write_scenes
 from benchmarks.speed.table import table
 from dino_detector.commands.frame import run_command
 from dino_detector.errors import InputError
-from dino_detector.models.precision import resolve_precision
+from dino_detector.models.device import resolve_precision
 
 
 def main() -> None:

@@ -16,18 +16,15 @@ from dino_detector.config import Config
 from dino_detector.data.windows import resize_to_input
 from dino_detector.errors import InputError
 from dino_detector.inference.image_detector import ImageDetector
-from dino_detector.inference.postprocess import postprocess
+from dino_detector.inference.postprocess import best_pairs, in_original_pixels
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
 from dino_detector.models.cpu import optimize_for_cpu
 from dino_detector.models.cpu.heap import keep_freed_memory
 from dino_detector.models.detector_network import DetectorNetwork
-from dino_detector.models.detr_decoder import DetrDecoder
-from dino_detector.models.device import resolve_device
+from dino_detector.models.device import LOW_PRECISION, autocast_to, resolve_device, resolve_precision
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens, build_backbone
 from dino_detector.models.dinov2_base import check_image_size, fingerprint, image_statistics
 from dino_detector.models.layer_copies import LayerCopies
-from dino_detector.models.neck import Neck
-from dino_detector.models.precision import LOW_PRECISION, autocast_to, resolve_precision
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
 from dino_detector.structures.predictions import DecoderOutput
@@ -43,30 +40,19 @@ class Detector(DetectorNetwork, ImageDetector):
 
     Args:
         backbone: DINOv2, split into trunk and tail.
-        neck: makes the decoder's feature levels from the backbone's maps.
-        decoder: queries, layers and heads.
         header: settings, categories and normalisation; a checkpoint carries it.
+
+    Raises:
+        InputError: the backbone's patch does not divide the input size.
     """
 
-    def __init__(self, *, backbone: Dinov2Backbone, neck: Neck, decoder: DetrDecoder, header: CheckpointHeader) -> None:
-        super().__init__(backbone=backbone, neck=neck, decoder=decoder, mean=header.mean, std=header.std)
-        self.header = header
+    def __init__(self, backbone: Dinov2Backbone, header: CheckpointHeader) -> None:
+        config = header.config
+        check_image_size(config.data.image_size, backbone.patch_size)
+        super().__init__(backbone, config.decoder, num_classes=len(header.categories), mean=header.mean, std=header.std)
+        self.header, self.config, self.categories = header, config, header.categories
+        self.white_level = config.data.white_level
         self.inference_precision = "32"
-
-    @property
-    def config(self) -> Config:
-        """Settings that the detector was built with."""
-        return self.header.config
-
-    @property
-    def categories(self) -> Categories:
-        """Ids and names of the classes, from the annotation file that the detector was trained on."""
-        return self.header.categories
-
-    @property
-    def white_level(self) -> float | None:
-        """Return the white level of the training images, see `ImagePredictor.white_level`."""
-        return self.config.data.white_level
 
     def optimize(self, *, precision: str = "auto") -> Detector:
         """Make detection fast on the detector's device: adapters merged, in the device's fastest precision.
@@ -75,7 +61,7 @@ class Detector(DetectorNetwork, ImageDetector):
             >>> detector = Detector.load("outputs/dino_detector_best.pth").optimize()
 
         Scores and boxes stay float32 in any precision, and `save` writes unchanged weights. The backbone keeps a second
-        copy of its matrices, in bf16 or 16 of half the size. On a CPU the process keeps freed memory for the next
+        copy of its matrices, of half their size in bf16 and 16. On a CPU the process keeps freed memory for the next
         picture.
 
         Args:
@@ -100,20 +86,12 @@ class Detector(DetectorNetwork, ImageDetector):
         self.backbone.run_layer = LayerCopies(lower, frozen_alone=True)
 
     @torch.inference_mode()
-    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """See `ImagePredictor.detect`."""
+    def detect(self, images: Sequence[Tensor], *, tokens: Tokens | None = None) -> list[ImageDetections]:
+        """See `ImagePredictor.detect`; the trunk does not run where ``tokens`` holds its output for the images."""
         assert not self.training, "call eval() first: dropout would change the result"
         with autocast_to(self.inference_precision, self.device):
-            output = self(self.prepare(images))
+            output = self(self.prepare(images)) if tokens is None else self.decode(tokens)
         return self.detections(output, torch.tensor([image.shape[1:] for image in images]))
-
-    @torch.inference_mode()
-    def detect_in_tokens(self, tokens: Tokens, original_sizes: Tensor) -> list[ImageDetections]:
-        """Return the detections of `detect` from the trunk's tokens of images with sizes ``[B, 2]``, height first."""
-        assert not self.training, "call eval() first: dropout would change the result"
-        with autocast_to(self.inference_precision, self.device):
-            output = self.decode(tokens)
-        return self.detections(output, original_sizes)
 
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """Resize and normalise uint8 RGB images ``[3, H, W]``; return ``[B, 3, H, W]`` on the network's device."""
@@ -123,13 +101,9 @@ class Detector(DetectorNetwork, ImageDetector):
 
     def detections(self, output: DecoderOutput, original_sizes: Tensor) -> list[ImageDetections]:
         """Return predictions as detections in pixels of images with sizes ``[B, 2]``, height first."""
-        data = self.config.data
-        return postprocess(
-            output.logits[-1],
-            output.boxes_cxcywh[-1],
-            original_sizes=original_sizes,
-            image_size=data.image_size,
-            resize_mode=data.resize_mode,
+        data, best = self.config.data, best_pairs(output.logits[-1], output.boxes_cxcywh[-1])
+        return in_original_pixels(
+            best, original_sizes=original_sizes, image_size=data.image_size, resize_mode=data.resize_mode
         )
 
     def export(self, path: str | os.PathLike[str], *, batch_size: int = 1, precision: str = "32") -> None:
@@ -196,7 +170,7 @@ def build_detector(config: Config, *, categories: Categories) -> Detector:
         architecture=json.loads(backbone.model.config.to_json_string(use_diff=False)),
         base_fingerprint=None if holds_all else fingerprint(backbone.model),
     )
-    return _assemble(backbone, header)
+    return Detector(backbone, header)
 
 
 def build_from_checkpoint(
@@ -220,7 +194,7 @@ def build_from_checkpoint(
                 f"{source}: was trained on another base than {config.backbone.dino_model!r} (the fingerprints of the "
                 f"weights differ); give the base of its training, then called {trained_on!r}, with --dino_model"
             )
-    detector = _assemble(backbone, header)
+    detector = Detector(backbone, header)
     load_weights(detector, contents, source=source)
     return detector.eval()
 
@@ -237,17 +211,3 @@ def load_weights(detector: Detector, contents: dict[str, Any], *, source: Path) 
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{source}: its weights do not fit its settings ({reason[:200]})") from error
-
-
-def _assemble(backbone: Dinov2Backbone, header: CheckpointHeader) -> Detector:
-    config = header.config
-    check_image_size(config.data.image_size, backbone.patch_size)
-    neck = Neck(
-        in_channels=backbone.hidden_size,
-        num_features=backbone.num_features,
-        hidden_dim=config.decoder.hidden_dim,
-        scales=config.decoder.feature_scales,
-        blocks=config.decoder.neck_blocks,
-    )
-    decoder = DetrDecoder(config.decoder, num_classes=len(header.categories))
-    return Detector(backbone=backbone, neck=neck, decoder=decoder, header=header)

@@ -14,8 +14,8 @@ from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector
 from dino_detector.inference.image_detector import ImagePredictor
-from dino_detector.inference.view_merging import merge_views
-from dino_detector.models.precision import autocast_to
+from dino_detector.inference.tiling import merge_views
+from dino_detector.models.device import autocast_to
 from dino_detector.structures.detections import ImageDetections
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DetectorGroup(ImagePredictor[list[ImageDetections]]):
-    """Detectors over the same trunk: the trunk is in memory once and runs once for an image.
+    """Detectors over the same trunk, which is in memory once and runs once for an image.
 
     Example:
         >>> group = DetectorGroup(["cars/dino_detector_best.pth", "signs/dino_detector_best.pth"])
@@ -63,12 +63,8 @@ class DetectorGroup(ImagePredictor[list[ImageDetections]]):
                 _require_same_trunk(self.detectors[0], detector, names=(paths[0], path))
                 detector.backbone.share_trunk(self.detectors[0].backbone)
             self.detectors.append(detector)
+        self.white_level = self.detectors[0].white_level
         self._kept = {layer for detector in self.detectors for layer in detector.backbone.feature_layers}
-
-    @property
-    def white_level(self) -> float | None:
-        """Return the white level of the detectors, see `ImagePredictor.white_level`."""
-        return self.detectors[0].white_level
 
     def optimize(self, *, precision: str = "auto") -> DetectorGroup:
         """Optimize all detectors, see `Detector.optimize`."""
@@ -78,20 +74,15 @@ class DetectorGroup(ImagePredictor[list[ImageDetections]]):
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[list[ImageDetections]]:
-        """Return for each image a list with the detections of each detector, at most 100 each, with any score.
-
-        Args:
-            images: uint8 RGB ``[3, H, W]`` each, of any sizes; all of them form one batch.
-        """
+        """Return for each image a list with the detections of each detector, see `ImagePredictor.detect`."""
         first = self.detectors[0]
         with autocast_to(first.inference_precision, first.device):
             tokens = first.backbone.trunk(first.prepare(images), keep=self._kept)
-        sizes = torch.tensor([image.shape[1:] for image in images])
-        found = [detector.detect_in_tokens(tokens, sizes) for detector in self.detectors]
+        found = [detector.detect(images, tokens=tokens) for detector in self.detectors]
         return [list(of_image) for of_image in zip(*found, strict=True)]
 
     def merge_views(self, views: Sequence[Window], found: Sequence[list[ImageDetections]]) -> list[ImageDetections]:
-        """Merge the views of each detector, see `inference.view_merging`."""
+        """Merge the views of each detector, see `inference.tiling.merge_views`."""
         return [merge_views(views, of_detector) for of_detector in zip(*found, strict=True)]
 
     def to_supervision(self, found: list[ImageDetections], threshold: float) -> list[supervision.Detections]:

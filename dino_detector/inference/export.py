@@ -50,21 +50,17 @@ def export(network: DetectorNetwork, path: Path, *, description: Description, pr
         network: on the CPU, adapters merged.
         path: ends with ``.onnx`` or ``.xml``; OpenVINO writes a ``.bin`` beside an ``.xml``.
         description: categories, input size and batch size.
-        precision: ``32``, or with ``.onnx`` ``int8``: linear layers store int8 weights and quantize their inputs at run
-            time. The check precedes this quantization.
+        precision: ``32``, or ``int8`` for ``.onnx``: linear layers store int8 weights and quantize their inputs at run
+            time. The check precedes the quantization.
 
     Raises:
         InputError: for another suffix, batch size or precision, where a package is missing, or where the file detects
             something else.
     """
     require_exportable(path, batch_size=description.batch_size, precision=precision)
-    # Noise: no two scores are equal.
-    images = torch.randint(
-        256,
-        (description.batch_size, 3, *description.image_size),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
+    shape = (description.batch_size, 3, *description.image_size)
+    noise = torch.Generator().manual_seed(0)  # no two scores of noise are equal
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=noise)
     with explained_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with explained_writing(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
@@ -102,15 +98,8 @@ def require_exportable(path: Path, *, batch_size: int, precision: str) -> None:
 def _write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: str) -> None:
     for library in ("torch.onnx", "onnxscript"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        network,
-        (images,),
-        input_names=["images"],
-        output_names=OUTPUTS,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    names = {"input_names": ["images"], "output_names": OUTPUTS}
+    program = torch.onnx.export(network, (images,), **names, opset_version=OPSET, dynamo=True, verbose=False)
     program.model.metadata_props[METADATA] = metadata
     program.save(path)
 

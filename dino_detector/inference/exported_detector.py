@@ -1,20 +1,20 @@
 """Exported detectors: files that ONNX Runtime and OpenVINO run without PyTorch's network and the base model.
 
-The graph takes ``images``, uint8 RGB ``[B, 3, h, w]`` of the network's input size. It gives ``boxes_cxcywh``
+The graph takes ``images``, uint8 RGB ``[B, 3, h, w]`` of the network's input size. It returns ``boxes_cxcywh``
 ``[B, K, 4]`` float in 0..1 of the input, ``scores`` ``[B, K]`` float and ``labels`` ``[B, K]`` int64, by falling score.
-The graph normalises and selects the best detections; its adapters are merged. The file's metadata holds categories,
-input size and resize mode as JSON under the name `METADATA`.
+The graph normalises and selects the best detections; its adapters are merged. The file's metadata holds a `Description`
+as JSON under the name `METADATA`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ METADATA = "dinov2_od"
 OUTPUTS = BestPairs._fields
 PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
 """packages that write and run a file, by its suffix"""
+Runtime = Callable[[np.ndarray], Sequence[np.ndarray]]
+"""runs the graph of a file on images, and returns the outputs in the order of `OUTPUTS`"""
 
 
 class Description(NamedTuple):
@@ -56,13 +58,6 @@ class Description(NamedTuple):
         return cls(categories, ImageSize(*values["image_size"]), *(values[name] for name in cls._fields[2:]))
 
 
-class Runtime(Protocol):
-    """Runs the graph of a file."""
-
-    def __call__(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        """The outputs in the order of `OUTPUTS`."""
-
-
 class ExportedDetector(ImageDetector):
     """Detects objects with a file that `Detector.export` wrote, run by ONNX Runtime or OpenVINO.
 
@@ -77,18 +72,8 @@ class ExportedDetector(ImageDetector):
     """
 
     def __init__(self, runtime: Runtime, description: Description) -> None:
-        self.run = runtime
-        self.description = description
-
-    @property
-    def categories(self) -> Categories:
-        """Ids and names of the classes, from the file's metadata."""
-        return self.description.categories
-
-    @property
-    def white_level(self) -> float | None:
-        """Return the white level of the training images, see `ImagePredictor.white_level`."""
-        return self.description.white_level
+        self.run, self.description = runtime, description
+        self.categories, self.white_level = description.categories, description.white_level
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedDetector:
@@ -114,7 +99,7 @@ class ExportedDetector(ImageDetector):
         return cls(runtime, Description.from_json(text))
 
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """See `ImagePredictor.detect`; the last image fills up a batch that is smaller than the file's batch size."""
+        """See `ImagePredictor.detect`; copies of the last image fill up the file's batch size."""
         wanted = self.description
         resize = partial(resize_to_input, image_size=wanted.image_size, resize_mode=wanted.resize_mode)
         found = []

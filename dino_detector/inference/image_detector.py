@@ -1,10 +1,17 @@
-"""The interface of everything that detects objects in images."""
+"""The interface of everything that detects objects in images, and detection in tiles.
+
+Source of the tiles: Akyon et al., "Slicing Aided Hyper Inference", https://arxiv.org/abs/2202.06934, section 3. Each
+tile is resized to the network's input size, so that small objects grow. The whole image is another view, for large
+objects.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -12,22 +19,22 @@ from dino_detector.config import ImageSize, TilingConfig
 from dino_detector.data.pictures.reading import to_rgb_tensor
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
-from dino_detector.inference.tiling import Found, detect_in_views
-from dino_detector.inference.view_merging import merge_views
+from dino_detector.inference.tiling import merge_views, views_of
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
 
 if TYPE_CHECKING:
     import supervision
 
+Found = TypeVar("Found")
+"""result of an image: the detections of one detector, or a list with the detections of each detector"""
+
 
 class ImagePredictor(ABC, Generic[Found]):
     """Detects objects in images of any kind and size; ``Found`` is the type of an image's detections."""
 
-    @property
-    def white_level(self) -> float | None:
-        """Value that is white in pictures of more than 8 bits; None takes each picture's own."""
-        return None
+    white_level: float | None = None
+    """value that is white in pictures of more than 8 bits; None takes each picture's own"""
 
     @abstractmethod
     def detect(self, images: Sequence[Tensor]) -> list[Found]:
@@ -48,15 +55,30 @@ class ImagePredictor(ABC, Generic[Found]):
     def detect_each(self, images: Iterable[Tensor], *, tiling: TilingConfig, batch_size: int) -> Iterator[Found]:
         """Yield the detections of each image with any score, merged over the whole image and its tiles.
 
+        A batch may hold views of several images, and an image is read shortly before its first view runs.
+
         Args:
-            images: uint8 RGB ``[3, H, W]`` each, of any sizes; read one by one.
+            images: uint8 RGB ``[3, H, W]`` each, of any sizes.
             tiling: size and overlap of the tiles.
             batch_size: number of images, or of tiles, in a batch.
 
         Raises:
             InputError: an image would have more than 10,000 tiles.
         """
-        return detect_in_views(self.detect, images, tiling=tiling, batch_size=batch_size, merge=self.merge_views)
+        layouts: deque[list[Window]] = deque()
+
+        def crops() -> Iterator[Tensor]:
+            for image in images:
+                layouts.append(views_of(image.shape[1], image.shape[2], tiling))
+                for left, top, width, height in layouts[-1]:
+                    yield image[:, top : top + height, left : left + width]
+
+        waiting = crops()
+        batches = iter(lambda: list(islice(waiting, batch_size)), [])
+        found = (detections for batch in batches for detections in self.detect(batch))
+        for whole in found:
+            views = layouts.popleft()
+            yield self.merge_views(views, [whole, *islice(found, len(views) - 1)])
 
     def predict(
         self,
@@ -102,13 +124,11 @@ class ImagePredictor(ABC, Generic[Found]):
 class ImageDetector(ImagePredictor[ImageDetections]):
     """Finds the objects of a data set's categories in images."""
 
-    @property
-    @abstractmethod
-    def categories(self) -> Categories:
-        """Ids and names of the classes, from the annotation file that the detector was trained on."""
+    categories: Categories
+    """ids and names of the classes, from the annotation file that the detector was trained on"""
 
     def merge_views(self, views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
-        """See `inference.view_merging`."""
+        """See `inference.tiling.merge_views`."""
         return merge_views(views, found)
 
     def to_supervision(self, found: ImageDetections, threshold: float) -> supervision.Detections:

@@ -31,7 +31,10 @@ def most_detections(num_queries: int) -> int:
 
 
 def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
-    """Return the best `most_detections` pairs from logits ``[B, Q, C]`` and boxes ``[B, Q, 4]``."""
+    """Return the best `most_detections` pairs from logits ``[B, Q, C]`` and boxes ``[B, Q, 4]`` of a decoder layer.
+
+    A query may answer with several classes.
+    """
     num_queries, num_classes = logits.shape[1:]
     scores = logits.float().sigmoid().flatten(1)  # [B, Q*C]
     kept = min(most_detections(num_queries), scores.shape[1])
@@ -40,29 +43,17 @@ def best_pairs(logits: Tensor, boxes_cxcywh: Tensor) -> BestPairs:
     return BestPairs(boxes_cxcywh.float().gather(1, chosen), scores, order % num_classes)
 
 
-def postprocess(
-    logits: Tensor, boxes_cxcywh: Tensor, *, original_sizes: Tensor, image_size: ImageSize, resize_mode: str
-) -> list[ImageDetections]:
-    """Return the best pairs of query and class of each image; a query may answer with several classes.
-
-    Args:
-        logits: ``[B, Q, C]`` of the last decoder layer.
-        boxes_cxcywh: ``[B, Q, 4]`` in 0..1 of the network's input.
-        original_sizes: ``[B, 2]``, height and width of the original images.
-        image_size: height and width of the network's input.
-        resize_mode: `DataConfig.resize_mode`.
-
-    Returns:
-        For each image `most_detections` detections at most, on the CPU, by falling score, clipped to the image.
-    """
-    best = best_pairs(logits, boxes_cxcywh)
-    return in_original_pixels(best, original_sizes=original_sizes, image_size=image_size, resize_mode=resize_mode)
-
-
 def in_original_pixels(
     best: BestPairs, *, original_sizes: Tensor, image_size: ImageSize, resize_mode: str
 ) -> list[ImageDetections]:
-    """Return the detections of each image, on the CPU, from the best pairs; see `postprocess` for the arguments."""
+    """Return the best pairs of each image as detections, clipped to the image, on the CPU.
+
+    Args:
+        best: K best pairs.
+        original_sizes: ``[B, 2]``, height and width of the original images.
+        image_size: height and width of the network's input.
+        resize_mode: `DataConfig.resize_mode`.
+    """
     boxes_xyxy = boxes_to_original(
         best.boxes_cxcywh, original_sizes.to(best.boxes_cxcywh.device), image_size=image_size, resize_mode=resize_mode
     )

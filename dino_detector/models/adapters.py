@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
@@ -34,9 +33,10 @@ def inject_adapters(model: PreTrainedModel, config: BackboneConfig, *, layers: r
     Raises:
         InputError: a layer has a rank or an alpha of its own, but gets no adapter.
     """
-    ranks = by_layer(config.lora_rank_pattern, setting="lora_rank_pattern")
-    alphas = by_layer(config.lora_alpha_pattern, setting="lora_alpha_pattern")
-    for setting, values in (("lora_rank_pattern", ranks), ("lora_alpha_pattern", alphas)):
+    patterns: dict[str, dict[str, Any]] = {}
+    for setting in ("lora_rank_pattern", "lora_alpha_pattern"):
+        values = by_layer(getattr(config, setting), setting=setting)
+        patterns[setting] = {rf"encoder\.layer\.{layer}\..*": value for layer, value in values.items()}
         if outside := sorted(values.keys() - layers):
             raise InputError(
                 f"{setting} has layer {outside[0]}, but lora_layers puts adapters on layers {layers[0]} to "
@@ -51,14 +51,9 @@ def inject_adapters(model: PreTrainedModel, config: BackboneConfig, *, layers: r
         lora_dropout=config.lora_dropout,
         # PEFT ignores layers_to_transform for modules that are listed by their full names.
         target_modules=[name for name, match in matches.items() if match and int(match[1]) in layers],
-        rank_pattern=_by_module(ranks),
-        alpha_pattern=_by_module(alphas),
+        rank_pattern=patterns["lora_rank_pattern"],
+        alpha_pattern=patterns["lora_alpha_pattern"],
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )
     inject_adapter_in_model(lora, model)
-
-
-def _by_module(values: Mapping[int, Any]) -> dict[str, Any]:
-    """Replace layers by regular expressions of the full names of their modules, which PEFT looks up."""
-    return {rf"encoder\.layer\.{layer}\..*": value for layer, value in values.items()}

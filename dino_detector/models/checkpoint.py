@@ -12,9 +12,7 @@ import hashlib
 import json
 import math
 import pickle
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +29,11 @@ from dino_detector.structures.nested import tensors_in
 
 HEADER = "dino_detector"
 FORMAT = 2
-WITHOUT_DIGEST = 1
-"""the format of version 0.1.0"""
-
 DIGEST = "digest"
+PLAIN = ("mean", "std", "architecture", "base_fingerprint")
+"""entries of the header that a file holds as they are"""
 FINITE = ("state_dict", "current_model_state", "optimizer_states")
 """entries whose tensors must be finite: averaged weights, latest weights, and the optimizer's moments"""
-
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError)
-TORCH_ERRORS = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-DAMAGED = ZIP_ERRORS + TORCH_ERRORS
-"""what `zipfile` and `torch.load` raise for a file that is no checkpoint"""
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,10 @@ class CheckpointHeader:
     """Everything that is needed to build the detector again, and to recognise its base model.
 
     Attributes:
-        config: the settings of the run.
-        categories: ids and names of the classes that the detector was trained on.
-        mean: mean of each channel that the backbone's normalisation subtracts, for pixels in 0..1.
-        std: standard deviation of each channel that the normalisation divides by.
+        config: settings of the run.
+        categories: classes that the detector was trained on.
+        mean: mean of each RGB channel in the backbone's pretraining, for pixels in 0..1.
+        std: standard deviation of each RGB channel, likewise.
         architecture: settings of the backbone's transformers config.
         base_fingerprint: SHA-256 of the base weights; None where the checkpoint holds all weights.
     """
@@ -66,28 +58,15 @@ class CheckpointHeader:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the header in plain Python types."""
-        return {
-            "format": FORMAT,
-            "config": self.config.flat(),
-            "category_ids": list(self.categories.ids),
-            "category_names": list(self.categories.names),
-            "mean": self.mean,
-            "std": self.std,
-            "architecture": self.architecture,
-            "base_fingerprint": self.base_fingerprint,
-        }
+        categories = {"category_ids": list(self.categories.ids), "category_names": list(self.categories.names)}
+        plain = {name: getattr(self, name) for name in PLAIN}
+        return {"format": FORMAT, "config": self.config.flat()} | categories | plain
 
     @classmethod
     def from_dict(cls, header: dict[str, Any]) -> CheckpointHeader:
         """Return the header that `to_dict` described; raise `InputError` where its settings are invalid."""
-        return cls(
-            config=Config.from_flat(header["config"]),
-            categories=Categories(tuple(header["category_ids"]), tuple(header["category_names"])),
-            mean=header["mean"],
-            std=header["std"],
-            architecture=header["architecture"],
-            base_fingerprint=header["base_fingerprint"],
-        )
+        categories = Categories(tuple(header["category_ids"]), tuple(header["category_names"]))
+        return cls(Config.from_flat(header["config"]), categories, *(header[name] for name in PLAIN))
 
 
 def require_checkpoint(path: Path) -> None:
@@ -111,9 +90,9 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Any]]:
     contents = _unpacked(committed(path))
     if not isinstance(contents, dict) or not isinstance(contents.get(HEADER), dict):
         raise InputError(f"{path}: not a checkpoint of dino_detector; use a file that this program wrote")
-    if (stated := contents[HEADER].get("format")) not in (WITHOUT_DIGEST, FORMAT):
+    if contents[HEADER].get("format") != FORMAT:
         raise InputError(f"{path}: written by another version of dino_detector; use that one, or train again")
-    if stated == FORMAT and contents.pop(DIGEST, None) != digest_of(contents):
+    if contents.pop(DIGEST, None) != digest_of(contents):
         raise InputError(f"{path}: changed since dino_detector wrote it (its digest differs); use an unchanged copy")
     try:
         return CheckpointHeader.from_dict(contents[HEADER]), contents
@@ -165,7 +144,7 @@ def _unpacked(path: Path) -> Any:
             damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
+    except Exception as error:  # for damaged bytes zipfile and torch raise a dozen classes
         raise InputError(f"{path}: not a readable checkpoint ({_reason(error)}); use another file") from error
     reason = f"{damaged} does not have its checksum: the file is damaged"
     raise InputError(f"{path}: not a readable checkpoint ({reason}); use another copy")

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from dino_detector.config import DecoderConfig
 from dino_detector.models.detr_decoder import DetrDecoder
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, Tokens
 from dino_detector.models.neck import Neck
@@ -20,25 +21,31 @@ class DetectorNetwork(nn.Module):
 
     Args:
         backbone: DINOv2, split into trunk and tail.
-        neck: makes the decoder's feature levels from the backbone's maps.
-        decoder: queries, layers and heads.
+        config: sizes of neck and decoder.
+        num_classes: C.
         mean: mean of each RGB channel in the backbone's pretraining, for pixels in 0..1.
         std: standard deviation of each RGB channel, likewise.
     """
 
     def __init__(
         self,
-        *,
         backbone: Dinov2Backbone,
-        neck: Neck,
-        decoder: DetrDecoder,
+        config: DecoderConfig,
+        *,
+        num_classes: int,
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.neck = neck
-        self.decoder = decoder
+        self.neck = Neck(
+            in_channels=backbone.hidden_size,
+            num_features=len(backbone.feature_layers),
+            hidden_dim=config.hidden_dim,
+            scales=config.feature_scales,
+            blocks=config.neck_blocks,
+        )
+        self.decoder = DetrDecoder(config, num_classes=num_classes)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 

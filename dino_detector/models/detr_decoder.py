@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dino_detector.config import DecoderConfig
 from dino_detector.models.deformable_attention import DeformableAttention
 from dino_detector.models.denoising import DenoisingGenerator, DenoisingQueries
-from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
+from dino_detector.models.heads import ClassHead, box_head, inverse_sigmoid
 from dino_detector.models.position_encoding import grid_encoding, sine_encoding
 from dino_detector.models.proposals import ProposalHead
 from dino_detector.structures.predictions import AuxiliaryOutput, DecoderOutput
@@ -40,14 +40,14 @@ class QueryGroups(NamedTuple):
 
 
 class FullAttention(nn.Module):
-    """Standard attention of the queries to every position of every level, with sine encodings on the keys."""
+    """Attention of the queries to every position of every level, with sine encodings on the keys, as in DETR."""
 
     def __init__(self, *, hidden_dim: int, num_heads: int, num_levels: int, dropout: float) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(hidden_dim, num_heads, dropout=dropout, batch_first=True)
         self.level_embedding = nn.Parameter(torch.zeros(num_levels, hidden_dim))
 
-    def forward(self, queries: Tensor, levels: list[Tensor]) -> Tensor:
+    def forward(self, queries: Tensor, _reference_points: Tensor, levels: list[Tensor]) -> Tensor:
         """Attend from queries ``[B, Q, d]``, which include their positions, to levels ``[B, d, h_l, w_l]``."""
         values = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # [B, S, d]
         positions = torch.cat(
@@ -101,10 +101,7 @@ class DecoderLayer(nn.Module):
         """
         attended = self._self_attend(queries + query_pos, queries, groups)
         queries = self.norms[0](queries + self.dropout(attended))
-        if isinstance(self.cross_attention, DeformableAttention):
-            attended = self.cross_attention(queries + query_pos, reference_points, levels)
-        else:
-            attended = self.cross_attention(queries + query_pos, levels)
+        attended = self.cross_attention(queries + query_pos, reference_points, levels)
         queries = self.norms[1](queries + self.dropout(attended))
         return self.norms[2](queries + self.dropout(self.feedforward(queries)))
 
@@ -153,7 +150,7 @@ class DetrDecoder(nn.Module):
         self.position_head = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         depth = config.decoder_layers
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(depth))
-        self.class_heads = nn.ModuleList(class_head(dim, num_classes) for _ in range(depth))
+        self.class_heads = nn.ModuleList(ClassHead(dim, num_classes) for _ in range(depth))
         self.box_heads = nn.ModuleList(box_head(dim, width) for _ in range(depth))
         nn.init.normal_(self.contents, std=0.02)
 

@@ -1,10 +1,17 @@
-"""The device that a setting names."""
+"""The device and the numeric precision that settings name."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 from dino_detector.errors import InputError
+
+PRECISIONS = ("auto", "32", "bf16", "16")
+LOW_PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
+"""dtype of autocast by precision; 32 has none"""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -25,3 +32,33 @@ def resolve_device(device: str) -> torch.device:
     if (wanted.index or 0) >= max(1, torch.accelerator.device_count()):
         raise InputError(f"device {device!r} is not available here: there are {torch.accelerator.device_count()}")
     return wanted
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Return 32, bf16 or 16 for a precision of `TrainingConfig.precision`; ``auto`` is the fastest of the device.
+
+    A CPU without bf16 instructions also accepts bf16, but is many times slower than in 32.
+
+    Raises:
+        InputError: the precision does not exist, or the device does not support it.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if precision == "16" and device.type == "cpu":
+        raise InputError("precision 16 is not for a CPU; use --precision 32 or bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # torch answers for the current device
+            fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast_bf16 = device.type == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return "bf16" if fast_bf16 else "32"
+
+
+def autocast_to(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context of autocast to ``bf16`` or ``16``, with weights in float32; ``32`` changes nothing."""
+    dtype = LOW_PRECISION.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

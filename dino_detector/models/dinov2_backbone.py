@@ -34,11 +34,6 @@ class Tokens(NamedTuple):
     grid: tuple[int, int]
 
 
-def run_layer(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Return the output of a layer for ``[B, T, D]``."""
-    return layer(hidden)
-
-
 class Dinov2Backbone(nn.Module):
     """DINOv2, split into trunk and tail.
 
@@ -50,9 +45,8 @@ class Dinov2Backbone(nn.Module):
         config: which part trains, the adapters, and the feature layers.
 
     Attributes:
-        base_is_named: whether the model's name is enough to load the frozen weights again. If not, ``state_dict()``
-            holds them too.
-        run_layer: runs a layer; set it to a `LayerCopies` to run layers through faster copies.
+        depth: number of layers, up to the last feature layer.
+        run_layer: runs a layer on ``[B, T, D]``; a `LayerCopies` runs a faster copy of the layer.
     """
 
     def __init__(self, model: PreTrainedModel, config: BackboneConfig) -> None:
@@ -61,7 +55,7 @@ class Dinov2Backbone(nn.Module):
         trainable = config.train_backbone
         lora_layers = config.lora_layers if trainable == "lora" else None
         self.feature_layers = _chosen(config.feature_layers, depth=len(model.encoder.layer), adapted=lora_layers)
-        depth = self.feature_layers[-1] + 1
+        self.depth = depth = self.feature_layers[-1] + 1
         model.encoder.layer = model.encoder.layer[:depth]  # the detector does not use later layers
         self.frozen_embeddings = trainable != "full"
         self.trunk_depth = {"full": 0, "none": depth, "lora": max(0, depth - (lora_layers or depth))}[trainable]
@@ -69,8 +63,8 @@ class Dinov2Backbone(nn.Module):
         self.hidden_size: int = model.config.hidden_size
         self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
         self.base_is_named = config.backbone_weights == "pretrained"
-        self._positions: dict[tuple, Tensor] = {}
-        self.run_layer: Callable[[nn.Module, Tensor], Tensor] = run_layer
+        self._positions: dict[tuple[int, int], Tensor] = {}
+        self.run_layer: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__
         self.register_state_dict_post_hook(_drop_base_weights)
         self.register_load_state_dict_post_hook(_expect_no_base_weights)
         model.embeddings.mask_token = None  # only DINOv2's own pretraining uses it
@@ -81,25 +75,10 @@ class Dinov2Backbone(nn.Module):
         self.train(self.training)
 
     def layer_of(self, name: str) -> int:
-        """Return the layer of a parameter, counted from 0: -1 for the embeddings, `depth` for the last norm.
-
-        Args:
-            name: name of the parameter in ``named_parameters()``.
-        """
-        match = re.match(r"model\.encoder\.layer\.(\d+)\.", name)
-        if match:
+        """Return the layer of a parameter by its full name; -1 for the embeddings, ``depth`` for the last norm."""
+        if match := re.match(r"model\.encoder\.layer\.(\d+)\.", name):
             return int(match[1])
         return -1 if name.startswith("model.embeddings.") else self.depth
-
-    @property
-    def depth(self) -> int:
-        """Number of layers, up to the last feature layer."""
-        return len(self.model.encoder.layer)
-
-    @property
-    def num_features(self) -> int:
-        """Number of feature maps that `forward` returns."""
-        return len(self.feature_layers)
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Return a map ``[B, D, h, w]`` for each feature layer, in layer order, from images ``[B, 3, H, W]``."""
@@ -141,7 +120,6 @@ class Dinov2Backbone(nn.Module):
 
     def share_trunk(self, other: Dinov2Backbone) -> None:
         """Replace the own trunk by the trunk of another backbone over the same base: memory holds it once."""
-        assert self.trunk_depth == other.trunk_depth, (self.trunk_depth, other.trunk_depth)
         self.model.embeddings = other.model.embeddings
         for index in range(self.trunk_depth):
             self.model.encoder.layer[index] = other.model.encoder.layer[index]
@@ -167,6 +145,7 @@ class Dinov2Backbone(nn.Module):
         """Move or convert the weights; PEFT would leave behind the state that undoes a merge of DoRA."""
         merged = self.adapters_are_merged
         self.unmerge_adapters()
+        self._positions.clear()
         super()._apply(fn, recurse)
         if merged:
             self.merge_adapters()
@@ -194,31 +173,24 @@ class Dinov2Backbone(nn.Module):
     def _position_table(self, grid: tuple[int, int]) -> Tensor:
         """Return position embeddings ``[1, 1+h*w, D]`` of a grid; keep them while they can't change."""
         embeddings = self.model.embeddings
-        weights = embeddings.position_embeddings
-        fixed = self.frozen_embeddings or not (self.training or torch.is_grad_enabled())
-        key = (*grid, weights.device, weights.dtype)
-        if not fixed:
-            self._positions.clear()  # the optimizer is about to change them
-        if fixed and key in self._positions:
-            return self._positions[key]
-        with torch.inference_mode(False), torch.set_grad_enabled(not fixed):
-            like_tokens = weights.new_empty(1, 1, 1).expand(1, 1 + grid[0] * grid[1], self.hidden_size)
-            height, width = grid[0] * self.patch_size, grid[1] * self.patch_size
-            table = embeddings.interpolate_pos_encoding(like_tokens, height, width)
-        if fixed:
-            self._positions[key] = table
+        trains = torch.is_grad_enabled()  # `trunk` disables gradients of frozen embeddings
+        if trains:
+            self._positions.clear()
+        elif grid in self._positions:
+            return self._positions[grid]
+        with torch.inference_mode(False), torch.set_grad_enabled(trains):
+            like_tokens = embeddings.position_embeddings.new_empty(1, 1 + grid[0] * grid[1], self.hidden_size)
+            table = embeddings.interpolate_pos_encoding(like_tokens, *(side * self.patch_size for side in grid))
+        if not trains:
+            self._positions[grid] = table
         return table
 
 
 def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
-    """Return the feature layers counted from 0, in order.
+    """Return the feature layers counted from 0, in order; negative ``feature_layers`` count from the end.
 
-    Args:
-        feature_layers: layers counted from 0; negative numbers count from the end. None divides the layers from the
-            trunk's last one on into `FEATURES` equal parts and takes the last layer of each part; with nothing or
-            everything frozen it divides all layers.
-        depth: number of layers.
-        adapted: number of last layers with adapters; None means that all layers or none have adapters.
+    None divides the layers into `FEATURES` equal parts and takes the last layer of each. If only the last ``adapted``
+    layers have adapters, the first part begins with the trunk's last layer; adapted None means all layers or none.
     """
     if feature_layers is None:
         first = max(0, depth - 1 - (adapted or depth))
@@ -230,28 +202,25 @@ def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None
     return sorted({layer % depth for layer in feature_layers})
 
 
+def _base_weights(module: Dinov2Backbone) -> tuple[str, ...]:
+    """Return the parameters that ``state_dict()`` leaves out: the base model can be loaded again by its name."""
+    return tuple(name for name, value in module.named_parameters() if module.base_is_named and not value.requires_grad)
+
+
 def _drop_base_weights(module: Dinov2Backbone, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """Remove the base model's weights from a ``state_dict()``."""
-    for name, parameter in module.named_parameters():
-        if module.base_is_named and not parameter.requires_grad:
-            del state[prefix + name]
+    for name in _base_weights(module):
+        del state[prefix + name]
 
 
 def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
     """After ``load_state_dict()`` report no base weight as missing, and forget position tables."""
     module._positions.clear()
-    if module.base_is_named:
-        frozen = tuple(name for name, parameter in module.named_parameters() if not parameter.requires_grad)
-        keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]
+    left_out = _base_weights(module)
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(left_out)]
 
 
 def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | None = None) -> Dinov2Backbone:
-    """Build the backbone that a config asks for.
-
-    Args:
-        config: settings.
-        architecture: settings of the transformers config from a checkpoint that holds all weights of the backbone. The
-            weights are then random, and no hub or folder is read.
+    """Build the backbone of a config; with an ``architecture`` from a checkpoint, with random weights.
 
     Raises:
         InputError: where the weights can't be loaded, belong to another kind of model, or a setting does not fit.

@@ -36,17 +36,11 @@ MODELS: dict[str, type[PreTrainedModel]] = {
     Dinov2WithRegistersConfig.model_type: Dinov2WithRegistersModel,
 }
 
-PUBLISHED = {
-    "small": {"image_size": 518, "hidden_size": 384, "num_attention_heads": 6},
-    "base": {"image_size": 518, "hidden_size": 768, "num_attention_heads": 12},
-    "large": {"image_size": 518, "hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
-    "giant": {
-        "image_size": 518,
-        "hidden_size": 1536,
-        "num_attention_heads": 24,
-        "num_hidden_layers": 40,
-        "use_swiglu_ffn": True,
-    },
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "small": {"hidden_size": 384, "num_attention_heads": 6},
+    "base": {"hidden_size": 768, "num_attention_heads": 12},
+    "large": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
+    "giant": {"hidden_size": 1536, "num_attention_heads": 24, "num_hidden_layers": 40, "use_swiglu_ffn": True},
 }
 """architectures of the published sizes, so that `--backbone_weights random` needs no network"""
 
@@ -60,9 +54,7 @@ def load_pretrained(name: str) -> PreTrainedModel:
     Raises:
         InputError: naming the model, the reason and remedies.
     """
-    model_config = _read(name, AutoConfig.from_pretrained)
-    _require_dinov2(name, model_config)
-    reader = MODELS[model_config.model_type].from_pretrained
+    reader = MODELS[_read_config(name).model_type].from_pretrained
     model, report = _read(name, reader, dtype=torch.float32, output_loading_info=True)
     missing = sorted(set(report["missing_keys"]) - {"embeddings.mask_token"})
     if missing:
@@ -83,9 +75,7 @@ def model_config_of(config: BackboneConfig) -> PreTrainedConfig:
     """Return the transformers config of the backbone (patch size, widths) without loading weights."""
     if config.backbone_weights == "random":
         return random_architecture(config.dino_model, config.backbone_architecture)
-    model_config = _read(config.dino_model, AutoConfig.from_pretrained)
-    _require_dinov2(config.dino_model, model_config)
-    return model_config
+    return _read_config(config.dino_model)
 
 
 def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
@@ -97,10 +87,9 @@ def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
     published = re.fullmatch(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)", name)
     if published:
         kind = Dinov2WithRegistersConfig if published[1] else Dinov2Config
-        model_config = kind(**PUBLISHED[published[2]])
+        model_config = kind(image_size=518, patch_size=14, **PUBLISHED[published[2]])
     else:
-        model_config = _read(name, AutoConfig.from_pretrained)
-        _require_dinov2(name, model_config)
+        model_config = _read_config(name)
     derived = ("stage_names", "out_features", "out_indices")  # from the number of layers
     known = {setting: value for setting, value in model_config.to_dict().items() if setting not in derived}
     for setting, value in changes.items():
@@ -168,7 +157,7 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
             raise _unavailable(name, error) from error
     finally:
         transformers_logging.enable_progress_bar()
-    _say_what_is_fetched(name)
+    _announce_download(name)
     try:
         return reader(place, **options)
     except UNREADABLE as error:
@@ -176,7 +165,7 @@ def _read(name: str, reader: Callable[..., Any], **options: Any) -> Any:
 
 
 @lru_cache
-def _say_what_is_fetched(name: str) -> None:
+def _announce_download(name: str) -> None:
     """Log once that a model is fetched: without a network the next line comes half a minute later."""
     log.info("%s is not on this machine; fetching it from Hugging Face", name)
 
@@ -191,6 +180,8 @@ def _unavailable(name: str, error: Exception) -> InputError:
     )
 
 
-def _require_dinov2(name: str, model_config: PreTrainedConfig) -> None:
+def _read_config(name: str) -> PreTrainedConfig:
+    model_config = _read(name, AutoConfig.from_pretrained)
     if model_config.model_type not in MODELS:
         raise InputError(f"dino_model {name!r} is a {model_config.model_type!r} model; give one of {', '.join(MODELS)}")
+    return model_config

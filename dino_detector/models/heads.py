@@ -15,22 +15,19 @@ Source: Lin et al., "Focal Loss", https://arxiv.org/abs/1708.02002, section 4.1.
 
 
 class ClassHead(nn.Linear):
-    """A linear layer that computes in float32, also under autocast.
+    """A linear layer whose scores start at `CLASS_PRIOR`. It computes in float32, also under autocast.
 
     Most logits lie between -5 and -4, where bf16 has 33 values: too few to rank detections by score.
     """
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__(dim, num_classes)
+        nn.init.constant_(self.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[..., d]`` of any precision to logits ``[..., C]`` in the precision of the weights."""
         with torch.autocast(tokens.device.type, enabled=False):
             return super().forward(tokens.to(self.weight.dtype))
-
-
-def class_head(dim: int, num_classes: int) -> ClassHead:
-    """Build a class head whose scores start at `CLASS_PRIOR`."""
-    head = ClassHead(dim, num_classes)
-    nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
-    return head
 
 
 def box_head(dim: int, width: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dino_detector.models.heads import box_head, class_head, inverse_sigmoid
+from dino_detector.models.heads import ClassHead, box_head, inverse_sigmoid
 from dino_detector.models.position_encoding import cached_table, cell_centres
 
 ANCHOR_CELLS = 3.0
@@ -22,7 +22,7 @@ ANCHOR_CELLS = 3.0
 
 
 class Proposals(NamedTuple):
-    """Proposals of all S positions, level by level and row by row, and the K best of them.
+    """Proposals of all S positions, level by level and row by row, and the K best.
 
     Attributes:
         logits: ``[B, S, C]``.
@@ -53,7 +53,7 @@ class ProposalHead(nn.Module):
     def __init__(self, *, hidden_dim: int, box_head_dim: int, num_classes: int) -> None:
         super().__init__()
         self.projection = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.LayerNorm(hidden_dim))
-        self.class_head = class_head(hidden_dim, num_classes)
+        self.class_head = ClassHead(hidden_dim, num_classes)
         self.box_head = box_head(hidden_dim, box_head_dim)
 
     def forward(self, levels: list[Tensor], count: int) -> Proposals:

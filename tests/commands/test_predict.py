@@ -90,7 +90,7 @@ def test_the_precision_is_the_machines_unless_it_is_given(
 ) -> None:
     import torch
 
-    from dino_detector.models.precision import resolve_precision
+    from dino_detector.models.device import resolve_precision
 
     given = (pictures / "b.jpg", "--checkpoint", checkpoint, "--output_dir", tmp_path / "out", "--precision")
     of_machine = resolve_precision("auto", torch.device("cpu"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -13,17 +13,27 @@ from torch import Tensor
 from dino_detector.config import ImageSize, TilingConfig
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
-from dino_detector.inference.tiling import detect_in_views, views_of
-from dino_detector.inference.view_merging import merge_views
+from dino_detector.inference.image_detector import ImageDetector
+from dino_detector.inference.tiling import merge_views, views_of
 from dino_detector.structures.detections import ImageDetections
 
 TILES = TilingConfig(ImageSize(200, 200), 0.2)
 """neighbours share at least 40 pixels; a square of 10 pixels or more is found in a tile"""
 
 
+class SquareDetector(ImageDetector):
+    """Finds the squares of a batch, or whatever another function finds."""
+
+    def __init__(self, find: Callable[[Sequence[Tensor]], list[ImageDetections]] = find_squares) -> None:
+        self.find = find
+
+    def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
+        return self.find(images)
+
+
 def detect(*scenes: Scene, tiling: TilingConfig = TILES, batch_size: int = 4) -> list[ImageDetections]:
     images = [scene.image for scene in scenes]
-    return list(detect_in_views(find_squares, images, tiling=tiling, batch_size=batch_size))
+    return list(SquareDetector().detect_each(images, tiling=tiling, batch_size=batch_size))
 
 
 # --- positions of tiles -------------------------------------------------------------------------------------------
@@ -314,7 +324,7 @@ def test_batches_are_full_across_images_and_hold_views_in_order(scenes: list[Sce
         sizes.append([tuple(image.shape[1:]) for image in images])
         return find_squares(images)
 
-    list(detect_in_views(record, [scene.image for scene in scenes], tiling=TILES, batch_size=5))
+    list(SquareDetector(record).detect_each([scene.image for scene in scenes], tiling=TILES, batch_size=5))
     tile = (200, 200)
     assert sizes == [
         [(150, 150), (300, 500), tile, tile, tile],
@@ -331,7 +341,7 @@ def test_images_are_taken_when_their_turn_comes(scenes: list[Scene]):
             taken.append(number)
             yield scene.image
 
-    found = detect_in_views(find_squares, images(), tiling=TILES, batch_size=5)
+    found = SquareDetector().detect_each(images(), tiling=TILES, batch_size=5)
     seen = []
     for _ in found:
         seen.append(list(taken))

@@ -249,9 +249,9 @@ def full_attention() -> FullAttention:
 def test_standard_attention_knows_where_things_are():
     module = full_attention()
     queries = torch.randn(2, 5, 16)
-    plain = module(queries, levels())
+    plain = module(queries, None, levels())
     for axis in (2, 3):
-        assert not torch.allclose(module(queries, [level.flip(axis) for level in levels()]), plain, atol=1e-4)
+        assert not torch.allclose(module(queries, None, [level.flip(axis) for level in levels()]), plain, atol=1e-4)
 
 
 def test_standard_attention_puts_positions_on_keys_and_not_on_values():
@@ -267,7 +267,7 @@ def test_standard_attention_puts_positions_on_keys_and_not_on_values():
         ]
     )
     expected, _ = module.attention(queries, values + positions, values)
-    torch.testing.assert_close(module(queries, [first, second]), expected)
+    torch.testing.assert_close(module(queries, None, [first, second]), expected)
 
 
 def test_sine_encoding_equals_the_formula():

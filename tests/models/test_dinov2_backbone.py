@@ -95,7 +95,7 @@ def test_maps_of_several_layers_equal_the_backbone_of_transformers(
     reader = transformers.Dinov2WithRegistersBackbone if "registers" in str(folder) else transformers.Dinov2Backbone
     reference = reader.from_pretrained(folder, out_indices=[layer + 1 for layer in layers])  # index 0 is the stem
     expected = reference(images()).feature_maps
-    assert backbone.num_features == len(expected) == len(layers)
+    assert len(backbone.feature_layers) == len(expected) == len(layers)
     for one, wanted in zip(backbone(images()), expected, strict=True):
         close(one.detach(), wanted.detach())
 
@@ -392,6 +392,7 @@ def test_published_names_have_the_published_number_of_parameters(size: str, para
 def test_names_with_registers_have_four_registers():
     config = random_architecture("facebook/dinov2-with-registers-large", {})
     assert (config.model_type, config.num_register_tokens, config.hidden_size) == ("dinov2_with_registers", 4, 1024)
+    assert (config.patch_size, config.image_size) == (14, 518)
 
 
 def test_random_weights_take_the_architecture_of_a_folder_with_changes(dinov2_registers_folder: Path):

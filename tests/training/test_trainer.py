@@ -14,7 +14,7 @@ from lightning import Trainer
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
-from dino_detector.models.precision import resolve_precision
+from dino_detector.models.device import resolve_precision
 from dino_detector.training import trainer as trainer_module
 from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
 

@@ -28,21 +28,16 @@ def attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend from every token to all tokens of its image, as `transformers.AttentionInterface` asks.
+    """Attend from every token to all tokens of its image; a function for `transformers.AttentionInterface`.
 
-    In bf16 compute matrix products and a softmax, a few images at a time: on a CPU PyTorch's fused kernel takes up to
-    three times as long. All other cases run in the fused kernel, also training whose scores would need more memory
-    than `MOST_KEPT`.
+    In bf16 compute matrix products and a softmax, a few images at a time. All other cases run in the fused kernel,
+    also training whose scores would need more memory than `MOST_KEPT`.
 
     Args:
-        module: the attention layer; unused.
-        query: ``[B, heads, T, d]``.
-        key: ``[B, heads, T, d]``.
-        value: ``[B, heads, T, d]``.
-        attention_mask: None; vision transformers have no mask.
+        module: the attention layer; unused, like ``attention_mask`` and ``options``.
+        query: ``[B, heads, T, d]``, like ``key`` and ``value``.
         scaling: factor of the scores.
         dropout: probability of dropping a score.
-        options: arguments of other attention functions; unused.
 
     Returns:
         ``[B, T, heads, d]``, and None in place of the scores.
