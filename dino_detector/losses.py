@@ -82,7 +82,7 @@ class Losses(NamedTuple):
 
 
 class SetCriterion:
-    """Matches predictions to targets and computes their losses.
+    """Match predictions to targets and compute their losses.
 
     Args:
         matcher: finds the matched indices.
@@ -128,8 +128,8 @@ class SetCriterion:
     ) -> Tensor:
         """Return the weighted loss of an auxiliary output, a scalar.
 
-        The loss of matched indices that the output brings along is divided by their own number in a layer: denoising
-        queries repeat boxes, and may leave out some.
+        If the output has its own matched indices, divide the loss by their number in a layer: denoising queries repeat
+        boxes, and may leave out some.
         """
         indices, normalizer = output.indices, num_boxes * output.num_groups
         if indices is None:

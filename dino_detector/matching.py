@@ -22,7 +22,7 @@ CPU_CHUNK = 2**20
 
 
 class HungarianMatcher:
-    """Assigns a query to each ground truth box so that the sum of the costs of an image is smallest.
+    """Assign a query to each ground truth box so that the sum of the costs of an image is smallest.
 
     The cost of a pair is a weighted sum of a focal classification cost, the L1 distance of the boxes, and their
     negative generalized IoU.
@@ -105,7 +105,7 @@ class HungarianMatcher:
         if self.quality:
             scores = logits.sigmoid().gather(-1, labels) * ((1 + giou) / 2) ** self.quality
             cost_class = self._focal_cost(scores.clamp(1e-8, 1 - 1e-6).logit())
-        elif labels.shape[-1] < num_classes:  # compute the cost of whichever is fewer: targets or classes
+        elif labels.shape[-1] < num_classes:  # the smaller table of logits
             cost_class = self._focal_cost(logits.gather(-1, labels))
         else:
             cost_class = self._focal_cost(logits).gather(-1, labels)

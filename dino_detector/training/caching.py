@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +33,7 @@ View = Callable[[CocoImages, SampleKey], Sample]
 
 
 class TrunkCaching:
-    """Read and fill the trunk cache of a run.
-
-    Args:
-        config: settings with a folder in ``cache_trunk``.
-        detector: detector with a frozen trunk.
-        precision: precision of the trunk, ``32``, ``bf16`` or ``16``.
+    """Read and fill the trunk cache of a run, in the precision ``32``, ``bf16`` or ``16``.
 
     Raises:
         InputError: No layer is frozen, no image is seen twice, or the folder is not writable.
@@ -83,35 +77,21 @@ class TrunkCaching:
         )
         self._disk_full = False
 
-    @property
-    def bytes_per_entry(self) -> int:
-        """Size of one view of an image, without its boxes."""
-        tokens = self.backbone.num_prefix_tokens + self.grid[0] * self.grid[1]
-        return 2 * len(self.layers) * tokens * self.backbone.hidden_size
-
     def training_view(self, view: View, images: CocoImages) -> CachedView:
         """Return the cached view of training images; an `Augmentation` gets a fixed number of views."""
         settings = self.config.augmentation
         if not isinstance(view, Augmentation):
             return self.whole_view(view)
-        shown: dict[str, Any] = {
-            name: value
-            for name, value in dataclasses.asdict(settings).items()
-            if name not in ("multi_scale", "no_augment_fraction", "repeat_threshold")
-        }
+        shown = dataclasses.asdict(settings)
+        for name in ("multi_scale", "no_augment_fraction", "repeat_threshold"):  # do not change a view
+            del shown[name]
         shown |= {"resize_mode": self.config.data.resize_mode, "seed": self.config.training.seed}
         if settings.mosaic_probability or settings.copy_paste_probability:
             shown["data"] = digest_of(images)
         epochs = self.config.training.epochs
-        no_augment_from = settings.no_augment_from(epochs)
-        return CachedView(
-            view,
-            cache=self.cache,
-            shown=shown,
-            view_id=view.view_id,
-            views=self.config.cache.views_of(no_augment_from or epochs),
-            no_augment_from=no_augment_from,
-        )
+        plain = settings.no_augment_from(epochs)
+        views, view_id = self.config.cache.views_of(plain or epochs), view.view_id
+        return CachedView(view, cache=self.cache, shown=shown, view_id=view_id, views=views, no_augment_from=plain)
 
     def whole_view(self, view: View) -> CachedView:
         """Return the cached view of images without augmentation."""
@@ -123,14 +103,14 @@ class TrunkCaching:
         part = batch.cached
         if part is None:
             return self.backbone.trunk(batch.pixel_values)
-        hidden = [(part.having, part.hidden.float())] if part.having else []
+        rows = dict(zip(part.having, part.hidden.float(), strict=True))  # [M, 1+R+h*w, D] by position
         if part.lacking:
-            computed = [halved(row) for row in self._stacked(self.backbone.trunk(batch.pixel_values))]
+            tokens = self.backbone.trunk(batch.pixel_values)
+            outputs = tokens.earlier | {self.layers[-1]: tokens.hidden}
+            computed = [halved(row) for row in torch.stack([outputs[layer].float() for layer in self.layers], dim=1)]
             self._store(batch, computed)
-            rounded = torch.stack([row.float() for row in computed])  # [N, M, 1+R+h*w, D], as read from the cache
-            hidden.append((part.lacking, rounded))
-        positions = torch.tensor([position for rows, _ in hidden for position in rows])
-        ordered = torch.cat([values for _, values in hidden])[positions.argsort().to(hidden[0][1].device)]
+            rows |= {position: row.float() for position, row in zip(part.lacking, computed, strict=True)}
+        ordered = torch.stack([rows[position] for position in range(len(rows))])
         layers = dict(zip(self.layers, ordered.unbind(1), strict=True))
         earlier = {layer: layers[layer] for layer in self.layers if layer in self.backbone.feature_layers}
         return Tokens(layers[self.layers[-1]], earlier, self.grid)
@@ -138,13 +118,8 @@ class TrunkCaching:
     def log_plan(self, train: CocoDetection, val: CocoDetection | None, *, max_repeats: np.ndarray) -> None:
         """Log the size of the cache and the epoch from which it saves time.
 
-        Args:
-            train: training images.
-            val: validation images; None for a run without them.
-            max_repeats: largest number of times that each training image comes in an epoch, ``[I]``.
-
-        Raises:
-            InputError: The disk has too little room.
+        ``max_repeats`` ``[I]`` is the largest number of times that each training image comes in an epoch. Raise
+        `InputError` if the disk has too little room.
         """
         settings, epochs = self.config.augmentation, self.config.training.epochs
         shown = train.view.views_shown(epochs)
@@ -157,43 +132,36 @@ class TrunkCaching:
             entries += val.view.entries(val.images, epochs=1, times=np.ones(len(val), np.int64))
             content += f"{',' if whole else ''} and {counted(len(val), 'validation image')}"
         missing = sum(entry not in self.cache for entry in entries)
-        total, needed = len(entries) * self.bytes_per_entry, missing * self.bytes_per_entry
+        tokens = self.backbone.num_prefix_tokens + self.grid[0] * self.grid[1]
+        each = 2 * len(self.layers) * tokens * self.backbone.hidden_size  # bytes without boxes
+        total, needed = len(entries) * each, missing * each
         remedy = "choose another --cache_trunk" + (", or lower --cache_views" if views > 1 else "")
         require_space(self.folder.resolve(), needed, f"the trunk cache of {content}", remedy=remedy)
         found = "none of it is there yet" if missing == len(entries) else f"{as_size(total - needed)} of it is there"
-        when = ""
-        if missing:
-            seen_before = train.view.seen_before(train.images, epochs=epochs)
-            pays_from = next((epoch for epoch, share in enumerate(seen_before) if share > MIN_HIT_RATE), None)
-            if pays_from is not None:
-                when = f"; training fills it, and it saves time from epoch {pays_from + 1} on"
-            else:
-                what = "no view" if missing == len(entries) else "no missing view"
-                when = f"; this run shows {what} twice, so the cache saves time in later runs only"
-                if no_augment_from > 1:
-                    when += f", or with less than {no_augment_from} --cache_views"
-        each, size = as_size(self.bytes_per_entry), as_size(total)
-        log.info("trunk cache %s: %s, %s each, take %s, %s%s", self.folder, content, each, size, found, when)
-
-    def _stacked(self, tokens: Tokens) -> Tensor:
-        outputs = tokens.earlier | {self.layers[-1]: tokens.hidden}
-        return torch.stack([outputs[layer].float() for layer in self.layers], dim=1)
+        when, seen_before = "", train.view.seen_before(train.images, epochs=epochs)
+        pays_from = next((epoch for epoch, share in enumerate(seen_before, 1) if share > MIN_HIT_RATE), None)
+        if missing and pays_from is not None:
+            when = f"; training fills it, and it saves time from epoch {pays_from} on"
+        elif missing:
+            what = "no view" if missing == len(entries) else "no missing view"
+            when = f"; this run shows {what} twice, so the cache saves time in later runs only"
+            if no_augment_from > 1:
+                when += f", or with less than {no_augment_from} --cache_views"
+        sizes = f"{as_size(each)} each, take {as_size(total)}"
+        log.info("trunk cache %s: %s, %s, %s%s", self.folder, content, sizes, found, when)
 
     def _store(self, batch: Batch, computed: Sequence[Tensor]) -> None:
         """Store computed entries; a full disk ends the filling, but not the run."""
-        targets = batch.targets
         for row, position, key in zip(computed, batch.cached.lacking, batch.cached.entry_keys, strict=True):
             if not key or self._disk_full:
                 continue
-            valid = targets.valid[position]
-            boxes_cxcywh, labels = targets.boxes_cxcywh[position][valid], targets.labels[position][valid]
+            boxes_cxcywh, labels, valid = (column[position] for column in batch.targets)
             try:
-                self.cache.write(key, hidden=row, boxes_cxcywh=boxes_cxcywh, labels=labels)
+                self.cache.write(key, hidden=row, boxes_cxcywh=boxes_cxcywh[valid], labels=labels[valid])
             except OSError as error:
                 self._disk_full = True
-                log.warning(
-                    "%s: can't be written (%s); training goes on without filling it", self.folder, error.strerror
-                )
+                text = "%s: can't be written (%s); training goes on without filling it"
+                log.warning(text, self.folder, error.strerror)
 
 
 def _whole_view_id(images: CocoImages, key: SampleKey) -> str:

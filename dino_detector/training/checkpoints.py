@@ -55,7 +55,8 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
     folder, checkpoint = training.output_dir, training.checkpoint
     files = [file for name in FILES_OF_A_RUN for file in folder.glob(name)]
     if epochs_before is not None and checkpoint.resolve().parent == folder.resolve():
-        later = [file for file in files if _epoch_of(file) > epochs_before]
+        epochs = {file: int(match[1]) for file in files if (match := re.search(r"_epoch_(\d+)\.", file.name))}
+        later = [file for file, epoch in epochs.items() if epoch > epochs_before]
         newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
         files = later + [
             file
@@ -64,12 +65,6 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
             and (file.name != BEST or finished_epochs(read_checkpoint(file)[1]) > epochs_before)
         ]
     move_aside(files, folder)
-
-
-def _epoch_of(file: Path) -> int:
-    """Return the epoch in a file name; 0 if there is none."""
-    match = re.search(r"_epoch_(\d+)\.", file.name)
-    return int(match[1]) if match else 0
 
 
 class RunFiles(Checkpoint):
@@ -109,13 +104,10 @@ class RunFiles(Checkpoint):
         self.replaced: int | None = None  # epoch with files that the next evaluated epoch removes
         self._stop: int | None = None  # the signal that asked to stop
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; the state of a resumed run has been loaded."""
-        self._started = time.monotonic() - self.seconds
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle signals, in the main thread alone as Python requires; the trainer restores the handlers at the end."""
-        if threading.current_thread() is threading.main_thread():
+        """Start the clock, and handle signals until the trainer restores the handlers at the end."""
+        self._started = time.monotonic() - self.seconds  # of the resumed run
+        if threading.current_thread() is threading.main_thread():  # as Python requires
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._request_stop)
         epoch_file = self.output_dir / epoch_name(self.best_epoch)
@@ -154,7 +146,7 @@ class RunFiles(Checkpoint):
         epoch = self.finished_epochs = trainer.current_epoch + 1
         due = epoch % trainer.check_val_every_n_epoch == 0
         metrics = pl_module.metrics if due else None
-        is_best = metrics is not None and metrics.AP > self.best_ap
+        is_best = metrics is not None and self.best_ap < metrics.AP
         if is_best:
             self.best_ap, self.best_epoch = metrics.AP, epoch
         obsolete = [epoch_name(self.replaced), f"val_predictions_epoch_{self.replaced}.json"] if self.replaced else []
@@ -166,7 +158,18 @@ class RunFiles(Checkpoint):
             if files is not None and due:
                 files.remove(*obsolete)
                 if metrics is not None:
-                    self._write_evaluation(trainer, pl_module, files, epoch)
+                    val, ending = trainer.datamodule.run_data.val, f"_epoch_{epoch}"
+                    data = {"images": val.folder, "annotations": val.annotations.path}
+                    EvaluationFiles.of(files.path(""), ending, **data).write(
+                        metrics,
+                        pl_module.results,
+                        epoch=epoch,
+                        step=trainer.global_step,
+                        seconds=round(self.seconds, 1),
+                        images_seen=self.images_seen,
+                        precision=trainer.precision.partition("-")[0],
+                        **peak_memory(pl_module.device),
+                    )
         if not done and self._all_stop(trainer):
             self._leave()
 
@@ -219,18 +222,3 @@ class RunFiles(Checkpoint):
             for name in copies:
                 files.link(name, files.path(LAST))
             yield files
-
-    def _write_evaluation(self, trainer: Trainer, pl_module: LightningModule, files: FileSet, epoch: int) -> None:
-        """Add metrics and detections of an evaluated epoch to its files."""
-        val = trainer.datamodule.run_data.val
-        folder = files.path("")
-        EvaluationFiles.of(folder, f"_epoch_{epoch}", images=val.folder, annotations=val.annotations.path).write(
-            pl_module.metrics,
-            pl_module.results,
-            epoch=epoch,
-            step=trainer.global_step,
-            seconds=round(self.seconds, 1),
-            images_seen=self.images_seen,
-            precision=trainer.precision.partition("-")[0],
-            **peak_memory(pl_module.device),
-        )

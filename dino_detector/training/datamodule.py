@@ -13,7 +13,7 @@ from dino_detector.config import Config
 from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, FullSizeImages, WholeImages
-from dino_detector.data.loading import build_evaluation_loader, build_training_loader
+from dino_detector.data.loading import build_evaluation_loader, build_full_size_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.training.caching import TrunkCaching
@@ -21,11 +21,7 @@ from dino_detector.training.run_data import RunData, SplitData
 
 
 class DetectionData(LightningDataModule):
-    """Data loaders of a run.
-
-    Args:
-        config: settings.
-        run_data: the checked splits of the run.
+    """Data loaders of a run; with tiles, evaluation loads images in their own sizes, one at a time.
 
     Attributes:
         header: header of the detector that reads the batches; set it before the first loader is built.
@@ -38,13 +34,12 @@ class DetectionData(LightningDataModule):
         self.run_data = run_data
         self.header: CheckpointHeader | None = None
         self.caching: TrunkCaching | None = None
+        self._no_augment_from = config.augmentation.no_augment_from(config.training.epochs)
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts by which `read_start` recognizes the data of a resumed run."""
-        return {
-            "train_images": len(self.run_data.train.annotations.images),
-            "images_per_epoch": self.images_per_epoch,
-        }
+        images = len(self.run_data.train.annotations.images)
+        return {"train_images": images, "images_per_epoch": self.images_per_epoch}
 
     @property
     def images_per_epoch(self) -> int:
@@ -64,22 +59,19 @@ class DetectionData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return a loader of shuffled, augmented batches; it replaces and reports unreadable images."""
-        data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
-        no_augment_from = augmentation.no_augment_from(self.config.training.epochs)
-        sizes = augmentation.input_sizes(data.image_size, self.header.architecture["patch_size"])
+        image_size, seed = self.config.data.image_size, self.config.training.seed
+        sizes = self.config.augmentation.input_sizes(image_size, self.header.architecture["patch_size"])
         return build_training_loader(
             dataset=self.train_dataset(),
             factors=self._repeat_factors,
-            sizes=BatchSizes(sizes, plain=data.image_size, no_augment_from=no_augment_from, seed=seed),
+            sizes=BatchSizes(sizes, plain=image_size, no_augment_from=self._no_augment_from, seed=seed),
             seed=seed,
             **self._loader_settings(),
         )
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Return a loader of the validation images; an empty list for a run without them."""
-        if self.run_data.val is None:
-            return []
-        return self._evaluation_loader(self.val_dataset())
+        return [] if self.run_data.val is None else self._evaluation_loader(self.val_dataset())
 
     def predict_dataloader(self) -> DataLoader:
         """Return a loader of the test images; it reports an unreadable image and loads another one twice."""
@@ -88,11 +80,11 @@ class DetectionData(LightningDataModule):
 
     def train_dataset(self) -> CocoDetection:
         """Return all training images, augmented; the data set replaces unreadable images."""
-        data, augmentation, seed = self.config.data, self.config.augmentation, self.config.training.seed
-        images, view = self._images(self.run_data.train), self._evaluation_view()
+        augmentation, resize_mode = self.config.augmentation, self.config.data.resize_mode
+        images, view, seed = self._images(self.run_data.train), self._evaluation_view(), self.config.training.seed
         if augmentation.augmentation:
-            no_augment_from = augmentation.no_augment_from(self.config.training.epochs)
-            view = Augmentation(augmentation, resize_mode=data.resize_mode, seed=seed, no_augment_from=no_augment_from)
+            start = self._no_augment_from
+            view = Augmentation(augmentation, resize_mode=resize_mode, seed=seed, no_augment_from=start)
         if self.caching is not None:
             view = self.caching.training_view(view, images)
         return CocoDetection(images, view=view, on_bad_image="skip")
@@ -112,12 +104,17 @@ class DetectionData(LightningDataModule):
         boxes = self.run_data.train.annotations.training
         return repeat_factors(boxes, threshold=self.config.augmentation.repeat_threshold)
 
-    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
-        return build_evaluation_loader(dataset=dataset, **self._loader_settings())
-
     def _evaluation_view(self) -> WholeImages | FullSizeImages:
-        data = self.config.data
-        return WholeImages(image_size=data.image_size, resize_mode=data.resize_mode)
+        if self.config.tiling.tile_size is not None:
+            return FullSizeImages()
+        return WholeImages(image_size=self.config.data.image_size, resize_mode=self.config.data.resize_mode)
+
+    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
+        settings = self._loader_settings()
+        if self.config.tiling.tile_size is None:
+            return build_evaluation_loader(dataset=dataset, **settings)
+        used = {name: settings[name] for name in ("num_workers", "num_replicas", "rank")}
+        return build_full_size_loader(dataset=dataset, **used)
 
     def _loader_settings(self) -> dict:
         return {

@@ -21,25 +21,12 @@ log = logging.getLogger(__name__)
 KEY = "early_stopping"
 """Key of the callback's state in a checkpoint."""
 
-FALLEN = 0.1
-"""Fraction of its peak below which the learning rate counts as fallen."""
-
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's early stopping on the AP of the validation images.
+    """Lightning's early stopping on the AP of the validation images."""
 
-    Args:
-        patience: number of evaluations in a row without a better AP after which the run ends.
-        min_delta: smallest rise above the best AP that counts as better, in 0..1.
-    """
-
-    def __init__(self, *, patience: int, min_delta: float) -> None:
-        super().__init__("val/AP", mode="max", patience=patience, min_delta=min_delta, check_on_train_epoch_end=False)
-
-    @property
-    def state_key(self) -> str:
-        """Key of the state; Lightning's own key contains settings, and a resumed run may change them."""
-        return KEY
+    state_key = KEY
+    """Key of the state; Lightning's own key contains settings, and a resumed run may change them."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the count of the resumed run, with the patience of this run."""
@@ -53,47 +40,35 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log why the run ended before its last epoch."""
-        if not trainer.should_stop or trainer.current_epoch >= trainer.max_epochs or not trainer.is_global_zero:
+        epoch, epochs = trainer.current_epoch, trainer.max_epochs
+        if not trainer.should_stop or epoch >= epochs or not trainer.is_global_zero:
             return
-        epoch = trainer.current_epoch
-        log.info(
-            "stopped early after epoch %d of %d: no AP above %.3f in the last %d evaluations",
-            epoch,
-            trainer.max_epochs,
-            self.best_score.item() + self.min_delta,
-            self.wait_count,
-        )
+        text = "stopped early after epoch %d of %d: no AP above %.3f in the last %d evaluations"
+        log.info(text, epoch, epochs, self.best_score.item() + self.min_delta, self.wait_count)
         group = trainer.optimizers[0].param_groups[0]
         share = group["lr"] / group["initial_lr"]
-        if share > FALLEN:
-            log.warning(
-                "the learning rate was still at %.0f %% of its peak; it falls in a run with --epochs %d",
-                100 * share,
-                epoch,
-            )
+        if share > 0.1:  # it has not yet fallen
+            text = "the learning rate was still at %.0f %% of its peak; it falls in a run with --epochs %d"
+            log.warning(text, 100 * share, epoch)
 
 
 def build_early_stopping(training: TrainingConfig, val: SplitData | None) -> EarlyStopping | None:
-    """Build early stopping from the settings; None if it is off.
-
-    Raises:
-        InputError: The run has no validation images, or they have no boxes, so there is no AP.
-    """
-    if not training.early_stopping_patience:
+    """Build early stopping from the settings; None if it is off. Raise `InputError` if the run has no AP to watch."""
+    patience, epochs, frequency = training.early_stopping_patience, training.epochs, training.val_frequency
+    if not patience:
         return None
     needs_ap = "early_stopping_patience needs the AP of validation images"
     if val is None:
         raise InputError(f"{needs_ap}; give --val_images and --val_annotations, or leave it out")
     if not len(val.annotations.training.labels):
         raise InputError(f"{needs_ap}, but {val.annotations.path} has no boxes; annotate some, or leave it out")
-    evaluations = math.ceil(training.epochs / training.val_frequency)
-    if training.early_stopping_patience >= evaluations:
-        log.warning(
-            "--early_stopping_patience %d never stops this run, which has %s in %s; lower it, or --val_frequency %d",
-            *(training.early_stopping_patience, counted(evaluations, "evaluation")),
-            *(counted(training.epochs, "epoch"), training.val_frequency),
-        )
-    return EarlyStopping(patience=training.early_stopping_patience, min_delta=training.early_stopping_min_delta)
+    evaluations = math.ceil(epochs / frequency)
+    if patience >= evaluations:
+        length = f"{counted(evaluations, 'evaluation')} in {counted(epochs, 'epoch')}"
+        text = "--early_stopping_patience %d never stops this run, which has %s; lower it, or --val_frequency %d"
+        log.warning(text, patience, length, frequency)
+    min_delta = training.early_stopping_min_delta
+    return EarlyStopping("val/AP", min_delta, patience, mode="max", check_on_train_epoch_end=False)
 
 
 def evaluations_without_gain(checkpoint: dict[str, Any]) -> int:

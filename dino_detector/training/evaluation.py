@@ -9,22 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader
 
-from dino_detector.config import (
-    CacheConfig,
-    Config,
-    DataConfig,
-    DistributedConfig,
-    DownloadConfig,
-    EvaluationConfig,
-    SubsetConfig,
-    TilingConfig,
-)
+from dino_detector.config import Config
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.unlabelled import DETECTED_INFO
-from dino_detector.data.dataset import CocoDetection, FullSizeImages
-from dino_detector.data.loading import FullSizeBatch, build_full_size_loader
 from dino_detector.data.pictures.files import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import build_from_checkpoint
@@ -32,10 +20,9 @@ from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.models.cpu import optimize_for_cpu
-from dino_detector.models.precision import resolve_precision
+from dino_detector.models.device import resolve_precision
 from dino_detector.storage.files import write_whole
 from dino_detector.storage.output_folder import make_output_dir
-from dino_detector.structures.detections import coco_results
 from dino_detector.structures.evaluation_files import write_results
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.datamodule import DetectionData
@@ -46,20 +33,12 @@ from dino_detector.training.trainer import build_trainer, resolve_machine
 log = logging.getLogger(__name__)
 
 DECIDED_HERE = frozenset(
-    (
-        *(
-            name
-            for group in (CacheConfig, DownloadConfig, SubsetConfig, DistributedConfig, TilingConfig, EvaluationConfig)
-            for name in group.__dataclass_fields__
-        ),
-        *(name for name in DataConfig.__dataclass_fields__ if name not in ("image_size", "resize_mode", "white_level")),
-        *("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device"),
-        "seed",
-    )
-)
+    name
+    for group in ("cache", "data", "download", "subset", "distributed", "tiling", "evaluation")
+    for name in vars(getattr(Config(), group))
+    if name not in ("image_size", "resize_mode", "white_level")
+) | {"output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device", "seed"}
 """Settings that an evaluation takes from its command; it takes all others from the checkpoint."""
-
-TEST_PREDICTIONS = "testdev_predictions_final.json"
 
 
 class Evaluation(NamedTuple):
@@ -82,33 +61,6 @@ class Evaluation(NamedTuple):
     unreadable: tuple[str, ...]
 
 
-class FullSizeData(DetectionData):
-    """Data loaders of validation and test images in their own sizes, one image at a time."""
-
-    def _evaluation_view(self) -> FullSizeImages:
-        return FullSizeImages()
-
-    def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:
-        return build_full_size_loader(
-            dataset=dataset,
-            num_workers=self.config.data.num_workers,
-            num_replicas=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-        )
-
-
-class TiledModule(DetectorModule):
-    """Evaluation steps that cut the images of `FullSizeData` into tiles; the module does not train."""
-
-    def _detect(self, batch: FullSizeBatch) -> None:
-        """Collect the best ``max_detections`` detections of each class in each image."""
-        config = self.trainer.datamodule.config
-        found = self.detector.detect_each(batch.images, tiling=config.tiling, batch_size=config.training.batch_size)
-        for image_id, detections in zip(batch.image_ids, found, strict=True):
-            scored = detections.best_of_each_class(self.max_detections)
-            self._by_image[image_id] = coco_results(image_id, scored, self.detector.categories)
-
-
 def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images, and detect objects in the test images.
 
@@ -129,10 +81,9 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     machine = resolve_machine(config)
     allow_megapixels(config.data.max_megapixels)
     header, contents = read_checkpoint(source)
-    flat = config.flat()
     machine = machine._replace(precision=_precision(header.config, config, machine.device))
-    flat["precision"] = machine.precision
-    config = header.config.replace(**{name: flat[name] for name in flat.keys() & DECIDED_HERE})
+    here = {name: value for name, value in config.flat().items() if name in DECIDED_HERE}
+    config = header.config.replace(**here | {"precision": machine.precision})
     run_data = read_run_data(config, training=False, categories=header.categories)
     run_data.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     run_data.fetch(config.download)
@@ -146,12 +97,9 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     if machine.device.type == "cpu":
         optimize_for_cpu(detector)
     make_output_dir(config.training.output_dir)
-    tiled = config.tiling.tile_size is not None
-    data = (FullSizeData if tiled else DetectionData)(config=config, run_data=run_data)
-    module = (TiledModule if tiled else DetectorModule)(
-        detector=detector, criterion=build_criterion(config), max_detections=config.evaluation.max_detections
-    )
+    data = DetectionData(config=config, run_data=run_data)
     data.header = header
+    module = DetectorModule(detector=detector, criterion=build_criterion(config))
     trainer = build_trainer(config, machine)
     if run_data.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
         data.val_dataset().check_readable()  # another process could not end the run cleanly
@@ -159,14 +107,9 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
         trainer.validate(module, datamodule=data, verbose=False)
     if run_data.test is not None:
         trainer.predict(module, datamodule=data, return_predictions=False)
-    return Evaluation(
-        config.replace(dino_model=detector.config.backbone.dino_model),
-        run_data,
-        module.metrics,
-        module.results,
-        module.test_results,
-        unreadable_images(run_data, module),
-    )
+    config = config.replace(dino_model=detector.config.backbone.dino_model)
+    unreadable = unreadable_images(run_data, module)
+    return Evaluation(config, run_data, module.metrics, module.results, module.test_results, unreadable)
 
 
 def unreadable_images(run_data: RunData, module: DetectorModule) -> tuple[str, ...]:
@@ -177,16 +120,12 @@ def unreadable_images(run_data: RunData, module: DetectorModule) -> tuple[str, .
 def write_test_results(results: list[dict[str, Any]], images: CocoAnnotations, output_dir: Path) -> Path:
     """Write detections in test images, as the COCO evaluation server takes them, and return the path.
 
-    A second file lists the images, because their ids may follow from the order of their names.
-
-    Args:
-        results: COCO results with original category ids and boxes in pixels of the images.
-        images: the test images.
-        output_dir: folder for both files.
+    A second file lists the images, because their ids may follow from the order of their names. ``results`` are COCO
+    results with original category ids and boxes in pixels.
     """
     listed = {key: images.ground_truth[key] for key in ("images", "categories")}
     write_whole(output_dir / DETECTED_INFO, json.dumps(listed, ensure_ascii=False) + "\n")
-    path = output_dir / TEST_PREDICTIONS
+    path = output_dir / "testdev_predictions_final.json"
     write_results(path, results)
     return path
 

@@ -13,30 +13,28 @@ from dino_detector.config import Config
 from dino_detector.errors import InputError, SharedInputError
 from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
 from dino_detector.training.checkpoints import LAST
-from dino_detector.training.rehearsal import Step, flags_of, is_out_of_memory, smaller_steps
+from dino_detector.training.memory import Step, flags_of, is_out_of_memory, smaller_steps
 
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket")
 """Words in the errors of torch.distributed about a process that is gone."""
 
 
 @contextmanager
-def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]:
+def explained(trainer: Trainer, config: Config) -> Iterator[None]:
     """Turn an error that ends training into an `InputError` with the cause, the remedy and how to resume.
 
     The causes: training diverged, a file is not writable, memory or another limit of the system ran out, or a data
     worker or another process of the run died. All other errors pass unchanged.
-
-    Args:
-        trainer: trainer of the run.
-        config: settings of the run.
-        patch: side of the backbone's patch in pixels.
     """
     parent = os.getppid()
     try:
         with _quiet_threads() as thread_errors:
             yield
     except FloatingPointError as error:
-        raise InputError(_why_it_diverged(error, trainer, config)) from error
+        rate = "debug_lr" if config.subset.debug else "learning_rate"
+        lower = f"lower --{rate} {config.training.learning_rate:g}"
+        precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
+        raise InputError(f"{error} after {trainer.global_step} steps; {lower}{precise}") from error
     except WriteError as error:
         raise InputError(f"{error}{_resume(config)}") from error
     except OSError as error:
@@ -44,40 +42,29 @@ def explained(trainer: Trainer, config: Config, *, patch: int) -> Iterator[None]
             raise InputError(f"{error.strerror}; {RESOURCES[error.errno]}{_resume(config)}") from error
         if error.errno not in OF_THE_MACHINE:
             raise
-        log_dir = config.logging.log_dir or config.training.output_dir
-        where = error.filename or (log_dir if error in thread_errors else config.training.output_dir)
+        log_dir = config.logging.log_dir if error in thread_errors else None
+        where = error.filename or log_dir or config.training.output_dir
         raise InputError(f"{write_error(where, error)}{_resume(config)}") from error
     except (RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
         if is_out_of_memory(error):
-            raise InputError(_why_memory_ran_out(trainer, config, patch)) from error
+            step = Step(config.training.batch_size, config.data.image_size, 0)
+            smaller = next(smaller_steps(step, trainer.lightning_module.detector.backbone.patch_size), None)
+            remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
+            raise InputError(
+                f"out of memory after {trainer.global_step} steps, although the largest step fitted: another program "
+                f"uses the memory; free it, or {remedy}"
+            ) from error
         if "DataLoader worker (pid" in text:  # torch says so of a killed worker alone
-            raise InputError(f"{_why_a_worker_died(text, config)} ({text[:120]}){_resume(config)}") from error
+            lack, workers = "memory, or of shared memory", config.data.num_workers
+            if "Bus error" in text:
+                lack = "shared memory"
+            remedy = f"lower --num_workers {workers} to {workers // 2} ({text[:120]}){_resume(config)}"
+            raise InputError(f"a data worker was killed, probably for lack of {lack}; {remedy}") from error
         if trainer.world_size > 1 and any(sign in text for sign in PEER_GONE):
             kind = SharedInputError if os.getppid() == parent else InputError  # a dead main process reports nothing
             raise kind(f"another process of the run ended (out of memory?){_resume(config)}") from error
         raise
-
-
-def _why_it_diverged(error: FloatingPointError, trainer: Trainer, config: Config) -> str:
-    rate = "debug_lr" if config.subset.debug else "learning_rate"
-    precise = "" if trainer.precision.startswith("32") else ", or give --precision 32"
-    return f"{error} after {trainer.global_step} steps; lower --{rate} {config.training.learning_rate:g}{precise}"
-
-
-def _why_memory_ran_out(trainer: Trainer, config: Config, patch: int) -> str:
-    smaller = next(smaller_steps(Step(config.training.batch_size, config.data.image_size, 0), patch), None)
-    remedy = "choose a smaller --dino_model" if smaller is None else f"try {flags_of(smaller, config)}"
-    return (
-        f"out of memory after {trainer.global_step} steps, although the largest step fitted: another program uses the "
-        f"memory; free it, or {remedy}"
-    )
-
-
-def _why_a_worker_died(text: str, config: Config) -> str:
-    workers = config.data.num_workers
-    what = "shared memory" if "Bus error" in text else "memory, or of shared memory"
-    return f"a data worker was killed, probably for lack of {what}; lower --num_workers {workers} to {workers // 2}"
 
 
 def _resume(config: Config) -> str:

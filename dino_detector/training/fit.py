@@ -23,7 +23,7 @@ from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.caching import TrunkCaching
-from dino_detector.training.checkpoints import RunFiles, prepare_output_dir
+from dino_detector.training.checkpoints import BEST, RunFiles, prepare_output_dir
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.evaluation import unreadable_images, write_test_results
@@ -31,14 +31,13 @@ from dino_detector.training.failures import explained
 from dino_detector.training.logging.images import ImageLog
 from dino_detector.training.logging.loggers import RunDescription, build_loggers, require_loggers
 from dino_detector.training.logging.scalars import HistogramLog, ScalarLog
-from dino_detector.training.memory import MemoryMonitor
+from dino_detector.training.memory import MemoryMonitor, Rehearsal
 from dino_detector.training.module import DetectorModule
+from dino_detector.training.optimization import MovingAverage
 from dino_detector.training.progress import EpochLines
-from dino_detector.training.rehearsal import Rehearsal
-from dino_detector.training.resuming import apply_start, read_start
+from dino_detector.training.resuming import read_start
 from dino_detector.training.run_data import RunData, SplitData, read_run_data
 from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
-from dino_detector.training.weight_averaging import MovingAverage
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     training = config.training
     stopping = build_early_stopping(training, run_data.val)
     data = DetectionData(config=config, run_data=run_data)
-    start = read_start(config, train.categories, annotations=train.path, data=data)
+    start = read_start(config, data)
     patch = model_config_of(config.backbone).patch_size
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
@@ -94,7 +93,7 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
     seed_everything(training.seed, verbose=False)
     detector = build_detector(config, categories=train.categories)
     if start is not None:
-        apply_start(detector, start, source=training.checkpoint)
+        start.apply(detector)
     detector.optimize_training(precision=machine.precision, device=machine.device)
     data.header = detector.header
     if config.cache.cache_trunk is not None:
@@ -108,46 +107,42 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
         val = None if run_data.val is None else data.val_dataset()
         data.caching.log_plan(data.train_dataset(), val, max_repeats=data.max_repeats)
 
-    module = DetectorModule(
-        detector=detector,
-        criterion=build_criterion(config),
-        planned_epochs=None if start is None or not start.resumes else start.planned_epochs,
-        caching=data.caching,
-        max_detections=config.evaluation.max_detections,
-    )
+    module = DetectorModule(detector=detector, criterion=build_criterion(config))
 
     def prepare_files(trainer: Trainer, _: DetectorModule) -> None:
         if trainer.is_global_zero:
             prepare_output_dir(training, epochs_before=epochs_before)
             run_data.write_subsets(training.output_dir)
 
-    rehearsal = Rehearsal(config)
+    logs, rehearsal = config.logging, Rehearsal(config)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
-    trainer = build_trainer(
-        config,
-        machine,
-        loggers=build_loggers(config),
-        callbacks=[
-            rehearsal,
-            LambdaCallback(on_train_start=prepare_files),  # after the rehearsal, so that a failed one changes no file
-            *_observers(config, rehearsal),
-            *callbacks,
-            EpochLines(),
-            *([stopping] if stopping else []),
-            files,
-        ],
-    )
+    ordered = [
+        rehearsal,
+        LambdaCallback(on_train_start=prepare_files),  # after the rehearsal, so that a failed one changes no file
+        MovingAverage(training.ema_decay, warmup=training.ema_warmup) if training.ema_decay else None,
+        RunDescription(config) if logs.logger else None,
+        HistogramLog() if logs.logger else None,
+        ScalarLog(frequency=logs.log_frequency, layers=logs.log_layers) if logs.logger else None,
+        ImageLog(logs.log_images_frequency) if logs.log_images else None,
+        MemoryMonitor(rehearsal) if logs.memory_monitor else None,
+        *callbacks,
+        EpochLines(),
+        stopping,
+        files,
+    ]
+    wanted = [callback for callback in ordered if callback is not None]
+    trainer = build_trainer(config, machine, loggers=build_loggers(config), callbacks=wanted)
     resumed = None if epochs_before is None else training.checkpoint
-    with explained(trainer, config, patch=detector.backbone.patch_size):
+    with explained(trainer, config):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if module.skipped:
         log.warning("%d images were unreadable and skipped; one: %s", len(module.skipped), min(module.skipped))
-    log.info(
-        "trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, training.output_dir
-    )
-    if files.best_epoch and files.best_ap >= 0:
-        best = files.best or "in the folder of the resumed run"
-        log.info("the best AP, %.3f, is from epoch %d: %s", files.best_ap, files.best_epoch, best)
+    folder = training.output_dir
+    log.info("trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, folder)
+    if files.best_epoch:
+        best = folder / BEST
+        where = best if best.exists() else "in the folder of the resumed run"
+        log.info("the best AP, %.3f, is from epoch %d: %s", files.best_ap, files.best_epoch, where)
     if run_data.test is not None:
         _detect_in_test_images(trainer, module, data)
     return module.metrics
@@ -161,38 +156,19 @@ def _with_white_level(config: Config, train: SplitData) -> Config:
         log.warning("%d of %s have several frames; only the first is used", found.framed, pictures)
     if not found.deep or config.data.white_level is not None:
         return config
-    log.info(
-        "%d of %s have more than 8 bits; their white level, from the largest value, is %g (--white_level)",
-        *(found.deep, pictures, found.white_level),
-    )
-    return config.replace(white_level=found.white_level)
+    level = found.white_level
+    text = "%d of %s have more than 8 bits; their white level, from the largest value, is %g (--white_level)"
+    log.info(text, found.deep, pictures, level)
+    return config.replace(white_level=level)
 
 
 def _check_multi_scale(config: Config, *, patch: int) -> None:
     """Raise `InputError` if multi_scale allows no size but the image size."""
     change, sizes = config.augmentation.multi_scale, config.augmentation.input_sizes(config.data.image_size, patch)
     if config.augmentation.augmentation and change and len(sizes) == 1:
-        least = patch / max(config.data.image_size)
-        raise InputError(
-            f"multi_scale {change:g} changes image_size {config.data.image_size} by less than a patch of {patch} "
-            f"pixels; give at least {math.ceil(100 * least) / 100:g}, or 0"
-        )
-
-
-def _observers(config: Config, rehearsal: Rehearsal) -> list[Callback]:
-    """Return the callbacks that average and log, in the order in which they must run."""
-    settings = config.logging
-    observers: list[Callback] = []
-    if config.training.ema_decay:
-        observers.append(MovingAverage(config.training.ema_decay, warmup=config.training.ema_warmup))
-    if settings.logger:
-        observers += [RunDescription(config), HistogramLog()]
-        observers.append(ScalarLog(frequency=settings.log_frequency, layers=settings.log_layers))
-    if settings.log_images:
-        observers.append(ImageLog(settings.log_images_frequency))
-    if settings.memory_monitor:
-        observers.append(MemoryMonitor(rehearsal))
-    return observers
+        size, least = config.data.image_size, math.ceil(100 * patch / max(config.data.image_size)) / 100
+        problem = f"multi_scale {change:g} changes image_size {size} by less than a patch of {patch} pixels"
+        raise InputError(f"{problem}; give at least {least:g}, or 0")
 
 
 def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: DetectionData) -> None:
@@ -210,38 +186,36 @@ def _detect_in_test_images(trainer: Trainer, module: DetectorModule, data: Detec
 def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images_per_epoch: int) -> None:
     """Log the sizes of data and model, and warn of settings with little use."""
     config, train, val, test = detector.config, run_data.train, run_data.val, run_data.test
-    trained = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in detector.parameters())
-    counts = [f"{len(train.annotations.images):,} training images"]
-    if images_per_epoch > len(train.annotations.images):
-        counts[0] += f" ({images_per_epoch:,} an epoch, with repeats of rare classes)"
-    counts += [
+    parameters = list(detector.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    counts = [
         f"{len(split.annotations.images):,} {name} images"
-        for name, split in (("validation", val), ("test", test))
+        for name, split in (("training", train), ("validation", val), ("test", test))
         if split is not None
     ]
+    if images_per_epoch > len(train.annotations.images):
+        counts[0] += f" ({images_per_epoch:,} an epoch, with repeats of rare classes)"
+    backbone, trains = detector.backbone, config.backbone.train_backbone
+    part = f"backbone layers {backbone.trunk_depth} to {backbone.depth - 1} of {backbone.depth}, counted from 0"
+    if backbone.trunk_depth == backbone.depth:
+        part = "none of the backbone"
+    elif trains == "lora":
+        part = f"adapters in {part}"
+    processes = f" in {machine.processes} processes" if machine.processes > 1 else ""
     log.info(
         "%s, %s; %s of %s parameters train, %s; on %s%s, precision %s",
-        ", ".join(counts),
-        counted(len(detector.categories), "class", "classes"),
-        f"{trained:,}",
-        f"{total:,}",
-        _trained_part(detector),
-        machine.device,
-        f" in {machine.processes} processes" if machine.processes > 1 else "",
-        machine.precision,
+        *(", ".join(counts), counted(len(detector.categories), "class", "classes"), f"{trained:,}", f"{total:,}"),
+        *(part, machine.device, processes, machine.precision),
     )
-    if config.backbone.backbone_weights == "random" and config.backbone.train_backbone != "full":
-        log.warning(
-            "the backbone has random weights, and --train_backbone %s never trains them; give --train_backbone full",
-            config.backbone.train_backbone,
-        )
-    epochs, no_augment_from = config.training.epochs, config.augmentation.no_augment_from(config.training.epochs)
-    if config.augmentation.augmentation and no_augment_from < epochs:
-        log.info(
-            "the last %s of %d show whole images without objects of other images (--no_augment_fraction %g)",
-            *(counted(epochs - no_augment_from, "epoch"), epochs, config.augmentation.no_augment_fraction),
-        )
+    if config.backbone.backbone_weights == "random" and trains != "full":
+        text = "the backbone has random weights, and --train_backbone %s never trains them; give --train_backbone full"
+        log.warning(text, trains)
+    epochs, augmentation = config.training.epochs, config.augmentation
+    plain = epochs - augmentation.no_augment_from(epochs)
+    if augmentation.augmentation and plain > 0:
+        text = "the last %s of %d show whole images without objects of other images (--no_augment_fraction %g)"
+        log.info(text, counted(plain, "epoch"), epochs, augmentation.no_augment_fraction)
     if val is None:
         log.info("there is no evaluation, because there are no validation images (--val_images and --val_annotations)")
     elif not len(val.annotations.training.labels):
@@ -249,14 +223,6 @@ def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images
     else:
         found = most_detections(config.decoder.num_queries)
         val.annotations.warn_of_limit(config.evaluation.max_detections, found=found)
-
-
-def _trained_part(detector: Detector) -> str:
-    backbone = detector.backbone
-    if backbone.trunk_depth == backbone.depth:
-        return "none of the backbone"
-    layers = f"backbone layers {backbone.trunk_depth} to {backbone.depth - 1} of {backbone.depth}, counted from 0"
-    return f"adapters in {layers}" if detector.config.backbone.train_backbone == "lora" else layers
 
 
 def _warn_of_queries(detector: Detector, train: SplitData) -> None:
@@ -267,16 +233,12 @@ def _warn_of_queries(detector: Detector, train: SplitData) -> None:
     mosaics = config.augmentation.augmentation and config.augmentation.mosaic_probability > 0
     most = int(boxes[-4:].sum() if mosaics else boxes[-1])
     if most > queries:
-        log.warning(
-            "there are %s with up to %d boxes, and --num_queries %d can't find more than %d; give %d or more",
-            *("mosaics" if mosaics else "images", most, queries, queries, most),
-        )
+        text = "there are %s with up to %d boxes, and --num_queries %d can't find more than %d; give %d or more"
+        log.warning(text, "mosaics" if mosaics else "images", most, queries, queries, most)
     height, width = config.augmentation.input_sizes(config.data.image_size, patch)[0]
     grid = height // patch, width // patch
     cells = sum(math.ceil(grid[0] * scale) * math.ceil(grid[1] * scale) for scale in config.decoder.feature_scales)
     if config.decoder.two_stage and cells < queries:
-        log.warning(
-            "images of %dx%d pixels have %d feature cells, so only as many of the --num_queries %d are used; give a "
-            "larger --image_size or more --feature_scales",
-            *(height, width, cells, queries),
-        )
+        text = "images of %dx%d pixels have %d feature cells, so at most %d of the --num_queries %d are used"
+        remedy = "give a larger --image_size or more --feature_scales"
+        log.warning(f"{text}; {remedy}", height, width, cells, cells, queries)

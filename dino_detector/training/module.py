@@ -11,8 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dino_detector.config import MAX_DETECTIONS
-from dino_detector.data.loading import Batch
+from dino_detector.data.loading import Batch, FullSizeBatch
 from dino_detector.inference.detector import Detector
 from dino_detector.losses import LossTerms, SetCriterion
 from dino_detector.models.checkpoint import HEADER
@@ -21,27 +20,16 @@ from dino_detector.structures.detections import coco_results
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.structures.predictions import DecoderOutput
 from dino_detector.structures.targets import Targets
-from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.optimization import build_optimizer, build_schedule
 from dino_detector.validate import coco_metrics
 
 log = logging.getLogger(__name__)
 
-PLANNED_EPOCHS = "planned_epochs"
-"""Entry of a checkpoint: number of epochs that its warm-up was planned for."""
-
 
 class DetectorModule(LightningModule):
     """Training and evaluation steps of a detector.
 
-    The trainer's datamodule must be a `DetectionData`: evaluation reads the ground truth from it.
-
-    Args:
-        detector: network.
-        criterion: matching and losses.
-        planned_epochs: number of epochs that the warm-up was planned for; None for a new run.
-        caching: trunk cache, for runs that have one.
-        max_detections: number of detections of each image and class that the metrics count.
+    The trainer's datamodule must be a `DetectionData`, with the ground truth and the trunk cache.
 
     Attributes:
         metrics: latest metrics, on every process; None before the first evaluation.
@@ -50,21 +38,11 @@ class DetectorModule(LightningModule):
         skipped: unreadable images of training or testing, with the reason.
     """
 
-    def __init__(
-        self,
-        *,
-        detector: Detector,
-        criterion: SetCriterion,
-        planned_epochs: int | None = None,
-        caching: TrunkCaching | None = None,
-        max_detections: int = MAX_DETECTIONS,
-    ) -> None:
+    def __init__(self, *, detector: Detector, criterion: SetCriterion) -> None:
         super().__init__()
-        self.planned_epochs = planned_epochs
+        self.planned_epochs: int | None = None  # epochs that the warm-up of a resumed run was planned for
         self.detector = detector
         self.criterion = criterion
-        self.caching = caching
-        self.max_detections = max_detections
         self.settings = detector.config
         self.metrics: CocoMetrics | None = None
         self.results: list[dict[str, Any]] = []
@@ -90,9 +68,8 @@ class DetectorModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss of a batch, and without gradients, for callbacks, its terms, the matches and the logits."""
-        for reason in batch.skipped:
-            if reason not in self.skipped:
-                log.warning("skipped: %s", reason)
+        for reason in set(batch.skipped) - self.skipped:
+            log.warning("skipped: %s", reason)
         self.skipped.update(batch.skipped)
         output = self._predict(batch, batch.targets)
         losses = self.criterion(output, batch.targets)
@@ -112,31 +89,30 @@ class DetectorModule(LightningModule):
         batches = min(divisor, int(self.trainer.num_training_batches) - first)
         super().backward(loss * (divisor / batches), *args, **kwargs)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> DecoderOutput:
-        """Collect the detections of a batch, and return the decoder output for callbacks."""
+    def validation_step(self, batch: Batch | FullSizeBatch, batch_idx: int) -> DecoderOutput | None:
+        """Collect the detections of a batch, and return the decoder output for callbacks; None with tiles."""
         return self._detect(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+    def predict_step(self, batch: Batch | FullSizeBatch, batch_idx: int) -> None:
         """Collect the detections of a batch of test images; an unreadable image has none."""
         self.skipped.update(batch.skipped)
         self._detect(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Gather the detections of all processes and compute the COCO metrics; every image counts once."""
-        by_image = self._gather_detections()
-        annotations = self.trainer.datamodule.run_data.val.annotations
+        by_image, data = self._gather_detections(), self.trainer.datamodule
+        annotations, limit = data.run_data.val.annotations, data.config.evaluation.max_detections
         known = annotations.categories.ids  # the validation file may lack classes of the training file
-        self.results = [result for result in _sorted_by_image(by_image) if result["category_id"] in known]
-        self.metrics = coco_metrics(
-            annotations.ground_truth, self.results, image_ids=by_image, max_detections=self.max_detections
-        )
+        self.results = [result for found in by_image.values() for result in found if result["category_id"] in known]
+        truth = annotations.ground_truth
+        self.metrics = coco_metrics(truth, self.results, image_ids=by_image, max_detections=limit)
         if self.metrics.AP != -1:  # there are boxes to find
             self.log("val/AP", self.metrics.AP, prog_bar=True, logger=False, rank_zero_only=True)
 
     def on_predict_epoch_end(self) -> None:
         """Gather the detections and the unreadable images of all processes."""
-        self.test_results = _sorted_by_image(self._gather_detections())
-        self.skipped = set().union(*self._all_gather(self.skipped))
+        self.test_results = [result for found in self._gather_detections().values() for result in found]
+        self.on_train_end()
 
     def on_train_end(self) -> None:
         """Gather the unreadable images of all processes."""
@@ -146,12 +122,9 @@ class DetectorModule(LightningModule):
         """Build AdamW and the learning rate schedule over all steps of the run."""
         # Trainer.estimated_stepping_batches would open the loader before a resumed run has restored its position.
         steps = math.ceil(self.trainer.datamodule.batches_per_epoch / self.trainer.accumulate_grad_batches)
-        optimizer = build_optimizer(self.detector, self.settings)
-        epochs = self.trainer.max_epochs
-        planned = min(epochs, self.planned_epochs or epochs)
-        schedule = build_schedule(
-            optimizer, self.settings.training, total_steps=epochs * steps, planned_steps=planned * steps
-        )
+        optimizer, epochs = build_optimizer(self.detector, self.settings), self.trainer.max_epochs
+        planned = steps * min(epochs, self.planned_epochs or epochs)
+        schedule = build_schedule(optimizer, self.settings.training, total_steps=epochs * steps, planned_steps=planned)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -164,24 +137,37 @@ class DetectorModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the header of the detector and the number of epochs that the warm-up was planned for."""
         checkpoint[HEADER] = self.detector.header.to_dict()
-        checkpoint[PLANNED_EPOCHS] = self.planned_epochs or self.trainer.max_epochs
+        checkpoint["planned_epochs"] = self.planned_epochs or self.trainer.max_epochs
 
-    def _detect(self, batch: Batch) -> DecoderOutput:
-        output = self._predict(batch)
-        found = self.detector.detections(output, batch.original_sizes)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the warm-up of the resumed run."""
+        self.planned_epochs = checkpoint["planned_epochs"]
+
+    def _detect(self, batch: Batch | FullSizeBatch) -> DecoderOutput | None:
+        """Collect the detections of a batch; with tiles, the best ``max_detections`` of each class in each image."""
+        config, output = self.trainer.datamodule.config, None
+        if config.tiling.tile_size is not None:
+            images, size = batch.images, config.training.batch_size
+            every = self.detector.detect_each(images, tiling=config.tiling, batch_size=size)
+            found = [each.best_of_each_class(config.evaluation.max_detections) for each in every]
+        else:
+            output = self._predict(batch)
+            found = self.detector.detections(output, batch.original_sizes)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             self._by_image[image_id] = coco_results(image_id, detections, self.detector.categories)
         return output
 
     def _predict(self, batch: Batch, targets: Targets | None = None) -> DecoderOutput:
-        if self.caching is None:
+        caching = self.trainer.datamodule.caching
+        if caching is None:
             return self.detector(batch.pixel_values, targets)
-        return self.detector.decode(self.caching.tokens(batch), targets)
+        return self.detector.decode(caching.tokens(batch), targets)
 
     def _gather_detections(self) -> dict[int, list[dict[str, Any]]]:
-        """Return the detections of all processes by image id, and start the next pass without any."""
+        """Return the detections of all processes by ascending image id, and start the next pass without any."""
         by_image, self._by_image = self._by_image, {}
-        return {image_id: results for share in self._all_gather(by_image) for image_id, results in share.items()}
+        every = {image_id: results for share in self._all_gather(by_image) for image_id, results in share.items()}
+        return dict(sorted(every.items()))
 
     def _all_gather(self, value: Any) -> list[Any]:
         """Return the values of all processes."""
@@ -189,7 +175,3 @@ class DetectorModule(LightningModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_gather_object(values, value)
         return values
-
-
-def _sorted_by_image(by_image: dict[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [result for image_id in sorted(by_image) for result in by_image[image_id]]

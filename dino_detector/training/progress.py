@@ -45,13 +45,12 @@ class EpochLines(Callback):
         """Keep the loss on its device, because reading it would wait for the device; log progress once a minute."""
         self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning divides by these batches
         self._images += len(batch.image_ids) * trainer.world_size
-        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self._log_progress(trainer, batch_idx + 1)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that this epoch has an AP."""
-        self._evaluated = True
+        now = time.monotonic()
+        if now - self._last_line > SECONDS_BETWEEN_LINES and trainer.is_global_zero:
+            self._last_line = now
+            mean_loss, pace = sum(self._losses).item() / len(self._losses), self._images / (now - self._started)
+            places = (trainer.current_epoch + 1, trainer.max_epochs, batch_idx + 1, trainer.num_training_batches)
+            log.info("epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s", *places, mean_loss, pace)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the line of the epoch, and start counting for the next epoch."""
@@ -60,26 +59,15 @@ class EpochLines(Callback):
         left = 0 if trainer.should_stop else epochs - epoch
         mean_loss = trainer.strategy.reduce(sum(self._losses) / len(self._losses), reduce_op="mean")
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {mean_loss.item():.3f}"]
-        if self._evaluated:
-            metrics = pl_module.metrics
+        metrics = pl_module.metrics
+        if metrics is not None and epoch % trainer.check_val_every_n_epoch == 0:
             parts.append(f"AP {number_text(metrics.AP)}  AP50 {number_text(metrics.AP50)}")
         parts += [f"{self._images / seconds:.1f} images/s", f"{timedelta(seconds=round(seconds * left))} left"]
         if trainer.is_global_zero:
             log.info("  ".join(parts))
         self._begin()
 
-    def _log_progress(self, trainer: Trainer, batch: int) -> None:
-        pace = self._images / (time.monotonic() - self._started)
-        mean_loss = sum(self._losses).item() / len(self._losses)
-        if trainer.is_global_zero:
-            epoch, batches = trainer.current_epoch + 1, trainer.num_training_batches
-            log.info(
-                "epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s",
-                *(epoch, trainer.max_epochs, batch, batches, mean_loss, pace),
-            )
-
     def _begin(self) -> None:
         self._started = self._last_line = time.monotonic()
         self._losses: list[Tensor] = []
         self._images = 0
-        self._evaluated = False

@@ -29,14 +29,10 @@ MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
 
 
 class SplitPaths(NamedTuple):
-    """Paths of one split.
+    """Image folder and annotation file of one split; the user's own test images have no annotation file.
 
-    Attributes:
-        split: ``train``, ``val`` or ``test``.
-        images: folder of the images.
-        annotations: annotation file; None for the user's own test images.
-        flag: flag that downloads missing files of COCO 2017; None for the user's own data.
-        download: whether to download the split before the run.
+    ``flag`` downloads missing files of COCO 2017, and is None for the user's own data. ``download`` says whether the
+    user gives the flag.
     """
 
     split: Split
@@ -52,7 +48,6 @@ class SplitData(NamedTuple):
     Attributes:
         folder: folder of the images, perhaps still to be downloaded.
         annotations: annotations of these images alone; test images have no boxes.
-        split: ``train``, ``val`` or ``test``.
         download: what to download: all images of the split, or the images of the subset; None if they are there.
         subset: the subset that was selected; None for the whole split.
         unreadable: one line for each file in a folder of test images that is not an image.
@@ -101,10 +96,7 @@ class RunData(NamedTuple):
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
         """Raise `InputError` if the classes of the validation images or their number do not fit.
 
-        Args:
-            known: classes of the training images or of the checkpoint.
-            source: file of the known classes, for messages.
-            num_classes: expected number of classes; None accepts any.
+        ``known`` are the classes of the training images or of the checkpoint, and ``source`` is their file.
         """
         if self.val is not None:
             val = self.val.annotations
@@ -129,7 +121,7 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     """
     train = val = None
     if training or config.subset.debug:
-        train = _named(config, "train") or _in_data_dir(config, "train")
+        train = _named(config, "train") or _coco(config, "train")
         if train is None:
             raise InputError(
                 f"{'training' if training else 'evaluating a debug run'} needs --train_images and --train_annotations, "
@@ -141,7 +133,7 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     if not config.subset.debug:
         val = _named(config, "val")
         if val is None and (train.flag is not None if training else test is None):
-            val = _in_data_dir(config, "val")
+            val = _coco(config, "val")
         if not training and val is None and test is None:
             raise InputError(
                 "evaluation needs --val_images and --val_annotations, or --testdev_images, or --download_val_data or "
@@ -168,32 +160,25 @@ def _named(config: Config, split: Split) -> SplitPaths | None:
     return SplitPaths(split, *(Path(settings[name]) for name in names)) if given else None
 
 
-def _in_data_dir(config: Config, split: Split) -> SplitPaths | None:
-    """Return the split in ``data_dir`` if an earlier run has downloaded at least a part of it."""
-    paths = _coco(config, split, download=False)
-    return paths if paths.images.is_dir() and paths.annotations.is_file() else None
-
-
-def _coco(config: Config, split: Split, *, download: bool) -> SplitPaths:
-    folder = config.download.data_dir
-    flag = f"--download_{split}_data"
-    return SplitPaths(split, images_dir(split, folder), annotations_path(split, folder), flag, download)
+def _coco(config: Config, split: Split, *, download: bool = False) -> SplitPaths | None:
+    """Return COCO 2017 in ``data_dir``: to be downloaded, or at least partly there after an earlier download."""
+    folder, flag = config.download.data_dir, f"--download_{split}_data"
+    paths = SplitPaths(split, images_dir(split, folder), annotations_path(split, folder), flag, download)
+    return paths if download or (paths.images.is_dir() and paths.annotations.is_file()) else None
 
 
 def read_run_data(config: Config, *, training: bool, categories: Categories | None = None) -> RunData:
     """Read and check the data of a run, and download annotations on request; `RunData.fetch` downloads images.
 
-    Args:
-        config: settings.
-        training: whether the run trains.
-        categories: classes of the evaluated detector; None uses the classes of the training images.
+    ``categories`` are the classes of the evaluated detector; None takes the classes of the training images.
 
     Raises:
         InputError: The data is wrong, as far as that shows before an image is decoded or downloaded.
     """
     train_paths, val_paths, test_paths = find_paths(config, training=training)
-    train = None if train_paths is None else _read_train(config, train_paths)
-    val = None if val_paths is None else _read_val(config, val_paths, is_only_split=train is None)
+    train = None if train_paths is None else _read_annotated(config, train_paths)
+    # an indices file lists images of one split: of the training split, if there is one
+    val = None if val_paths is None else _read_annotated(config, val_paths, may_be_listed=train is None)
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
@@ -204,30 +189,27 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     return RunData(train, val, test)
 
 
-def _read_train(config: Config, paths: SplitPaths) -> SplitData:
-    settings, whole = config.subset, _read_annotations(paths, config.download)
+def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = True) -> SplitData:
+    """Read the training or the validation split."""
+    settings = config.subset
+    if paths.download:
+        download_annotations(paths.split, config.download)
+    whole = CocoAnnotations.read(paths.annotations, images=None if paths.download else paths.images)
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
         size, seed, remedy = settings.debug_samples, config.training.seed, ("--debug_samples", "--seed")
         chosen = _select(whole, size, seed, flag="debug_samples")
         part, subset = _cut(whole, chosen, paths.split, "debug", str(size), seed)
     elif settings.use_coco_mini:
-        part, subset = _coco_mini(settings, whole, paths.split)
-    whole.require_boxes()
-    if not len(part.training.labels):
-        raise InputError(
-            f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
-            f"{remedy[0]}, or another {remedy[1]}"
-        )
+        part, subset = _coco_mini(settings, whole, paths.split, may_be_listed=may_be_listed)
+    if paths.split == "train":
+        whole.require_boxes()
+        if not len(part.training.labels):
+            raise InputError(
+                f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
+                f"{remedy[0]}, or another {remedy[1]}"
+            )
     return _with_files(paths, part, subset)
-
-
-def _read_val(config: Config, paths: SplitPaths, *, is_only_split: bool) -> SplitData:
-    """Read the validation split; an indices file lists its images only if the run has no training split."""
-    whole = _read_annotations(paths, config.download)
-    if not config.subset.use_coco_mini:
-        return _with_files(paths, whole, None)
-    return _with_files(paths, *_coco_mini(config.subset, whole, paths.split, may_be_listed=is_only_split))
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:
@@ -246,14 +228,8 @@ def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> Spl
     return _with_files(paths, images, subset)._replace(unreadable=unreadable)
 
 
-def _read_annotations(paths: SplitPaths, config: DownloadConfig) -> CocoAnnotations:
-    if paths.download:
-        download_annotations(paths.split, config)
-    return CocoAnnotations.read(paths.annotations, images=None if paths.download else paths.images)
-
-
 def _coco_mini(
-    settings: SubsetConfig, whole: CocoAnnotations, split: Split, *, may_be_listed: bool = True
+    settings: SubsetConfig, whole: CocoAnnotations, split: Split, *, may_be_listed: bool
 ) -> tuple[CocoAnnotations, Subset]:
     """Return the COCO mini of a split: the images of ``coco_mini_indices_file``, or images selected by the seed."""
     size, seed, path = settings.coco_mini_size, settings.coco_mini_seed, settings.coco_mini_indices_file

@@ -6,42 +6,31 @@ import atexit
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint, write_checkpoint
-from dino_detector.models.device import resolve_device
-from dino_detector.models.precision import resolve_precision
-from dino_detector.training.checkpoints import RunFiles
+from dino_detector.models.device import resolve_device, resolve_precision
 from dino_detector.training.progress import EpochBar
 
 CPU_PROCESSES = 2
 """Number of processes of ``--distributed`` on a CPU without ``--world_size``."""
 
-LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "32": "32-true",
-    "bf16": "bf16-mixed",
-    "16": "16-mixed",
-}
+LIGHTNING_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 class Machine(NamedTuple):
-    """Device, precision and number of processes.
-
-    Attributes:
-        device: has an index if the user chose one GPU.
-        precision: ``32``, ``bf16`` or ``16``.
-        processes: number of processes.
-    """
+    """Device, with an index if the user chose one GPU; precision ``32``, ``bf16`` or ``16``; number of processes."""
 
     device: torch.device
     precision: str
@@ -68,12 +57,16 @@ def resolve_machine(config: Config) -> Machine:
         raise InputError(f"--world_size {processes} needs {processes} GPUs, but this machine has {gpus}; lower it")
     if settings.dist_url != "env://" and rank_zero_only.rank == 0:
         host, port = settings.dist_url.removeprefix("tcp://").split(":")
-        _require_free(host, int(port))
+        try:
+            socket.create_server((host, int(port))).close()
+        except (OSError, OverflowError) as error:
+            text = f"--dist_url {settings.dist_url}: no process can listen there ({error})"
+            raise InputError(f"{text}; give another port, or leave it out") from error
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
     return Machine(device, precision, processes)
 
 
-class VerifiedCheckpointIO(CheckpointIO):
+class VerifiedCheckpointIO(TorchCheckpointIO):
     """Read and write checkpoints with `models.checkpoint`.
 
     Lightning's own writer needs room in the system's temporary folder, and its own reader verifies nothing.
@@ -87,27 +80,16 @@ class VerifiedCheckpointIO(CheckpointIO):
         """Read a checkpoint onto the CPU; raise `InputError` if it is damaged."""
         return read_checkpoint(Path(path))[1]
 
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint if it exists."""
-        Path(path).unlink(missing_ok=True)
-
 
 def build_trainer(
-    config: Config,
-    machine: Machine,
-    *,
-    loggers: list[Logger] | None = None,
-    callbacks: list[Callback] | None = None,
+    config: Config, machine: Machine, *, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = ()
 ) -> Trainer:
     """Build the trainer of a run.
 
     Several processes use Lightning's DDP, with NCCL on GPUs and gloo on CPUs. The main process starts the others with
     its own command line.
     """
-    training = config.training
-    device = machine.device
-    shows_progress = sys.stderr.isatty()
-    callbacks = [*(callbacks or []), *([EpochBar()] if shows_progress else [])]
+    training, device, shows_progress = config.training, machine.device, sys.stderr.isatty()
     if machine.processes > 1:
         atexit.register(_destroy_process_group)
     return Trainer(
@@ -121,27 +103,17 @@ def build_trainer(
         check_val_every_n_epoch=training.val_frequency,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        logger=loggers or False,
+        logger=list(loggers),
         log_every_n_steps=config.logging.log_frequency,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *([EpochBar()] if shows_progress else [])],
         plugins=[VerifiedCheckpointIO()],
         enable_progress_bar=shows_progress,
-        enable_checkpointing=any(isinstance(callback, RunFiles) for callback in callbacks),
+        enable_checkpointing=bool(callbacks),  # those of a training run write checkpoints
         enable_model_summary=False,
     )
 
 
 def _destroy_process_group() -> None:
     """Destroy the process group at exit; Lightning does so for NCCL alone, and gloo's threads would abort the exit."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def _require_free(host: str, port: int) -> None:
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"--dist_url tcp://{host}:{port}: no process can listen there ({error}); give another port, or leave it out"
-        ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,12 +73,12 @@ def test_the_verdict_turns_at_an_ap50_of_090(ap50: float, verdict: str) -> None:
 
 
 def test_a_preset_that_is_overridden_says_so(
-    settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    settings: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str], warm_python: Path
 ) -> None:
     """A module that runs as a script has a logger name outside the package."""
     config = settings(tmp_path / "out", debug=True, debug_samples=2, epochs=1, val_frequency=1)
     write_config(config, tmp_path / "run.yaml")
-    words = [sys.executable, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
+    words = [warm_python, "-m", "dino_detector.train", "--config", str(tmp_path / "run.yaml")]
     subprocess.run(words, check=True)
     out = capfd.readouterr().out
     assert "your settings override the preset debug: epochs 1, val_frequency 1, learning_rate 0.001" in out

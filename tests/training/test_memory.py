@@ -21,7 +21,7 @@ from torch import Tensor
 from dino_detector.config import Config, ImageSize
 from dino_detector.errors import InputError
 from dino_detector.training.fit import fit
-from dino_detector.training.rehearsal import Rehearsal, Step, take
+from dino_detector.training.memory import Rehearsal, Step, take
 
 
 class Sizes(Callback):
@@ -112,7 +112,7 @@ def test_what_fits_is_said_of_the_size_that_others_are_drawn_around(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """multi_scale enlarges 224 pixels (16 patches) to 20 patches, and 168 pixels to 210, which fit."""
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 215))
+    monkeypatch.setattr("dino_detector.training.memory.take", out_of_memory_above(1, 215))
     remedy = (
         "a step of 2 images of 280x280 pixels .*; --batch_size 1 --accumulate_batches 2 --image_size 168 fits, or try "
         "a smaller --multi_scale"
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_said_with_what_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(images, side))
+    monkeypatch.setattr("dino_detector.training.memory.take", out_of_memory_above(images, side))
     with pytest.raises(InputError, match=remedy) as raised:
         fit(settings(tmp_path / "out", batch_size=7, image_size=224, epochs=1))
     assert str(raised.value).startswith("out of memory: ")
@@ -178,7 +178,7 @@ def test_a_step_that_does_not_fit_leaves_the_files_of_an_earlier_run(
 ) -> None:
     fit(settings(tmp_path / "out", epochs=1))
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(1, 56))
+    monkeypatch.setattr("dino_detector.training.memory.take", out_of_memory_above(1, 56))
     with pytest.raises(InputError, match="out of memory"):
         fit(settings(tmp_path / "out", epochs=1))
     assert not list((tmp_path / "out").glob("earlier_*"))
@@ -189,7 +189,7 @@ def test_a_batch_larger_than_the_data_is_rehearsed_as_large_as_it_will_be(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven images fit, and the data set has no more."""
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(7, 56))
+    monkeypatch.setattr("dino_detector.training.memory.take", out_of_memory_above(7, 56))
     fit(settings(tmp_path / "out", epochs=1, batch_size=50))
 
 
@@ -210,7 +210,7 @@ def test_each_library_says_in_its_own_words_that_memory_is_out(
             raise error
         return take(step, *args, **given)
 
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", take_but_one)
+    monkeypatch.setattr("dino_detector.training.memory.take", take_but_one)
     with pytest.raises(InputError, match="--batch_size 1 --accumulate_batches 2 fits"):
         fit(settings(tmp_path / "out", epochs=1))
 
@@ -218,7 +218,7 @@ def test_each_library_says_in_its_own_words_that_memory_is_out(
 def test_the_settings_that_are_said_to_fit_do(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dino_detector.training.rehearsal.take", out_of_memory_above(5, 224))
+    monkeypatch.setattr("dino_detector.training.memory.take", out_of_memory_above(5, 224))
     fit(settings(tmp_path / "out", batch_size=3, accumulate_batches=3, image_size=224, epochs=1))
 
 
@@ -260,7 +260,7 @@ def test_a_machine_that_really_has_too_little_gets_the_same_advice(
     write_config(settings(tmp_path / "out", batch_size=256, image_size=448, **data), tmp_path / "run.yaml")
     code = (
         "import psutil, resource, sys\n"
-        "import dino_detector.training.rehearsal as rehearsal\n"
+        "import dino_detector.training.memory as rehearsal\n"
         "from dino_detector.train import main\n"
         "take = rehearsal.take\n"
         "def limited(*args, **settings):\n"
@@ -342,7 +342,7 @@ def test_the_table_tells_what_memory_goes_to(
 
 def test_activations_are_what_autograd_keeps() -> None:
     """``tanh`` keeps its output, a product keeps both factors; weights are not activations."""
-    from dino_detector.training.rehearsal import saved_tensors
+    from dino_detector.training.memory import saved_tensors
 
     weight = torch.nn.Parameter(torch.ones(1000, 1000))
     with saved_tensors(except_for=[weight]) as saved:

@@ -14,7 +14,7 @@ from torch import nn
 
 from dino_detector.inference.detector import Detector
 from dino_detector.training.evaluation import evaluate
-from dino_detector.training.weight_averaging import MovingAverage
+from dino_detector.training.optimization import MovingAverage
 
 FROZEN = {"backbone_weights": "pretrained", "backbone_architecture": {}, "train_backbone": "lora"}
 

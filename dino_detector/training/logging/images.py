@@ -25,22 +25,16 @@ LOWEST_SCORE = 0.3
 
 
 class ImageLog(Callback):
-    """Log augmented training images with their boxes, and at each evaluation validation images with predictions.
-
-    Args:
-        frequency: number of steps between two logged training batches, the first batch included.
-    """
+    """Log training images with their boxes every ``frequency`` steps, and validation images at each evaluation."""
 
     def __init__(self, frequency: int) -> None:
         self.frequency = frequency
-        self._logged = -1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: DetectorModule, batch: Batch, batch_idx: int) -> None:
         """Log ``train/images`` for the first batch of a step that is due."""
-        step = trainer.global_step
-        if step % self.frequency or step == self._logged or not trainer.is_global_zero:
+        step, is_first = trainer.global_step, batch_idx % trainer.accumulate_grad_batches == 0
+        if step % self.frequency or not is_first or not trainer.is_global_zero:
             return
-        self._logged = step
         for position in range(min(MOST_IMAGES, len(batch.pixel_values))):
             picture = training_picture(batch, position, pl_module.detector)
             log_image(trainer.loggers, f"train/images/{position}", np.asarray(picture), step)

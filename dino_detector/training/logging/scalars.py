@@ -29,11 +29,8 @@ class ScalarLog(Callback):
 
     ``step`` counts finished optimizer steps, as in the metrics files. Losses are weighted: components add up to the
     loss, and layers to their component. A loss is the mean of a step over its accumulated batches, on the main process.
-    The callback reads nothing from the device between two logged steps.
-
-    Args:
-        frequency: number of steps between two logged steps.
-        layers: log the losses of each decoder layer too.
+    The callback reads nothing from the device between two logged steps. With ``layers`` it logs the losses of each
+    decoder layer too.
     """
 
     def __init__(self, *, frequency: int, layers: bool) -> None:
@@ -85,7 +82,10 @@ class ScalarLog(Callback):
                 values = _losses("train", terms.weighted(pl_module.settings.losses), layers=self.layers)
                 auxiliary = {f"train/loss_{name}": value.item() for name, value in means.items()}
                 values["train/loss"] += sum(auxiliary.values())
-                values |= auxiliary | self._optimizer | self._speed(trainer) | memory_now(pl_module.device)
+                waited = trainer.train_dataloader.seconds_waited - self._waited_before
+                values["speed/images_per_second"] = self._images / self._seconds
+                values["speed/waiting_for_data"] = min(1.0, waited / self._seconds)
+                values |= auxiliary | self._optimizer | memory_now(pl_module.device)
                 log_values(trainer.loggers, values, self._step)
                 self._begin_window(trainer)
             self._begin_step()
@@ -128,13 +128,6 @@ class ScalarLog(Callback):
     def _is_due(self, step: int) -> bool:
         return step == 1 or step % self.frequency == 0
 
-    def _speed(self, trainer: Trainer) -> dict[str, float]:
-        waited = trainer.train_dataloader.seconds_waited - self._waited_before
-        return {
-            "speed/images_per_second": self._images / self._seconds,
-            "speed/waiting_for_data": min(1.0, waited / self._seconds),
-        }
-
     def _begin_step(self) -> None:
         self._sums: dict[str, Tensor | float] = {}
         self._batches = 0
@@ -154,28 +147,21 @@ class HistogramLog(Callback):
         if not (due and trainer.is_last_batch and trainer.is_global_zero):
             return
         step = trainer.global_step + 1  # the step that begins
-        trained = [pair for pair in pl_module.detector.named_parameters() if pair[1].grad is not None]
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, parameter in trained:
-                    for kind, values in (("parameters", parameter.detach()), ("gradients", parameter.grad)):
-                        if values.isfinite().all():
-                            logger.experiment.add_histogram(f"{kind}/{name}", values, step, bins=BINS)
+        trained = [each for each in pl_module.detector.named_parameters() if each[1].grad is not None]
+        tensors = {f"parameters/{name}": parameter.detach() for name, parameter in trained}
+        tensors |= {f"gradients/{name}": parameter.grad for name, parameter in trained}
+        for writer in (each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)):
+            for tag, values in tensors.items():
+                if values.isfinite().all():
+                    writer.add_histogram(tag, values, step, bins=BINS)
 
 
 def class_counts(logits: Tensor, targets: Targets, matches: MatchedIndices) -> Tensor:
-    """Count the matched predictions of the last decoder layer by class.
+    """Return ``[3, C]`` int64: the boxes, the predictions, and the correct predictions of each class.
 
-    The class of a prediction is the class with its highest score. Matching has already assigned the prediction to a
-    box, so the counts measure classification and not localization.
-
-    Args:
-        logits: ``[L, B, Q, C]``.
-        targets: ground truth of the B images.
-        matches: matched pairs of all L layers.
-
-    Returns:
-        ``[3, C]`` int64: boxes of the class, predictions of the class, and correct predictions of the class.
+    Only matched predictions of the last of the L decoder layers count; ``logits`` are ``[L, B, Q, C]``. The class of a
+    prediction is the class with its highest score. Matching has already assigned the prediction to a box, so the counts
+    measure classification and not localization.
     """
     layers, num_classes = len(logits), logits.shape[-1]
     pairs = len(matches.layer) // layers  # all layers have equally many pairs, and those of the last layer come last
@@ -186,15 +172,10 @@ def class_counts(logits: Tensor, targets: Targets, matches: MatchedIndices) -> T
 
 
 def class_shares(stage: str, counts: Tensor, categories: Categories) -> dict[str, float]:
-    """Return accuracy and precision by class, each without classes that divide by zero.
+    """Return accuracy and precision by class from a sum of `class_counts`; leave out what would divide by zero.
 
     Accuracy is the fraction of a class's boxes with a correct prediction, precision the fraction of its predictions
-    that are correct.
-
-    Args:
-        stage: ``train`` or ``val``.
-        counts: ``[3, C]``, a sum of `class_counts`.
-        categories: the C classes.
+    that are correct. ``stage`` is ``train`` or ``val``.
     """
     boxes, predictions, correct = counts.tolist()
     return {
