@@ -6,23 +6,18 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.result_files import ImageList, file_inside
-from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
+from dino_detector.analysis.result_files import file_inside
+from dino_detector.analysis.runs import Run
 from dino_detector.data.pictures.files import WRITABLE, picture_extensions, save_picture
 from dino_detector.data.pictures.reading import read_image
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
-from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import coco_detections
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from supervision import Detections
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -41,46 +36,35 @@ class Picture(NamedTuple):
     target: Path
 
 
-def choose_pictures(
-    shown: list[dict[str, Any]],
-    images: ImageList,
-    folder: Path,
-    *,
-    count: int,
-    target: Path,
-    source: Path,
-    truth: CocoAnnotations | None = None,
-) -> list[Picture]:
+def choose_pictures(run: Run, shown: list[dict[str, Any]], *, count: int, target: Path) -> list[Picture]:
     """Choose images to draw on, evenly spaced over the sorted ids of the images with detections or ground truth.
 
     Detections name the file of their image; otherwise the list does; otherwise the file name is the id.
 
     Args:
-        shown: detections in COCO's results format.
-        images: names, sizes and classes of the images.
-        folder: folder of the images.
+        run: detections, the folder of their images, and the ground truth, if it is drawn beside the detections.
+        shown: the detections to draw.
         count: largest number of pictures.
         target: folder of the pictures.
-        source: file of the detections, for messages.
-        truth: ground truth, if it is drawn beside the detections.
 
     Raises:
         InputError: no image exists, or two images would have the same picture file.
     """
+    folder, wanted = run.images, {row["image_id"] for row in shown}
+    if run.annotations is not None:
+        wanted |= {entry["image_id"] for entry in run.annotations.ground_truth["annotations"]}
     named = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
-    _warn_of_other_names(named, images, source)
+    listed = {} if run.listed is None else {record.image_id: record for record in run.listed.images}
+    _warn_of_other_names(named, {image_id: listed[image_id].file_name for image_id in named if image_id in listed}, run)
     numbered = {
         int(file.stem): file.name
         for file in sorted(folder.iterdir(), reverse=True)
         if file.suffix.lower() in picture_extensions() and file.stem.isascii() and file.stem.isdecimal()
     }
-    wanted = {row["image_id"] for row in shown}
-    if truth is not None:
-        wanted |= {entry["image_id"] for entry in truth.ground_truth["annotations"]}
     pictures, missing = [], []
     for image_id in sorted(wanted):
-        listed, size = images.files.get(image_id, (None, None))
-        name = named.get(image_id) or listed or numbered.get(image_id)
+        record = listed.get(image_id)
+        name = named.get(image_id) or (record.file_name if record else numbered.get(image_id))
         file = None if name is None else file_inside(folder, name)
         if file is None:
             missing.append(f"image {image_id}" + (f" ({name!r})" if name else ""))
@@ -88,9 +72,10 @@ def choose_pictures(
         drawn = target / file.relative_to(folder)
         if file.suffix.lower() not in WRITABLE:
             drawn = drawn.with_name(f"{drawn.name}.png")
-        pictures.append(Picture(image_id, file, size if name == listed else None, drawn))
+        size = (record.height, record.width) if record and name == record.file_name else None
+        pictures.append(Picture(image_id, file, size, drawn))
     if missing:
-        absent = f"{folder}: {missing[0]} of {source} is not there"
+        absent = f"{folder}: {missing[0]} of {run.predictions} is not there"
         if not pictures:
             remedy = "correct the folder, or give a COCO file with the names of the files with --test_annotations"
             raise InputError(f"{absent}, nor any other of {counted(len(missing), 'image')}; {remedy}")
@@ -104,21 +89,16 @@ def choose_pictures(
 
 
 def draw_pictures(
-    pictures: Sequence[Picture],
-    shown: list[dict[str, Any]],
-    classes: Categories,
-    *,
-    threshold: float,
-    truth: CocoAnnotations | None = None,
+    run: Run, pictures: Sequence[Picture], shown: list[dict[str, Any]], *, threshold: float
 ) -> dict[Path, str]:
-    """Write a picture of the detections of each image, with its ground truth on the left if that is given.
+    """Write a picture of the detections of each image, with its ground truth on the left if there is any.
 
     Small images are enlarged, so that labels do not hide them. An unreadable image is skipped with a warning.
 
     Returns:
         The meaning of each file.
     """
-    written = {}
+    classes, written = run.classes, {}
     outside: list[Path] = []
     for picture in pictures:
         try:
@@ -133,10 +113,17 @@ def draw_pictures(
         if ((found.xyxy > (1 + OUTSIDE) * sides) | (found.xyxy < -OUTSIDE * sides)).any():
             outside.append(picture.file)
         meaning = f"image {picture.image_id}, {counted(len(rows), 'detection')}"
-        objects = None if truth is None else truth.annotations_of(picture.image_id)
-        if objects is not None:
+        if run.annotations is None:
+            canvas, scale = enlarged(image, SMALLEST_SIDE)
+            found = dataclasses.replace(found, xyxy=found.xyxy * scale)
+            drawn = draw_detections(canvas, found, categories=classes, scores=True)
+        else:
+            objects = run.annotations.annotations_of(picture.image_id)
             meaning += f" beside {counted(len(objects), 'box', 'boxes')} of ground truth"
-        save_picture(_draw(picture.file.name, image, found, objects, classes, threshold), picture.target, quality=92)
+            pair = Comparison(image, coco_detections(objects, classes), found, caption=picture.file.name)
+            side = min(LARGEST_SIDE, max(SMALLEST_SIDE, height, width))
+            drawn = prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
+        save_picture(drawn, picture.target, quality=92)
         written[picture.target] = meaning
     if outside:
         log.warning(
@@ -146,34 +133,12 @@ def draw_pictures(
     return written
 
 
-def _draw(
-    name: str,
-    image: Tensor,
-    found: Detections,
-    objects: list[dict[str, Any]] | None,
-    classes: Categories,
-    threshold: float,
-) -> Image.Image:
-    """Draw detections on an image ``[3, H, W]``, beside its ground truth unless that is None."""
-    from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
-
-    if objects is None:
-        canvas, scale = enlarged(image, SMALLEST_SIDE)
-        scaled = dataclasses.replace(found, xyxy=found.xyxy * scale)
-        return draw_detections(canvas, scaled, categories=classes, scores=True)
-    pair = Comparison(image=image, ground_truth=coco_detections(objects, classes), predictions=found, caption=name)
-    side = min(LARGEST_SIDE, max(SMALLEST_SIDE, *image.shape[1:]))
-    return prediction_grid([pair], categories=classes, min_score=threshold, cell_width=side)
-
-
-def _warn_of_other_names(named: dict[int, str], images: ImageList, source: Path) -> None:
+def _warn_of_other_names(named: dict[int, str], listed: dict[int, str], run: Run) -> None:
     """Warn if detections and list name different files for an id: one of them belongs to another data set."""
-    others = [
-        number for number, name in named.items() if Path(images.files.get(number, (name,))[0]).name != Path(name).name
-    ]
+    others = [image_id for image_id, name in listed.items() if Path(name).name != Path(named[image_id]).name]
     if others:
         first = others[0]
         log.warning(
             "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
-            *(source, first, named[first], images.files[first][0], len(others), len(named)),
+            *(run.predictions, first, named[first], listed[first], len(others), len(named)),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,10 @@ from dino_detector.analysis.wording import (
 )
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import writing
-from dino_detector.structures.metrics import PRECISION, ClassMetrics, CocoMetrics
+from dino_detector.structures.metrics import PRECISION
+
+Payload = Mapping[str, Any]
+"""content of a report, see `payload`"""
 
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#666666", "#dddddd"
 MOST_BARS = 100
@@ -57,43 +60,46 @@ class Bar(NamedTuple):
     color: str
 
 
-def metrics_chart(metrics: CocoMetrics) -> Figure:
+def metrics_chart(payload: Payload) -> Figure:
     """Draw the twelve COCO numbers, 0..1, as bars: precision above, recall below."""
-    meanings = metric_meanings(metrics.max_detections)
+    meanings = metric_meanings(payload["max_detections"])
     rows = []
-    for name, number in metrics.numbers.items():
-        known = (None, "no such ground truth") if number == -1 else (number, f"{number:.3f}")
-        rows.append(Bar(f"{name} ({meanings[name]})", *known, BLUE if name in PRECISION else VERMILLION))
-    images, detections = f"{metrics.num_images:,} images", f"{metrics.num_detections:,} detections"
+    for name, number in payload["metrics"].items():
+        note = "no such ground truth" if number is None else f"{number:.3f}"
+        rows.append(Bar(f"{name} ({meanings[name]})", number, note, BLUE if name in PRECISION else VERMILLION))
+    images, detections = f"{payload['images']:,} images", f"{payload['detections']:,} detections"
     figure, axes = _bar_chart(rows, title=f"Average precision (AP) and recall (AR): {images}, {detections}")
     axes.axhline(len(PRECISION) - 0.5, color=GREY, linewidth=0.8)
     axes.set_xlim(0, 1)
     return figure
 
 
-def class_chart(metrics: CocoMetrics) -> Figure:
+def class_chart(payload: Payload) -> Figure:
     """Draw the AP of each class as a bar and its AP50 as a dot, by falling AP; classes without ground truth last.
 
     Of more than 100 classes with ground truth, the 50 best and the 50 worst are shown. There is at least one class.
     """
-    assert metrics.per_class, "a chart of no classes"
-    names = dict(zip((row.category_id for row in metrics.per_class), metrics.class_names, strict=True))
-    scored = sorted((row for row in metrics.per_class if row.AP != -1), key=lambda row: -row.AP)
-    unscored = [row for row in metrics.per_class if row.AP == -1]
-    title = f"AP per class, mean {metrics.AP:.3f}" if scored else "AP per class"
+    classes, mean = payload["classes"], payload["metrics"]["AP"]
+    scored = sorted((row for row in classes if row["AP"] is not None), key=lambda row: -row["AP"])
+    unscored = [row for row in classes if row["AP"] is None]
+    title = f"AP per class, mean {mean:.3f}" if scored else "AP per class"
     shown, half = (scored + unscored)[:MOST_BARS], MOST_BARS // 2
     if len(scored) > MOST_BARS:
         shown = scored[:half] + scored[-half:]
         title += f": the {half} best and the {half} worst"
-    if len(shown) < len(metrics.per_class):
-        title += f" of {len(metrics.per_class):,} classes, {len(unscored):,} of them without ground truth"
-    figure, axes = _bar_chart([_class_bar(row, names[row.category_id]) for row in shown], title=title)
+    if len(shown) < len(classes):
+        title += f" of {len(classes):,} classes, {len(unscored):,} of them without ground truth"
+    bars = []
+    for row in shown:
+        known = row["AP"] is not None
+        note = f"{row['AP']:.3f}   {counted(row['boxes'], 'box', 'boxes')}" if known else "no ground truth"
+        bars.append(Bar(_cut(row["name"]), row["AP"], note, BLUE))
+    figure, axes = _bar_chart(bars, title=title)
     if len(scored) > MOST_BARS:
         axes.axhline(half - 0.5, color=GREY, linewidth=0.8)
-    dots = [(row.AP50, position) for position, row in enumerate(shown) if row.AP50 != -1]
-    places = np.reshape(dots, (-1, 2)).T
-    axes.scatter(*places, s=22, color=VERMILLION, zorder=3, clip_on=False)
-    meanings = metric_meanings(metrics.max_detections)
+    dots = [(row["AP50"], position) for position, row in enumerate(shown) if row["AP50"] is not None]
+    axes.scatter(*np.reshape(dots, (-1, 2)).T, s=22, color=VERMILLION, zorder=3, clip_on=False)
+    meanings = metric_meanings(payload["max_detections"])
     labels = [f"{name}, {meanings[name]}" for name in ("AP", "AP50")]
     handles = [axes.containers[0], axes.collections[0]]
     figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2, frameon=False)
@@ -106,17 +112,14 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
 
     A score at the edge of two steps counts in the upper one. There is at least one score.
     """
-    assert len(scores) > 0, "a chart of no scores"
     above = sum(score >= threshold for score in scores)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _chart(8, 4.5)
     counts, edges = score_counts(scores)
     axes.hist(edges[:-1], bins=edges, weights=counts, color=BLUE, edgecolor="white")
     axes.axvline(threshold, color=VERMILLION, linewidth=2)
     _count_axis(axes)
     axes.set(xlim=(0, 1), xlabel=AXES["score"], ylabel=AXES["detections_log"])
     axes.set_title(f"{counted(len(scores), 'detection')}, {above:,} with a score of at least {threshold:g} (line)")
-    _without_frame(axes)
     return figure
 
 
@@ -127,7 +130,6 @@ def count_chart(counts: Sequence[tuple[str, int]], *, threshold: float) -> Figur
         counts: name and number of each class, at least one; a number may be 0.
         threshold: the lowest score that is counted, for the title.
     """
-    assert len(counts) > 0, "a chart of no classes"
     ordered = sorted(counts, key=lambda row: -row[1])
     title = f"Detections per class with a score of at least {threshold:g}"
     if len(ordered) > MOST_BARS:
@@ -140,31 +142,28 @@ def count_chart(counts: Sequence[tuple[str, int]], *, threshold: float) -> Figur
     return figure
 
 
-def curves_chart(curves: dict[str, Any], *, AP: float | None) -> Figure:
+def curves_chart(payload: Payload) -> Figure:
     """Draw precision over recall, the mean of all classes, for each IoU threshold; in grey each class at IoU 0.50."""
-    recall = np.linspace(0, 1, 101)
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    axes = figure.add_subplot()
+    curves, AP, recall = payload["curves"], payload["metrics"]["AP"], np.linspace(0, 1, 101)
+    figure, axes = _chart(8, 6)
     title = "Precision over recall, mean of the classes"
     classes = [lines[0] for lines in curves["precision"] if lines is not None]
     if 1 < len(classes) <= MOST_CURVES:
         axes.plot(recall, np.transpose(classes), color="#cccccc", linewidth=0.8, label="_classes")
         title += ", each class at IoU 0.50 in grey"
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(curves["ious"])))
-    if curves["mean"] is not None:
-        for iou, line, shade in zip(curves["ious"], curves["mean"], shades, strict=True):
-            axes.plot(recall, line, color=shade, linewidth=1.8, label=f"{iou:.2f}   {np.mean(line):.3f}")
-        axes.legend(title="IoU    AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for iou, line, shade in zip(curves["ious"], curves["mean"], shades, strict=True):
+        axes.plot(recall, line, color=shade, linewidth=1.8, label=f"{iou:.2f}   {np.mean(line):.3f}")
+    axes.legend(title="IoU    AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=AXES["recall"], ylabel=AXES["precision"])
     axes.grid(color=PALE, linewidth=0.8)
-    axes.set_title(title if AP is None else f"{title}: AP {AP:.3f}", fontsize=11)
-    _without_frame(axes)
+    axes.set_title(f"{title}: AP {AP:.3f}", fontsize=11)
     return figure
 
 
-def mistakes_chart(errors: dict[str, Any]) -> Figure:
+def mistakes_chart(payload: Payload) -> Figure:
     """Draw the AP50 that each kind of mistake costs."""
-    rows = []
+    errors, rows = payload["errors"], []
     for kind in [*errors["types"], *errors["special"]]:
         cost, name = kind["cost"], ALL_MISTAKES.get(kind["key"]) or MISTAKES[kind["key"]].name
         note = "-" if cost is None else f"{cost:+.3f}"
@@ -178,10 +177,10 @@ def mistakes_chart(errors: dict[str, Any]) -> Figure:
     return figure
 
 
-def confusion_chart(confusion: dict[str, Any], names: Sequence[str]) -> Figure:
+def confusion_chart(payload: Payload) -> Figure:
     """Draw counts of truth (rows) and predictions (columns), coloured by their part of the row; background is last."""
-    counts = np.array(confusion["counts"])
-    title = confusion_caption(confusion)
+    names, counts = [row["name"] for row in payload["classes"]], np.array(payload["confusion"]["counts"])
+    title = confusion_caption(payload["confusion"])
     kept = np.arange(len(names))
     if len(names) > MOST_CONFUSED:
         kept = np.sort(np.argsort(-counts[:-1].sum(axis=1), kind="stable")[:MOST_CONFUSED])
@@ -193,8 +192,7 @@ def confusion_chart(confusion: dict[str, Any], names: Sequence[str]) -> Figure:
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
 
     height, few = max(5.0, 0.17 * size + 3.2), size <= WITH_NUMBERS
-    figure = Figure(figsize=(max(6.5, 0.45 * size + 3) if few else height, height), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _chart(max(6.5, 0.45 * size + 3) if few else height, height, frame=True)
     picture = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for axis in ("y", "x"):
         _set_names(axes, [*(_cut(names[label]) for label in kept), BACKGROUND], axis=axis, size=9 if few else 7)
@@ -221,9 +219,9 @@ def confusion_chart(confusion: dict[str, Any], names: Sequence[str]) -> Figure:
     return figure
 
 
-def calibration_chart(calibration: dict[str, Any]) -> Figure:
+def calibration_chart(payload: Payload) -> Figure:
     """Draw a reliability diagram: the part of correct detections over their score, and the number of detections."""
-    filled = [row for row in calibration["bins"] if row["count"]]
+    filled = [row for row in payload["calibration"]["bins"] if row["count"]]
     lows, precision, scores, counts = ([row[key] for row in filled] for key in ("low", "precision", "score", "count"))
     figure = Figure(figsize=(6.5, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -236,26 +234,34 @@ def calibration_chart(calibration: dict[str, Any]) -> Figure:
     lower.bar(lows, counts, color=GREY, **bars)
     _count_axis(lower)
     lower.set(xlabel=AXES["score"], ylabel=AXES["detections"])
-    figure.suptitle(calibration_caption(calibration), fontsize=11, wrap=True)
+    figure.suptitle(calibration_caption(payload["calibration"]), fontsize=11, wrap=True)
     for axes in (upper, lower):
         axes.grid(axis="y", color=PALE, linewidth=0.8)
         axes.set_axisbelow(True)
-        _without_frame(axes)
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def save_chart(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, 120 pixels an inch."""
+def save_chart(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, 120 pixels an inch, and return the path."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # font_path warns of it
         with writing(path, sync=False) as file:
             figure.savefig(file, format="png", dpi=120, facecolor="white")
+    return path
+
+
+def _chart(width: float, height: float, *, frame: bool = False) -> tuple[Figure, Axes]:
+    """Return an empty chart of this size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(frame)
+    return figure, axes
 
 
 def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
     """Draw horizontal bars in the order of the rows from the top, 0.24 inches each."""
-    figure = Figure(figsize=(9, 1.4 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _chart(9, 1.4 + 0.24 * len(rows))
     lengths, colors = [row.length or 0 for row in rows], [row.color for row in rows]
     axes.barh(range(len(rows)), lengths, height=0.72, color=colors)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -266,16 +272,16 @@ def _bar_chart(rows: Sequence[Bar], *, title: str) -> tuple[Figure, Axes]:
         axes.annotate(row.note, (1, position), xycoords=axes.get_yaxis_transform(), color=color, **beside)
     axes.grid(axis="x", color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
-    _without_frame(axes)
     figure.suptitle(title, fontsize=11)
     return figure, axes
 
 
 def _set_names(axes: Axes, names: Sequence[str], *, axis: str = "y", size: float = 9) -> None:
     """Set ticks at 0, 1, 2 ... with names of any script, shown literally."""
-    (axes.set_yticks if axis == "y" else axes.set_xticks)(range(len(names)), labels=names)
-    axes.tick_params(axis=axis, length=0)
-    for text in axes.get_yticklabels() if axis == "y" else axes.get_xticklabels():
+    along = axes.yaxis if axis == "y" else axes.xaxis
+    along.set_ticks(range(len(names)), labels=names)
+    along.set_tick_params(length=0)
+    for text in along.get_ticklabels():
         text.set_fontproperties(FontProperties(fname=str(font_path(text.get_text())), size=size))
         text.set_parse_math(False)  # a name may hold dollar signs
 
@@ -285,16 +291,6 @@ def _count_axis(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-
-
-def _without_frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _class_bar(row: ClassMetrics, name: str) -> Bar:
-    if row.AP == -1:
-        return Bar(_cut(name), None, "no ground truth", BLUE)
-    return Bar(_cut(name), row.AP, f"{row.AP:.3f}   {counted(row.boxes, 'box', 'boxes')}", BLUE)
 
 
 def _cut(name: str) -> str:

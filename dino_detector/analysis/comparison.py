@@ -10,13 +10,13 @@ hotcoco's is 0.5 +- 0.12.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from dino_detector.analysis.average_precision import average_precision
-from dino_detector.analysis.gallery import image_mistakes
-from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
+from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches, average_precision
+from dino_detector.analysis.mistakes import image_mistakes
 
 LEVEL = 0.95
 RESAMPLES = (100, 1000)
@@ -26,118 +26,92 @@ WORK = 1.5e9
 SEED = 0
 
 
-class ResampledAP:
-    """AP of a run on drawn images, much cheaper than an evaluation.
+def resampled_ap(matches: DetectionMatches) -> Callable[[np.ndarray], float]:
+    """Return a function that computes COCO's AP with each image counted ``weights`` ``[I]`` times, NaN without a box.
 
-    The matches of an image do not depend on other images: a draw changes only how often its detections and boxes count.
+    It is much cheaper than an evaluation: the matches of an image do not depend on other images, so that a draw changes
+    only how often its detections and boxes count.
     """
+    detections, truth, classes = matches.detections, matches.truth, len(matches.categories)
+    order = np.lexsort((-detections.scores, detections.labels))  # stable: equal scores by image, as in COCO
+    labels, images = detections.labels[order], detections.images[order].astype(np.int32)
+    thresholds, hits = np.nonzero(matches.correct[:, order])  # by threshold, class and falling score
+    first = np.searchsorted(labels, labels[hits])
+    curves = thresholds * classes + labels[hits]
+    curve_starts = np.searchsorted(curves, curves)
+    ignored_thresholds, ignored = np.nonzero(matches.ignored[:, order])
+    size = len(labels) + 1
+    keys = ignored_thresholds * size + ignored
+    ignored_from, ignored_to = (np.searchsorted(keys, thresholds * size + rows) for rows in (first, hits))
 
-    def __init__(self, matches: DetectionMatches) -> None:
-        detections, self.truth = matches.detections, matches.truth
-        self.classes = len(matches.categories)
-        order = np.lexsort((-detections.scores, detections.labels))  # stable: equal scores by image, as in COCO
-        labels = detections.labels[order]
-        self.images = detections.images[order].astype(np.int32)
-        starts = np.searchsorted(labels, np.arange(self.classes))
-        thresholds, self.hits = np.nonzero(matches.correct[:, order])  # by threshold, class and falling score
-        self.first = starts[labels[self.hits]]
-        self.curves = thresholds * self.classes + labels[self.hits]
-        self.curve_starts = np.searchsorted(self.curves, self.curves)
-        ignored_thresholds, self.ignored = np.nonzero(matches.ignored[:, order])
-        size = len(labels) + 1
-        keys = ignored_thresholds * size + self.ignored
-        self.ignored_from, self.ignored_to = (
-            np.searchsorted(keys, thresholds * size + rows) for rows in (self.first, self.hits)
+    def ap(weights: np.ndarray) -> float:
+        ranks, without, found = (
+            np.concatenate([[0], np.cumsum(weights[rows])]) for rows in (images, images[ignored], images[hits])
         )
-
-    @property
-    def work(self) -> int:
-        """Number of values that a draw reads."""
-        return len(self.images) + len(self.hits)
-
-    def on(self, weights: np.ndarray) -> float:
-        """Return COCO's AP with each image counted ``weights`` ``[I]`` times; NaN if the draw has no box."""
-        ranks, ignored, hits = (
-            np.concatenate([[0], np.cumsum(weights[images])])
-            for images in (self.images, self.images[self.ignored], self.images[self.hits])
-        )
-        boxes = np.bincount(self.truth.labels, weights=weights[self.truth.images], minlength=self.classes)
+        boxes = np.bincount(truth.labels, weights=weights[truth.images], minlength=classes)
         scores = average_precision(
-            self.curves,
-            hits[1:] - hits[self.curve_starts],
-            ranks[self.hits + 1] - ranks[self.first] - ignored[self.ignored_to] + ignored[self.ignored_from],
+            curves,
+            found[1:] - found[curve_starts],
+            ranks[hits + 1] - ranks[first] - without[ignored_to] + without[ignored_from],
             boxes=np.tile(boxes, len(IOU_THRESHOLDS)),
         )
         known = scores[~np.isnan(scores)]
         return float(known.mean()) if len(known) else float("nan")
 
-
-class Bootstrap(NamedTuple):
-    """The difference of AP, run minus baseline, and the ends of its interval with this confidence ``level``."""
-
-    resamples: int
-    difference: float
-    low: float
-    high: float
-    level: float
-
-
-class FlippedImage(NamedTuple):
-    """An image without mistakes in one of two runs."""
-
-    id: int
-    baseline_mistakes: int
-    mistakes: int
-
-
-class FlippedImages(NamedTuple):
-    """Images without mistakes in the run alone (gained) or in the baseline alone (lost), by falling mistakes."""
-
-    gained: list[FlippedImage]
-    lost: list[FlippedImage]
+    return ap
 
 
 def bootstrap(
     matches: DetectionMatches, baseline: DetectionMatches, *, resamples: int | None = None
-) -> Bootstrap | None:
-    """Return the percentile interval of the difference of AP of two runs; None without ground truth.
+) -> dict[str, float] | None:
+    """Return the difference of AP, run minus baseline, with its percentile interval; None without ground truth.
 
     Draws without ground truth are left out. The same runs give the same interval.
 
     Args:
         matches: of the run.
         baseline: of the other run, on the same images and ground truth.
-        resamples: if None, 1,000, or as many as take about half a minute, but at least 100.
+        resamples: if None, as many as take about half a minute, but at least 100 and at most 1,000.
+
+    Returns:
+        ``resamples``, ``difference``, ``low``, ``high`` and the confidence ``level`` of the interval.
     """
-    assert np.array_equal(matches.image_ids, baseline.image_ids)
-    runs = (ResampledAP(matches), ResampledAP(baseline))
+    runs = (matches, baseline)
     if resamples is None:
-        resamples = int(np.clip(WORK // max(sum(run.work for run in runs), 1), *RESAMPLES))
+        work = sum(len(run.detections.scores) + np.count_nonzero(run.correct) for run in runs)
+        resamples = int(np.clip(WORK // max(work, 1), *RESAMPLES))
     size = len(matches.image_ids)
     if not len(matches.truth.labels):
         return None
-    value, base = (run.on(np.ones(size, dtype=np.int64)) for run in runs)
+    ap, base_ap = map(resampled_ap, runs)
+    everything = np.ones(size, dtype=np.int64)
+    difference = ap(everything) - base_ap(everything)
     chance = np.random.default_rng(SEED)
-    differences = np.empty(resamples)
-    for number in range(resamples):
-        weights = np.bincount(chance.integers(size, size=size), minlength=size)
-        differences[number] = runs[0].on(weights) - runs[1].on(weights)
+    draws = (np.bincount(chance.integers(size, size=size), minlength=size) for _ in range(resamples))
+    differences = np.array([ap(weights) - base_ap(weights) for weights in draws])
     outside = (1 - LEVEL) / 2
     kept = differences[~np.isnan(differences)]
-    low, high = np.quantile(kept, [outside, 1 - outside]) if len(kept) else (value - base, value - base)
-    return Bootstrap(resamples, value - base, float(low), float(high), LEVEL)
+    low, high = np.quantile(kept, [outside, 1 - outside]) if len(kept) else (difference, difference)
+    interval = {"difference": difference, "low": float(low), "high": float(high)}
+    return {"resamples": resamples, **interval, "level": LEVEL}
 
 
 def flipped_images(
     matches: DetectionMatches, baseline: DetectionMatches, *, threshold: float, baseline_threshold: float
-) -> FlippedImages:
-    """Return images with mistakes (`ImageMistakes.counts`) in one run alone, each run at its own threshold."""
+) -> dict[str, list[dict[str, Any]]]:
+    """Return images without mistakes in the run alone, ``gained``, or in the baseline alone, ``lost``.
+
+    Each run counts at its own threshold (`image_mistakes`). Images with most mistakes come first.
+    """
     now = image_mistakes(matches, threshold=threshold).counts
     before = image_mistakes(baseline, threshold=baseline_threshold).counts
 
-    def listed(chosen: np.ndarray) -> list[FlippedImage]:
+    def listed(chosen: np.ndarray) -> list[dict[str, Any]]:
         rows = np.flatnonzero(chosen)
         rows = rows[np.argsort(-(now + before)[rows], kind="stable")]  # one of the two is 0
-        return [FlippedImage(int(matches.image_ids[row]), int(before[row]), int(now[row])) for row in rows]
+        columns = (matches.image_ids[rows].tolist(), before[rows].tolist(), now[rows].tolist())
+        return [
+            dict(zip(("id", "baseline_mistakes", "mistakes"), row, strict=True)) for row in zip(*columns, strict=True)
+        ]
 
-    return FlippedImages(gained=listed((now == 0) & (before > 0)), lost=listed((now > 0) & (before == 0)))
+    return {"gained": listed((now == 0) & (before > 0)), "lost": listed((now > 0) & (before == 0))}

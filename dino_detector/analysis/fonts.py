@@ -6,6 +6,9 @@ import logging
 from functools import lru_cache
 from pathlib import Path
 
+import matplotlib
+from matplotlib.font_manager import fontManager
+from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 logger = logging.getLogger(__name__)
@@ -27,20 +30,11 @@ def font(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=256)
 def _font_path(characters: frozenset[int]) -> Path:
-    import matplotlib
-
     standard = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    if characters <= _characters_of(standard):
-        return standard
-
-    from matplotlib.font_manager import fontManager
-
     upright = {Path(entry.fname) for entry in fontManager.ttflist if entry.style == "normal" and entry.weight == 400}
-    placeholders = {
-        path for path in upright if path.name.startswith("LastResort")
-    }  # a numbered box for every character
-    for path in sorted(upright - placeholders):
-        if characters <= _characters_of(path):
+    for path in (standard, *sorted(upright)):
+        # LastResort has a numbered box for every character.
+        if characters <= _characters_of(path) and not path.name.startswith("LastResort"):
             return path
     missing = "".join(chr(character) for character in sorted(characters - _characters_of(standard)))
     logger.warning("no installed font has %s; install one, for example Noto Sans CJK, to see it in pictures", missing)
@@ -49,6 +43,4 @@ def _font_path(characters: frozenset[int]) -> Path:
 
 @lru_cache(maxsize=1024)
 def _characters_of(path: Path) -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
-
     return frozenset(FT2Font(str(path)).get_charmap())

@@ -1,46 +1,39 @@
-"""The images with the worst mistakes, with the boxes that a page draws."""
+"""The images with the worst mistakes, with the boxes that a page draws and a thumbnail of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import base64
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
 
 from dino_detector.analysis.matches import DetectionMatches
-from dino_detector.analysis.mistakes import KINDS, Mistakes
-from dino_detector.plain_text import relative_name
+from dino_detector.analysis.mistakes import KINDS, Mistakes, image_mistakes
+from dino_detector.analysis.result_files import file_inside
+from dino_detector.data.pictures.reading import read_image
+from dino_detector.errors import InputError
+from dino_detector.plain_text import counted, relative_name
 
 if TYPE_CHECKING:
-    from dino_detector.data.coco.annotations import CocoAnnotations
+    from dino_detector.data.coco.annotations import CocoAnnotations, ImageRecord
+
+log = logging.getLogger(__name__)
 
 LOWEST_SCORE = 0.05
 """lowest score of a drawn detection, unless the threshold is lower"""
 MOST_DETECTIONS = 100
 """number of drawn detections of an image, by falling score"""
-
-
-class ImageMistakes(NamedTuple):
-    """Mistakes of each image at IoU 0.50 and a score threshold; ignored detections are none.
-
-    Attributes:
-        counts: ``[I]`` number of missed boxes and false positives.
-        costs: ``[I]`` number of missed boxes, plus the scores of the false positives.
-    """
-
-    counts: np.ndarray
-    costs: np.ndarray
-
-
-def image_mistakes(matches: DetectionMatches, *, threshold: float) -> ImageMistakes:
-    """Count the mistakes of every image among detections with at least this score."""
-    detections, images = matches.detections, len(matches.image_ids)
-    wrong = (detections.scores >= threshold) & ~matches.correct[0] & matches.counted
-    is_missed = ~(matches.found_scores() >= threshold)  # true for NaN, too
-    missed = np.bincount(matches.truth.images[is_missed], minlength=images)
-    false = np.bincount(detections.images[wrong], minlength=images)
-    costs = missed + np.bincount(detections.images[wrong], weights=detections.scores[wrong], minlength=images)
-    return ImageMistakes(missed + false, costs)
+THUMBNAIL_BYTES = 6_500_000
+"""limit for all thumbnails of a report, so that it stays below 10 MB"""
+PREFIX = "data:image/jpeg;base64,"
+STEPS = ((480, 82), (480, 70), (480, 55), (360, 55), (240, 50), (120, 40))
+"""longest side in pixels and JPEG quality, from the best to the smallest"""
 
 
 def gallery(
@@ -50,30 +43,33 @@ def gallery(
     *,
     threshold: float,
     count: int,
-    thumbnail: Callable[[int], str | None],
+    folder: Path | None,
 ) -> dict[str, Any]:
-    """Return the ``count`` images with the highest cost at the threshold, for the payload; equals by rising id."""
+    """Return the ``count`` images with the highest cost at the threshold, for the payload; equals by rising id.
+
+    Without a ``folder`` of images there are no thumbnails.
+    """
     wrong = image_mistakes(matches, threshold=threshold)
     with_mistakes = np.flatnonzero(wrong.counts)
-    worst = with_mistakes[np.argsort(-wrong.costs[with_mistakes], kind="stable")][: max(count, 0)]
-    records = {record.image_id: record for record in annotations.images}
+    worst = with_mistakes[np.argsort(-wrong.costs[with_mistakes], kind="stable")][:count].tolist()
+    by_id = {record.image_id: record for record in annotations.images}
+    records = [by_id[int(matches.image_ids[image])] for image in worst]
+    urls = [None] * len(records) if folder is None else thumbnails(records, folder)
     found = matches.found_scores()
-    shown = []
-    for image in worst.tolist():
-        record = records[int(matches.image_ids[image])]
-        shown.append(
-            {
-                "id": record.image_id,
-                "file_name": relative_name(record.file_name),
-                "width": record.width,
-                "height": record.height,
-                "thumbnail": thumbnail(record.image_id),
-                "cost": round(float(wrong.costs[image]), 4),
-                "truth": _truth(image, matches, annotations, found),
-                "detections": _detections(image, matches, mistakes, lowest=min(LOWEST_SCORE, threshold)),
-            }
-        )
-    return {"threshold": threshold, "total": len(with_mistakes), "images": shown}
+    images = [
+        {
+            "id": record.image_id,
+            "file_name": relative_name(record.file_name),
+            "width": record.width,
+            "height": record.height,
+            "thumbnail": url,
+            "cost": round(float(wrong.costs[image]), 4),
+            "truth": _truth(image, matches, annotations, found),
+            "detections": _detections(image, matches, mistakes, lowest=min(LOWEST_SCORE, threshold)),
+        }
+        for image, record, url in zip(worst, records, urls, strict=True)
+    ]
+    return {"threshold": threshold, "total": len(with_mistakes), "images": images}
 
 
 def _truth(
@@ -114,3 +110,42 @@ def _detections(image: int, matches: DetectionMatches, mistakes: Mistakes, *, lo
 
 def _box(numbers: Any) -> list[float]:
     return [round(float(number), 1) for number in numbers]
+
+
+def thumbnails(records: Sequence[ImageRecord], folder: Path, *, budget: int = THUMBNAIL_BYTES) -> list[str | None]:
+    """Return the JPEG data URLs of images, upright as `read_image` reads them, with ``budget`` characters together.
+
+    Each image gets an equal part of the characters that are left. An absent or unreadable image, or one whose size
+    differs from its record, gives None; one warning counts them and has the first reason.
+    """
+    urls: list[str | None] = []
+    failures = []
+    for position, record in enumerate(records):
+        path, url = file_inside(folder, record.file_name), None
+        try:
+            if path is None:
+                raise InputError(f"{folder}: {record.file_name!r}, image {record.image_id}, is not there")
+            picture = to_pil_image(read_image(path, expected_size=(record.height, record.width)))
+            url = _within(picture, budget // (len(records) - position))
+            if url is None:
+                raise InputError(f"{path}: there is no room for it; show fewer with --gallery_images")
+        except InputError as error:
+            failures.append(error)
+        urls.append(url)
+        budget -= len(url or "")
+    if failures:
+        log.warning("the report lacks the picture of %s: %s", counted(len(failures), "image"), failures[0])
+    return urls
+
+
+def _within(picture: Image.Image, limit: int) -> str | None:
+    """Return the best data URL with at most ``limit`` characters; None if none is small enough."""
+    for side, quality in STEPS:
+        scale = min(1.0, side / max(picture.size))
+        small = picture.resize([max(1, round(length * scale)) for length in picture.size], reducing_gap=2.0)
+        content = io.BytesIO()
+        small.save(content, "JPEG", quality=quality, optimize=True)
+        url = PREFIX + base64.b64encode(content.getvalue()).decode("ascii")
+        if len(url) <= limit:
+            return url
+    return None

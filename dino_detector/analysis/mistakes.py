@@ -1,4 +1,6 @@
-"""Kinds of mistakes and the AP50 that each kind costs: TIDE.
+"""Kinds of mistakes, the AP50 that each kind costs, the mistakes of an image, and the confusion matrix.
+
+Kinds and costs follow TIDE:
 
 Bolya, Foley, Hays, Hoffman: TIDE: A General Toolbox for Identifying Object Detection Errors. ECCV 2020,
 arXiv:2008.08115. The authors' package ``tidecv`` (1.0.1) gives the same costs, with three exceptions:
@@ -12,20 +14,17 @@ As in tidecv, a repair may turn an ignored detection in a crowd region into a tr
 no false positive and is not counted. If no box of a class is found and the misses are repaired, the class has nothing
 left to find: it keeps its AP50 of 0 if it has detections, and otherwise leaves the mean.
 
-hotcoco's ``tide_errors`` differs from tidecv. With one cat that is found and one dog without any detection, a missed
-dog costs 0.5 of AP50; hotcoco says 0. In all random cases of the tests, which have crowd regions, its costs of poor
-boxes and of missed boxes differ. It has no costs of a class and no kind of a detection either.
+hotcoco's ``tide_errors`` gives other costs: without any detection, a missed dog costs nothing there, and 0.5 of AP50
+in tidecv.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.average_precision import average_precision
-from dino_detector.analysis.matches import NONE, DetectionMatches
+from dino_detector.analysis.matches import NONE, DetectionMatches, average_precision
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -36,46 +35,28 @@ LEVELS = np.arange(101) / 100
 """tidecv's recall levels: some differ from COCO's in the last bit, and a recall may lie between the two"""
 
 
-@dataclass(frozen=True)
-class Mistakes:
+class Mistakes(NamedTuple):
     """The kind of each detection at IoU 0.50, and the missed boxes. Of equal IoUs, the later box counts.
 
     A kind depends on the boxes and on higher scores of the same image and class alone, so that it holds at every score
     threshold. A box is missed if no detection would find it even with its class or its place repaired.
-
-    Attributes:
-        kinds: ``[D]`` index into `KINDS`, also of ignored detections.
-        targets: ``[D]`` box of a true positive, and of a false positive with a wrong class or place; else -1.
-        ious: ``[D]`` IoU with the box that decides the kind: with the target, for a duplicate with the found box, and
-            for other kinds the largest IoU with a box of any class.
-        missed: ``[G]`` bool.
     """
 
-    kinds: np.ndarray
-    targets: np.ndarray
-    ious: np.ndarray
-    missed: np.ndarray
+    kinds: np.ndarray  # [D] index into KINDS, also of ignored detections
+    targets: np.ndarray  # [D] box of a true positive, and of a false positive with a wrong class or place; else -1
+    ious: np.ndarray  # [D] IoU with the target, for a duplicate with the found box, else the largest with any box
+    missed: np.ndarray  # [G] bool
 
 
 class Costs(NamedTuple):
-    """AP50, and the AP50 that would be gained by a repair of one kind of mistake.
+    """AP50, and the AP50 that would be gained by a repair of one kind of mistake; the gains do not add up."""
 
-    Attributes:
-        AP50: mean over classes with ground truth; NaN without such classes.
-        by_kind: gain for each of `FALSE_POSITIVES` and "missed", at least 0. The gains do not add up to 1 - AP50.
-        of_classes: gain of each class, ``[C]``; NaN for a class without ground truth. For a class without detections,
-            misses cost all of the AP50 that it lacks.
-        false_positives: gain with every false positive ranked below the true positives.
-        false_negatives: gain without the boxes that are not found.
-        counts: number of mistakes of each kind, without ignored detections.
-    """
-
-    AP50: float
-    by_kind: dict[str, float]
-    of_classes: dict[str, np.ndarray]
-    false_positives: float
-    false_negatives: float
-    counts: dict[str, int]
+    AP50: float  # mean over classes with ground truth; NaN without such classes
+    by_kind: dict[str, float]  # gain for each of FALSE_POSITIVES and "missed", at least 0
+    of_classes: dict[str, np.ndarray]  # [C] gain of each class; NaN for a class without ground truth
+    false_positives: float  # gain with every false positive ranked below the true positives
+    false_negatives: float  # gain without the boxes that are not found
+    counts: dict[str, int]  # number of mistakes of each kind, without ignored detections
 
 
 def find_mistakes(matches: DetectionMatches) -> Mistakes:
@@ -121,74 +102,107 @@ def mistake_costs(matches: DetectionMatches, mistakes: Mistakes) -> Costs:
     true positive if nothing finds the target. The others are removed, and so are all duplicates and background.
     Missed boxes leave the ground truth.
     """
-    labels, boxes, present = matches.detections.labels, matches.boxes_of_class, matches.boxes_of_class > 0
+    labels, scores, boxes = matches.detections.labels, matches.detections.scores, matches.boxes_of_class
     correct, counted, targets = mistakes.kinds == KINDS.index("correct"), matches.counted, mistakes.targets
-    repairable = _repairable(matches, mistakes)
+    present = boxes > 0
 
-    def ap(keep: np.ndarray, hits: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def ap(
+        keep: np.ndarray, hits: np.ndarray = correct, classes: np.ndarray = labels, boxes: np.ndarray = boxes
+    ) -> np.ndarray:
         """Return the AP50 of each class, ``[C]``; NaN for a class that leaves the mean."""
-        scores = _class_ap(classes[keep], matches.detections.scores[keep], hits[keep], wanted)
-        detected = np.bincount(classes[keep], minlength=len(boxes)) > 0
-        scores[(wanted == 0) & detected] = 0
-        return scores
+        rows = np.flatnonzero(keep)
+        rows = rows[np.lexsort((-scores[rows], classes[rows]))]  # stable
+        kept, is_hit = classes[rows], hits[rows]
+        total = np.concatenate([[0], np.cumsum(is_hit)])
+        hit = np.flatnonzero(is_hit)
+        first, curves = np.searchsorted(kept, kept[hit]), kept[hit]
+        values = average_precision(curves, total[hit + 1] - total[first], hit + 1 - first, boxes=boxes, levels=LEVELS)
+        values[(boxes == 0) & np.isin(np.arange(len(boxes)), kept)] = 0
+        return values
 
-    before = ap(counted, correct, labels, boxes)
-    by_kind, of_classes, counts = {}, {}, {}
+    def mean(values: np.ndarray) -> float:
+        known = values[present & ~np.isnan(values)]
+        return float(known.mean()) if len(known) else 0.0
+
+    repairable = np.zeros(len(labels), dtype=bool)
+    rows = np.flatnonzero(~correct & (targets != NONE))
+    rows = rows[np.isnan(matches.found_scores())[targets[rows]]]
+    repairable[rows[np.unique(targets[rows], return_index=True)[1]]] = True  # scores fall within an image
+    after, counts = {}, {}
     for name in FALSE_POSITIVES:
         of_kind = mistakes.kinds == KINDS.index(name)
         repaired = of_kind & repairable
         classes = labels.copy()
         classes[repaired] = matches.truth.labels[targets[repaired]]
-        after = ap((counted & ~of_kind) | repaired, correct | repaired, classes, boxes)
-        by_kind[name], of_classes[name] = _gain(before, after, present)
+        after[name] = ap((counted & ~of_kind) | repaired, correct | repaired, classes)
         counts[name] = int((of_kind & counted).sum())
     missed = np.bincount(matches.truth.labels[mistakes.missed], minlength=len(boxes))
-    after = ap(counted, correct, labels, boxes - missed)
-    by_kind["missed"], of_classes["missed"] = _gain(before, after, present)
-    of_classes["missed"][present & np.isnan(after)] = 1
+    after["missed"] = ap(counted, boxes=boxes - missed)
     counts["missed"] = int(mistakes.missed.sum())
 
-    found = np.bincount(labels[correct], minlength=len(boxes))
-    base = _mean(before[present])
+    before, found = ap(counted), np.bincount(labels[correct], minlength=len(boxes))
+    base = mean(before)
+    # Rounding to recall levels can turn a repair into a loss, which counts as 0.
+    of_classes = {
+        name: np.where(present, np.maximum(np.nan_to_num(values) - before, 0), np.nan) for name, values in after.items()
+    }
+    of_classes["missed"][present & np.isnan(after["missed"])] = 1
     return Costs(
         AP50=base if present.any() else float("nan"),
-        by_kind=by_kind,
+        by_kind={name: max(mean(values) - base, 0.0) for name, values in after.items()},
         of_classes=of_classes,
-        false_positives=_mean(ap(correct, correct, labels, boxes)[present]) - base,
-        false_negatives=_mean(ap(counted, correct, labels, found)[present]) - base,
+        false_positives=mean(ap(correct)) - base,
+        false_negatives=mean(ap(counted, boxes=found)) - base,
         counts=counts,
     )
 
 
-def _repairable(matches: DetectionMatches, mistakes: Mistakes) -> np.ndarray:
-    """Return the false positives that become true positives: the highest score of each target that is not found."""
-    wrong = mistakes.kinds != KINDS.index("correct")
-    is_found = ~np.isnan(matches.found_scores())
-    rows = np.flatnonzero(wrong & (mistakes.targets != NONE))
-    rows = rows[~is_found[mistakes.targets[rows]]]
-    _, first = np.unique(mistakes.targets[rows], return_index=True)  # scores fall within an image
-    repairable = np.zeros(len(wrong), dtype=bool)
-    repairable[rows[first]] = True
-    return repairable
+class ImageMistakes(NamedTuple):
+    """Mistakes of each image at IoU 0.50 and a score threshold; ignored detections are none."""
+
+    counts: np.ndarray  # [I] number of missed boxes and false positives
+    costs: np.ndarray  # [I] number of missed boxes, plus the scores of the false positives
 
 
-def _class_ap(labels: np.ndarray, scores: np.ndarray, correct: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    order = np.lexsort((-scores, labels))  # stable
-    labels, correct = labels[order], correct[order]
-    starts = np.searchsorted(labels, np.arange(len(boxes)))
-    hits = np.concatenate([[0], np.cumsum(correct)])
-    rows = np.flatnonzero(correct)
-    first = starts[labels[rows]]
-    return average_precision(labels[rows], hits[rows + 1] - hits[first], rows + 1 - first, boxes=boxes, levels=LEVELS)
+def image_mistakes(matches: DetectionMatches, *, threshold: float) -> ImageMistakes:
+    """Count the mistakes of every image among detections with at least this score."""
+    detections, images = matches.detections, len(matches.image_ids)
+    wrong = (detections.scores >= threshold) & ~matches.correct[0] & matches.counted
+    is_missed = ~(matches.found_scores() >= threshold)  # true for NaN, too
+    missed = np.bincount(matches.truth.images[is_missed], minlength=images)
+    false = np.bincount(detections.images[wrong], minlength=images)
+    costs = missed + np.bincount(detections.images[wrong], weights=detections.scores[wrong], minlength=images)
+    return ImageMistakes(missed + false, costs)
 
 
-def _gain(before: np.ndarray, after: np.ndarray, present: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the gain of the mean and of each class, ``[C]``. Rounding to recall levels can make a loss: it is 0."""
-    mean = _mean(after[present]) - _mean(before[present])
-    return max(mean, 0.0), np.where(present, np.maximum(np.nan_to_num(after) - before, 0), np.nan)
+def confusion_matrix(matches: DetectionMatches, *, threshold: float) -> np.ndarray:
+    """Return counts of truth (rows) and predictions (columns), ``[C + 1, C + 1]`` int64; the last index is background.
 
+    The diagonal counts COCO's matches at IoU 0.50, so that it agrees with precision and recall. Unmatched detections
+    and boxes of different classes then pair up by falling IoU, down to 0.50; the rest is paired with background.
+    Ignored detections in crowd regions and scores below the threshold are left out.
 
-def _mean(values: np.ndarray) -> float:
-    """Return the mean of the values that are not NaN; 0 without such values."""
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else 0.0
+    hotcoco's ``confusion_matrix`` and supervision's match without regard to class: a dog with score 0.9 on the box of a
+    cat takes it from the correct cat with score 0.8. Neither ignores detections in crowd regions.
+    """
+    detections, truth, pairs = matches.detections, matches.truth, matches.pairs
+    background = len(matches.categories)
+    alone = (detections.scores >= threshold) & matches.counted
+    correct = alone & matches.correct[0]
+    free = np.ones(len(truth.labels), dtype=bool)
+    counts = np.zeros((background + 1, background + 1), dtype=np.int64)
+
+    found = matches.found[0][correct]
+    np.add.at(counts, (truth.labels[found], detections.labels[correct]), 1)
+    free[found] = False
+    alone &= ~correct
+
+    candidates = np.flatnonzero((pairs.ious >= 0.5) & alone[pairs.detections] & free[pairs.truths] & ~pairs.same_class)
+    for pair in candidates[np.argsort(-pairs.ious[candidates], kind="stable")]:
+        row, box = pairs.detections[pair], pairs.truths[pair]
+        if alone[row] and free[box]:
+            counts[truth.labels[box], detections.labels[row]] += 1
+            alone[row] = free[box] = False
+    counts[:background, background] += np.bincount(truth.labels[free], minlength=background)
+    counts[background, :background] += np.bincount(detections.labels[alone], minlength=background)
+    return counts

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
 
 from dino_detector.analysis import charts
-from dino_detector.structures.categories import Categories
-from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.analysis.runs import Run
 
 REPORT = "report.html"
 PICTURES = "pictures"
 OF_METRICS = {
-    "coco": "the twelve COCO numbers",
-    "ap_per_class": "AP of each class",
-    "curves": "precision over recall for each IoU",
-    "mistakes": "AP50 that each kind of mistake costs",
-    "confusion": "confusion matrix of the classes",
-    "calibration": "part of detections that is correct, by score",
+    "coco": ("metrics", charts.metrics_chart, "the twelve COCO numbers"),
+    "ap_per_class": ("classes", charts.class_chart, "AP of each class"),
+    "curves": ("curves", charts.curves_chart, "precision over recall for each IoU"),
+    "mistakes": ("errors", charts.mistakes_chart, "AP50 that each kind of mistake costs"),
+    "confusion": ("confusion", charts.confusion_chart, "confusion matrix of the classes"),
+    "calibration": ("calibration", charts.calibration_chart, "part of detections that is correct, by score"),
 }
+"""charts of an evaluation: the part of the payload that each shows, the function that draws it, and its meaning"""
 OF_RESULTS = {
     "scores": "number of detections by score",
     "class_counts": "detections of each class with a score of at least {threshold:g}",
 }
+"""charts of detections, and their meanings"""
 
 
 def names_of(numbers: Path | None, results: Path | None) -> list[str]:
@@ -40,43 +37,27 @@ def names_of(numbers: Path | None, results: Path | None) -> list[str]:
     return names
 
 
-def save_metrics_charts(metrics: CocoMetrics, payload: dict[str, Any], folder: Path, source: Path) -> dict[Path, str]:
-    """Write the charts of an evaluation's metrics and payload; return the meaning of each file."""
-    names, AP = [row["name"] for row in payload["classes"]], payload["metrics"]["AP"]
-    drawers = {
-        "curves": lambda part: charts.curves_chart(part, AP=AP),
-        "errors": charts.mistakes_chart,
-        "confusion": lambda part: charts.confusion_chart(part, names),
-        "calibration": charts.calibration_chart,
+def save_metrics_charts(payload: charts.Payload, folder: Path, source: Path) -> dict[Path, str]:
+    """Write the charts of the parts that the payload has; return the meaning of each file."""
+    return {
+        charts.save_chart(draw(payload), folder / f"{source.stem}_{kind}.png"): meaning
+        for kind, (part, draw, meaning) in OF_METRICS.items()
+        if payload[part]
     }
-    figures = {"coco": charts.metrics_chart(metrics)}
-    if metrics.per_class:
-        figures["ap_per_class"] = charts.class_chart(metrics)
-    for key, draw in drawers.items():
-        if payload[key] is not None:
-            figures["mistakes" if key == "errors" else key] = draw(payload[key])
-    return _save(figures, OF_METRICS, folder, source)
 
 
-def save_results_charts(
-    results: Sequence[dict[str, Any]], classes: Categories, folder: Path, source: Path, *, threshold: float
-) -> dict[Path, str]:
-    """Write the charts of detections in COCO's results format; return the meaning of each file."""
+def save_results_charts(run: Run, folder: Path, *, threshold: float) -> dict[Path, str]:
+    """Write the charts of detections; return the meaning of each file."""
     figures = {}
-    if results:
-        figures["scores"] = charts.score_chart([row["score"] for row in results], threshold=threshold)
-    counts = Counter(row["category_id"] for row in results if row["score"] >= threshold)
+    if run.results:
+        figures["scores"] = charts.score_chart([row["score"] for row in run.results], threshold=threshold)
+    counts = Counter(row["category_id"] for row in run.results if row["score"] >= threshold)
     if counts:
-        named = [(name, counts[number]) for number, name in zip(classes.ids, classes.shown, strict=True)]
+        named = [(name, counts[number]) for number, name in zip(run.classes.ids, run.classes.shown, strict=True)]
         figures["class_counts"] = charts.count_chart(named, threshold=threshold)
-    meanings = {kind: meaning.format(threshold=threshold) for kind, meaning in OF_RESULTS.items()}
-    return _save(figures, meanings, folder, source)
-
-
-def _save(figures: dict[str, Figure], meanings: dict[str, str], folder: Path, source: Path) -> dict[Path, str]:
-    written = {}
-    for kind, figure in figures.items():
-        path = folder / f"{source.stem}_{kind}.png"
-        charts.save_chart(figure, path)
-        written[path] = meanings[kind]
-    return written
+    return {
+        charts.save_chart(figure, folder / f"{run.predictions.stem}_{kind}.png"): OF_RESULTS[kind].format(
+            threshold=threshold
+        )
+        for kind, figure in figures.items()
+    }

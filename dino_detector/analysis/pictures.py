@@ -26,21 +26,15 @@ COLORS = (
 # fmt: on
 LONGEST_LINE = 200
 """columns of a caption, before it is cut to the width of its cell"""
+PAIRS_PER_ROW = 2
 MOST_LABELS = 25
 """largest number of boxes of a grid cell that have labels"""
 
 
 class Comparison(NamedTuple):
-    """An image with its ground truth and its predictions.
+    """An image, its ground truth, and its predictions with ``confidence``; boxes are in pixels of the image."""
 
-    Attributes:
-        image: uint8 ``[3, H, W]``, or a picture of any mode.
-        ground_truth: boxes in pixels of ``image``.
-        predictions: boxes in pixels of ``image``, with ``confidence``.
-        caption: for example the file name.
-    """
-
-    image: Tensor | Image.Image
+    image: Tensor | Image.Image  # uint8 [3, H, W], or a picture of any mode
     ground_truth: Detections
     predictions: Detections
     caption: str
@@ -121,77 +115,59 @@ def prediction_grid(
     categories: Categories,
     min_score: float,
     cell_width: int = 480,
-    pairs_per_row: int = 2,
 ) -> Image.Image:
     """Draw ground truth on the left and predictions on the right for each image, with captions and a legend of classes.
 
-    Images are scaled to fit a square of ``cell_width`` pixels. Only pictures with at most 25 boxes have labels.
-
-    Args:
-        comparisons: the images in reading order, at least one.
-        categories: of the data set.
-        min_score: lowest score of a drawn prediction.
-        cell_width: pixels.
-        pairs_per_row: number of images in a row.
+    Two images share a row. Each is scaled to fit a square of ``cell_width`` pixels. Only pictures with at most 25 boxes
+    have labels. Predictions with a score below ``min_score`` are left out.
     """
-    assert comparisons, "a grid of no images"
     comparisons = [
         item._replace(predictions=item.predictions[item.predictions.confidence >= min_score]) for item in comparisons
     ]
     gap, margin = cell_width // 60, cell_width // 20
     text_size, title_size = max(12, cell_width // 32), max(14, cell_width // 26)
-    line = round(text_size * 1.6)
-    across = min(pairs_per_row, len(comparisons))
-    lefts = [margin + column * (2 * cell_width + gap + margin) for column in range(across)]
-    width = lefts[-1] + 2 * cell_width + gap + margin
-
-    cells = [_cells(item, categories, cell_width) for item in comparisons]
-    rows = [range(start, min(start + across, len(cells))) for start in range(0, len(cells), across)]
-    heights = [line + max(cells[index][0].height for index in row) + margin for row in rows]
+    pairs = [_pair(item, categories, cell_width, gap=gap, text_size=text_size) for item in comparisons]
+    rows = [pairs[start : start + PAIRS_PER_ROW] for start in range(0, len(pairs), PAIRS_PER_ROW)]
+    heights = [max(pair.height for pair in row) + margin for row in rows]
+    lefts = [margin + column * (pairs[0].width + margin) for column in range(len(rows[0]))]
+    width, title_height = lefts[-1] + pairs[0].width + margin, round(title_size * 1.6)
     legend = _legend(comparisons, categories, width=width - 2 * margin, text_size=text_size)
 
-    grid = Image.new("RGB", (width, margin + legend.height + round(title_size * 1.6) + sum(heights)), "white")
+    top = margin + legend.height
+    grid = Image.new("RGB", (width, top + title_height + sum(heights)), "white")
     grid.paste(legend, (margin, margin))
     draw = ImageDraw.Draw(grid)
-    top = margin + legend.height
+    titles = ("Ground truth", f"Predictions (score ≥ {min_score:.2f})")
     for left in lefts:
-        for column, title in enumerate(("Ground truth", f"Predictions (score ≥ {min_score:.2f})")):
+        for column, title in enumerate(titles):
             _write(draw, (left + column * (cell_width + gap), top), title, title_size, room=cell_width, fill="black")
-    top += round(title_size * 1.6)
+    top += title_height
     for row, height in zip(rows, heights, strict=True):
-        for left, index in zip(lefts, row, strict=False):
-            item = comparisons[index]
-            captions = (
-                f"{item.caption}: {counted(len(item.ground_truth), 'box', 'boxes')}",
-                counted(len(item.predictions), "box", "boxes"),
-            )
-            for column, (cell, caption) in enumerate(zip(cells[index], captions, strict=True)):
-                x = left + column * (cell_width + gap)
-                _write(draw, (x, top), caption, text_size, room=cell_width, fill="#666666")
-                grid.paste(cell, (x, top + line))
+        for left, pair in zip(lefts, row, strict=False):
+            grid.paste(pair, (left, top))
         top += height
     return grid
 
 
-def _cells(item: Comparison, categories: Categories, cell_width: int) -> tuple[Image.Image, Image.Image]:
-    """Draw ground truth and predictions at their final size, so that lines and text stay sharp."""
-    picture = _picture(item.image)
+def _pair(item: Comparison, categories: Categories, cell_width: int, *, gap: int, text_size: int) -> Image.Image:
+    """Draw ground truth and predictions side by side, at their final size, so that lines and text stay sharp."""
+    picture, line = _picture(item.image), round(text_size * 1.6)
     scale = cell_width / max(picture.size)
     cell = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-
-    def drawn(detections: Detections, scores: bool) -> Image.Image:
+    pair = Image.new("RGB", (2 * cell_width + gap, line + cell.height), "white")
+    for x, name, detections in ((0, f"{item.caption}: ", item.ground_truth), (cell_width + gap, "", item.predictions)):
+        caption = name + counted(len(detections), "box", "boxes")
+        _write(ImageDraw.Draw(pair), (x, 0), caption, text_size, room=cell_width, fill="#666666")
         scaled = dataclasses.replace(detections, xyxy=detections.xyxy * scale)
-        few = len(detections) <= MOST_LABELS
-        return draw_detections(cell, scaled, categories=categories, scores=scores, names=few)
-
-    return drawn(item.ground_truth, scores=False), drawn(item.predictions, scores=True)
+        style = {"scores": detections is item.predictions, "names": len(detections) <= MOST_LABELS}
+        pair.paste(draw_detections(cell, scaled, categories=categories, **style), (x, line))
+    return pair
 
 
 def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width: int, text_size: int) -> Image.Image:
     """Draw a colour and a name for each class in the pictures, in lines of ``width`` pixels."""
     shown = [detections for item in comparisons for detections in (item.ground_truth, item.predictions)]
-    present = {class_id for detections in shown for class_id in detections.class_id.tolist()}
-    labels = sorted(categories.label(class_id) for class_id in present)
+    labels = sorted({categories.label(number) for detections in shown for number in detections.class_id.tolist()})
     line, space = round(text_size * 1.6), round(text_size * 0.5)
     places = []
     x = y = 0

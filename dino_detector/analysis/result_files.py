@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
@@ -11,14 +11,6 @@ from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
 from dino_detector.errors import InputError
 from dino_detector.plain_text import quoted
 from dino_detector.storage.files import paused_collection, read_json
-from dino_detector.structures.categories import Categories
-
-
-class ImageList(NamedTuple):
-    """File name and (height, width) in pixels of each image by its id, and the classes, from a COCO file."""
-
-    files: dict[int, tuple[str, tuple[int, int]]]
-    classes: Categories
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -37,11 +29,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def find_image_list(results: Path, folder: Path | None) -> ImageList:
-    """Read the list beside a results file or beside a folder of images; return an empty list if none exists."""
+def find_image_list(results: Path, folder: Path | None) -> CocoAnnotations | None:
+    """Read the list of images beside a results file or beside a folder of images; return None if there is none."""
     beside = results.with_name(DETECTED_INFO)
     path = beside if beside.is_file() else None if folder is None else find_image_info(folder)
-    return ImageList({}, Categories((), ())) if path is None else images_of(read_images(path, folder=folder))
+    return None if path is None else read_images(path, folder=folder)
 
 
 def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
@@ -55,12 +47,6 @@ def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
             content = {"categories": [], **content, "annotations": []}
         annotations = CocoAnnotations.parse(content, path, images=folder)
     return annotations if folder is None else annotations.with_files(folder, required=False)
-
-
-def images_of(annotations: CocoAnnotations) -> ImageList:
-    """Return the images and the classes of annotations."""
-    files = {record.image_id: (record.file_name, (record.height, record.width)) for record in annotations.images}
-    return ImageList(files, annotations.categories)
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

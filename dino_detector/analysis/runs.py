@@ -1,64 +1,57 @@
-"""Evaluations: their metrics, detections and ground truth, read from the files that a metrics file names."""
+"""Runs to analyze, read from files: metrics, detections, ground truth and images."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dino_detector.analysis.result_files import read_results
+from dino_detector.analysis.result_files import find_image_list, read_images, read_results
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.errors import InputError
 from dino_detector.plain_text import short_path
 from dino_detector.storage.files import read_json
+from dino_detector.structures.categories import Categories
 from dino_detector.structures.evaluation_files import EvaluationFiles
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.validate import CocoEvaluation, coco_evaluation
 
 log = logging.getLogger(__name__)
 
-
-class RunPaths(NamedTuple):
-    """Files of an evaluation that the user names; None for the file that the metrics file names."""
-
-    predictions: Path | None = None
-    images: Path | None = None
-    annotations: Path | None = None
+FLAGS = {"predictions": "predictions_file", "annotations": "val_annotations", "images": "val_images"}
+"""flags that name the files of a run"""
 
 
 class Run(NamedTuple):
-    """One evaluation: its metrics and, if at hand, its detections, ground truth and files.
+    """An evaluation, or detections without ground truth; None for everything that is not at hand."""
 
-    Attributes:
-        name: for example the name of its metrics file.
-        metrics: the numbers.
-        results: rows in COCO's results format, as `result_files.read_results` returns them; None if not at hand.
-        annotations: the ground truth, perhaps with more images than were evaluated; None if not at hand.
-        evaluation: the source of ``metrics``; None for metrics that were read from a file.
-        predictions: the file of ``results``.
-        images: the folder of the images.
-        origin: the checkpoint or epoch and the data that were evaluated, in words.
-        missing: files that are not at hand, each with the flag that names them.
-    """
+    source: Path  # file of the metrics or, if they are computed from detections, of the detections
+    metrics: CocoMetrics | None  # None without ground truth
+    results: list[dict[str, Any]] | None = None  # rows in COCO's results format
+    annotations: CocoAnnotations | None = None  # ground truth, perhaps of more images than were evaluated
+    evaluation: CocoEvaluation | None = None  # source of the metrics; None if they were read from a file
+    predictions: Path | None = None  # file of the results
+    images: Path | None = None  # folder of the images
+    listed: CocoAnnotations | None = None  # names, sizes and classes of the images of the results
+    origin: str = ""  # checkpoint or epoch, and data, in words
+    missing: tuple[str, ...] = ()  # files that are not at hand, each with the flag that names it
 
-    name: str
-    metrics: CocoMetrics
-    results: list[dict[str, Any]] | None
-    annotations: CocoAnnotations | None
-    evaluation: CocoEvaluation | None = None
-    predictions: Path | None = None
-    images: Path | None = None
-    origin: str = ""
-    missing: tuple[str, ...] = ()
+    @property
+    def classes(self) -> Categories:
+        """The classes of the images, and a generated name for a class that only the results have."""
+        names = {row["category_id"]: f"class {row['category_id']}" for row in self.results or ()}
+        if self.listed is not None:
+            names |= dict(zip(self.listed.categories.ids, self.listed.categories.names, strict=True))
+        return Categories(tuple(sorted(names)), tuple(names[number] for number in sorted(names)))
 
 
-def read_run(path: Path, given: RunPaths, *, known: CocoAnnotations | None = None) -> Run:
+def read_run(path: Path, given: dict[str, Path | None], *, known: CocoAnnotations | None = None) -> Run:
     """Read a metrics file and the files that belong to it.
 
     Args:
         path: a file that training or evaluation wrote.
-        given: existing files that replace the files named in the metrics file.
+        given: existing ``predictions``, ``annotations`` and ``images``, which replace those named in the metrics file.
         known: annotations that are reused if the run has the same file.
 
     Raises:
@@ -66,53 +59,67 @@ def read_run(path: Path, given: RunPaths, *, known: CocoAnnotations | None = Non
     """
     metrics = CocoMetrics.read(path)
     content, named = read_json(path), EvaluationFiles.named_in(path)
-    missing = []
-
-    def choose(what: str, flag: str, choice: Path | None, default: Path | None) -> Path | None:
-        if choice is not None or (default is not None and default.exists()):
-            return choice or default
-        missing.append(f"{default or what} (--{flag})")
-        return None
-
-    predictions = choose("the detections", "predictions_file", given.predictions, named and named.predictions)
-    annotations = choose("their annotations", "val_annotations", given.annotations, named and named.annotations)
-    images = choose("the images", "val_images", given.images, named and named.images)
+    files, missing = {}, []
+    for name, flag in FLAGS.items():
+        default = getattr(named, name, None)
+        files[name] = given.get(name) or (default if default is not None and default.exists() else None)
+        if files[name] is None:
+            missing.append(f"{default or f'the {name}'} (--{flag})")
+    predictions, annotations, images = files.values()
     results = None if predictions is None else read_results(predictions)
     truth = None
     if annotations is not None:
         shared = known is not None and known.path.resolve() == annotations.resolve()
         truth = known if shared else CocoAnnotations.read(annotations, images=images)
         truth = truth if images is None else truth.with_files(images, required=False)
-        warn_of_limit(truth, metrics.max_detections)
-    checkpoint, epoch, data = (
-        content.get("checkpoint"),
-        content.get("epoch"),
-        annotations or (named and named.annotations),
+        truth.warn_of_limit(metrics.max_detections)
+    origin = []
+    if content.get("checkpoint") is not None:
+        origin.append(short_path(str(content["checkpoint"])))
+    elif content.get("epoch") is not None:
+        origin.append(f"epoch {content['epoch']}")
+    if data := annotations or (named and named.annotations):
+        origin.append(f"on {short_path(data)}")
+    return Run(
+        *(path, metrics, results, truth, None, predictions, images),
+        listed=truth,
+        origin=" ".join(origin),
+        missing=tuple(missing),
     )
-    model = short_path(str(checkpoint)) if checkpoint is not None else "" if epoch is None else f"epoch {epoch}"
-    origin = " ".join(part for part in (model, f"on {short_path(data)}" if data else "") if part)
-    return Run(str(path), metrics, results, truth, None, predictions, images, origin, tuple(missing))
 
 
-def score_results(
-    source: Path, results: list[dict[str, Any]], truth: CocoAnnotations, *, images: Path | None, max_detections: int
-) -> Run:
-    """Evaluate detections on all images of the ground truth.
+def read_metrics(files: Sequence[Path], given: dict[str, Path | None]) -> tuple[Run, Run | None]:
+    """Read the evaluation of the last metrics file, and of a file before it as its baseline; see `read_run`."""
+    run, baseline = read_run(files[-1], given), None
+    if len(files) > 1:
+        baseline = read_run(files[0], given | {"predictions": None}, known=run.annotations)
+    if run.results is not None and run.annotations is None:
+        run = run._replace(listed=find_image_list(run.predictions, run.images))
+    return run, baseline
+
+
+def read_detections(source: Path, folder: Path, listed: Path | None, *, max_detections: int) -> Run:
+    """Read detections in the images of a folder, and evaluate them if the list of images has ground truth.
 
     Raises:
-        InputError: the annotations lack an image or a class of the detections.
+        InputError: a file can't be used, or the ground truth lacks an image or a class of the detections.
     """
-    _check_results(results, truth, source=source)
-    empty = len(truth.images) - len({row["image_id"] for row in results})
-    if empty > len(truth.images) / 2:
+    results = read_results(source)
+    images = find_image_list(source, folder) if listed is None else read_images(listed, folder=folder)
+    run = Run(source, None, results, None, None, source, folder, listed=images)
+    if listed is None or not images.ground_truth["annotations"]:
+        return run
+    _check_results(results, images, source=source)
+    empty = len(images.images) - len({row["image_id"] for row in results})
+    if empty > len(images.images) / 2:
         log.warning(
             "%s: %s of %s images of %s have no detection in it; they count as images in which nothing was found",
-            *(source, f"{empty:,}", f"{len(truth.images):,}", truth.path),
+            *(source, f"{empty:,}", f"{len(images.images):,}", images.path),
         )
-    warn_of_limit(truth, max_detections)
-    evaluation = coco_evaluation(truth.ground_truth, results, max_detections=max_detections)
-    origin = f"on {short_path(truth.path)}"
-    return Run(str(source), evaluation.metrics, results, truth, evaluation, source, images, origin)
+    images.warn_of_limit(max_detections)
+    evaluation = coco_evaluation(images.ground_truth, results, max_detections=max_detections)
+    origin = f"on {short_path(images.path)}"
+    return run._replace(metrics=evaluation.metrics, annotations=images, evaluation=evaluation, origin=origin)
 
 
 def _check_results(results: list[dict[str, Any]], truth: CocoAnnotations, *, source: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,18 +21,11 @@ DECIMALS = range(2, 7)
 
 
 class Threshold(NamedTuple):
-    """A score threshold, and what detections at or above it reach.
+    """A score threshold, and the F1, precision and recall of the detections with at least this score."""
 
-    Attributes:
-        score: None without a true positive.
-        F1: 2 / (1 / precision + 1 / recall).
-        precision: None without detections.
-        recall: part of the boxes that is found.
-    """
-
-    score: float | None
+    threshold: float | None  # None without a true positive
     F1: float
-    precision: float | None
+    precision: float | None  # None without detections
     recall: float
 
 
@@ -59,14 +53,14 @@ def calibration(evaluator: COCOeval) -> dict[str, Any]:
         < ``high`` (the last with score 1), ``count``, and mean ``score`` and ``precision``, or None for an empty bin.
     """
     measured = evaluator.calibration()
-
-    def row(item: dict[str, Any]) -> dict[str, Any]:
-        score, precision = (item["avg_confidence"], item["avg_accuracy"]) if item["count"] else (None, None)
-        ends = {"low": item["bin_lower"], "high": item["bin_upper"]}
-        return {**ends, "count": item["count"], "score": score, "precision": precision}
-
-    error = measured["ece"] if measured["num_detections"] else None
-    return {"error": error, "bins": [row(item) for item in measured["bins"]]}
+    keys = {"low": "bin_lower", "high": "bin_upper", "count": "count", "score": "avg_confidence"}
+    keys["precision"] = "avg_accuracy"
+    bins = [{name: item[key] for name, key in keys.items()} for item in measured["bins"]]
+    empty = {"score": None, "precision": None}
+    return {
+        "error": measured["ece"] if measured["num_detections"] else None,
+        "bins": [row if row["count"] else row | empty for row in bins],
+    }
 
 
 def class_thresholds(matches: DetectionMatches) -> list[Threshold | None]:
@@ -82,8 +76,8 @@ def class_thresholds(matches: DetectionMatches) -> list[Threshold | None]:
 def overall_threshold(matches: DetectionMatches) -> float:
     """Return the threshold with the best F1 of the detections and boxes of all classes together."""
     scores, correct = matches.detections.scores[matches.counted], matches.correct[0][matches.counted]
-    score = best_threshold(scores, correct, boxes=len(matches.truth.labels)).score
-    return DEFAULT_THRESHOLD if score is None else score
+    threshold = best_threshold(scores, correct, boxes=len(matches.truth.labels)).threshold
+    return DEFAULT_THRESHOLD if threshold is None else threshold
 
 
 def best_threshold(scores: np.ndarray, correct: np.ndarray, *, boxes: int) -> Threshold:
@@ -103,17 +97,8 @@ def best_threshold(scores: np.ndarray, correct: np.ndarray, *, boxes: int) -> Th
     kept = last + 1
     f1 = 2 * hits / (kept + boxes)
     best = int(np.argmax(f1))  # the first, and so the higher score
-    below = scores[last[best + 1]] if best + 1 < len(last) else -math.inf
-    score = _shortest(float(scores[last[best]]), above=float(below))
-    return Threshold(score, float(f1[best]), float(hits[best] / kept[best]), float(hits[best] / boxes))
-
-
-def _shortest(score: float, *, above: float) -> float:
-    """Return a number with few decimals, at most ``score`` and above the next lower score."""
-    for decimals in DECIMALS:
-        number = round(score, decimals)
-        if number > score:
-            number = round(number - 10**-decimals, decimals)
-        if above < number <= score:
-            return number
-    return score
+    score = float(scores[last[best]])
+    below = float(scores[last[best + 1]]) if best + 1 < len(last) else -math.inf
+    shorter = (float(Decimal(str(score)).quantize(Decimal(1).scaleb(-places), ROUND_FLOOR)) for places in DECIMALS)
+    threshold = next((number for number in shorter if number > below), score)
+    return Threshold(threshold, float(f1[best]), float(hits[best] / kept[best]), float(hits[best] / boxes))

@@ -52,17 +52,13 @@ def comparison_table(comparison: dict[str, Any]) -> str:
     numbers = comparison["metrics"]
     rows = [[name, *_change(entry["baseline"], entry["value"])] for name, entry in numbers.items()]
     blocks = [_aligned([["", "before", "now", "change"], *rows]), [comparison_verdict(comparison)]]
-    changed = [row for row in comparison["classes"] if row["change"]]
-    for title, better in (("gained", True), ("lost", False)):
-        chosen = [row for row in changed if (row["change"] > 0) == better]
-        chosen = sorted(chosen, key=lambda row: -abs(row["change"]))
-        if chosen:
-            named = [
-                [plain(row["name"], LONGEST_NAME), *_change(row["baseline"], row["AP"])]
-                for row in chosen[:MOST_CHANGED]
-            ]
-            count = f"{title}: {len(chosen):,}"
-            blocks.append(_aligned([[f"{count} of {len(comparison['classes']):,}", "before", "now", "AP"], *named]))
+    for title, sign in (("gained", 1), ("lost", -1)):
+        chosen = [row for row in comparison["classes"] if sign * (row["change"] or 0) > 0]
+        chosen.sort(key=lambda row: -abs(row["change"]))
+        rows = [[plain(row["name"], LONGEST_NAME), *_change(row["baseline"], row["AP"])] for row in chosen]
+        if rows:
+            head = f"{title}: {len(rows):,} of {len(comparison['classes']):,}"
+            blocks.append(_aligned([[head, "before", "now", "AP"], *rows[:MOST_CHANGED]]))
     if comparison["flipped"] is not None:
         blocks.append(list(flipped_captions(comparison["flipped"])))
     return "\n\n".join("\n".join(lines) for lines in blocks)

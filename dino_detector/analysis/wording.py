@@ -34,28 +34,20 @@ class Kind(NamedTuple):
     meaning: str = ""
 
 
+LOW, HIGH = BACKGROUND_IOU, FOREGROUND_IOU
 MISTAKES = {
     "classification": Kind(
-        *("C", "wrong class", "wrong classes"),
-        f"The box fits an object of another class, IoU {FOREGROUND_IOU} or more.",
+        "C", "wrong class", "wrong classes", f"It fits an object of another class, IoU {HIGH} or more."
     ),
-    "localisation": Kind(
-        *("L", "poor box", "poor boxes"),
-        f"The class is right, but the box fits badly: IoU {BACKGROUND_IOU} to {FOREGROUND_IOU}.",
-    ),
+    "localisation": Kind("L", "poor box", "poor boxes", f"The class is right, but the IoU is only {LOW} to {HIGH}."),
     "both": Kind(
         *("CL", "wrong class and poor box", "poor boxes of a wrong class"),
-        f"The object has another class, and the box fits badly: IoU {BACKGROUND_IOU} to {FOREGROUND_IOU}.",
+        f"The object has another class, and the IoU is only {LOW} to {HIGH}.",
     ),
-    "duplicate": Kind(
-        *("D", "duplicate", "duplicates"), "A detection with a higher score has already found the object."
-    ),
-    "background": Kind(
-        *("B", "nothing there", "boxes where nothing is"), f"No object is near: every IoU is below {BACKGROUND_IOU}."
-    ),
+    "duplicate": Kind("D", "duplicate", "duplicates", "A detection with a higher score has already found the object."),
+    "background": Kind("B", "nothing there", "boxes where nothing is", f"No object is near: every IoU is below {LOW}."),
     "missed": Kind(
-        *("M", "missed", "missed objects"),
-        "No detection finds the object, not even with a wrong class or a poor box.",
+        *("M", "missed", "missed objects"), "No detection finds the object, not even with a wrong class or a poor box."
     ),
 }
 """kinds of mistakes by their key in the payload, in TIDE's order"""
@@ -109,11 +101,11 @@ def confusion_caption(confusion: Mapping[str, Any]) -> str:
 def costs_caption(errors: Mapping[str, Any]) -> str:
     """Return AP50, and its gain without all false detections and without all misses."""
     if errors["AP50"] is None:
-        return "There is no ground truth, so nothing can be said to cost anything."
+        return "There is no ground truth, so the costs are unknown."
     gains = {row["key"]: fraction(row["cost"]) for row in errors["special"]}
     return (
-        f"AP50 is {fraction(errors['AP50'])}. Without any false detection it would rise by {gains['false_positives']}, "
-        f"with every object found by {gains['false_negatives']}."
+        f"AP50 is {fraction(errors['AP50'])}. Without any false detection it would rise by {gains['false_positives']}. "
+        f"With every object found it would rise by {gains['false_negatives']}."
     )
 
 
@@ -141,5 +133,5 @@ def flipped_captions(flipped: Mapping[str, Any]) -> tuple[str, str]:
     return (
         f"{gained} became better and {lost} worse.",
         "An image became better if it had mistakes and has none now, and worse if it had none and has some now. "
-        "Each run counts at the score that gives its best F1: {} before, {} now.".format(*thresholds),
+        "Mistakes count from the score with the best F1 on: {} before, {} now.".format(*thresholds),
     )

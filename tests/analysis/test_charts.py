@@ -14,18 +14,17 @@ from dino_detector.analysis.charts import (
     save_chart,
     score_chart,
 )
-from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
 
 
-def metrics(*rows, **changes):
-    """Return metrics of classes that are given as (name, AP, AP50, boxes), with ids from 1."""
+def metrics(*rows, AP=0.4):
+    """The payload of classes that are given as (name, AP, AP50, boxes)."""
     numbers = {
-        "AP": 0.4, "AP50": 0.8, "AP75": 0.45, "APs": -1, "APm": 0.3, "APl": 0.0,
-        "AR1": 0.1, "AR10": 0.5, "AR100": 1.0, "ARs": -1, "ARm": 0.33, "ARl": 0.44,
-        "num_images": 5000, "num_detections": 12345,
+        "AP": AP, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.3, "APl": 0.0,
+        "AR1": 0.1, "AR10": 0.5, "AR100": 1.0, "ARs": None, "ARm": 0.33, "ARl": 0.44,
     }  # fmt: skip
-    per_class = tuple(ClassMetrics(number, *row) for number, row in enumerate(rows, start=1))
-    return CocoMetrics(**{**numbers, **changes}, per_class=per_class)
+    classes = [dict(zip(("name", "AP", "AP50", "boxes"), row, strict=True)) for row in rows]
+    counts = {"images": 5000, "detections": 12345, "max_detections": 100}
+    return {"metrics": numbers, "classes": classes, **counts}
 
 
 def bars(figure):
@@ -78,14 +77,16 @@ def test_a_bar_of_twice_the_precision_is_twice_as_long_in_the_picture(tmp_path):
 
 
 def test_classes_are_sorted_by_precision_and_those_without_ground_truth_come_last():
-    figure = class_chart(metrics(("owl", -1, -1, 0), ("cat", 0.2, 0.6, 1), ("dog", 0.7, 0.9, 1234), ("eel", 0, 0.1, 2)))
+    figure = class_chart(
+        metrics(("owl", None, None, 0), ("cat", 0.2, 0.6, 1), ("dog", 0.7, 0.9, 1234), ("eel", 0, 0.1, 2))
+    )
     assert names(figure) == ["dog", "cat", "eel", "owl"]
     assert bars(figure) == [0.7, 0.2, 0, 0]
     assert notes(figure) == ["0.700   1,234 boxes", "0.200   1 box", "0.000   2 boxes", "no ground truth"]
 
 
 def test_dots_are_at_the_precision_at_half_overlap():
-    [dots] = class_chart(metrics(("a", -1, -1, 0), ("b", 0.2, 0.6, 1), ("c", 0.7, 0.9, 3))).axes[0].collections
+    [dots] = class_chart(metrics(("a", None, None, 0), ("b", 0.2, 0.6, 1), ("c", 0.7, 0.9, 3))).axes[0].collections
     assert dots.get_offsets().tolist() == [[0.9, 0], [0.6, 1]]
 
 
@@ -96,7 +97,7 @@ def test_a_hundred_classes_are_shown_whole():
 
 def test_of_more_classes_the_ends_are_shown():
     rows = [(f"c{number}", number / 200, 0.9, 5) for number in range(150)]
-    figure = class_chart(metrics(*rows, ("nowhere", -1, -1, 0)))
+    figure = class_chart(metrics(*rows, ("nowhere", None, None, 0)))
     assert names(figure) == [f"c{number}" for number in (*range(149, 99, -1), *range(49, -1, -1))]
     title = figure.get_suptitle()
     assert (
@@ -105,7 +106,7 @@ def test_of_more_classes_the_ends_are_shown():
 
 
 def test_classes_without_any_ground_truth_are_drawn(tmp_path):
-    figure = class_chart(metrics(("a", -1, -1, 0), ("b", -1, -1, 0), AP=-1))
+    figure = class_chart(metrics(("a", None, None, 0), ("b", None, None, 0), AP=None))
     assert notes(figure) == ["no ground truth"] * 2
     assert pixels(drawn(figure, tmp_path), "white").mean() > 0.8
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from detection_cases import annotations_of, case, random_case
 
-from dino_detector.analysis.comparison import ResampledAP, bootstrap, flipped_images
+from dino_detector.analysis.comparison import bootstrap, flipped_images, resampled_ap
 from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.validate import coco_metrics
 
@@ -34,7 +34,7 @@ def test_every_image_once_is_cocos_ap(seed, tied_scores):
     ground_truth, results = random_case(seed, tied_scores=tied_scores, detections_of_absent=True, most=120)
     annotations = annotations_of(ground_truth)
     matches = DetectionMatches.of(annotations, results)
-    once = ResampledAP(matches).on(np.ones(len(matches.image_ids), dtype=np.int64))
+    once = resampled_ap(matches)(np.ones(len(matches.image_ids), dtype=np.int64))
     assert once == pytest.approx(coco_metrics(annotations.ground_truth, results).AP, abs=1e-9)
     assert once > 0
 
@@ -47,21 +47,21 @@ def test_a_draw_is_an_evaluation_of_the_drawn_images(seed):
     assert weights.max() > 1
     repeated, rows = drawn(ground_truth, results, weights)
     expected = coco_metrics(annotations_of(repeated).ground_truth, rows).AP
-    assert ResampledAP(matched((ground_truth, results))).on(weights) == pytest.approx(expected, abs=1e-9)
+    assert resampled_ap(matched((ground_truth, results)))(weights) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_run_does_not_differ_from_itself():
     matches = matched(random_case(0))
     interval = bootstrap(matches, matches, resamples=50)
-    assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
+    assert (interval["difference"], interval["low"], interval["high"]) == (0, 0, 0)
 
 
 def test_the_interval_turns_with_the_runs_and_repeats():
     ground_truth, results = random_case(1)
     better, worse = matched((ground_truth, results)), matched((ground_truth, results[::2]))
     one, other = bootstrap(better, worse, resamples=200), bootstrap(worse, better, resamples=200)
-    assert one.low < one.difference < one.high
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert one["low"] < one["difference"] < one["high"]
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
     assert one == bootstrap(better, worse, resamples=200)
 
 
@@ -72,9 +72,9 @@ def test_the_interval_is_that_of_the_exact_distribution():
     built = case(truths, [(number, "cat", BOX, 0.9) for number in range(1, 41)], images=range(1, 41))
     fewer = (built[0], built[1][1::2])
     interval = bootstrap(matched(built), matched(fewer), resamples=2000)
-    assert interval.difference == pytest.approx(1 - 51 / 101)
-    assert interval.low == pytest.approx(0.5 - 1.96 * 0.079, abs=0.03)
-    assert interval.high == pytest.approx(0.5 + 1.96 * 0.079, abs=0.03)
+    assert interval["difference"] == pytest.approx(1 - 51 / 101)
+    assert interval["low"] == pytest.approx(0.5 - 1.96 * 0.079, abs=0.03)
+    assert interval["high"] == pytest.approx(0.5 + 1.96 * 0.079, abs=0.03)
 
 
 def test_without_ground_truth_there_is_no_interval():
@@ -84,7 +84,11 @@ def test_without_ground_truth_there_is_no_interval():
 
 def test_few_detections_are_resampled_a_thousand_times():
     matches = matched(case([(1, "cat", BOX)], []))
-    assert bootstrap(matches, matches).resamples == 1000
+    assert bootstrap(matches, matches)["resamples"] == 1000
+
+
+def numbers(images):
+    return [(image["id"], image["baseline_mistakes"], image["mistakes"]) for image in images]
 
 
 def test_flipped_images_by_hand():
@@ -98,8 +102,8 @@ def test_flipped_images_by_hand():
         threshold=0.5,
         baseline_threshold=0.2,
     )
-    assert flipped.gained == [(1, 1, 0)]
-    assert flipped.lost == [(3, 0, 1), (4, 0, 1)]
+    assert numbers(flipped["gained"]) == [(1, 1, 0)]
+    assert numbers(flipped["lost"]) == [(3, 0, 1), (4, 0, 1)]
 
 
 def test_those_with_the_most_mistakes_come_first():
@@ -111,4 +115,4 @@ def test_those_with_the_most_mistakes_come_first():
         threshold=0.5,
         baseline_threshold=0.5,
     )
-    assert flipped.gained == [(2, 2, 0), (1, 1, 0)]
+    assert numbers(flipped["gained"]) == [(2, 2, 0), (1, 1, 0)]

@@ -3,8 +3,8 @@ import pytest
 import supervision as sv
 from detection_cases import annotations_of, case, case_by_hand, random_case
 
-from dino_detector.analysis.confusion import confusion_matrix
 from dino_detector.analysis.matches import DetectionMatches
+from dino_detector.analysis.mistakes import confusion_matrix
 
 
 def matched(built):

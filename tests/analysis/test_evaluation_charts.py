@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dino_detector.analysis.charts import calibration_chart, confusion_chart, curves_chart, mistakes_chart, save_chart
@@ -13,13 +14,14 @@ IOUS = [round(0.5 + 0.05 * step, 2) for step in range(10)]
 
 
 def curves(classes: int) -> dict[str, Any]:
-    """Precision of (10 - t) / 10 at IoU number t up to recall 0.50 and 0 beyond; the last class has no ground truth."""
+    """Precision is (10 - t) / 10 at IoU number t up to recall 0.50 and 0 beyond; the last class has no ground truth."""
     lines = [[(10 - t) / 10] * 51 + [0.0] * 50 for t in range(10)]
-    return {"ious": IOUS, "precision": [lines] * (classes - 1) + [None], "mean": lines}
+    part = {"ious": IOUS, "precision": [lines] * (classes - 1) + [None], "mean": lines}
+    return {"curves": part, "metrics": {"AP": 0.2777}}
 
 
 def test_each_iou_has_a_curve_and_its_area() -> None:
-    figure = curves_chart(curves(1 + 60), AP=0.2777)
+    figure = curves_chart(curves(1 + 60))
     (axes,) = figure.axes
     assert len(axes.lines) == 10
     assert axes.lines[3].get_xdata().tolist() == pytest.approx([step / 100 for step in range(101)])
@@ -31,12 +33,7 @@ def test_each_iou_has_a_curve_and_its_area() -> None:
 
 
 def test_few_classes_have_a_grey_curve_each() -> None:
-    assert len(curves_chart(curves(4), AP=None).axes[0].lines) == 3 + 10
-
-
-def test_without_ground_truth_there_are_axes_alone() -> None:
-    empty = {"ious": IOUS, "precision": [None], "mean": None}
-    assert len(curves_chart(empty, AP=None).axes[0].lines) == 0
+    assert len(curves_chart(curves(4)).axes[0].lines) == 3 + 10
 
 
 def test_each_kind_of_mistake_has_its_cost_and_number() -> None:
@@ -44,7 +41,7 @@ def test_each_kind_of_mistake_has_its_cost_and_number() -> None:
     types = [{"key": key, "cost": cost, "count": 1234} for key, cost in costs.items()]
     types.append({"key": "missed", "cost": None, "count": 0})
     special = [{"key": "false_positives", "cost": 0.15}, {"key": "false_negatives", "cost": 0.3}]
-    figure = mistakes_chart({"AP50": 0.5, "types": types, "special": special})
+    figure = mistakes_chart({"errors": {"AP50": 0.5, "types": types, "special": special}})
     (axes,) = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0, 0, 0.05, 0, 0.15, 0.3]
     notes = [text.get_text() for text in axes.texts]
@@ -54,9 +51,13 @@ def test_each_kind_of_mistake_has_its_cost_and_number() -> None:
     assert axes.get_xlim()[1] > 0.3
 
 
+def confusion(part: dict[str, Any], names: list[str]) -> Figure:
+    return confusion_chart({"confusion": part, "classes": [{"name": name} for name in names]})
+
+
 def test_confusion_shows_counts_and_colours_by_the_share_of_the_row() -> None:
     counts = [[90, 0, 10], [0, 25, 75], [5, 0, 0]]
-    figure = confusion_chart({"threshold": 0.35, "iou": 0.5, "counts": counts}, ["cat", "dog"])
+    figure = confusion({"threshold": 0.35, "iou": 0.5, "counts": counts}, ["cat", "dog"])
     axes = figure.axes[0]
     shares = np.asarray(axes.images[0].get_array()) ** 2
     assert shares.round(6).tolist() == [[0.9, 0, 0.1], [0, 0.25, 0.75], [1, 0, 0]]
@@ -68,7 +69,7 @@ def test_confusion_shows_counts_and_colours_by_the_share_of_the_row() -> None:
 def test_of_many_classes_those_with_most_boxes_are_confused() -> None:
     names = [f"class {number}" for number in range(100)]
     counts = np.diag([*range(100), 0])
-    figure = confusion_chart({"threshold": 0.5, "iou": 0.5, "counts": counts.tolist()}, names)
+    figure = confusion({"threshold": 0.5, "iou": 0.5, "counts": counts.tolist()}, names)
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels == [*names[20:], "background"]
     assert figure.get_suptitle().endswith("80 classes with most boxes, of 100")
@@ -79,7 +80,7 @@ def test_empty_bins_of_scores_have_no_bar() -> None:
         {"low": 0.0, "high": 0.5, "count": 100, "score": 0.1, "precision": 0.2},
         {"low": 0.5, "high": 1.0, "count": 0, "score": None, "precision": None},
     ]
-    figure = calibration_chart({"error": 0.1, "bins": bins})
+    figure = calibration_chart({"calibration": {"error": 0.1, "bins": bins}})
     upper, lower = figure.axes
     assert [(bar.get_x(), bar.get_height()) for bar in upper.patches] == [(0.0, 0.2)]
     assert upper.lines[1].get_xydata().tolist() == [[0.1, 0.2]]
@@ -92,7 +93,7 @@ def test_long_names_stay_inside_the_picture(classes: int, tmp_path: Any) -> None
     names = [f"{'a name that goes on and on ' * 3}{number} $x$" for number in range(classes)]
     counts = np.full((classes + 1, classes + 1), 7).tolist()
     path = tmp_path / "confusion.png"
-    save_chart(confusion_chart({"threshold": 0.5, "iou": 0.5, "counts": counts}, names), path)
+    save_chart(confusion({"threshold": 0.5, "iou": 0.5, "counts": counts}, names), path)
     pixels = np.asarray(Image.open(path).convert("RGB"))
     assert min(pixels.shape[:2]) > 500
     white = tuple(round(255 * part) for part in to_rgb("white"))

@@ -1,18 +1,19 @@
 import pytest
 from detection_cases import annotations_of, case, case_by_hand
+from PIL import Image
 
-from dino_detector.analysis.gallery import MOST_DETECTIONS, gallery, image_mistakes
+from dino_detector.analysis.gallery import MOST_DETECTIONS, gallery
 from dino_detector.analysis.matches import DetectionMatches
-from dino_detector.analysis.mistakes import find_mistakes
+from dino_detector.analysis.mistakes import find_mistakes, image_mistakes
 
 BOX = (0, 0, 100, 100)
 
 
-def shown(built, *, threshold, count=10, thumbnail=lambda image_id: None):
+def shown(built, *, threshold, count=10, folder=None):
     annotations, results = annotations_of(built[0]), built[1]
     matches = DetectionMatches.of(annotations, results)
     mistakes = find_mistakes(matches)
-    return gallery(matches, mistakes, annotations, threshold=threshold, count=count, thumbnail=thumbnail)
+    return gallery(matches, mistakes, annotations, threshold=threshold, count=count, folder=folder)
 
 
 def four_images():
@@ -44,10 +45,11 @@ def test_the_worst_come_first_and_images_without_mistakes_are_left_out():
     assert (content["total"], content["threshold"]) == (2, 0.5)
 
 
-def test_no_more_than_asked_for_are_shown_and_loaded():
-    asked = []
-    content = shown(four_images(), threshold=0.5, count=1, thumbnail=lambda image_id: asked.append(image_id))
-    assert [image["id"] for image in content["images"]] == asked == [3]
+def test_no_more_than_asked_for_are_shown_and_loaded(tmp_path, caplog):
+    Image.new("RGB", (640, 480)).save(tmp_path / "3.jpg")  # the only file: another one would be missed
+    content = shown(four_images(), threshold=0.5, count=1, folder=tmp_path)
+    assert [(image["id"], image["thumbnail"][:5]) for image in content["images"]] == [(3, "data:")]
+    assert not caplog.messages
     assert content["total"] == 2
     assert shown(four_images(), threshold=0.5, count=0)["images"] == []
 

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from detection_cases import IDS, annotations_of, case, case_by_hand, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dino_detector.analysis.payload import build_payload
+from dino_detector.analysis.payload import report_payload
 from dino_detector.analysis.runs import Run
 from dino_detector.errors import InputError
 from dino_detector.validate import coco_metrics
@@ -20,16 +21,11 @@ def run_of(built, *, name="run.json", image_ids=None):
     ground_truth, results = built
     annotations = annotations_of(ground_truth)
     metrics = coco_metrics(annotations.ground_truth, results, image_ids=image_ids)
-    return Run(name, metrics, results, annotations)
+    return Run(Path(name), metrics, results, annotations)
 
 
 def payload_of(run, *, baseline=None, images_in_gallery=5):
-    payload = build_payload(
-        run,
-        baseline=baseline,
-        images_in_gallery=images_in_gallery,
-        thumbnail=lambda image_id: f"data:{image_id}",
-    )
+    payload = report_payload(run, baseline, gallery_images=images_in_gallery, data_given=True)
     json.dumps(payload, allow_nan=False)
     return payload
 
@@ -80,7 +76,6 @@ def test_parts_agree_with_each_other():
     assert payload["errors"]["AP50"] == pytest.approx(payload["metrics"]["AP50"], abs=1e-3)
     assert payload["confusion"]["threshold"] == payload["gallery"]["threshold"]
     assert len(payload["gallery"]["images"]) == 5
-    assert payload["gallery"]["images"][0]["thumbnail"] == f"data:{payload['gallery']['images'][0]['id']}"
     assert [row["key"] for row in payload["errors"]["types"]] == [
         "classification",
         "localisation",
@@ -115,7 +110,7 @@ def test_metrics_alone_show_what_they_have():
 )
 def test_edges_are_strict_json(built):
     run = run_of(built)
-    payload = payload_of(run, baseline=run._replace(name="other.json"))
+    payload = payload_of(run, baseline=run._replace(source=Path("other.json")))
     assert {name for name in DETAILS if payload[name] is None} == (set() if payload["boxes"] else {"curves"})
     assert payload["comparison"]["flipped"]["total_gained"] == 0
 
@@ -165,7 +160,7 @@ def test_a_comparison_has_changes_interval_and_flipped_images():
 
 def test_a_baseline_of_metrics_alone_is_compared_by_numbers():
     run = run_of(random_case(0))
-    comparison = payload_of(run, baseline=run._replace(results=None, name="before.json"))["comparison"]
+    comparison = payload_of(run, baseline=run._replace(results=None, source=Path("before.json")))["comparison"]
     assert (comparison["bootstrap"], comparison["flipped"]) == (None, None)
     assert {row["change"] for row in comparison["classes"]} == {0, None}
 

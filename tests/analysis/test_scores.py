@@ -22,18 +22,18 @@ def best(scores, correct, boxes):
 def test_f1_by_hand():
     # With 1, 2, 3, 4 detections kept, 1, 1, 2, 2 of 3 boxes are found: F1 2/4, 2/5, 4/6, 4/7.
     chosen = best([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 3)
-    assert chosen.score == 0.7
+    assert chosen.threshold == 0.7
     assert (chosen.F1, chosen.precision, chosen.recall) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
 
 
 def test_of_two_equal_the_higher_score_wins():
     # F1 is 2/3 with one detection and two boxes, and 4/6 with four detections.
-    assert best([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2).score == 0.9
+    assert best([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2).threshold == 0.9
 
 
 def test_equal_scores_are_kept_or_left_together():
     chosen = best([0.5, 0.5, 0.5], [1, 0, 0], 1)
-    assert chosen.score == 0.5
+    assert chosen.threshold == 0.5
     assert chosen.precision == pytest.approx(1 / 3)
 
 
@@ -48,7 +48,7 @@ def test_equal_scores_are_kept_or_left_together():
     ],
 )
 def test_the_threshold_is_short_and_keeps_the_same_detections(scores, shortest):
-    chosen = best(scores, [1, 0], 1).score
+    chosen = best(scores, [1, 0], 1).threshold
     assert chosen == pytest.approx(shortest, abs=1e-12)
     assert scores[1] < chosen <= scores[0]
 
@@ -70,10 +70,10 @@ def test_no_score_of_a_class_does_better(seed):
 
     for label, threshold in enumerate(class_thresholds(matches)):
         own, boxes = table.labels == label, matches.boxes_of_class[label]
-        if threshold is None or threshold.score is None:
+        if threshold is None or threshold.threshold is None:
             assert boxes == 0 or not matches.correct[0][own].any()
             continue
-        assert threshold.F1 == pytest.approx(f1(threshold.score, own, boxes))
+        assert threshold.F1 == pytest.approx(f1(threshold.threshold, own, boxes))
         assert threshold.F1 == pytest.approx(max(f1(score, own, boxes) for score in table.scores[own]))
     everything = np.ones(len(own), dtype=bool)
     assert f1(overall_threshold(matches), everything, len(matches.truth.labels)) == pytest.approx(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dino_detector.analysis.wording import (
@@ -21,7 +21,7 @@ from dino_detector.plain_text import counted
 
 Payload = Mapping[str, Any]
 
-PARTS = {
+SECTIONS = {
     "errors": "kinds of mistakes",
     "gallery": "worst images",
     "curves": "precision and recall",
@@ -41,14 +41,107 @@ class Column(NamedTuple):
     bar: bool = False
 
 
-def class_columns(max_detections: int) -> list[Column]:
-    """Return the columns of the class table."""
-    meanings = metric_meanings(max_detections)
-    precision = [Column(name, name, meanings[name], bar=name == "AP") for name in meanings if name.startswith("AP")]
-    recall = f"AR{max_detections}"
-    return [
+def essentials(payload: Payload) -> dict[str, str]:
+    """Return the HTML of each part by its name in ``page.html``; empty for an absent part."""
+    nouns = {"images": "image", "boxes": "object", "detections": "detection"}
+    counts = [counted(payload[key], noun) for key, noun in nouns.items()]
+    captions = {
+        "errors": costs_caption,
+        "confusion": confusion_caption,
+        "calibration": _calibration,
+        "gallery": _gallery,
+        "comparison": comparison_verdict,
+    }
+    comparison = payload["comparison"] or {"title": "", "baseline_title": "", "flipped": None}
+    flipped = comparison["flipped"]
+    return {
+        **{key: html.escape(payload[key]) for key in ("title", "subtitle", "created")},
+        "counts": html.escape(" · ".join([*counts, counted(len(payload["classes"]), "class", "classes")])),
+        "sentences": " ".join(filter(None, [_costs(payload["errors"]), _lowest_class(payload)])),
+        "headline": _headline(payload),
+        "class_note": _class_note(payload),
+        "class_table": _class_table(payload),
+        "missing_parts": _missing_parts(payload),
+        **{
+            f"caption_{name}": "" if payload[name] is None else html.escape(write(payload[name]))
+            for name, write in captions.items()
+        },
+        "caption_runs": f"{_name(comparison['title'])} against the baseline {_name(comparison['baseline_title'])}.",
+        "caption_flipped": "" if flipped is None else html.escape(" ".join(flipped_captions(flipped))),
+    }
+
+
+def _calibration(calibration: Payload) -> str:
+    """Return the calibration error, and whether scores are too high or too low."""
+    caption = calibration_caption(calibration)
+    filled = [row for row in calibration["bins"] if row["count"]]
+    if not filled or calibration["error"] < 0.0005:
+        return caption
+    excess = sum(row["count"] * (row["score"] - row["precision"]) for row in filled)
+    high, fewer = ("high", "fewer") if excess > 0 else ("low", "more")
+    return (
+        f"{caption} On the whole, scores are too {high}: {fewer} detections are correct than the scores say. The table "
+        "of classes has the best threshold of each class."
+    )
+
+
+def _gallery(gallery: Payload) -> str:
+    """Return which images the gallery has, and the rule for a missed object."""
+    total, shown = gallery["total"], len(gallery["images"])
+    which = f"The {shown:,} worst are here" if shown < total else "All are here"
+    return (
+        f"{counted(total, 'image has', 'images have')} a mistake. {which}, the worst first. Each image shows its "
+        "detections with the highest scores. An object is missed if no correct detection of it reaches the threshold. "
+        "A missed object has no score, so it shows only if the range of scores is 0 to 1."
+    )
+
+
+def _costs(errors: Payload | None) -> str:
+    """Return the kinds of mistakes that cost most."""
+    if errors is None or errors["AP50"] is None:
+        return ""
+    costs = sorted(((kind["cost"] or 0.0, MISTAKES[kind["key"]].many) for kind in errors["types"]), reverse=True)
+    (most, worst), (second, runner_up) = costs[:2]
+    if most <= 0:
+        return "No kind of mistake costs any AP50."
+    sentence = f"{worst.capitalize()} cost most: {fraction(most)} of AP50"
+    return f"{sentence}, then {runner_up}: {fraction(second)}." if second > 0 else f"{sentence}."
+
+
+def _lowest_class(payload: Payload) -> str:
+    measured = [row for row in payload["classes"] if row["AP"] is not None]
+    if not measured:
+        return "There is no ground truth to measure against."
+    if len(measured) == 1:
+        return ""
+    row = min(measured, key=lambda row: row["AP"])
+    objects = counted(row["boxes"], "object")
+    return f"The class {_name(row['name'])} has the lowest AP: {fraction(row['AP'])} on {objects}."
+
+
+def _headline(payload: Payload) -> str:
+    """Return AP in large and the other COCO numbers with their meanings."""
+    metrics, meanings = payload["metrics"], metric_meanings(payload["max_detections"])
+    groups = ""
+    for title, letters in (("Average precision", "AP"), ("Average recall", "AR")):
+        rows = ""
+        for key in (key for key in meanings if key.startswith(letters)):
+            number = f"<b>{fraction(metrics[key])}</b> {_bar(metrics[key])}<span>{meanings[key]}</span>"
+            rows += f"<div><dt>{key}</dt><dd>{number}</dd></div>"
+        groups += f'<div class="metrics"><h3>{title}</h3><dl>{rows}</dl></div>'
+    large = f'<p class="large"><strong>{fraction(metrics["AP"])}</strong> <span>AP, {meanings["AP"]}</span></p>'
+    return large + groups
+
+
+def _class_table(payload: Payload) -> str:
+    """Return a table row for each class, by rising AP, and classes without ground truth last.
+
+    Columns without any number are left out.
+    """
+    meanings, recall = metric_meanings(payload["max_detections"]), f"AR{payload['max_detections']}"
+    columns = [
         Column("name", "class", kind="text"),
-        *precision,
+        *(Column(name, name, meanings[name], bar=name == "AP") for name in meanings if name.startswith("AP")),
         Column("AR100", recall, f"recall with {meanings[recall]}"),
         Column("boxes", "boxes", "objects in the ground truth", kind="count"),
         Column("F1", "F1", "the best F1 at IoU 0.50 over all thresholds", bar=True),
@@ -56,137 +149,34 @@ def class_columns(max_detections: int) -> list[Column]:
         Column("precision", "preci\N{SOFT HYPHEN}sion", "at that threshold"),
         Column("recall", "recall", "at that threshold"),
     ]
-
-
-def captions(payload: Payload) -> dict[str, str]:
-    """Return the sentences of the sections by their names in ``page.html``, as HTML; empty for absent sections."""
-    writers = {
-        "errors": costs_caption,
-        "confusion": confusion_caption,
-        "calibration": _calibration,
-        "gallery": _gallery,
-        "comparison": comparison_verdict,
-    }
-    texts = {
-        name: "" if payload[name] is None else html.escape(write(payload[name])) for name, write in writers.items()
-    }
-    comparison = payload["comparison"] or {"title": "", "baseline_title": "", "flipped": None}
-    flipped = comparison["flipped"]
-    return texts | {
-        "runs": f"{_name(comparison['title'])} against the baseline {_name(comparison['baseline_title'])}.",
-        "flipped": "" if flipped is None else html.escape(" ".join(flipped_captions(flipped))),
-    }
-
-
-def _calibration(calibration: Payload) -> str:
-    """Return the calibration error, and whether scores are too high or too low."""
-    filled = [row for row in calibration["bins"] if row["count"]]
-    excess = sum(row["count"] * (row["score"] - row["precision"]) for row in filled)
-    if not filled or calibration["error"] < 0.0005:
-        return calibration_caption(calibration)
-    return (
-        f"{calibration_caption(calibration)} On the whole they are {'higher' if excess > 0 else 'lower'} than the "
-        "detections deserve. The table of classes has the best threshold of each class."
-    )
-
-
-def _gallery(gallery: Payload) -> str:
-    """Return which images the gallery has, and the rule for a missed object."""
-    total, shown = gallery["total"], len(gallery["images"])
-    have = counted(total, "image has", "images have")
-    which = f"the {shown:,} worst are here" if shown < total else "all are here"
-    return (
-        f"{have} a mistake; {which}, the worst first. Of each image the detections with the highest scores are kept. "
-        "An object is missed if no correct detection of it reaches the threshold. A missed object has no score, so "
-        "that a narrower range of scores leaves it out."
-    )
-
-
-def counts_line(payload: Payload) -> str:
-    """Return the numbers of images, objects, detections and classes, as HTML."""
-    nouns = {"images": "image", "boxes": "object", "detections": "detection"}
-    phrases = [counted(payload[key], noun) for key, noun in nouns.items()]
-    return html.escape(" · ".join([*phrases, counted(len(payload["classes"]), "class", "classes")]))
-
-
-def plain_sentences(payload: Payload) -> str:
-    """Return the kind of mistake that costs most and the class with the lowest AP, in sentences, as HTML."""
-    sentences = [_costs(payload["errors"]), _furthest_behind(payload["classes"])]
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def headline(metrics: Mapping[str, float | None], *, max_detections: int) -> str:
-    """Return AP in large and the other COCO numbers with their meanings, as HTML."""
-    meanings = metric_meanings(max_detections)
-    groups = ""
-    for title, letters in (("Average precision", "AP"), ("Average recall", "AR")):
-        rows = "".join(_metric(key, metrics[key], meanings[key]) for key in meanings if key.startswith(letters))
-        groups += f'<div class="metrics"><h3>{title}</h3><dl>{rows}</dl></div>'
-    large = f'<p class="large"><strong>{fraction(metrics["AP"])}</strong> <span>AP, {meanings["AP"]}</span></p>'
-    return large + groups
-
-
-def class_table(classes: Sequence[Payload], *, max_detections: int) -> str:
-    """Return a table row for each class as HTML, by rising AP, and classes without ground truth last.
-
-    Columns without any number are left out.
-    """
-    columns = [
-        column for column in class_columns(max_detections) if any(row[column.key] is not None for row in classes)
-    ]
+    classes = sorted(payload["classes"], key=lambda row: (row["AP"] is None, row["AP"] or 0.0))
+    columns = [column for column in columns if any(row[column.key] is not None for row in classes)]
     heads = "".join(map(_head, columns))
-    ordered = sorted(classes, key=lambda row: (row["AP"] is None, row["AP"] or 0.0))
-    rows = "".join(f"<tr>{''.join(_cell(column, row[column.key]) for column in columns)}</tr>" for row in ordered)
+    rows = "".join(f"<tr>{''.join(_cell(column, row[column.key]) for column in columns)}</tr>" for row in classes)
     return f'<table id="class-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def class_note(classes: Sequence[Payload]) -> str:
-    """Return how to read the class table, as HTML."""
+def _class_note(payload: Payload) -> str:
+    """Return how to read the class table."""
     dash = f"{DASH} means that there is no such ground truth."
-    if all(row["threshold"] is None for row in classes):
+    if all(row["threshold"] is None for row in payload["classes"]):
         return dash
-    best = "Threshold is the score that gives the class its best F1 at IoU 0.50; precision and recall hold at it."
+    best = (
+        "Threshold is the score that gives the class its best F1 at IoU 0.50. Precision and recall are measured there."
+    )
     return f"{best} {dash}"
 
 
-def missing_parts(payload: Payload) -> str:
-    """Return notes on the parts that the report lacks and how to get them, as HTML; empty for a whole report."""
+def _missing_parts(payload: Payload) -> str:
+    """Return notes on the parts that the report lacks and how to get them."""
     notes = []
-    if missing := [name for key, name in PARTS.items() if payload[key] is None]:
+    if missing := [name for key, name in SECTIONS.items() if payload[key] is None]:
         notes.append(
             f"Not in this report: {', '.join(missing)}. Detections and annotations are needed for this; see --help."
         )
     if payload["comparison"] is None:
         notes.append("There is no comparison: a baseline run is needed for this; see --help.")
     return "".join(f'<p class="note">{note}</p>' for note in notes)
-
-
-def _costs(errors: Payload | None) -> str:
-    if errors is None:
-        return ""
-    costs = sorted(((kind["cost"] or 0.0, MISTAKES[kind["key"]].many) for kind in errors["types"]), reverse=True)
-    (most, worst), (second, runner_up) = costs[:2]
-    if errors["AP50"] is None:
-        return ""
-    if most <= 0:
-        return "No kind of mistake costs any AP50."
-    sentence = f"{worst.capitalize()} cost most: {fraction(most)} of AP50"
-    return f"{sentence}, then {runner_up}: {fraction(second)}." if second > 0 else f"{sentence}."
-
-
-def _furthest_behind(classes: Sequence[Payload]) -> str:
-    measured = [row for row in classes if row["AP"] is not None]
-    if not measured:
-        return "There is no ground truth to measure against."
-    if len(measured) == 1:
-        return ""
-    row = min(measured, key=lambda row: row["AP"])
-    objects = counted(row["boxes"], "object")
-    return f"Furthest behind is the class {_name(row['name'])}, AP {fraction(row['AP'])} on {objects}."
-
-
-def _metric(key: str, value: float | None, meaning: str) -> str:
-    return f"<div><dt>{key}</dt><dd><b>{fraction(value)}</b> {_bar(value)}<span>{meaning}</span></dd></div>"
 
 
 def _head(column: Column) -> str:

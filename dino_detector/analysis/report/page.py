@@ -15,15 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dino_detector.analysis.report.essentials import (
-    captions,
-    class_note,
-    class_table,
-    counts_line,
-    headline,
-    missing_parts,
-    plain_sentences,
-)
+from dino_detector.analysis.report.essentials import essentials
 from dino_detector.analysis.wording import AXES, for_script
 from dino_detector.storage.files import write_whole
 
@@ -53,46 +45,23 @@ def write_report(payload: dict[str, Any], path: Path) -> None:
 
 def page(payload: dict[str, Any]) -> str:
     """Return the HTML of a payload; see :func:`write_report`."""
-    style, script = joined_styles(), joined_scripts()
+    style = "\n".join(map(_asset, STYLES))
+    code = "\n".join(map(_asset, SCRIPTS))
+    script = f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{code}\n}})();'
     parts = {
-        "policy": content_policy(style=style, script=script),
+        "policy": (
+            f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+            "base-uri 'none'; form-action 'none'"
+        ),
         "style": style,
         "script": script,
         "payload": embedded(payload),
-        "title": html.escape(payload["title"]),
-        "subtitle": html.escape(payload["subtitle"]),
-        "created": html.escape(payload["created"]),
-        "counts": counts_line(payload),
-        "sentences": plain_sentences(payload),
-        "headline": headline(payload["metrics"], max_detections=payload["max_detections"]),
-        "class_note": class_note(payload["classes"]),
-        "class_table": class_table(payload["classes"], max_detections=payload["max_detections"]),
-        "missing_parts": missing_parts(payload),
-        **{f"caption_{name}": text for name, text in captions(payload).items()},
+        **essentials(payload),
         **{f"axis_{name}": html.escape(text) for name, text in AXES.items()},
     }
     # One pass, so that a placeholder in a title is not replaced.
     whole = re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
     return whole.encode("utf-8", errors="replace").decode("utf-8")  # a file name may have half a surrogate pair
-
-
-def joined_styles() -> str:
-    """Return the styles as one."""
-    return "\n".join(_asset(name) for name in STYLES)
-
-
-def joined_scripts() -> str:
-    """Return the scripts as one function, so that they share names with each other alone."""
-    body = "\n".join(_asset(name) for name in SCRIPTS)
-    return f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{body}\n}})();'
-
-
-def content_policy(*, style: str, script: str) -> str:
-    """Return a Content-Security-Policy that allows this style, this script and images in the page."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def embedded(payload: dict[str, Any]) -> str:

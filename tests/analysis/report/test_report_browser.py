@@ -105,7 +105,7 @@ def test_numbers_classes_and_notes_are_readable_without_scripts(open_report, pay
 def test_a_page_about_nothing_says_so(open_report):
     page = open_report("bare")
     assert text(page, "#headline .lead") == "There is no ground truth to measure against."
-    assert text(page, "#errors-special") == "There is no ground truth, so nothing can be said to cost anything."
+    assert text(page, "#errors-special") == "There is no ground truth, so the costs are unknown."
     assert text(page, "#calibration-about") == "There are no detections to compare with their scores."
     assert text(page, "#gallery-count") == "0 of 0 images shown."
     assert not page.get_by_text("NaN").count()

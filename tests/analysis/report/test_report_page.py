@@ -190,14 +190,14 @@ def test_a_kind_that_alone_costs_anything_has_no_runner_up():
     payload = small_payload()
     for kind in payload["errors"]["types"]:
         kind["cost"] = 0.25 if kind["key"] == "duplicate" else 0.0
-    assert sentences(payload).startswith("Duplicates cost most: 0.250 of AP50. Furthest behind")
+    assert sentences(payload).startswith("Duplicates cost most: 0.250 of AP50. The class")
 
 
 def test_sentences_name_the_class_furthest_behind():
     payload = small_payload()
     for row, AP in zip(payload["classes"], (0.5, None, 0.25), strict=True):
         row |= {"AP": AP, "boxes": 1}
-    assert sentences(payload).endswith("Furthest behind is the class Platelets, AP 0.250 on 1 object.")
+    assert sentences(payload).endswith("The class Platelets has the lowest AP: 0.250 on 1 object.")
 
 
 def test_without_ground_truth_nothing_is_said_to_cost_anything():
