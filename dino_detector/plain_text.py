@@ -1,4 +1,4 @@
-"""Plain text for people: counts, names that may hold anything, and tables and lines for a terminal."""
+"""Text for people: counts, names with any characters, and tables and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ LONGEST = 64
 """most columns of a name or an id"""
 SHOWN = 3
 """ids that `listed` shows"""
+CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of control and format characters, surrogates and separators of lines and paragraphs"""
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -30,17 +32,14 @@ def plain(value: object, longest: int = LONGEST) -> str:
 
 
 def printable(value: object) -> str:
-    """Return text that a terminal can show, with a question mark for each character that could control it.
+    """Return text with a question mark for each character that could control a terminal.
 
     These are control characters except the line feed, and format characters except joiners (as in emoji).
     """
-    return "".join("?" if _is_control(character) else character for character in str(value))
-
-
-def _is_control(character: str) -> bool:
-    if character.isprintable() or character in "\n\u200c\u200d":
-        return False
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        "?" if character not in "\n\u200c\u200d" and unicodedata.category(character) in CONTROL else character
+        for character in str(value)
+    )
 
 
 def quoted(value: object, longest: int = LONGEST) -> str:
@@ -55,24 +54,22 @@ def quoted(value: object, longest: int = LONGEST) -> str:
 
 
 def short_path(path: str | Path) -> str:
-    """Return the last two parts of an absolute path, for a page that others will see; a relative path stays."""
+    """Return the last two parts of an absolute path, for a page that others will see, or a relative path unchanged."""
     return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else str(path)
 
 
 def relative_name(name: str) -> str:
-    """Return a file name without the folders of an absolute path; a relative name stays."""
+    """Return a file name without the folders of an absolute path, or a relative name unchanged."""
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def columns(text: str) -> int:
     """Return the columns of a text in a terminal: two for a wide East Asian character, none for a combining one."""
-    return sum(_columns_of(character) for character in text)
-
-
-def _columns_of(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    return sum(
+        1 + (unicodedata.east_asian_width(character) in ("W", "F"))
+        for character in text
+        if not unicodedata.combining(character) and unicodedata.category(character) not in ("Mn", "Me", "Cf")
+    )
 
 
 def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tuple[int, int] = (0, 0)) -> list[str]:
@@ -109,7 +106,7 @@ def wrapped(text: str, *, first: str = "", then: str = "") -> list[str]:
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent with one decimal; only an exact 0 or 1 is shown as 0.0 % or 100.0 %."""
+    """Return a fraction in per cent with one decimal; only an exact 0 or 1 is shown as 0.0 % or 100.0 %."""
     if 0 < share < 0.001:
         return "<0.1 %"
     return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"

@@ -1,1 +1,1 @@
-"""The commands of the toolkit: one module a command, and the frame around every command."""
+"""A module for each command of the toolkit, and the frame around every command."""

@@ -16,11 +16,6 @@ from dino_detector.storage.output_folder import locked, make_room
 if TYPE_CHECKING:
     from dino_detector.analysis.runs import Run
 
-NEEDED = {
-    "predictions_file": ("test_images",),
-    "run_eval": ("model_path", "val_images", "val_annotations"),
-}
-"""flags that an input needs; beside a metrics file, detections need no folder"""
 SERVES = {
     "test_images": ("predictions_file",),
     "test_annotations": ("predictions_file",),
@@ -34,9 +29,6 @@ FOLDERS = ("test_images", "val_images")
 FILES = ("predictions_file", "test_annotations", "model_path", "val_annotations")
 LONGEST_PATH = 200
 """columns of a path in a terminal"""
-
-Written = dict[Path, str]
-"""finished files in the order of the list, with their meanings"""
 
 
 @command(
@@ -70,10 +62,12 @@ def _check(settings: AnalyzeSettings) -> None:
             "give what to analyze: --metrics_file FILE, --predictions_file FILE with --test_images DIR, or --run_eval "
             "with --model_path FILE, --val_images DIR and --val_annotations FILE"
         )
-    for way, needed in NEEDED.items():
-        for name in needed if values[way] and not (way == "predictions_file" and metrics) else ():
-            if values[name] is None:
-                raise InputError(f"--{way} needs --{name}; see --help")
+    needed = [("run_eval", name) for name in ("model_path", "val_images", "val_annotations") if evaluates]
+    if settings.predictions_file is not None and not metrics:
+        needed.insert(0, ("predictions_file", "test_images"))
+    for way, name in needed:
+        if values[name] is None:
+            raise InputError(f"--{way} needs --{name}; see --help")
     if evaluates and settings.predictions_file is not None:
         raise InputError("--run_eval makes detections itself; analyze those of --predictions_file by themselves")
     for part in ("images", "annotations"):
@@ -98,8 +92,8 @@ def _inputs(settings: AnalyzeSettings) -> list[tuple[str, Path]]:
     return [("metrics_file", path) for path in settings.metrics_file] + single
 
 
-def _list_files(written: Written) -> None:
-    """Print the files and the address of the report."""
+def _list_files(written: dict[Path, str]) -> None:
+    """Print the files with their meanings, and the address of the report."""
     print("\nWritten:" if written else "\nThere is nothing to draw")
     shown = {plain(path, LONGEST_PATH): meaning for path, meaning in written.items()}
     width = max(map(columns, shown), default=0)
@@ -109,7 +103,7 @@ def _list_files(written: Written) -> None:
         print(f"\nOpen the report in a browser: {report.resolve().as_uri()}")
 
 
-def _analyze(settings: AnalyzeSettings) -> Written:
+def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
     """Read and check all input, or evaluate; then print tables and write files."""
     from dino_detector.analysis.annotated import choose_pictures, draw_pictures
     from dino_detector.analysis.outputs import PICTURES, REPORT, names_of, save_metrics_charts, save_results_charts

@@ -53,10 +53,10 @@ def parse_settings(
     usage: str = "",
     shown: Mapping[str, str] | None = None,
 ) -> tuple[Any, ...]:
-    """Return the settings of a command: an object of each dataclass.
+    """Return an object of each dataclass, with the settings of a command line.
 
-    Flags win over YAML files, files over presets, presets over defaults. `Config` alone brings ``--config FILE`` and
-    ``--print_config``; the names of the settings that the user gave then follow the config.
+    Flags win over YAML files, files over presets, presets over defaults. With `Config` the command takes ``--config
+    FILE`` and ``--print_config`` too, and the names of the settings that the user gave are returned after the config.
 
     Args:
         groups: ``[Config]``, or dataclasses whose fields are the settings and whose docstrings are the help. A field

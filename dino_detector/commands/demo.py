@@ -1,4 +1,4 @@
-"""``dino-detector demo``: the whole path in a few minutes, on a data set that comes with the package."""
+"""The command ``demo``: generates a data set, trains on it, evaluates and draws, in a few minutes."""
 
 from __future__ import annotations
 
@@ -52,10 +52,8 @@ def _demo(output_dir: Path) -> None:
     print(f"1/4  generating the demo data set in {output_dir / 'data'}", flush=True)
     files = write_demo_set(output_dir / "data")
     config = demo_config(files, output_dir)
-    print(
-        f"2/4  training adapters and a decoder on the frozen backbone {DEMO_BACKBONE}, {config.training.epochs} epochs",
-        flush=True,
-    )
+    epochs = config.training.epochs
+    print(f"2/4  training adapters and a decoder on the frozen backbone {DEMO_BACKBONE}, {epochs} epochs", flush=True)
     metrics = fit(config, callbacks=[settings_writer(config)])
     print(f"3/4  COCO metrics on the {metrics.num_images} validation images\n", flush=True)
     print(metrics_table(metrics))
@@ -65,7 +63,7 @@ def _demo(output_dir: Path) -> None:
     draw_grid(Detector.load(checkpoint, device="cpu"), files, picture)
 
     size = checkpoint.stat().st_size / 2**20
-    newest_metrics = output_dir / f"val_metrics_epoch_{config.training.epochs}.json"
+    newest_metrics = output_dir / f"val_metrics_epoch_{epochs}.json"
     print(f"""
 Done in {time.monotonic() - started:.0f} s: AP {metrics.AP:.3f}, AP50 {metrics.AP50:.3f}.
 
@@ -83,23 +81,20 @@ Try next:
 
 def demo_config(files: DemoFiles, output_dir: Path) -> Config:
     """Return settings that learn the demo set within minutes on two CPU cores."""
-    return Config.from_flat(
-        files._asdict()
-        | SMALL_DECODER
-        | {
-            "output_dir": output_dir,
-            "device": "cpu",
-            "dino_model": DEMO_BACKBONE,
-            "image_size": 112,
-            "num_workers": 0,
-            "num_queries": 40,
-            "denoising_queries": 40,
-            "batch_size": 16,
-            "learning_rate": 1e-3,
-            "epochs": 20,
-            "val_frequency": 10,
-        }
-    )
+    settings = {
+        "output_dir": output_dir,
+        "device": "cpu",
+        "dino_model": DEMO_BACKBONE,
+        "image_size": 112,
+        "num_workers": 0,
+        "num_queries": 40,
+        "denoising_queries": 40,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "epochs": 20,
+        "val_frequency": 10,
+    }
+    return Config.from_flat(files._asdict() | SMALL_DECODER | settings)
 
 
 def draw_grid(detector: Detector, files: DemoFiles, path: Path) -> None:

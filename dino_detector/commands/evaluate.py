@@ -28,28 +28,22 @@ EVALUATION_HELP = {
         "",
     ),
     "checkpoint": "checkpoint to evaluate",
-    "seed": "seed of the choice of --test_mini (default: 42)",
+    "seed": "seed that chooses the images of --test_mini (default: 42)",
     "use_coco_mini": "evaluate on the validation images of the COCO mini alone",
-    "coco_mini_size": "1,000 validation images, 5,000, or all, or all where there are fewer (default: 1k)",
-    "dino_model": "name or folder of the base model, where it is not the one the checkpoint names",
-    "output_dir": "folder for what is written (default: outputs)",
+    "coco_mini_size": "validation images: 1,000 for 1k, 5,000 for 5k, all for 10k or if there are fewer (default: 1k)",
+    "dino_model": "name or folder of the base model, if it is not the model that the checkpoint names",
+    "output_dir": "folder for the metrics and the detections (default: outputs)",
 }
 """settings that evaluation reads; a text replaces the help of training where that does not fit"""
 
 
-@command(Config, shown=EVALUATION_HELP)
-def main(config: Config, given: Set[str]) -> None:
+def evaluate_run(config: Config, given: Set[str]) -> None:
     """Evaluate a checkpoint on validation images, and detect in test images that have no annotations.
 
-    Needs --checkpoint, and --val_images with --val_annotations or --testdev_images. The settings of the model come from
-    the checkpoint. Other settings of training are accepted and have no effect, so that the YAML file of a training
-    serves here too.
+    Needs --checkpoint, and --val_images with --val_annotations, or --testdev_images, or all three. The settings of the
+    model come from the checkpoint. Other settings of training are accepted and have no effect, so that the YAML file of
+    a training serves here too.
     """
-    evaluate_run(config, given)
-
-
-def evaluate_run(config: Config, given: Set[str]) -> None:
-    """Evaluate ``config.training.checkpoint``; ``given`` are the names of the settings that the user gave."""
     training = config.training
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
@@ -59,6 +53,9 @@ def evaluate_run(config: Config, given: Set[str]) -> None:
     find_paths(config, training=False)
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
         _evaluate_into(training.output_dir, with_indices_file(config, given), given)
+
+
+main = command(Config, shown=EVALUATION_HELP)(evaluate_run)
 
 
 def _evaluate_into(folder: Path, config: Config, given: Set[str]) -> None:

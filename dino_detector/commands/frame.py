@@ -23,20 +23,16 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., int]]:
     """Turn a function of settings into the ``main`` of a command; its docstring is the description in the help.
 
-    ``main`` takes the command line without the command, by default the arguments of the process, and the command as the
-    user types it, and returns the exit code. For the arguments of the decorator see `parse_settings`.
+    ``main(argv, prog=...)`` returns the exit code. ``argv`` is the command line without the command, by default the
+    arguments of the process, and ``prog`` is the command as the user types it. For the settings see `parse_settings`.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., int]:
         def main(argv: Sequence[str] | None = None, *, prog: str = "dino-detector") -> int:
-            def run() -> None:
-                words = sys.argv[1:] if argv is None else argv
-                texts = {"description": function.__doc__, "usage": usage}
-                settings = parse_settings(groups, words, prog=prog, shown=shown, **texts)
-                configure_logging()
-                function(*settings)
-
-            return run_command(run)
+            words = sys.argv[1:] if argv is None else argv
+            texts = {"prog": prog, "description": function.__doc__, "usage": usage}
+            configure_logging()
+            return run_command(lambda: function(*parse_settings(groups, words, shown=shown, **texts)))
 
         return main
 
@@ -44,12 +40,12 @@ def command(
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code, 0 where it returns None.
+    """Run a command and return its exit code, 0 if it returns None.
 
     An `InputError`, or a file that can't be read or written, prints one line on stderr and gives code 2. An
     interruption prints one line and gives the code of a shell: 130 for Ctrl-C, 143 for SIGTERM. Any other exception is
     a bug of ours and keeps its traceback. In a distributed run only the main process reports an interruption or a
-    `SharedInputError`. The other processes return 0, because Lightning kills every process once one returns an error.
+    `SharedInputError`. The other processes return 0, because Lightning kills all processes after the first error.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -107,11 +103,11 @@ class ProgressSafeHandler(logging.Handler):
     """Writes messages to stdout, above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message; a warning or an error has its level before it."""
+        """Write a message, after its level if it is a warning or an error."""
         from tqdm import tqdm
 
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        with contextlib.suppress(BrokenPipeError):  # nobody reads any more, as after `| head`; a run goes on
+        with contextlib.suppress(BrokenPipeError):  # nobody reads stdout, as after `| head`; the run goes on
             tqdm.write(printable(level + self.format(record)), file=sys.stdout)
 
 
@@ -122,11 +118,11 @@ def configure_logging() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[ProgressSafeHandler()])
     logging.getLogger("dino_detector").setLevel(logging.INFO if is_main_process() else logging.ERROR)
-    # Lightning sets the level of its topmost loggers when it is imported, so those below are set here.
+    # Lightning sets the level of its topmost loggers when it is imported, so the loggers below them are set here.
     for library in ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each retry
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each retry
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of each retry
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it logs each retry
     warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", module="PIL")  # about metadata, which no one needs here
+    warnings.filterwarnings("ignore", module="PIL")  # damaged metadata do not matter here

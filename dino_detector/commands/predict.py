@@ -65,15 +65,15 @@ def main(settings: PredictSettings, tiling: TilingConfig) -> None:
     _refuse_overwriting(sources, folders)
     from dino_detector.inference.detector_group import DetectorGroup
 
-    group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
-    group.optimize(precision=settings.precision)
-    device, precision = group.detectors[0].device, group.detectors[0].inference_precision
-    outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
     with locked(settings.output_dir, "prediction"):
+        group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
+        group.optimize(precision=settings.precision)
+        device, precision = group.detectors[0].device, group.detectors[0].inference_precision
         print(f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {device}, precision {precision}")
         if left_out := found.left_out_line(settings.image_or_folder):
             hint = "; --recursive takes subfolders too" if found.nested else ""
             print(f"{plain(left_out, 200)}{hint}")
+        outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
         _predict(group, outputs, sources, settings, tiling)
 
 
@@ -189,7 +189,7 @@ def _write_picture(
 
 
 def _write_list(output: Output, sources: Sequence[Source], drawn: Set[Source]) -> None:
-    """Write the list of pictures, with null for the drawn file of those that are not ``drawn``."""
+    """Write the list of pictures; a picture that is not ``drawn`` has null for its drawn file."""
     images = [
         {"id": one.image_id, "file_name": one.name, "drawn": one.drawn if one in drawn else None} for one in sources
     ]
@@ -199,7 +199,7 @@ def _write_list(output: Output, sources: Sequence[Source], drawn: Set[Source]) -
 
 
 def _make_room(folder: Path, sources: Sequence[Source]) -> None:
-    """Move aside what an earlier call wrote to a folder, and whatever else has the name of a file to be written."""
+    """Move aside the files of an earlier call in a folder, and other files with the names of files to be written."""
     names = {RESULTS, LIST, *(source.drawn for source in sources)}
     with suppress(OSError, ValueError, LookupError, TypeError):  # no such file, or not one of ours
         names |= {str(image["drawn"]) for image in read_json(folder / LIST)["images"] if image["drawn"]}
