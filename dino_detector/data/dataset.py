@@ -18,13 +18,10 @@ from dino_detector.data.windows import ResizeMode, map_window, resize_to_input, 
 
 
 class SampleKey(NamedTuple):
-    """Key of a sample: the image at ``index``, augmented for ``epoch``.
+    """Key of a sample: the image at ``index`` of the annotation file, augmented for ``epoch``, from 0.
 
-    Attributes:
-        epoch: epoch from 0.
-        index: position of the image in the annotation file.
-        repeat: number of earlier appearances of this image in the epoch.
-        image_size: size of the network's input for augmented views; views of whole images have their own.
+    ``repeat`` is the number of earlier appearances of this image in the epoch. ``image_size`` is the input size of
+    augmented views; views of whole images have their own.
     """
 
     epoch: int
@@ -44,7 +41,7 @@ class Sample:
         image_id: id in the annotation file.
         original_size: ``(height, width)`` of the image before it is resized, in pixels.
         skipped: one line for each unreadable image that another image replaces.
-        entry_key: key to store the trunk's output under in the trunk cache; empty to store nothing.
+        entry_key: key under which the trunk cache stores the trunk's output; empty to store nothing.
     """
 
     image: Tensor
@@ -118,7 +115,7 @@ class CocoDetection(Dataset[Sample | CachedSample]):
 
     Attributes:
         view: makes the sample of a key, and raises `InputError` if its image can't be read.
-        on_bad_image: replace an unreadable image by the next readable one, or raise.
+        on_bad_image: "skip" replaces an unreadable image by the next readable one; "raise" raises `InputError`.
     """
 
     images: CocoImages
@@ -130,11 +127,7 @@ class CocoDetection(Dataset[Sample | CachedSample]):
         return len(self.images)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
-        """Return the sample of a key; a bare index is the key of an image in its first epoch.
-
-        Raises:
-            InputError: the image cannot be read and ``on_bad_image`` is "raise", or no image can be read.
-        """
+        """Return the sample of a key or of an index; raise `InputError` if an image, or every image, can't be read."""
         key = key if isinstance(key, SampleKey) else SampleKey(0, key)
         if self.on_bad_image == "raise":
             return self.view(self.images, key)

@@ -26,6 +26,9 @@ from dino_detector.errors import InputError
 from dino_detector.structures.nested import tensors_in
 from dino_detector.structures.targets import Targets
 
+RGB = Sequence[float]
+"""mean or standard deviation of red, green and blue in 0..1"""
+
 
 class CachedPart(NamedTuple):
     """The trunk's cached outputs for a batch, and the images without one.
@@ -70,9 +73,9 @@ class Batch(NamedTuple):
 
 
 class Collate:
-    """Collates samples of one size into a batch; ``mean`` and ``std`` are RGB in 0..1."""
+    """Collates samples of one size into a batch."""
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, *, mean: RGB, std: RGB) -> None:
         self.mean = 255 * torch.tensor(mean).view(3, 1, 1)
         self.std = 255 * torch.tensor(std).view(3, 1, 1)
 
@@ -172,7 +175,7 @@ def begin_work(worker: int, *, most_pixels: int | None) -> None:
     """Prepare a worker process: ignore signals, freeze inherited objects, set Pillow's limit of pixels.
 
     A terminal sends Ctrl-C to the workers too, and ``timeout`` and clusters send SIGTERM, but the last step of the main
-    process still needs the workers. A worker ends when its main process asks it to, ends or is gone. A garbage
+    process still needs the workers. A worker ends when its main process asks it to, or has ended. A garbage
     collection would copy inherited objects. Workers that are not forked do not inherit Pillow's limit. A worker whose
     queue can't send a batch ends, because the main process would wait for ever.
     """
@@ -237,26 +240,17 @@ def build_training_loader(
     factors: np.ndarray,
     sizes: BatchSizes,
     batch_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
     seed: int,
+    mean: RGB,
+    std: RGB,
     num_replicas: int,
     rank: int,
     **settings: Any,
 ) -> ResumableLoader:
     """Return a loader of shuffled, augmented batches; the last batch of an epoch may be smaller.
 
-    Args:
-        dataset: the training images.
-        factors: ``[I]`` mean number of appearances of each image in an epoch.
-        sizes: input sizes of the batches.
-        batch_size: images per batch and process.
-        mean: RGB mean of the backbone in 0..1.
-        std: RGB standard deviation of the backbone in 0..1.
-        seed: seed of the order.
-        num_replicas: number of training processes.
-        rank: index of this process.
-        settings: ``num_workers`` and ``pin_memory`` of `DataLoader`.
+    ``factors`` ``[I]`` are the mean number of appearances of each image in an epoch, ``batch_size`` is the number of
+    images per process, and ``settings`` are ``num_workers`` and ``pin_memory`` of `DataLoader`.
     """
     sampler = TrainingSampler(factors, num_replicas=num_replicas, rank=rank, seed=seed)
     batches = TrainingBatches(sampler, batch_size, sizes)
@@ -264,13 +258,7 @@ def build_training_loader(
 
 
 def build_evaluation_loader(
-    *,
-    dataset: CocoDetection,
-    mean: Sequence[float],
-    std: Sequence[float],
-    num_replicas: int,
-    rank: int,
-    **settings: Any,
+    *, dataset: CocoDetection, mean: RGB, std: RGB, num_replicas: int, rank: int, **settings: Any
 ) -> Loader:
     """Return a loader of this process's share of the images, each image once; see `build_training_loader`."""
     share = evaluation_share(len(dataset), num_replicas=num_replicas, rank=rank)

@@ -16,8 +16,9 @@ import socket
 import struct
 import uuid
 import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 MAGIC = b"dd01"
 FIELDS = struct.Struct("<4s16sQI")
@@ -27,21 +28,14 @@ HEADER_BYTES = FIELDS.size + CHECKSUM.size
 SUFFIX = ".records"
 
 
-class Header(NamedTuple):
-    """The fields before the contents of a record."""
-
-    key: bytes
-    length: int
-    checksum: int
-
-    @classmethod
-    def read(cls, file: BinaryIO) -> Header | None:
-        """Read the header at the position of a file; None if it is torn, or still being written."""
-        header = file.read(HEADER_BYTES)
-        fields, checksum = header[: FIELDS.size], header[FIELDS.size :]
-        if checksum != CHECKSUM.pack(zlib.crc32(fields)) or not fields.startswith(MAGIC):
-            return None
-        return cls(*FIELDS.unpack(fields)[1:])
+def read_header(file: BinaryIO) -> tuple[bytes, int, int] | None:
+    """Return key, length and checksum of the record at the position of a file; None if its header is incomplete."""
+    header = file.read(HEADER_BYTES)
+    fields, checksum = header[: FIELDS.size], header[FIELDS.size :]
+    if checksum != CHECKSUM.pack(zlib.crc32(fields)) or not fields.startswith(MAGIC):
+        return None  # torn, or still being written
+    _, key, length, of_contents = FIELDS.unpack(fields)
+    return key, length, of_contents
 
 
 class RecordStore:
@@ -69,11 +63,7 @@ class RecordStore:
         return contents
 
     def append(self, key: bytes, contents: bytes) -> None:
-        """Add a record; older records of the key stay, and `get` prefers the newest.
-
-        Raises:
-            OSError: the disk is full, or the folder can't be written to; earlier records are unchanged.
-        """
+        """Add a record, which `get` prefers to older ones; raise `OSError` and change nothing if the disk is full."""
         if self._own is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
@@ -102,22 +92,20 @@ class RecordStore:
             return
         with path.open("rb") as file:
             file.seek(start)
-            while (header := Header.read(file)) and start + HEADER_BYTES + header.length <= end:
-                self._places.setdefault(header.key, []).append((path.name, start))
-                start = file.seek(header.length, os.SEEK_CUR)
+            while (header := read_header(file)) and start + HEADER_BYTES + header[1] <= end:
+                key, length, _ = header
+                self._places.setdefault(key, []).append((path.name, start))
+                start = file.seek(length, os.SEEK_CUR)
         self._scanned[path.name] = start
 
     def _newest(self, key: bytes) -> bytes | None:
         for name, start in reversed(self._places.get(key, ())):
-            try:
-                with (self.folder / name).open("rb") as file:
-                    file.seek(start)
-                    header = Header.read(file)
-                    contents = file.read(header.length) if header else b""
-            except OSError:  # the file is gone
-                continue
-            if header and header.key == key and zlib.crc32(contents) == header.checksum:
-                return contents
+            with suppress(OSError), (self.folder / name).open("rb") as file:  # unless the file is gone
+                file.seek(start)
+                header = read_header(file)
+                contents = file.read(header[1]) if header else b""
+                if header == (key, len(contents), zlib.crc32(contents)):
+                    return contents
         return None
 
     def __getstate__(self) -> dict[str, Any]:

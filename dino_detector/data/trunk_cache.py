@@ -26,11 +26,9 @@ VERSION = 2
 
 
 class TrunkCache:
-    """Entries by key: hidden states, boxes and labels of a view of an image.
+    """Hidden states, boxes and labels of views of images, in the records of a folder.
 
-    Args:
-        folder: folder of the records.
-        made_by: JSON values of everything that hidden states depend on, except the image and its view.
+    ``made_by`` holds JSON values of everything that hidden states depend on, except the image and its view.
     """
 
     def __init__(self, folder: Path, *, made_by: Mapping[str, Any]) -> None:
@@ -62,13 +60,13 @@ class TrunkCache:
 class CachedView:
     """Returns the trunk's cached output for an image, or the image if the cache has none.
 
-    Epochs cycle through a fixed number of views, so augmentation draws only for that number of epochs.
+    Epochs cycle through a fixed number of views of each image.
 
     Attributes:
         view: makes the sample of a key from the image.
         cache: the cached outputs.
         shown: JSON values of everything that the view of an image depends on, except the image and the key.
-        view_id: returns a text that is equal for keys of an image only if their samples are equal.
+        view_id: returns a text that two keys of an image share only if their samples are equal.
         views: number of views of each image.
         no_augment_from: first epoch of plain views; an image has ``views`` plain views as well.
     """
@@ -106,10 +104,7 @@ class CachedView:
         return self.cache.key(images, key.index, f"{self._shown} {self.view_id(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
-        """Return the view of each epoch as a number: the first epoch that shows it.
-
-        ``repeat`` is the number of earlier appearances of the image in the epoch.
-        """
+        """Return the first epoch that shows the view of each epoch; ``repeat`` is that of `SampleKey`."""
         return [self.fixed(SampleKey(epoch, 0, repeat)).epoch for epoch in range(epochs)]
 
     def seen_before(self, images: CocoImages, *, epochs: int) -> list[float]:

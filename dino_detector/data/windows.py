@@ -1,8 +1,8 @@
 """Windows: the part of an image that the network sees, its place in the network's input, and the boxes in it.
 
-An image that is resized from w to w' pixels has x' = x * w' / w for pixel edges (``align_corners=False``). In training
-every image is resampled once: zoom-out, crop and scale jitter only choose a window, which may reach beyond the image;
-then the part of the image in the window is resized to its place in the network's input.
+Resizing from w to w' pixels moves a pixel edge from x to x * w' / w (``align_corners=False``). In training every image
+is resampled once: zoom-out, crop and scale jitter only choose a window, which may reach beyond the image; then the part
+of the image in the window is resized to its place in the network's input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ZOOM_OUT_SIDE = 2.0
 CROP_SIDE = 0.6
 """smallest side of a crop, as a fraction of the image's side"""
 CROP_ASPECT = 4 / 3
-"""largest ratio of the fractions of both sides that a crop keeps"""
+"""largest ratio between the fractions of width and height that a crop keeps"""
 
 
 def resize_to_input(image: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode) -> Tensor:
@@ -58,16 +58,10 @@ def content_size(original_sizes: Tensor, *, image_size: ImageSize, resize_mode: 
 def boxes_to_original(
     boxes_cxcywh: Tensor, original_sizes: Tensor, *, image_size: ImageSize, resize_mode: ResizeMode
 ) -> Tensor:
-    """Map boxes of the network's input back to the original images.
+    """Map boxes of the network's input back to the original images, whose sizes are ``[B, 2]`` int64, height first.
 
-    Args:
-        boxes_cxcywh: ``[B, Q, 4]`` centre and size as fractions of the network's input.
-        original_sizes: ``[B, 2]`` int64, height and width in pixels, on the device of the boxes.
-        image_size: size of the network's input.
-        resize_mode: the mode of `resize_to_input`.
-
-    Returns:
-        ``[B, Q, 4]`` xyxy in pixels of each original image, clipped to it.
+    The given boxes ``[B, Q, 4]`` are centre and size as fractions of the input. The returned boxes ``[B, Q, 4]`` are
+    xyxy in pixels of each original image, clipped to it.
     """
     filled = content_size(original_sizes, image_size=image_size, resize_mode=resize_mode)
     scale = original_sizes.new_tensor(image_size) * original_sizes / filled  # [B, 2], original pixels per unit
@@ -152,7 +146,7 @@ def whole_window(size: tuple[int, int]) -> Window:
 
 
 def whole_scale(size: tuple[int, int], image_size: ImageSize, resize_mode: ResizeMode) -> np.ndarray:
-    """Return the height and width ``[2]`` in the input of a pixel of a whole image of ``size`` (height, width)."""
+    """Return the height and width ``[2]``, in input pixels, of a pixel of a whole image of ``size`` (height, width)."""
     scale = np.array(image_size) / size
     return scale if resize_mode == "stretch" else np.full(2, scale.min())
 
@@ -179,9 +173,9 @@ def random_window(
 def covering_window(
     rng: np.random.Generator, size: tuple[int, int], *, place: Window, image_size: ImageSize, resize_mode: ResizeMode
 ) -> Window:
-    """Draw the largest part of an image that fills a place of the input without more distortion than the whole image.
+    """Draw the largest part of an image that fills a place of the input with the distortion of the whole image.
 
-    The part contains all of the image along one axis.
+    The part spans the whole image along one axis.
     """
     sides = place.sides / whole_scale(size, image_size, resize_mode)[::-1]
     sides = sides * (size[::-1] / sides).min()  # as large as the image has room for
@@ -221,8 +215,7 @@ def _in_whole_pixels(window: np.ndarray, size: tuple[int, int]) -> Window:
 def _overlap(start: int, length: int, limit: int, filled: int) -> tuple[int, int, int, int]:
     """Intersect a window with an image of ``limit`` pixels along one axis; the window is resized to ``filled`` pixels.
 
-    Returns:
-        Start and length of the intersection in image pixels, then in pixels of the resized window (length at least 1).
+    Return start and length of the intersection in image pixels, then in pixels of the resized window (at least 1 long).
     """
     near, far = max(start, 0), min(start + length, limit)
     assert near < far, "a window always covers part of its image"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from dino_detector.data.augmentation.color_jitter import RGB_TO_YIQ, ColorJitter
+from dino_detector.data.augmentation.pipeline import RGB_TO_YIQ, ColorJitter
 
 NONE = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
 

@@ -13,7 +13,7 @@ from dino_detector.data.windows import Piece, Window, for_both_corners, whole_wi
 CHOSEN = 0.5
 """probability to paste each object of the other image"""
 SMALLEST_SIDE = 4
-"""smallest side in input pixels of an object that is drawn for pasting"""
+"""smallest side in input pixels of an object that is chosen for pasting"""
 MARGIN = 0.1
 """width of the soft edge around a box, as a fraction of the box's side; half of it counts as opaque"""
 PLACES = 10
@@ -21,13 +21,12 @@ PLACES = 10
 MOST_HIDDEN = 0.3
 """largest share of a box that pasted objects may hide"""
 SLIVER = 1
-"""width in input pixels, at most a tenth of the box, up to which a visible stripe at the edge of a box is ignored; so a
-box of which `MOST_HIDDEN` is hidden always keeps an area"""
+"""largest width in input pixels of a stripe at a box's edge that counts as hidden; the width is at most a tenth of the
+box, so a box whose hidden share is `MOST_HIDDEN` keeps an area"""
 LARGEST_SCENE = 3
-"""largest ratio of the sides of the enlarged other image to the sides of the paste window; larger objects would not
-fit"""
+"""largest ratio of the sides of the enlarged other image to those of the paste window; larger objects would not fit"""
 ALONG = 0.5
-"""least share of another object inside a pasted rectangle for its box to be pasted too"""
+"""least share of an object that must lie in the rectangle of a pasted object for its box to be pasted too"""
 
 
 def paste_objects(
@@ -46,8 +45,8 @@ def paste_objects(
     Learn" (https://arxiv.org/abs/1708.01642), objects go to random places and their edges are blended. Other objects
     that lie mostly inside the pasted rectangle are pasted with it.
 
-    A place that would hide most of an object is not taken: without its box, the rest of the object would be visible
-    but unlabelled. The box of a partly hidden object shrinks to its visible part, because annotators box what they see.
+    No place is used that hides more than `MOST_HIDDEN` of an object. The box of a partly hidden object shrinks to its
+    visible part, because annotators box what they see.
 
     Args:
         scene: the scene; its pixels are changed in place.
@@ -116,11 +115,10 @@ class Patch:
         self._far = np.ceil(np.minimum(far + margin, limits)).astype(int)
         (left, top), (right, bottom) = self._near, self._far
         self._pixels = image[:, top:bottom, left:right].float()
+        centres = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
         across, down = (
-            1 - np.maximum(np.maximum(start - centres, centres - end), 0) / width
-            for start, end, width, centres in zip(
-                near, far, margin, (np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5), strict=True
-            )
+            1 - np.maximum(np.maximum(near[axis] - centres[axis], centres[axis] - far[axis]), 0) / margin[axis]
+            for axis in (0, 1)
         )
         self._opacity = torch.from_numpy(np.outer(down.clip(0), across.clip(0)).astype(np.float32))  # [h, w]
 

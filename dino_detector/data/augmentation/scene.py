@@ -31,8 +31,8 @@ def blank(image_size: ImageSize) -> Tensor:
 def draw_piece(images: CocoImages, index: int, *, window: Window, piece: Piece, canvas: Tensor) -> Objects:
     """Draw the part of an image in a window on the canvas ``[3, H, W]``, and return its objects.
 
-    As in SSD, an object counts if its centre is in the window; its box is clipped to the window. Boxes below one pixel
-    of the canvas are left out. If the image can't be read, raise `InputError` and leave the canvas unchanged.
+    As in SSD, an object counts if its centre is in the window; its box is clipped to the window. Boxes smaller than one
+    pixel of the canvas are left out. If the image can't be read, raise `InputError` and leave the canvas unchanged.
     """
     left, top, width, height = piece.place
     pixels = images.read_part(index, piece.crop, (height, width))
@@ -55,7 +55,7 @@ def mosaic(
     """Combine the image at ``index`` and three random others, one per quadrant, each mirrored by its own draw.
 
     From "YOLOv4" (https://arxiv.org/abs/2004.10934, section 3.3). Each quadrant shows the largest part of its image
-    that fills it without more distortion than in evaluation, so no space is lost: all of the image along one axis.
+    that fills it with the same distortion as in evaluation; the part spans the whole image along one axis.
     The next image replaces an unreadable partner, and ``skipped`` receives a line about it; if the image at ``index``
     can't be read, raise `InputError`.
     """

@@ -1,9 +1,10 @@
-"""Finds and opens picture files, and explains why one can't be read."""
+"""Finds and opens picture files, also with damaged metadata, and explains why one can't be read."""
 
 from __future__ import annotations
 
 import os
 import re
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dino_detector.data.pictures.metadata import without_metadata
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed
 from dino_detector.storage.files import RESOURCES, writing
@@ -34,6 +34,19 @@ SEVERAL_FRAMES = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
 QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height"""
 MOST_THREADS = 16
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
+"""chunks that the pixels depend on: https://www.w3.org/TR/png-3/#11Chunks"""
+JPEG = b"\xff\xd8"
+JPEG_DROPPED = (*range(0xE1, 0xEE), 0xEF, 0xFE)
+"""application segments except APP0 and APP14, which describe the colour space, and comments"""
+START_OF_SCAN = 0xDA
+"""markers of JPEG: https://www.w3.org/Graphics/JPEG/itu-t81.pdf"""
+TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+"""first bytes of TIFF files, and their byte order"""
+TIFF_KEPT = {*range(254, 260), *(262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 297), *range(317, 326)}
+TIFF_KEPT |= {*range(330, 350), *range(512, 522), *range(529, 533)}
+"""tags that the pixels and the orientation depend on: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf"""
 
 # Pillow warns above MAX_IMAGE_PIXELS and raises an error above its double, which `allow_megapixels` sets.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -241,3 +254,52 @@ def number_of_frames(image: Image.Image) -> int:
         return getattr(image, "n_frames", 1) if image.format in SEVERAL_FRAMES else 1
     except Exception:  # the first frame can be read all the same
         return 1
+
+
+def without_metadata(content: bytes) -> bytes | None:
+    """Return a PNG, JPEG or TIFF file without text, EXIF, colour profile and comments; None if that is impossible.
+
+    PNG and JPEG files lose the EXIF orientation, so their pictures are not turned. TIFF files keep the orientation.
+    """
+    if content.startswith(PNG):
+        return _plain_png(content)
+    if content[:4] in TIFF:
+        return _plain_tiff(content, TIFF[content[:4]])
+    return _plain_jpeg(content) if content.startswith(JPEG) else None
+
+
+def _plain_png(content: bytes) -> bytes:
+    kept, position = [PNG], len(PNG)
+    while position + 12 <= len(content):
+        end = position + 12 + int.from_bytes(content[position : position + 4])
+        if content[position + 4 : position + 8] in PNG_KEPT:
+            kept.append(content[position:end])
+        position = end
+    return b"".join(kept)
+
+
+def _plain_jpeg(content: bytes) -> bytes | None:
+    kept, position = [JPEG], len(JPEG)
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == START_OF_SCAN:
+            return b"".join([*kept, content[position:]])
+        end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
+        if marker not in JPEG_DROPPED:
+            kept.append(content[position:end])
+        position = end
+    return None
+
+
+def _plain_tiff(content: bytes, order: str) -> bytes | None:
+    """Shorten the directory of the first picture in place, and end the list of pictures there."""
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, directory)
+    except struct.error:
+        return None
+    start = directory + 2
+    entries = [content[start + 12 * number : start + 12 * number + 12] for number in range(count)]
+    kept = [entry for entry in entries if len(entry) == 12 and struct.unpack(f"{order}H", entry[:2])[0] in TIFF_KEPT]
+    shorter = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
+    return content[:directory] + shorter + content[directory + len(shorter) :]

@@ -12,21 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from PIL.Image import Transpose
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from dino_detector.data.pictures.files import number_of_frames, opened, orientation
 from dino_detector.errors import InputError
 
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE}
+TURNS |= {6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 """the transpose that turns a picture of each EXIF orientation upright; CIPA DC-008, tag 0x0112"""
 LEVELS = (255, 1023, 4095, 16383, 65535)
 """largest values of 8, 10, 12, 14 and 16 bits"""
@@ -41,7 +35,7 @@ MEASURED = 50
 def read_image(
     path: Path | str, *, expected_size: tuple[int, int] | None = None, white_level: float | None = None
 ) -> Tensor:
-    """Read an image file as RGB.
+    """Read an image file as RGB ``[3, H, W]`` uint8.
 
     The EXIF rotation is applied, unless ``expected_size`` shows that the annotations refer to the stored pixels.
     Greyscale of more than 8 bits is scaled to 8 bits. Transparent pixels are blended with white. Only the first of
@@ -50,10 +44,10 @@ def read_image(
     Args:
         path: an image in any format that Pillow reads.
         expected_size: ``(height, width)`` in pixels in the annotation file.
-        white_level: value of white in pictures of more than 8 bits; None takes `white_level_of` the picture.
+        white_level: value of white in pictures of more than 8 bits; None stands for `white_level_of` the largest value.
 
-    Returns:
-        ``[3, H, W]`` uint8; raises `InputError` if the file can't be read or its size is not the expected one.
+    Raises:
+        InputError: the file can't be read, or its size is not the expected one.
     """
     return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1)[0])
 
@@ -70,14 +64,7 @@ def read_part(
 
     A JPEG is decoded at a half, a quarter or an eighth of its size if at least twice the wanted size remains. That is
     several times as fast for a large photograph, and pixels keep their places. A JPEG with an EXIF rotation is decoded
-    in full.
-
-    Args:
-        path: the file.
-        expected_size: ``(height, width)`` in pixels in the annotation file.
-        crop: left, top, width and height of the part, within the image.
-        size: ``(height, width)`` of the resized part.
-        white_level: value of white.
+    in full. ``crop`` is left, top, width and height of the part within the image; sizes are ``(height, width)``.
     """
     left, top, width, height = crop
     most_reduced = min(height // (2 * size[0]), width // (2 * size[1]))
@@ -109,10 +96,8 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, whit
     if isinstance(image, np.ndarray):
         channels = image.shape[2:] if image.ndim in (2, 3) else None
         if channels not in ((), (3,), (4,)) or image.dtype != np.uint8 or image.size == 0:
-            raise InputError(
-                f"a numpy image must be uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W], not {image.dtype} "
-                f"{list(image.shape)}; convert it"
-            )
+            wanted = "uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W]"
+            raise InputError(f"a numpy image must be {wanted}, not {image.dtype} {list(image.shape)}; convert it")
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
         return F.pil_to_tensor(_to_rgb(image, white_level))
@@ -120,18 +105,14 @@ def to_rgb_tensor(image: Path | str | Image.Image | np.ndarray | Tensor, *, whit
 
 
 def _to_uint8(image: Tensor) -> Tensor:
-    floating = image.is_floating_point()
-    if image.ndim != 3 or len(image) != 3 or image.numel() == 0 or not (floating or image.dtype == torch.uint8):
-        raise InputError(
-            f"an image tensor must be [3, H, W], uint8 or floating point in 0..1, not {image.dtype} "
-            f"{list(image.shape)}; convert it"
-        )
-    if not floating:
+    known_type = image.dtype == torch.uint8 or image.is_floating_point()
+    if not known_type or image.ndim != 3 or len(image) != 3 or image.numel() == 0:
+        wanted = "[3, H, W], uint8 or floating point in 0..1"
+        raise InputError(f"an image tensor must be {wanted}, not {image.dtype} {list(image.shape)}; convert it")
+    if image.dtype == torch.uint8:
         return image
     if not (image.min() >= 0 and image.max() <= 1):
-        raise InputError(
-            "a floating-point image tensor must have values in 0..1; divide by 255, or leave out mean and std"
-        )
+        raise InputError("an image tensor of floats must have values in 0..1; divide by 255, or leave out mean and std")
     return (image * 255).round().to(torch.uint8)
 
 
@@ -188,9 +169,10 @@ def _to_rgb(image: Image.Image, white_level: float | None) -> Image.Image:
 
 
 class Survey(NamedTuple):
-    """Numbers of deep, multi-frame and all pictures that were opened, and one white level for all deep pictures.
+    """Result of a survey: one white level for all deep pictures, and numbers of pictures.
 
-    The white level is None if no deep picture can be read.
+    The white level is None if no deep picture can be read. The numbers count deep pictures, pictures with several
+    frames, and all pictures that could be opened.
     """
 
     white_level: float | None
@@ -205,9 +187,9 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def white_level_of(maximum: float, *, floating: bool) -> float:
-    """Return the smallest of `LEVELS` that is at least the largest value of pictures, or that value above 65535.
+    """Return the smallest of `LEVELS` that is at least ``maximum``, or ``maximum`` itself if it is above 65535.
 
-    For floating-point values 1.0 is the smallest level.
+    Pictures of floating-point values have 1.0 as an additional level.
     """
     levels = (1.0, *LEVELS) if floating else LEVELS
     return float(next((level for level in levels if maximum <= level), maximum))
@@ -224,9 +206,10 @@ def largest_value(values: np.ndarray) -> float:
 
 
 def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
-    """Scale a deep picture to 8 bits, its white level to 255; None takes `white_level_of` its largest value.
+    """Scale a deep picture to 8 bits so that its white level becomes 255.
 
-    Raise `InputError` if a value is negative, infinite, NaN or above the white level.
+    The white level None stands for `white_level_of` the picture's largest value. Raise `InputError` if a value is
+    negative, infinite, NaN or above the white level.
     """
     values = np.asarray(image)
     floating = image.mode == "F"
@@ -242,10 +225,7 @@ def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
 
 
 def survey(folder: Path, names: Sequence[str]) -> Survey:
-    """Survey at most `LOOKED_AT` pictures of a folder, evenly spaced among the files of formats that can be deep.
-
-    Files that can't be read are passed over.
-    """
+    """Survey at most `LOOKED_AT` pictures of a folder, evenly spaced among the files of formats that can be deep."""
     candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
     maxima: list[float] = []
     floating, deep, framed, looked_at = False, 0, 0, 0
