@@ -31,6 +31,7 @@ DENSE = 0.9
 """least share of used numbers in a sequence that counts from 0 or 1"""
 WEIGHTS = {("train", "val"): 1.0, ("train", "test"): 0.9}
 OTHER_WEIGHT = 0.6
+"""`Finding.weight` of leakage, by the first and the second split"""
 FREQUENCIES = 8
 MOST_BITS = 6
 """number of bits of 64 in which hashes of the same picture may differ"""
@@ -77,10 +78,9 @@ def check_duplicates(splits: Sequence[Split], pictures: Sequence[dict[int, Pictu
         file_names, own = split.images.names, contents[number]
         exact = [(copy, first) for copy, first in _matches(own, own) if file_names[copy] != file_names[first]]
         firsts = {index: content for content, index in _first_of(own).items()}
-        near = [(later, first) for later, first in _look_alikes(firsts, firsts, similar) if first < later]
-        kinds = {"image_twice": exact, "image_nearly_twice": near}
-        kinds["image_boxes_twice"] = [pair for pair in _matches(boxes[number], boxes[number]) if pair[0] != pair[1]]
-        findings += [_copies(kind, split, pairs) for kind, pairs in kinds.items()]
+        near, same_boxes = _look_alikes(firsts, firsts, similar), _matches(boxes[number], boxes[number])
+        kinds = {"image_twice": exact, "image_nearly_twice": near, "image_boxes_twice": same_boxes}
+        findings += [_copies(kind, split, matches) for kind, matches in kinds.items()]
     for one, other in combinations(range(len(splits)), 2):
         evidence = [("leak_source", sources), ("leak_url", addresses), ("leak_name", names), ("leak_boxes", boxes)]
         if counters[one] is not None and counters[one] == counters[other]:  # equal names are a coincidence
@@ -111,9 +111,13 @@ def _look_alikes(first: Keys, second: Keys, similar: dict[object, list[object]])
 
 
 def _copies(kind: str, split: Split, matches: Iterable[Match]) -> Finding:
-    """Return a finding about the copies in one split, each with its first match."""
+    """Return a finding about the images of a split that match an earlier image, each with its first match."""
+    first_of: dict[int, int] = {}
+    for index, twin in matches:
+        if twin < index:
+            first_of.setdefault(index, twin)
     label = split.images.label
-    pairs = [f"{label(copy)} = {label(first)}" for copy, first in sorted(dict(reversed([*matches])).items())]
+    pairs = [f"{label(index)} = {label(first)}" for index, first in sorted(first_of.items())]
     return Finding(kind, split.name, len(pairs), len(split.images.ids), "images", pairs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -100,8 +101,9 @@ def find_images_dir(
 
     def hits(place: Path) -> float:
         """Return the number of files that are there; files whose names have other folders count half."""
-        found = sum(_is_file(place / name) for name in probed)
-        return found or sum(_is_file(place / plain_name(name)) for name in probed) / 2
+        is_file = os.path.isfile  # Path.is_file raises for names that no file can have
+        found = sum(is_file(place / name) for name in probed)
+        return found or sum(is_file(place / plain_name(name)) for name in probed) / 2
 
     best = max(places, key=hits)
     if hits(best):
@@ -112,14 +114,6 @@ def find_images_dir(
 def plain_name(name: str) -> str:
     """Return the last part of a path of any operating system."""
     return name.replace("\\", "/").rsplit("/", 1)[-1] or name
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether a file exists; False for impossible names, for which Python would raise."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _places(source: Source, folder: Path) -> list[Path]:

@@ -57,8 +57,8 @@ def open_pictures(
         advance: called after each image.
 
     Returns:
-        For each split the pictures by the position of their image, and the number of pictures of each kind and of
-        those ``turned by EXIF``; and the mistakes.
+        The pictures of each split, by the position of their image; for each split the number of pictures of each kind,
+        and of pictures ``turned by EXIF``; the mistakes.
     """
     pictures: list[dict[int, Picture]] = []
     findings: list[Finding] = []

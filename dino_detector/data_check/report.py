@@ -126,7 +126,7 @@ def _classes(check: Check) -> list[str]:
     names = [plain(split.name, 16) for split in check.splits]
     rows = [["class", *(f"{names[place]} boxes" for place in labelled), "share", "images", "median side"]]
     between = classes[FIRST_CLASSES:-LAST_CLASSES] if len(classes) > MOST_CLASSES else []
-    for row in [row for row in classes if row not in between] if between else classes:
+    for row in [*classes[:FIRST_CLASSES], *classes[-LAST_CLASSES:]] if between else classes:
         counts = [f"{row.boxes[place]:,}" for place in labelled]
         side = "-" if np.isnan(row.side) else f"{row.side:.1f}"
         rows.append([plain(row.name, 32), *counts, percent(sum(row.boxes) / total), f"{row.images:,}", side])

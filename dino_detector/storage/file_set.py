@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from dino_detector.storage.files import DISK_FULL, explained_writing, sync, sync_folder
+from dino_detector.storage.files import explained_writing, sync_to_disk
 
 UNFINISHED = ".unfinished"
 """subfolder of the files that are being written"""
@@ -23,16 +22,13 @@ class FileSet:
     """Files that are written to a subfolder and committed by renaming the subfolder.
 
     Before the rename no file of the set counts; after it every file does. If the program is killed after the rename,
-    `recover` moves the files to their places. The context manager commits the set at its end; an exception discards it.
+    `recover` moves the files to their places, the file ``first`` before the others. The context manager commits the set
+    at its end; an exception discards it.
 
     Example:
         >>> with FileSet(Path("outputs"), first="last.pth") as files:
         ...     _ = files.path("last.pth").write_bytes(b"...")
         ...     files.link("best.pth", files.path("last.pth"))
-
-    Args:
-        folder: where the files go; it exists.
-        first: the file that takes its place before the others.
     """
 
     def __init__(self, folder: Path, *, first: str) -> None:
@@ -69,13 +65,13 @@ class FileSet:
             try:
                 self.path(MANIFEST).write_text(json.dumps(self._manifest), encoding="utf-8")
                 for path in self._unfinished.iterdir():
-                    _sync(path)
-                sync_folder(self._unfinished)
+                    sync_to_disk(path)
+                sync_to_disk(self._unfinished)
                 self._unfinished.rename(self.folder / FINISHED)
             except BaseException:
                 shutil.rmtree(self._unfinished, ignore_errors=True)
                 raise
-            sync_folder(self.folder)
+            sync_to_disk(self.folder)
             _move_into_place(self.folder)
 
 
@@ -115,13 +111,4 @@ def _move_into_place(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         manifest.unlink()
     finished.rmdir()
-    sync_folder(folder)
-
-
-def _sync(path: Path) -> None:
-    """Sync a file of the set; raise `OSError` if the disk is full or broken."""
-    try:
-        sync(path)
-    except OSError as error:  # Windows and some network file systems can't
-        if error.errno in DISK_FULL | {errno.EIO}:
-            raise
+    sync_to_disk(folder)

@@ -22,9 +22,8 @@ from dino_detector.errors import InputError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """errors of a full disk, a full quota, and a file above the size limit"""
-ESTALE = getattr(errno, "ESTALE", errno.EIO)  # Windows has no ESTALE
-OUT_OF_REACH = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO, ESTALE}
-OF_THE_MACHINE = DISK_FULL | OUT_OF_REACH
+NOT_WRITABLE = ("EROFS", "EACCES", "EPERM", "ENAMETOOLONG", "ENOTDIR", "EIO", "ESTALE")  # Windows has no ESTALE
+OF_THE_MACHINE = DISK_FULL | {getattr(errno, name) for name in NOT_WRITABLE if hasattr(errno, name)}
 """errors that the user can fix"""
 RESOURCES = {
     errno.ENOMEM: "free some memory, or lower --num_workers",
@@ -106,15 +105,14 @@ def writing(path: Path | str, *, sync: bool = True) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
             raise
         if sync:
-            sync_folder(path.parent)
+            sync_to_disk(path.parent)
 
 
 def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files of processes of this machine that have ended, and files untouched for an hour."""
     for path in folder.glob(TEMPORARY):
-        named = re.fullmatch(r"\.writing-(?P<process>\d+)-\d+-(?P<machine>.*)\.tmp", path.name)
-        is_here = named is not None and named["machine"] == platform.node()
-        is_gone = is_here and not psutil.pid_exists(int(named["process"]))
+        named = re.fullmatch(r"\.writing-(\d+)-\d+-(.*)\.tmp", path.name)
+        is_gone = named is not None and named[2] == platform.node() and not psutil.pid_exists(int(named[1]))
         with contextlib.suppress(OSError):  # another program has removed it
             if is_gone or time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
@@ -126,19 +124,17 @@ def write_whole(path: Path | str, text: str) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def sync(path: Path) -> None:
-    """Sync a closed file, or the names in a folder, to the disk; raise `OSError` if that fails."""
-    descriptor = os.open(path, os.O_RDONLY)
+def sync_to_disk(path: Path) -> None:
+    """Sync a closed file or the names in a folder, if the system can; raise `OSError` if the disk is full or broken."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to the disk; do nothing if the system can't sync folders."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
-        sync(folder)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # Windows opens no folders, and some network file systems sync nothing
+        if error.errno in DISK_FULL | {errno.EIO}:
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -175,8 +171,7 @@ def as_utf8(content: bytes) -> bytes:
             raise ValueError(f"{name}; unpack it with {tool} and give the unpacked file")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16").encode("utf-8", "surrogatepass")
-    mark = b"\xef\xbb\xbf"
-    return content[len(mark) :] if content.startswith(mark) else content
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 @contextmanager

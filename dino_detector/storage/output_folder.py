@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -21,62 +20,42 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path, purpose: str, *, flag: str = "--output_dir") -> Iterator[None]:
-    """Lock a folder for one purpose, and make the folder if it is missing.
+def locked(folder: Path, purpose: str) -> Iterator[None]:
+    """Lock the folder of ``--output_dir`` for one purpose such as ``training``, and make the folder if it is missing.
 
-    The operating system releases the lock however the program ends. Temporary files of killed programs are removed. A
-    folder that was made here and is empty at the end is removed.
-
-    Args:
-        folder: the folder to write to.
-        purpose: one word such as ``training``; each purpose has its own lock.
-        flag: the flag that names the folder, for the message.
+    Each purpose has its own lock. The operating system releases it however the program ends. Temporary files of killed
+    programs are removed. A folder that was made here and is empty at the end is removed.
 
     Raises:
         InputError: another program holds the lock, and the message names its process and start; or the folder can't
             be made or written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock, holder = folder / f".{purpose}.lock", folder / f".{purpose}.json"
-    with contextlib.ExitStack() as leaving:
-        leaving.callback(_remove_empty, made)
-        with _explained_access(folder, flag):
+    lock, holder = FileLock(folder / f".{purpose}.lock"), folder / f".{purpose}.txt"
+    try:
+        with _explained_access(folder, "--output_dir"):
             folder.mkdir(parents=True, exist_ok=True)
-            hold = FileLock(lock, timeout=0)
             try:
-                hold.acquire()
+                lock.acquire(blocking=False)
             except Timeout:
-                raise InputError(
-                    f"{folder}: another {purpose} writes there ({_holder_text(holder)}); wait for it, or give another "
-                    f"{flag}"
-                ) from None
-            leaving.callback(_give_back, hold, holder)
+                by = "a process that has just started"
+                with contextlib.suppress(OSError):  # or one that has just ended
+                    by = holder.read_text(encoding="utf-8") or by
+                remedy = "wait for it, or give another --output_dir"
+                raise InputError(f"{folder}: another {purpose} writes there ({by}); {remedy}") from None
             started = time.strftime("%Y-%m-%d %H:%M:%S")
-            facts = {"process": os.getpid(), "machine": platform.node(), "started": started}
-            holder.write_text(json.dumps(facts), encoding="utf-8")
+            holder.write_text(f"process {os.getpid()} on {platform.node()}, started {started}", encoding="utf-8")
             remove_temporary_files(folder)
         yield
-
-
-def _give_back(hold: FileLock, holder: Path) -> None:
-    with contextlib.suppress(OSError):  # Windows removes no open file
-        holder.unlink(missing_ok=True)
-        Path(hold.lock_file).unlink()  # a program that waits for the lock notices, and makes a new file
-    hold.release()
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    with contextlib.suppress(OSError):  # something was written
-        for folder in folders:
-            folder.rmdir()
-
-
-def _holder_text(holder: Path) -> str:
-    try:
-        facts = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {facts['process']} on {facts['machine']}, started {facts['started']}"
-    except (OSError, ValueError, KeyError):  # it has just begun or ended
-        return "a process that has just started"
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            if lock.is_locked:
+                holder.unlink(missing_ok=True)
+                Path(lock.lock_file).unlink()  # a program that waits for the lock notices, and makes a new file
+        lock.release()
+        with contextlib.suppress(OSError):  # something was written
+            for path in made:
+                path.rmdir()
 
 
 def make_output_dir(folder: Path, *, flag: str = "--output_dir") -> None:
