@@ -65,10 +65,6 @@ class ExportedDetector(ImageDetector):
         >>> from dino_detector import ExportedDetector
         >>> detector = ExportedDetector.load("detector.onnx")
         >>> detections = detector.predict("street.jpg")
-
-    Args:
-        runtime: runs the graph.
-        description: categories and preprocessing, from the file's metadata.
     """
 
     def __init__(self, runtime: Runtime, description: Description) -> None:

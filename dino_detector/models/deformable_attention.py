@@ -16,11 +16,7 @@ from torch.nn import functional as F
 class DeformableAttention(nn.Module):
     """Samples a few points around the reference box of each query from every feature level.
 
-    Args:
-        hidden_dim: width d, a multiple of ``num_heads``.
-        num_heads: number of heads; each has its own points.
-        num_levels: number of feature levels.
-        num_points: sampling points per head and level.
+    Every head has ``num_points`` points of its own in each level. The width d is a multiple of ``num_heads``.
     """
 
     def __init__(self, *, hidden_dim: int, num_heads: int, num_levels: int, num_points: int) -> None:

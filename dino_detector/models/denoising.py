@@ -54,7 +54,7 @@ class DenoisingGenerator(nn.Module):
     Args:
         max_queries: most queries of an image. It gets as many groups as fit; if a single group of all boxes does not
             fit, a random part of the boxes gets queries.
-        hidden_dim: width d.
+        hidden_dim: d.
         num_classes: C.
     """
 

@@ -17,14 +17,9 @@ from dino_detector.structures.targets import Targets
 
 
 class DetectorNetwork(nn.Module):
-    """DINOv2 backbone, neck and decoder.
+    """DINOv2 backbone, neck and decoder of C classes.
 
-    Args:
-        backbone: DINOv2, split into trunk and tail.
-        config: sizes of neck and decoder.
-        num_classes: C.
-        mean: mean of each RGB channel in the backbone's pretraining, for pixels in 0..1.
-        std: standard deviation of each RGB channel, likewise.
+    ``mean`` and ``std`` are of each RGB channel in the backbone's pretraining, for pixels in 0..1.
     """
 
     def __init__(

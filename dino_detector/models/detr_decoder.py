@@ -125,10 +125,6 @@ class DetrDecoder(nn.Module):
     "Group DETR", https://arxiv.org/abs/2207.13085) and denoising queries go through the same layers. Each group
     attends to itself alone, so self-attention needs no mask between groups; in DN-DETR denoising queries also see the
     object queries. All groups start at the same proposals; LW-DETR has a proposal head for each group.
-
-    Args:
-        config: sizes, and the kind of cross-attention.
-        num_classes: C.
     """
 
     def __init__(self, config: DecoderConfig, *, num_classes: int) -> None:

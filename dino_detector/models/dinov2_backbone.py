@@ -40,11 +40,8 @@ class Dinov2Backbone(nn.Module):
     The trunk holds all layers below the first layer that trains. It runs in evaluation mode and without gradient.
     ``state_dict()`` leaves out frozen parameters where the base model can be loaded again by its name.
 
-    Args:
-        model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
-        config: which part trains, the adapters, and the feature layers.
-
     Attributes:
+        model: a `Dinov2Model` or `Dinov2WithRegistersModel`.
         depth: number of layers, up to the last feature layer.
         run_layer: runs a layer on ``[B, T, D]``; a `LayerCopies` runs a faster copy of the layer.
     """

@@ -42,13 +42,7 @@ class Proposals(NamedTuple):
 
 
 class ProposalHead(nn.Module):
-    """Predicts classes and a box at every position of every level.
-
-    Args:
-        hidden_dim: width d of the levels.
-        box_head_dim: width of the box head.
-        num_classes: C.
-    """
+    """Predicts C classes and a box at every position of every level of width d."""
 
     def __init__(self, *, hidden_dim: int, box_head_dim: int, num_classes: int) -> None:
         super().__init__()

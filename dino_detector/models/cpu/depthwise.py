@@ -23,6 +23,6 @@ class DepthwiseConv2d(nn.Conv2d):
         return near.to(maps.dtype) + self.bias.to(maps.dtype)[:, None, None]
 
     def align_weight(self) -> None:
-        """Give the weight ``[d, 1, k, k]`` the strides of its gradient, so that the optimizer reorders neither."""
+        """Give the weight ``[d, 1, k, k]`` the strides of its gradient, so that autograd need not copy the gradient."""
         height, width = self.weight.shape[2:]
         self.weight.data = self.weight.data.as_strided(self.weight.shape, (height * width, 1, width, 1))

@@ -10,10 +10,7 @@ class PackedLinear(nn.Module):
     """A linear layer whose weight is stored in the blocked layout that oneDNN multiplies by.
 
     `torch.nn.Linear` reorders its weight in each pass. Inductor packs frozen weights with the same private operators.
-
-    Args:
-        linear: the layer to copy.
-        dtype: dtype of weight, input and output.
+    Weight, input and output have one dtype.
     """
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
