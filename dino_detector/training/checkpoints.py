@@ -47,10 +47,8 @@ def finished_epochs(contents: dict[str, Any]) -> int:
 def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
     """Move aside the files that a new run would overwrite or mix with its own.
 
-    Args:
-        training: settings of the run.
-        epochs_before: finished epochs of the resumed checkpoint; None for a new run. A run that is resumed in its own
-            folder keeps its files, except for the files of later epochs.
+    ``epochs_before`` is the number of finished epochs of the resumed checkpoint, and None for a new run. A run that is
+    resumed in its own folder keeps its files, except for the files of later epochs.
     """
     folder, checkpoint = training.output_dir, training.checkpoint
     files = [file for name in FILES_OF_A_RUN for file in folder.glob(name)]
@@ -82,9 +80,7 @@ class RunFiles(Checkpoint):
     The first signal finishes the optimizer step, or the evaluation at the end of an epoch, writes the last checkpoint
     and raises `StoppedByUser`. The second signal stops at once.
 
-    Args:
-        output_dir: existing folder for the files.
-        keep_epochs: keep the checkpoint and the detections of every evaluated epoch; False keeps the newest alone.
+    Without ``keep_epochs`` the checkpoint and the detections of the newest evaluated epoch alone stay.
 
     Attributes:
         finished_epochs: number of epochs since the run began, before resumptions too.
@@ -93,7 +89,7 @@ class RunFiles(Checkpoint):
         seconds: wall time from the beginning of the run to the latest checkpoint, without interruptions.
     """
 
-    def __init__(self, output_dir: Path, *, keep_epochs: bool = True) -> None:
+    def __init__(self, output_dir: Path, *, keep_epochs: bool) -> None:
         self.output_dir = output_dir
         self.keep_epochs = keep_epochs
         self.finished_epochs = 0

@@ -113,8 +113,8 @@ class DetectionData(LightningDataModule):
         settings = self._loader_settings()
         if self.config.tiling.tile_size is None:
             return build_evaluation_loader(dataset=dataset, **settings)
-        used = {name: settings[name] for name in ("num_workers", "num_replicas", "rank")}
-        return build_full_size_loader(dataset=dataset, **used)
+        del settings["batch_size"], settings["mean"], settings["std"], settings["pin_memory"]
+        return build_full_size_loader(dataset=dataset, **settings)
 
     def _loader_settings(self) -> dict:
         return {

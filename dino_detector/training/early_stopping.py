@@ -18,15 +18,12 @@ from dino_detector.training.run_data import SplitData
 
 log = logging.getLogger(__name__)
 
-KEY = "early_stopping"
-"""Key of the callback's state in a checkpoint."""
-
 
 class EarlyStopping(callbacks.EarlyStopping):
     """Lightning's early stopping on the AP of the validation images."""
 
-    state_key = KEY
-    """Key of the state; Lightning's own key contains settings, and a resumed run may change them."""
+    state_key = "early_stopping"
+    """Key of the state in a checkpoint; Lightning's own key has settings in it, and a resumed run may change them."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the count of the resumed run, with the patience of this run."""
@@ -73,4 +70,4 @@ def build_early_stopping(training: TrainingConfig, val: SplitData | None) -> Ear
 
 def evaluations_without_gain(checkpoint: dict[str, Any]) -> int:
     """Return the number of evaluations in a row without a better AP; 0 for a run without early stopping."""
-    return checkpoint["callbacks"].get(KEY, {"wait_count": 0})["wait_count"]
+    return checkpoint["callbacks"].get(EarlyStopping.state_key, {"wait_count": 0})["wait_count"]

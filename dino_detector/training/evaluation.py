@@ -66,11 +66,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
 
     The checkpoint decides the detector and its preprocessing. ``config`` decides the data, the batch size, the device,
     the processes, the tiles and, unless it is auto, the precision. The function creates ``output_dir`` and writes
-    nothing there.
-
-    Args:
-        config: settings.
-        dino_model: name or folder of the base model; None uses the one that the checkpoint names.
+    nothing there. ``dino_model`` is the name or folder of the base model; None takes the name in the checkpoint.
 
     Raises:
         InputError: The data or the checkpoint is wrong, or a validation image is unreadable.

@@ -164,9 +164,9 @@ def _with_white_level(config: Config, train: SplitData) -> Config:
 
 def _check_multi_scale(config: Config, *, patch: int) -> None:
     """Raise `InputError` if multi_scale allows no size but the image size."""
-    change, sizes = config.augmentation.multi_scale, config.augmentation.input_sizes(config.data.image_size, patch)
-    if config.augmentation.augmentation and change and len(sizes) == 1:
-        size, least = config.data.image_size, math.ceil(100 * patch / max(config.data.image_size)) / 100
+    change, size = config.augmentation.multi_scale, config.data.image_size
+    if config.augmentation.augmentation and change and len(config.augmentation.input_sizes(size, patch)) == 1:
+        least = math.ceil(100 * patch / max(size)) / 100
         problem = f"multi_scale {change:g} changes image_size {size} by less than a patch of {patch} pixels"
         raise InputError(f"{problem}; give at least {least:g}, or 0")
 

@@ -32,9 +32,6 @@ from dino_detector.training.optimization import MovingAverage
 log = logging.getLogger(__name__)
 
 GIB = 2**30
-SMALLEST_SIDE = 112
-"""Shortest side in pixels of the images that the rehearsal tries."""
-
 PEAKS = {"peak_memory_bytes": ("process_peak", "this process"), "peak_gpu_memory_bytes": ("gpu_peak", "the GPU")}
 """Stage and owner of each peak."""
 
@@ -59,10 +56,8 @@ class Rehearsal(Callback):
     not change; neither do the random numbers of training, because the module seeds them for every batch. If the step
     does not fit, smaller steps find the settings for the error message.
 
-    Attributes:
-        largest_step: the largest step.
-        activations: bytes that the largest step needs beside weights, gradients and optimizer state: the peak on a
-            GPU, and elsewhere the tensors that the forward pass saves for the backward pass.
+    ``activations`` are the bytes that the largest step needs beside weights, gradients and optimizer state: the peak on
+    a GPU, and elsewhere the tensors that the forward pass saves for the backward pass.
     """
 
     def __init__(self, config: Config) -> None:
@@ -77,8 +72,7 @@ class Rehearsal(Callback):
         if trainer.current_epoch >= augmentation.no_augment_from(config.training.epochs):
             augmentation = replace(augmentation, multi_scale=0.0, mosaic_probability=0.0, copy_paste_probability=0.0)
 
-        def enlarged(step: Step) -> Step:
-            """Return a step with the largest image that ``multi_scale`` makes."""
+        def enlarged(step: Step) -> Step:  # with the largest image that ``multi_scale`` makes
             return step._replace(image_size=augmentation.input_sizes(step.image_size, patch)[-1])
 
         sources = 4 if augmentation.mosaic_probability else 2 if augmentation.copy_paste_probability else 1
@@ -168,11 +162,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
-    """Yield smaller steps: halve the batch down to one image, then shrink the sides by a quarter, in whole patches."""
+    """Yield smaller steps: halve the batch down to one image, then shrink the sides by quarters to at least 112."""
     while step.batch_size > 1:
         step = step._replace(batch_size=step.batch_size // 2)
         yield step
-    while min(step.image_size) * 3 // 4 >= SMALLEST_SIDE:
+    while min(step.image_size) * 3 // 4 >= 112:
         sides = (max(1, side * 3 // 4 // patch) * patch for side in step.image_size)
         step = step._replace(image_size=ImageSize(*sides))
         yield step

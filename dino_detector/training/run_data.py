@@ -94,10 +94,7 @@ class RunData(NamedTuple):
                 data.annotations.with_files(data.folder)
 
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
-        """Raise `InputError` if the classes of the validation images or their number do not fit.
-
-        ``known`` are the classes of the training images or of the checkpoint, and ``source`` is their file.
-        """
+        """Raise `InputError` if the validation images or ``num_classes`` do not fit the known classes of ``source``."""
         if self.val is not None:
             val = self.val.annotations
             check_categories(val.categories, known=known, source=val.path, known_source=source)

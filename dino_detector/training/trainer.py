@@ -23,9 +23,6 @@ from dino_detector.models.checkpoint import read_checkpoint, write_checkpoint
 from dino_detector.models.device import resolve_device, resolve_precision
 from dino_detector.training.progress import EpochBar
 
-CPU_PROCESSES = 2
-"""Number of processes of ``--distributed`` on a CPU without ``--world_size``."""
-
 LIGHTNING_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -52,7 +49,7 @@ def resolve_machine(config: Config) -> Machine:
     if device.type not in ("cpu", "cuda") or device.index is not None:
         raise InputError(f"--distributed needs --device cpu, cuda or auto, not {config.training.device!r}")
     gpus = torch.cuda.device_count()
-    processes = settings.world_size or (gpus if device.type == "cuda" else CPU_PROCESSES)
+    processes = settings.world_size or (gpus if device.type == "cuda" else 2)
     if device.type == "cuda" and processes > gpus:
         raise InputError(f"--world_size {processes} needs {processes} GPUs, but this machine has {gpus}; lower it")
     if settings.dist_url != "env://" and rank_zero_only.rank == 0:

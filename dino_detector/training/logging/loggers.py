@@ -17,7 +17,6 @@ from torch.utils.tensorboard.summary import hparams
 from dino_detector.config import Config
 from dino_detector.errors import InputError
 
-SUMMARY_DEPTH = 3
 COMPARED = ("val/AP", "val/AP50", "val/AP75")
 """Tags whose newest value the HPARAMS tab shows beside the settings."""
 
@@ -92,7 +91,7 @@ class RunDescription(Callback):
         if not trainer.is_global_zero:
             return
         log_text(trainer.loggers, "settings", yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
-        log_text(trainer.loggers, "model", str(ModelSummary(pl_module, max_depth=SUMMARY_DEPTH)))
+        log_text(trainer.loggers, "model", str(ModelSummary(pl_module, max_depth=3)))
         plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
         compared = ("train/loss",) if trainer.datamodule.run_data.val is None else COMPARED
         for logger in trainer.loggers:

@@ -20,9 +20,6 @@ from dino_detector.structures.targets import Targets
 from dino_detector.training.logging.loggers import log_values
 from dino_detector.training.memory import memory_now
 
-BINS = 64
-"""Number of bins of a histogram."""
-
 
 class ScalarLog(Callback):
     """Log numbers of training after the first step and every ``frequency`` steps, and numbers of every evaluation.
@@ -153,7 +150,7 @@ class HistogramLog(Callback):
         for writer in (each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)):
             for tag, values in tensors.items():
                 if values.isfinite().all():
-                    writer.add_histogram(tag, values, step, bins=BINS)
+                    writer.add_histogram(tag, values, step, bins=64)
 
 
 def class_counts(logits: Tensor, targets: Targets, matches: MatchedIndices) -> Tensor:
