@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.common.command_line import command_parser
-from dino_detector.analysis.result_files import read_results
+from dino_detector.analysis.runs import read_results
 from dino_detector.commands.frame import run_command
 from dino_detector.config import Config, ImageSize
 from dino_detector.data.coco.annotations import CocoAnnotations

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
-from dino_detector.analysis.result_files import file_inside
-from dino_detector.analysis.runs import Run
+from dino_detector.analysis.runs import Run, file_inside
 from dino_detector.data.pictures.files import WRITABLE, picture_extensions, save_picture
 from dino_detector.data.pictures.reading import read_image
 from dino_detector.errors import InputError
@@ -42,7 +41,7 @@ def choose_pictures(run: Run, shown: list[dict[str, Any]], *, count: int, target
     Detections name the file of their image; otherwise the list does; otherwise the file name is the id.
 
     Args:
-        run: detections, the folder of their images, and the ground truth, if it is drawn beside the detections.
+        run: detections, with the folder of their images.
         shown: the detections to draw.
         count: largest number of pictures.
         target: folder of the pictures.
@@ -55,7 +54,13 @@ def choose_pictures(run: Run, shown: list[dict[str, Any]], *, count: int, target
         wanted |= {entry["image_id"] for entry in run.annotations.ground_truth["annotations"]}
     named = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
     listed = {} if run.listed is None else {record.image_id: record for record in run.listed.images}
-    _warn_of_other_names(named, {image_id: listed[image_id].file_name for image_id in named if image_id in listed}, run)
+    both = {image_id: (name, listed[image_id].file_name) for image_id, name in named.items() if image_id in listed}
+    others = [image_id for image_id, (name, other) in both.items() if Path(name).name != Path(other).name]
+    if others:  # the detections or the list belong to another data set
+        log.warning(
+            "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
+            *(run.predictions, others[0], *both[others[0]], len(others), len(named)),
+        )
     numbered = {
         int(file.stem): file.name
         for file in sorted(folder.iterdir(), reverse=True)
@@ -131,14 +136,3 @@ def draw_pictures(
             *(outside[0], len(outside), len(written)),
         )
     return written
-
-
-def _warn_of_other_names(named: dict[int, str], listed: dict[int, str], run: Run) -> None:
-    """Warn if detections and list name different files for an id: one of them belongs to another data set."""
-    others = [image_id for image_id, name in listed.items() if Path(name).name != Path(named[image_id]).name]
-    if others:
-        first = others[0]
-        log.warning(
-            "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
-            *(run.predictions, first, named[first], listed[first], len(others), len(named)),
-        )

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from dino_detector.analysis.fonts import font_path
-from dino_detector.analysis.scores import score_counts
+from dino_detector.analysis.scores import SCORE_EDGES
 from dino_detector.analysis.wording import (
     ALL_MISTAKES,
     AXES,
@@ -114,8 +114,7 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
     """
     above = sum(score >= threshold for score in scores)
     figure, axes = _chart(8, 4.5)
-    counts, edges = score_counts(scores)
-    axes.hist(edges[:-1], bins=edges, weights=counts, color=BLUE, edgecolor="white")
+    axes.hist(scores, bins=SCORE_EDGES, color=BLUE, edgecolor="white")
     axes.axvline(threshold, color=VERMILLION, linewidth=2)
     _count_axis(axes)
     axes.set(xlim=(0, 1), xlabel=AXES["score"], ylabel=AXES["detections_log"])

@@ -66,15 +66,8 @@ def bootstrap(
 ) -> dict[str, float] | None:
     """Return the difference of AP, run minus baseline, with its percentile interval; None without ground truth.
 
-    Draws without ground truth are left out. The same runs give the same interval.
-
-    Args:
-        matches: of the run.
-        baseline: of the other run, on the same images and ground truth.
-        resamples: if None, as many as take about half a minute, but at least 100 and at most 1,000.
-
-    Returns:
-        ``resamples``, ``difference``, ``low``, ``high`` and the confidence ``level`` of the interval.
+    Both runs have the same images and ground truth. Draws without ground truth are left out. By default there are as
+    many ``resamples`` as take about half a minute, from 100 to 1,000. The same runs give the same interval.
     """
     runs = (matches, baseline)
     if resamples is None:

@@ -1,9 +1,7 @@
 """Kinds of mistakes, the AP50 that each kind costs, the mistakes of an image, and the confusion matrix.
 
-Kinds and costs follow TIDE:
-
-Bolya, Foley, Hays, Hoffman: TIDE: A General Toolbox for Identifying Object Detection Errors. ECCV 2020,
-arXiv:2008.08115. The authors' package ``tidecv`` (1.0.1) gives the same costs, with three exceptions:
+Kinds and costs follow Bolya, Foley, Hays, Hoffman: TIDE: A General Toolbox for Identifying Object Detection Errors.
+ECCV 2020, arXiv:2008.08115. The authors' package ``tidecv`` (1.0.1) gives the same costs, with three exceptions:
 
 - Every mean leaves out classes without ground truth, as COCO does. tidecv counts their AP50 as 0, so that a repair
   seems to gain AP50 when it removes all detections of such a class.

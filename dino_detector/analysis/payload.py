@@ -17,7 +17,7 @@ from dino_detector.analysis.gallery import gallery
 from dino_detector.analysis.matches import IOU_THRESHOLDS, DetectionMatches
 from dino_detector.analysis.mistakes import Mistakes, confusion_matrix, find_mistakes, mistake_costs
 from dino_detector.analysis.runs import Run
-from dino_detector.analysis.scores import Threshold, calibration, class_thresholds, overall_threshold, score_counts
+from dino_detector.analysis.scores import SCORE_EDGES, Threshold, calibration, class_thresholds, overall_threshold
 from dino_detector.errors import InputError
 from dino_detector.plain_text import relative_name, short_path
 from dino_detector.structures.metrics import CocoMetrics
@@ -133,13 +133,10 @@ def _scored(run: Run) -> Scored | None:
 def _check_same_metrics(run: Run, computed: CocoMetrics) -> None:
     """Raise `InputError` if the metrics of a run do not belong to its detections."""
     stated = run.metrics
+    count, stated_count = computed.num_detections, stated.num_detections
     ids, stated_ids = ([row.category_id for row in metrics.per_class] for metrics in (computed, stated))
     differences = [
-        (
-            computed.num_detections != stated.num_detections,
-            f"{computed.num_detections} detections",
-            stated.num_detections,
-        ),
+        (count != stated_count, f"{count} detections", f"{stated_count}"),
         (ids != stated_ids, f"{len(ids)} classes", f"{len(stated_ids)} others"),
         (abs(computed.AP - stated.AP) > SAME_METRICS, f"an AP of {computed.AP:.3f}", f"{stated.AP:.3f}"),
     ]
@@ -175,7 +172,7 @@ def _details(run: Run, scored: Scored, gallery_images: int) -> dict[str, Any]:
     matches, threshold = scored.matches, scored.threshold
     mistakes = find_mistakes(matches)
     measured = calibration(scored.evaluation.evaluator)
-    counts, edges = score_counts([row["score"] for row in run.results])
+    counts, edges = np.histogram([row["score"] for row in run.results], bins=SCORE_EDGES)
     return {
         "curves": _curves(scored.evaluation),
         "errors": _errors(matches, mistakes),
@@ -223,7 +220,11 @@ def _errors(matches: DetectionMatches, mistakes: Mistakes) -> dict[str, Any]:
 
 
 def _comparison(run: Run, baseline: Run, scored: Scored | None) -> dict[str, Any]:
-    """Return the changes from the baseline to the run. Classes correspond by their ids."""
+    """Return the changes from the baseline to the run; classes correspond by their ids.
+
+    Raises:
+        InputError: the two were evaluated on different images, classes or boxes, or with different limits.
+    """
     now, before = run.metrics, baseline.metrics
     if now.max_detections != before.max_detections:
         raise InputError(
@@ -249,7 +250,14 @@ def _comparison(run: Run, baseline: Run, scored: Scored | None) -> dict[str, Any
     if scored is None or other is None:
         return comparison
     matches, other_matches = scored.matches, other.matches
-    _check_same_truth(run, baseline, matches, other_matches)
+    ids, other_ids = matches.image_ids, other_matches.image_ids
+    both = f"{run.source} and {baseline.source} were evaluated on different"
+    remedy = "compare runs that were evaluated on the same images and annotations"
+    if not np.array_equal(ids, other_ids):
+        raise InputError(f"{both} images ({len(ids)} and {len(other_ids)}); {remedy}")
+    same_classes = matches.categories.ids == other_matches.categories.ids
+    if not same_classes or not all(map(np.array_equal, matches.truth, other_matches.truth)):
+        raise InputError(f"{both} classes or boxes of the same images; {remedy}")
     thresholds = {"threshold": scored.threshold, "baseline_threshold": other.threshold}
     flipped: dict[str, Any] = {**thresholds}
     names = {record.image_id: relative_name(record.file_name) for record in scored.annotations.images}
@@ -257,18 +265,6 @@ def _comparison(run: Run, baseline: Run, scored: Scored | None) -> dict[str, Any
         flipped[f"total_{key}"] = len(images)
         flipped[key] = [{**image, "file_name": names[image["id"]]} for image in images[:MOST_FLIPPED]]
     return comparison | {"bootstrap": bootstrap(matches, other_matches), "flipped": flipped}
-
-
-def _check_same_truth(run: Run, baseline: Run, matches: DetectionMatches, other: DetectionMatches) -> None:
-    """Raise `InputError` unless two runs were evaluated on the same images, classes and boxes."""
-    both = f"{run.source} and {baseline.source}"
-    remedy = "compare runs that were evaluated on the same images and annotations"
-    if not np.array_equal(matches.image_ids, other.image_ids):
-        raise InputError(
-            f"{both} were evaluated on different images ({len(matches.image_ids)} and {len(other.image_ids)}); {remedy}"
-        )
-    if matches.categories.ids != other.categories.ids or not all(map(np.array_equal, matches.truth, other.truth)):
-        raise InputError(f"{both} were evaluated on different classes or boxes of the same images; {remedy}")
 
 
 def _fraction(number: float | None) -> float | None:

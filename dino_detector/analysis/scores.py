@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from hotcoco import COCOeval
 
 SCORE_EDGES = np.arange(21) / 20
+"""edges of the steps of a histogram; a score at the edge of two steps counts in the upper one"""
 DEFAULT_THRESHOLD = 0.5
 """overall threshold without a true positive, when all thresholds are equally good"""
 DECIMALS = range(2, 7)
@@ -27,14 +27,6 @@ class Threshold(NamedTuple):
     F1: float
     precision: float | None  # None without detections
     recall: float
-
-
-def score_counts(scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of scores in each of 20 steps, ``[20]``, and the edges of the steps, ``[21]``.
-
-    A score at the edge of two steps counts in the upper one.
-    """
-    return np.histogram(scores, bins=SCORE_EDGES)
 
 
 def calibration(evaluator: COCOeval) -> dict[str, Any]:
@@ -83,10 +75,8 @@ def overall_threshold(matches: DetectionMatches) -> float:
 def best_threshold(scores: np.ndarray, correct: np.ndarray, *, boxes: int) -> Threshold:
     """Return the threshold with the largest F1, the higher of equals, with the fewest decimals that keep the result.
 
-    Args:
-        scores: ``[N]`` of true and false positives.
-        correct: ``[N]`` bool, true positive.
-        boxes: number of boxes to find.
+    ``scores`` ``[N]`` belong to true and false positives; ``correct`` ``[N]`` marks the true ones among them.
+    ``boxes`` is the number of boxes to find.
     """
     if not correct.any():
         return Threshold(None, 0.0, 0.0 if len(scores) else None, 0.0)

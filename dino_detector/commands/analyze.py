@@ -108,7 +108,7 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
     from dino_detector.analysis.annotated import choose_pictures, draw_pictures
     from dino_detector.analysis.outputs import PICTURES, REPORT, names_of, save_metrics_charts, save_results_charts
     from dino_detector.analysis.payload import report_payload
-    from dino_detector.analysis.report import write_report
+    from dino_detector.analysis.report.page import write_report
     from dino_detector.analysis.tables import comparison_table, metrics_table
     from dino_detector.data.pictures.files import allow_megapixels
 
@@ -117,8 +117,8 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
     run, baseline = _evaluate(settings) if settings.run_eval else _read(settings)
     payload, written = None, {}
     if run.metrics is not None:
-        data_given = named or settings.val_annotations is not None
-        payload = report_payload(run, baseline, gallery_images=settings.gallery_images, data_given=data_given)
+        given = named or settings.val_annotations is not None
+        payload = report_payload(run, baseline, gallery_images=settings.gallery_images, data_given=given)
     shown = [row for row in run.results or () if row["score"] >= threshold]
     pictures = []
     can_draw = run.images is not None and (shown or run.annotations is not None)
@@ -126,7 +126,9 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
         target = folder / f"{run.predictions.stem}_{PICTURES}"
         pictures = choose_pictures(run, shown, count=settings.num_visualizations, target=target)
     if not settings.run_eval:
-        _make_room(settings, names_of(run.metrics and run.source, run.predictions))
+        names = names_of(run.metrics and run.source, run.predictions)
+        _refuse_overwriting(settings, names)
+        make_room(folder, [glob.escape(name) for name in names])
     if payload is not None:
         write_report(payload, folder / REPORT)
         written[folder / REPORT] = f"the report, {(folder / REPORT).stat().st_size / 1e6:.1f} MB"
@@ -151,11 +153,8 @@ def _read(settings: AnalyzeSettings) -> tuple[Run, Run | None]:
     """Read the run and its baseline."""
     from dino_detector.analysis.runs import read_detections, read_metrics
 
-    images, annotations = (
-        settings.test_images or settings.val_images,
-        settings.test_annotations or settings.val_annotations,
-    )
-    predictions = settings.predictions_file
+    predictions, images = settings.predictions_file, settings.test_images or settings.val_images
+    annotations = settings.test_annotations or settings.val_annotations
     if settings.metrics_file:
         given = {"predictions": predictions, "annotations": annotations, "images": images}
         return read_metrics(settings.metrics_file, given)
@@ -179,18 +178,12 @@ def _evaluate(settings: AnalyzeSettings) -> tuple[Run, Run | None]:
     shared = ("val_images", "val_annotations", "device", "batch_size", "num_workers", "max_megapixels", "output_dir")
     values = {name: vars(settings)[name] for name in (*shared, "max_detections")}
     evaluation = evaluate(Config.from_flat(values | {"checkpoint": checkpoint}), dino_model=settings.dino_model)
-    _make_room(settings, names)
+    make_room(settings.output_dir, [glob.escape(name) for name in names])
     facts = {"checkpoint": str(checkpoint), "precision": evaluation.config.training.precision}
     files.write(evaluation.metrics, evaluation.results, **facts)
     truth, origin = evaluation.data.val.annotations, f"{short_path(checkpoint)} on {short_path(annotations)}"
     found = {"results": evaluation.results, "predictions": files.predictions, "annotations": truth, "listed": truth}
     return Run(files.metrics, evaluation.metrics, **found, images=images, origin=origin), baseline
-
-
-def _make_room(settings: AnalyzeSettings, names: Sequence[str]) -> None:
-    """Move files of an earlier call with these names aside."""
-    _refuse_overwriting(settings, names)
-    make_room(settings.output_dir, [glob.escape(name) for name in names])
 
 
 def _refuse_overwriting(settings: AnalyzeSettings, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_payloads import bare_payload, hostile_payload, metrics_payload, small_payload
 
-from dino_detector.analysis.report import write_report
+from dino_detector.analysis.report.page import write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

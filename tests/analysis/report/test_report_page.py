@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from report_payloads import HOSTILE, small_payload
 
-from dino_detector.analysis.report import write_report
-from dino_detector.analysis.report.page import SCRIPTS, STYLES, page
+from dino_detector.analysis.report.page import SCRIPTS, STYLES, page, write_report
 from dino_detector.analysis.wording import DASH
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
