@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from coco_tree import CocoTree, write_coco_tree
+from warm_python import serve_warm_python
 
 SLOW = (
     *("training", "benchmarks", "tools", "inference/test_export.py", "models/test_heap.py"),
@@ -25,6 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.path == path or path in item.path.parents for path in slow):
             item.add_marker("fast")
+
+
+def pytest_collection_finish() -> None:
+    """Spare every collection of garbage in a test the million objects of the libraries."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A program that takes the place of ``python`` and starts with the libraries imported."""
+    with serve_warm_python(tmp_path_factory.mktemp("warm")) as program:
+        yield program
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -114,6 +114,7 @@ TINY: dict[str, Any] = {
     "val_frequency": 1,
     "ema_decay": 0.9,
     "device": "cpu",
+    "logger": [],
     "precision": "32",  # tests compare two computations to many digits
 }
 

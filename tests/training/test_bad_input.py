@@ -310,11 +310,11 @@ def test_when_no_training_image_can_be_read_it_says_so(place, refused):
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def test_the_command_itself_exits_with_2_and_one_line(place):
+def test_the_command_itself_exits_with_2_and_one_line(place, warm_python):
     place.edit("train", lambda content: content["annotations"].clear())
     before = sorted(path.name for path in place.output_dir.iterdir())
     done = subprocess.run(
-        [sys.executable, "-m", "dino_detector.train", "--config", place.config],
+        [warm_python, "-m", "dino_detector.train", "--config", place.config],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

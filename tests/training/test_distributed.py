@@ -57,7 +57,7 @@ for name, changes in json.loads(Path(sys.argv[4]).read_text()).items():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, settings, draw_boxes):
+def runs(tmp_path_factory, settings, draw_boxes, warm_python):
     """Return the results of one process and of each of two processes, by (settings, processes, rank)."""
     folder = tmp_path_factory.mktemp("distributed")
     eight = draw_boxes(folder, "train", 8)
@@ -71,9 +71,7 @@ def runs(tmp_path_factory, settings, draw_boxes):
     started = []
     for devices in ("1", "2"):
         arguments = [folder / "run.py", devices, folder, folder / "settings.json", folder / "variants.json"]
-        started.append(
-            subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
-        )
+        started.append(subprocess.Popen([warm_python, *arguments], env=environment, stderr=subprocess.PIPE, text=True))
     for process in started:
         errors = process.communicate()[1]
         assert process.returncode == 0, errors[-3000:]

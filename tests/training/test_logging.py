@@ -36,6 +36,12 @@ from dino_detector.training.logging.scalars import class_counts, class_shares
 PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"
 
 
+@pytest.fixture(scope="session")
+def settings(settings: Callable[..., Config]) -> Callable[..., Config]:
+    """Build the tiny settings with the logger that a run has unless it is told otherwise."""
+    return lambda folder, **changes: settings(folder, **({"logger": ["tensorboard"]} | changes))
+
+
 def events(folder: Path) -> EventAccumulator:
     (file,) = (folder / "tensorboard").glob("*/events.*")
     accumulator = EventAccumulator(str(file.parent), size_guidance={"scalars": 0, "images": 0, "histograms": 0})

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,17 @@ from dino_detector.config import Config
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def start(config: Path, *flags: object, **options: Any) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "dino_detector.train", "--config", config, *flags]
+Start = Callable[..., subprocess.Popen[str]]
+"""begins a run with a configuration file, flags, and options of `subprocess.Popen`"""
+
+
+@pytest.fixture(scope="module")
+def start(warm_python: Path) -> Start:
+    return partial(start_with, warm_python)
+
+
+def start_with(python: Path | str, config: Path, *flags: object, **options: Any) -> subprocess.Popen[str]:
+    words = [python, "-m", "dino_detector.train", "--config", config, *flags]
     return subprocess.Popen(
         [str(word) for word in words],
         env=ENVIRONMENT,
@@ -41,16 +51,16 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def begun(config: Path, *flags: object) -> subprocess.Popen[str]:
+def begun(python: Path | str, config: Path, *flags: object) -> subprocess.Popen[str]:
     """Start a run of two processes in its own process group, and wait for the end of its second epoch."""
-    process = start(config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True)
+    process = start_with(python, config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True)
     assert any(" 2/500 " in line for line in process.stdout), "the files of the first epoch are there"
     return process
 
 
 @pytest.fixture(scope="module")
 def runs(
-    tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config], val_split: Any
+    start: Start, tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., Config], val_split: Any
 ) -> dict[str, tuple[Path, str, str]]:
     """Return folder, stdout and stderr of a training run in two processes, and of its evaluations in one and in two.
 
@@ -58,7 +68,13 @@ def runs(
     """
     folder = tmp_path_factory.mktemp("several")
     config = folder / "run.yaml"
-    strong = {"augmentation": True, "multi_scale": 0.5, "mosaic_probability": 0.5, "copy_paste_probability": 0.5}
+    strong = {
+        "logger": ["tensorboard"],
+        "augmentation": True,
+        "multi_scale": 0.5,
+        "mosaic_probability": 0.5,
+        "copy_paste_probability": 0.5,
+    }
     write_config(settings(folder / "train", epochs=2, testdev_images=val_split.images, **strong), config)
     out, err = finish(start(config, "--distributed", "--memory_monitor"))
     found = {"train": (folder / "train", out, err)}
@@ -110,7 +126,7 @@ def test_every_file_and_line_comes_once(runs: dict[str, tuple[Path, str, str]]) 
     assert (folder / "testdev_predictions_final.json").exists()
 
 
-def test_one_image_serves_two_processes(runs: dict[str, tuple[Path, str, str]]) -> None:
+def test_one_image_serves_two_processes(start: Start, runs: dict[str, tuple[Path, str, str]]) -> None:
     folder = runs["train"][0].parent
     checkpoint = runs["train"][0] / "dino_detector_final.pth"
     flags = ("--only_evaluate", "--checkpoint", checkpoint, "--output_dir", folder / "few", "--distributed")
@@ -121,7 +137,7 @@ def test_one_image_serves_two_processes(runs: dict[str, tuple[Path, str, str]]) 
 
 
 def test_pictures_that_no_process_can_read_are_all_counted(
-    runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
+    start: Start, runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
 ) -> None:
     """Different processes read two neighbours in the order of the names."""
     shutil.copytree(val_split.images, tmp_path / "pictures")
@@ -138,7 +154,7 @@ def test_pictures_that_no_process_can_read_are_all_counted(
 
 
 def test_a_validation_image_that_one_process_cannot_read_is_one_line(
-    runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
+    start: Start, runs: dict[str, tuple[Path, str, str]], val_split: Any, tmp_path: Path
 ) -> None:
     shutil.copytree(val_split.images, tmp_path / "val")
     broken = sorted((tmp_path / "val").iterdir())[1]
@@ -156,7 +172,7 @@ def truncated_jpeg() -> bytes:
     return file.getvalue()[:2000]
 
 
-def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str, str]]) -> None:
+def test_a_mistake_is_one_line_from_one_process(start: Start, runs: dict[str, tuple[Path, str, str]]) -> None:
     config = runs["train"][0].parent / "run.yaml"
     _, err = finish(start(config, "--distributed", "--num_classes", "7"), code=2)
     assert err.count("\n") == 1
@@ -164,7 +180,7 @@ def test_a_mistake_is_one_line_from_one_process(runs: dict[str, tuple[Path, str,
 
 
 def test_the_other_processes_read_what_the_run_moves_aside(
-    runs: dict[str, tuple[Path, str, str]], tmp_path: Path
+    start: Start, runs: dict[str, tuple[Path, str, str]], tmp_path: Path
 ) -> None:
     """Run in the folder of an earlier run, with that run's settings and checkpoint."""
     folder = tmp_path / "again"
@@ -180,12 +196,14 @@ def test_the_other_processes_read_what_the_run_moves_aside(
     assert checkpoint.exists()
 
 
-def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Callable[..., Config]) -> None:
+def test_what_no_process_has_memory_for_is_one_line(
+    warm_python: Path, tmp_path: Path, settings: Callable[..., Config]
+) -> None:
     """One process runs out of memory in the rehearsal; the others end with it."""
     write_config(settings(tmp_path / "out", batch_size=4), tmp_path / "run.yaml")
     (tmp_path / "command.py").write_text(
         "import os, sys\n"
-        "import dino_detector.training.rehearsal as rehearsal\n"
+        "import dino_detector.training.memory as rehearsal\n"
         "from dino_detector.train import main\n"
         "take = rehearsal.take\n"
         "def limited(step, *args, **settings):\n"
@@ -195,7 +213,7 @@ def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Ca
         "rehearsal.take = limited\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    words = [sys.executable, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
+    words = [warm_python, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
     run = subprocess.run([str(word) for word in words], env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 2, run.stderr[-3000:]
     assert re.fullmatch(
@@ -203,7 +221,7 @@ def test_what_no_process_has_memory_for_is_one_line(tmp_path: Path, settings: Ca
     )
 
 
-def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., Config]) -> None:
+def test_processes_stop_early_together(start: Start, tmp_path: Path, settings: Callable[..., Config]) -> None:
     """With a learning rate of 0 AP never rises; a process that continued alone would wait for the other forever."""
     config = settings(tmp_path / "out", epochs=9, learning_rate=1e-30, early_stopping_patience=2)
     write_config(config, tmp_path / "run.yaml")
@@ -213,9 +231,11 @@ def test_processes_stop_early_together(tmp_path: Path, settings: Callable[..., C
     assert not (tmp_path / "out" / "dino_detector_epoch_4.pth").exists()
 
 
-def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
+def test_ctrl_c_stops_all_processes_after_the_same_step(
+    warm_python: Path, start: Start, tmp_path: Path, settings: Callable[..., Config]
+) -> None:
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
+    process = begun(warm_python, tmp_path / "run.yaml")
     os.killpg(process.pid, signal.SIGINT)  # to every process, as from a terminal
     _, err = finish(process, code=130)
     assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
@@ -236,7 +256,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
 ) -> None:
     """The operating system kills a process that takes too much memory."""
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
+    process = begun(sys.executable, tmp_path / "run.yaml")
     other = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
     os.kill(process.pid if main_process else other, signal.SIGKILL)
     _, err = finish(process, code=-signal.SIGKILL if main_process else 2)
