@@ -45,18 +45,18 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_500,
-    "training": 3_290,
-    "analysis": 3_000,
-    "data_check": 1_470,
-    "inference": 1_120,
-    "models": 1_940,
-    "data": 4_840,
-    "download": 840,
-    "structures": 590,
-    "config": 1_060,
-    "storage": 440,
-    ".": 880,
+    "commands": 1_220,
+    "training": 2_650,
+    "analysis": 2_510,
+    "data_check": 1_250,
+    "inference": 970,
+    "models": 1_810,
+    "data": 4_070,
+    "download": 780,
+    "structures": 570,
+    "config": 880,
+    "storage": 400,
+    ".": 850,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_800
