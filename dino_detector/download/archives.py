@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import zipfile
@@ -12,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 from dino_detector.download.disk import as_size, require_space
 from dino_detector.download.progress import progress
-from dino_detector.download.safe_names import safe_name
 from dino_detector.errors import InputError
 from dino_detector.storage.files import explained_writing
 
@@ -23,6 +23,19 @@ HARMLESS = 1_000_000_000
 
 class ArchiveError(InputError):
     """An archive is damaged, malicious or incomplete."""
+
+
+def safe_name(name: str) -> PurePosixPath:
+    r"""Return a name as a path that stays below any folder it is joined to.
+
+    Raises:
+        ValueError: it is empty or absolute, or has a part such as ``..``, a drive letter, a backslash or a control
+            character.
+    """
+    parts = name.removesuffix("/").split("/")
+    if any(part in ("", ".", "..") for part in parts) or re.search(r"[\\:\x00-\x1f]", name):
+        raise ValueError(f"{name!r} is no plain path below a folder")
+    return PurePosixPath(*parts)
 
 
 def unpack(archive: Path, target: Path, *, inside: str, only: Collection[str] = ()) -> None:
@@ -47,7 +60,15 @@ def unpack(archive: Path, target: Path, *, inside: str, only: Collection[str] = 
             absent = wanted - members.keys()
             if absent or not wanted:
                 raise _error(archive, f"holds no {inside}/{min(absent, default='')}")
-            _extract(opened, [members[name] for name in sorted(wanted)], staging)
+            members = {name: members[name] for name in sorted(wanted)}
+            total = sum(info.file_size for info in members.values())
+            require_space(staging, total, f"unpacking {archive.stem}")
+            with progress(f"unpacking {archive.stem}", total=total) as bar:
+                for info in members.values():
+                    size = Path(opened.extract(info, staging)).stat().st_size
+                    if size != info.file_size:  # zipfile accepts a deflated file that is shorter than declared
+                        raise zipfile.BadZipFile(f"{info.filename} has {size} bytes and declares {info.file_size}")
+                    bar.update(size)
         with explained_writing(target):
             if target.is_dir():
                 shutil.copytree(staging / inside, target, copy_function=os.replace, dirs_exist_ok=True)
@@ -72,29 +93,16 @@ def _checked_members(opened: zipfile.ZipFile, archive: Path, inside: str) -> dic
             path = safe_name(info.orig_filename)
         except ValueError as error:
             raise _error(archive, f"entry {error}") from None
-        key = str(path).casefold()
-        if key in seen:
+        if str(path).casefold() in seen:
             raise _error(archive, f"entry {info.filename!r} is there twice")
-        seen.add(key)
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _error(archive, f"entry {info.filename!r} is a link or a device")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _error(archive, f"entry {info.filename!r} is neither stored nor deflated")
+        seen.add(str(path).casefold())
         if not info.is_dir() and PurePosixPath(inside) in path.parents:
             members[str(path.relative_to(inside))] = info
     size, total = archive.stat().st_size, sum(info.file_size for info in opened.infolist())
     if total > max(HARMLESS, MAX_EXPANSION * size):
         raise _error(archive, f"would unpack from {as_size(size)} to {as_size(total)}")
     return members
-
-
-def _extract(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
-    name = Path(opened.filename).stem
-    total = sum(info.file_size for info in members)
-    require_space(folder, total, f"unpacking {name}")
-    with progress(f"unpacking {name}", total=total) as bar:
-        for info in members:
-            size = Path(opened.extract(info, folder)).stat().st_size
-            if size != info.file_size:  # zipfile accepts a deflated file that is shorter than declared
-                raise zipfile.BadZipFile(f"{info.filename} has {size} bytes and declares {info.file_size}")
-            bar.update(size)

@@ -1,23 +1,11 @@
-"""Checksums of files, SHA-256 or MD5, as ``sha256sum`` and ``md5sum`` print them."""
+"""SHA-256 checksums of archives, in the format of ``sha256sum``."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from dino_detector.errors import InputError
-
-ALGORITHMS = {32: "md5", 64: "sha256"}
-"""algorithm by the number of hexadecimal digits"""
-
-
-def has_checksum(path: Path, checksum: str) -> bool:
-    """Return whether a file has a checksum, given in lower-case hexadecimal digits."""
-    digest = partial(hashlib.new, ALGORITHMS[len(checksum)], usedforsecurity=False)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, digest).hexdigest() == checksum
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -37,11 +25,11 @@ def read_checksums(path: Path) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(?:\./)*(\S.*?)\s*", line)
+        match = re.fullmatch(r"([0-9a-fA-F]{64})\s+\*?(?:\./)*(\S.*?)\s*", line)
         if not match:
             raise InputError(
-                f"{path}: line {number} is not a checksum and a file, as sha256sum or md5sum prints them; give 64 "
-                "or 32 hexadecimal digits, two spaces and a file such as zips/val2017.zip"
+                f"{path}: line {number} is not a checksum and a file, as sha256sum prints them; give 64 hexadecimal "
+                "digits, two spaces and a file such as zips/val2017.zip"
             )
         checksum, name = match[1].lower(), match[2]
         if found.setdefault(name, checksum) != checksum:
@@ -56,10 +44,9 @@ def checksum_of(name: str, listing: Path) -> str:
         InputError: the file lists none or several, or can't be read.
     """
     checksums = read_checksums(listing)
-    if name in checksums:
-        return checksums[name]
     file = PurePosixPath(name).name
-    candidates = {checksum for listed, checksum in checksums.items() if PurePosixPath(listed).name == file}
+    elsewhere = {checksum for listed, checksum in checksums.items() if PurePosixPath(listed).name == file}
+    candidates = {checksums[name]} if name in checksums else elsewhere
     if len(candidates) != 1:
         problem = "lists several checksums" if candidates else "lists no checksum"
         raise InputError(f"{listing}: {problem} for {name}; add a line with the checksum, two spaces and {name}")

@@ -17,21 +17,29 @@ from dino_detector.storage.files import as_utf8
 
 Split = Literal["train", "val", "test"]
 
+_TABLE = """
+zips/train2017.zip 19_336_861_798 69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929
+zips/val2017.zip 815_585_330 4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05
+zips/test2017.zip 6_646_970_404 c7908c3c9f94ba2f3340ebbeec58c25db6be8774f18d68c2f15d0e369d95baba
+annotations/annotations_trainval2017.zip 252_907_541 113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268
+annotations/image_info_test2017.zip 1_144_034 e52f412dd7195ac8f98d782b44c6dd30ea10241e9f42521f67610fbe055a74f8
+"""
+ARCHIVES = {path: (int(size), checksum) for path, size, checksum in map(str.split, _TABLE.strip().splitlines())}
+"""bytes and SHA-256 of each archive, by its path below ``coco_url``"""
+
 
 class Archive(NamedTuple):
-    """An archive of COCO 2017.
-
-    Attributes:
-        path: path below ``coco_url``.
-        size: bytes.
-        checksum: SHA-256.
-        files: the annotation files to take; empty for an archive of images, which is taken whole.
-    """
+    """An archive of COCO 2017; ``files`` are the annotation files to take, empty for images, which are taken whole."""
 
     path: str
     size: int
     checksum: str
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...]
+
+    @classmethod
+    def at(cls, path: str, *files: str) -> Archive:
+        """Return the archive with this path in `ARCHIVES`."""
+        return cls(path, *ARCHIVES[path], files)
 
     @property
     def folder(self) -> str:
@@ -40,44 +48,22 @@ class Archive(NamedTuple):
 
 
 class SplitFiles(NamedTuple):
-    """Files of a split.
-
-    Attributes:
-        images: archive of the images.
-        info: archive of the annotation files.
-        annotations: names of the annotation files. The first lists all images, and the last serves to evaluate on.
-    """
+    """Archives of a split, and its annotation files: the first lists all images, the last serves to evaluate on."""
 
     images: Archive
     info: Archive
     annotations: tuple[str, ...]
 
 
-TRAIN_IMAGES = Archive(
-    "zips/train2017.zip", 19_336_861_798, "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929"
-)
-VAL_IMAGES = Archive(
-    "zips/val2017.zip", 815_585_330, "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05"
-)
-TEST_IMAGES = Archive(
-    "zips/test2017.zip", 6_646_970_404, "c7908c3c9f94ba2f3340ebbeec58c25db6be8774f18d68c2f15d0e369d95baba"
-)
-INSTANCES = Archive(
-    "annotations/annotations_trainval2017.zip",
-    252_907_541,
-    "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-    ("instances_train2017.json", "instances_val2017.json"),
-)
-TEST_INFO = Archive(
-    "annotations/image_info_test2017.zip",
-    1_144_034,
-    "e52f412dd7195ac8f98d782b44c6dd30ea10241e9f42521f67610fbe055a74f8",
-    ("image_info_test2017.json", "image_info_test-dev2017.json"),
+_TRAIN, _VAL = "instances_train2017.json", "instances_val2017.json"
+_INSTANCES = Archive.at("annotations/annotations_trainval2017.zip", _TRAIN, _VAL)
+_TEST_INFO = Archive.at(
+    "annotations/image_info_test2017.zip", "image_info_test2017.json", "image_info_test-dev2017.json"
 )
 SPLITS: dict[Split, SplitFiles] = {
-    "train": SplitFiles(TRAIN_IMAGES, INSTANCES, ("instances_train2017.json",)),
-    "val": SplitFiles(VAL_IMAGES, INSTANCES, ("instances_val2017.json",)),
-    "test": SplitFiles(TEST_IMAGES, TEST_INFO, TEST_INFO.files),
+    "train": SplitFiles(Archive.at("zips/train2017.zip"), _INSTANCES, (_TRAIN,)),
+    "val": SplitFiles(Archive.at("zips/val2017.zip"), _INSTANCES, (_VAL,)),
+    "test": SplitFiles(Archive.at("zips/test2017.zip"), _TEST_INFO, _TEST_INFO.files),
 }
 
 

@@ -26,10 +26,8 @@ def progress(title: str, *, total: int | None, done: int = 0, unit: str = "B") -
         shape = {"file": _LogLines(), "ncols": 0, "mininterval": every, "delay": every, "leave": False}
     elif 0 in os.get_terminal_size(sys.stderr.fileno()):  # a pseudo-terminal may have no size, and tqdm shows nothing
         shape = {"ncols": 80, "nrows": 24}
-    is_bytes = unit == "B"
-    return tqdm(
-        desc=title, total=total, initial=done, unit="B" if is_bytes else f" {unit}", unit_scale=is_bytes, **shape
-    )
+    shape |= {"unit": "B", "unit_scale": True} if unit == "B" else {"unit": f" {unit}"}
+    return tqdm(desc=title, total=total, initial=done, **shape)
 
 
 class _LogLines(io.StringIO):

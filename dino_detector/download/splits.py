@@ -23,8 +23,7 @@ from dino_detector.download.coco2017 import (
     listed_images,
     missing_images,
 )
-from dino_detector.download.single_images import fetch_images
-from dino_detector.download.transfer import fetch_file
+from dino_detector.download.transfer import fetch_file, fetch_images
 from dino_detector.errors import InputError
 from dino_detector.storage.files import explained_writing
 
@@ -49,14 +48,14 @@ def download_annotations(split: Split, config: DownloadConfig) -> Path:
         InputError: they can't be downloaded; the message gives the reason and the remedy.
     """
     if broken_annotations(split, config.data_dir):
+        archive = SPLITS[split].info
+        folder = config.data_dir / archive.folder
         with _locked(config.data_dir):
-            broken = broken_annotations(split, config.data_dir)  # another process may have mended them
+            broken = broken_annotations(split, config.data_dir)  # another process may have fixed them
             if broken:
-                archive = SPLITS[split].info
-                folder = config.data_dir / archive.folder
                 _fetch_and_unpack(archive, config, only={*broken, *absent(archive.files, folder)})
-                for name in broken:
-                    listed_images(folder / name)
+            for name in broken:
+                listed_images(folder / name)
     return annotations_path(split, config.data_dir)
 
 
@@ -68,14 +67,12 @@ def download_split(split: Split, config: DownloadConfig) -> None:
             are kept.
     """
     annotations = download_annotations(split, config)
-    folder = images_dir(split, config.data_dir)
+    folder, archive = images_dir(split, config.data_dir), SPLITS[split].images
     if missing_images(split, config.data_dir):
         with _locked(config.data_dir):
-            archive = SPLITS[split].images
             if missing_images(split, config.data_dir):
                 _fetch_and_unpack(archive, config)
-            lacking = missing_images(split, config.data_dir)
-            if lacking:
+            if lacking := missing_images(split, config.data_dir):
                 raise InputError(
                     f"{folder / lacking[0]}: is listed in {annotations.parent}, but {archive.path} does not hold it "
                     f"({len(lacking)} images are missing); use archives that belong together"

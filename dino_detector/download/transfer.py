@@ -1,20 +1,26 @@
-"""One archive over HTTP: resumed after a break, and accepted only with the right checksum."""
+"""Files over HTTP: one archive, resumed after a break, or single images of an archive that holds many."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
+from PIL import Image
 
-from dino_detector.download.checksums import has_checksum
+from dino_detector.download.archives import safe_name
 from dino_detector.download.disk import require_space
-from dino_detector.download.http import UselessAnswer, answered, keep_trying, new_session
+from dino_detector.download.http import CONNECTIONS, UselessAnswer, answered, keep_trying, new_session
 from dino_detector.download.progress import progress
 from dino_detector.errors import InputError
-from dino_detector.storage.files import explained_writing
+from dino_detector.storage.files import explained_writing, remove_temporary_files, writing
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +28,63 @@ CHUNK = 1 << 20
 ZIP = b"PK"
 """first bytes of a zip archive"""
 OTHER_ARCHIVE = "give another mirror with --coco_url, or the checksums of other archives with --coco_checksums"
+LARGEST = 100_000_000
+"""most bytes of an image; images of COCO have less than one million"""
+
+
+def fetch_images(address: str, names: Sequence[str], folder: Path) -> None:
+    """Fetch JPEG images ``address/name`` to a folder, several at once. Each is stored after it has been decoded.
+
+    Raises:
+        InputError: a name leads out of the folder, an image can't be fetched, or the disk is full. The first error
+            stops the other downloads; images that have arrived stay.
+    """
+    for name in names:
+        try:
+            safe_name(name)
+        except ValueError as error:
+            raise InputError(f"{folder}: image {error}; correct the annotations") from None
+    with explained_writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary_files(folder)
+    with (
+        new_session() as session,
+        progress(f"fetching images of {folder.name}", total=len(names), unit="images") as bar,
+        ThreadPoolExecutor(CONNECTIONS) as threads,
+    ):
+
+        def fetch(name: str) -> None:
+            url = f"{address}/{quote(name)}"
+            keep_trying(url, lambda: _fetch_image(session, url, folder / name))
+
+        for _ in threads.map(fetch, names):
+            bar.update()
+
+
+def _fetch_image(session: requests.Session, url: str, path: Path) -> None:
+    with answered(session, url) as response:
+        content = response.raw.read(LARGEST + 1, decode_content=True)
+    if len(content) > LARGEST:
+        raise InputError(f"{url}: is larger than {LARGEST:,} bytes; correct --coco_url")
+    try:
+        with Image.open(BytesIO(content), formats=["JPEG"]) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UselessAnswer("the answer cannot be decoded as a JPEG image") from error
+    with writing(path, sync=False) as file:
+        file.write(content)
 
 
 def fetch_file(url: str, part: Path, *, checksum: str, size: int | None) -> None:
     """Fetch a zip archive to ``part``, and go on from the bytes that an earlier call, even from a mirror, left there.
 
-    An archive with a wrong checksum is removed and fetched once more. ``size`` is None if it is unknown beforehand.
+    An archive with a wrong checksum is removed and fetched once more.
+
+    Args:
+        url: address of the archive.
+        part: the file to write.
+        checksum: SHA-256 of the archive.
+        size: bytes of the archive; None if any size is right.
 
     Raises:
         InputError: the archive can't be fetched, it has another size or checksum, or the disk has no room for the
@@ -37,26 +94,21 @@ def fetch_file(url: str, part: Path, *, checksum: str, size: int | None) -> None
         for _ in range(2):
             _Transfer(session, url, part, size).complete()
             log.info("checking %s", part)
-            if has_checksum(part, checksum):
-                return
+            with part.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == checksum:
+                    return
             part.unlink()
             log.warning("%s: the file that arrived has a wrong checksum and is removed", url)
     raise InputError(f"{url}: does not have the checksum {checksum}, also when fetched again; {OTHER_ARCHIVE}")
 
 
 class _Transfer:
-    """The attempts to complete a part file by range requests, as Requests has no resume.
-
-    Attributes:
-        size: bytes of the file that is wanted; None if any size is right.
-        total: bytes of the file on the server; None until they are known.
-        ranges: whether the next request asks for the missing bytes only; not after an answer with other bytes.
-    """
+    """The attempts to complete a part file by range requests, as Requests has no resume."""
 
     def __init__(self, session: requests.Session, url: str, part: Path, size: int | None) -> None:
         self.session, self.url, self.part, self.size = session, url, part, size
-        self.total = size
-        self.ranges = True
+        self.total = size  # bytes of the file on the server, None until they are known
+        self.ranges = True  # ask for the missing bytes only; False after an answer with other bytes
 
     def complete(self) -> None:
         """Fetch the bytes that the part file lacks."""
@@ -98,15 +150,14 @@ class _Transfer:
 
     def _first_byte(self, response: requests.Response, held: int) -> int:
         """Check the headers of an answer, and return the position of its first byte in the file."""
-        self.ranges = True
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        if response.status_code == 200:
-            first, total = 0, "*" if encoded else response.headers.get("Content-Length", "*")
-        else:
+        first, total = 0, "*" if encoded else response.headers.get("Content-Length", "*")
+        self.ranges = True
+        if response.status_code != 200:
             span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
             group = 2 if response.status_code == 416 else 1  # 416 with the size of the part file: nothing is missing
-            if encoded or not span or span[group] != str(held):
-                self.ranges = False
+            self.ranges = not encoded and span is not None and span[group] == str(held)
+            if not self.ranges:
                 raise UselessAnswer("the answer is not the missing part of the file")
             first, total = held, span[2]
         if total.isdecimal():
