@@ -10,21 +10,13 @@ from torch import Tensor
 
 
 def iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
-    """Return the IoU of boxes that broadcast against each other, in 0..1; the IoU of two boxes without area is 0.
-
-    Args:
-        boxes_xyxy: ``[..., 4]``.
-        others_xyxy: ``[..., 4]``.
-
-    Returns:
-        ``[...]``, the broadcast shape without its last dimension.
-    """
+    """Return the IoU ``[...]`` in 0..1 of boxes ``[..., 4]`` that broadcast; the IoU of two boxes without area is 0."""
     intersection, union = _intersection_and_union(boxes_xyxy, others_xyxy)
     return _ratio(intersection, union)
 
 
 def generalized_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
-    """Return the generalized IoU of boxes that broadcast against each other, in -1..1; shapes are as for `iou`.
+    """Return the generalized IoU ``[...]`` in -1..1 of boxes ``[..., 4]`` that broadcast against each other.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", https://arxiv.org/abs/1902.09630
     """

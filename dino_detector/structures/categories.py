@@ -24,10 +24,6 @@ class Categories:
     Ids of a data set may start at 0 or 1 and have gaps. Both tuples hold plain Python values, which a checkpoint can
     store.
 
-    Attributes:
-        ids: ``[C]`` category ids, ascending and unique.
-        names: ``[C]`` name of each category.
-
     Example:
         >>> categories = Categories(ids=(1, 3, 7), names=("cat", "dog", "owl"))
         >>> categories.label(7), categories.id(2), categories.name(2)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from dino_detector.structures.categories import Categories
+
 if TYPE_CHECKING:
     import supervision
-
-    from dino_detector.structures.categories import Categories
 
 
 class ImageDetections(NamedTuple):
@@ -47,10 +47,7 @@ class ImageDetections(NamedTuple):
         return ImageDetections(*(column[rank < count] for column in self))
 
     def to_supervision(self, categories: Categories) -> supervision.Detections:
-        """Return the detections as ``supervision.Detections``, with the category ids and names of the data set.
-
-        ``class_id`` holds category ids, ``data["class_name"]`` the names, ``confidence`` the scores.
-        """
+        """Return ``supervision.Detections`` with category ids, names in ``data["class_name"]``, and ``confidence``."""
         return supervision_detections(self.boxes_xyxy, self.labels, categories, scores=self.scores)
 
 
@@ -81,12 +78,12 @@ def supervision_detections(
         warnings.filterwarnings("ignore", message="OpenCV .* is not installed")  # boxes do not need it
         import supervision
 
-    positions = labels.tolist()
+    found = labels.tolist()
     return supervision.Detections(
         xyxy=boxes_xyxy.detach().float().cpu().numpy().reshape(-1, 4),
         confidence=None if scores is None else scores.detach().float().cpu().numpy(),
-        class_id=np.array([categories.id(label) for label in positions], dtype=np.int64),
-        data={"class_name": np.array([categories.name(label) for label in positions], dtype=np.str_)},
+        class_id=np.array([categories.id(label) for label in found], dtype=np.int64),
+        data={"class_name": np.array([categories.name(label) for label in found], dtype=np.str_)},
     )
 
 

@@ -15,6 +15,7 @@ from dino_detector.structures.categories import distinct
 
 PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """names of the precision metrics"""
+COUNTS = ("num_images", "num_detections", "max_detections")
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,8 @@ class CocoMetrics:
     @property
     def numbers(self) -> dict[str, float]:
         """Return the twelve metrics by name; the name of AR100 follows ``max_detections``."""
-        recall = {"AR1": self.AR1, "AR10": self.AR10, f"AR{self.max_detections}": self.AR100}
-        recall |= {"ARs": self.ARs, "ARm": self.ARm, "ARl": self.ARl}
-        return {name: getattr(self, name) for name in PRECISION} | recall
+        names = [item.name for item in fields(self)][: -len(COUNTS) - 1]
+        return {name.replace("AR100", f"AR{self.max_detections}"): getattr(self, name) for name in names}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -87,16 +87,15 @@ class CocoMetrics:
         try:
             numbers = _checked(_with_plain_names(content), CocoMetrics)
             numbers["per_class"] = tuple(ClassMetrics(**_checked(row, ClassMetrics)) for row in numbers["per_class"])
-            return cls(**numbers)
         except ValueError as error:
             remedy = "give a val_metrics*.json that training or evaluation wrote"
             raise InputError(f"{path}: not metrics of this program, {error}; {remedy}") from None
+        return cls(**numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics in plain Python types for ``json.dump``."""
-        rest = ("num_images", "num_detections", "max_detections")
         classes = [dict(vars(metrics)) for metrics in self.per_class]
-        return {**self.numbers, "per_class": classes, **{name: getattr(self, name) for name in rest}}
+        return {**self.numbers, "per_class": classes, **{name: getattr(self, name) for name in COUNTS}}
 
     def write(self, path: Path, **extra: Any) -> None:
         """Write a JSON object of ``extra`` entries (epoch, seconds) and the metrics; the file is complete or absent."""
@@ -127,5 +126,5 @@ def _checked(entry: Any, kind: type) -> dict[str, Any]:
             "str": isinstance(value, str),
         }
         if not valid.get(item.type, isinstance(value, list)):
-            raise ValueError(f'its "{item.name}" is {"missing" if item.name not in entry else quoted(value)}')
+            raise ValueError(f'its "{item.name}" is {quoted(value) if item.name in entry else "missing"}')
     return values
