@@ -1,4 +1,8 @@
-"""Attention that is faster on a CPU than PyTorch's fused kernel."""
+"""Attention that is faster on a CPU than PyTorch's fused kernel.
+
+For 4 images of 577 tokens and 6 heads in bf16 the fused kernel takes 29 ms and `attend` 14 ms; with the backward pass
+107 ms and 37 ms (one core with AVX-512 bf16, 27 November 2026, commit c9fb179).
+"""
 
 from __future__ import annotations
 
