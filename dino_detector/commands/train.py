@@ -34,7 +34,11 @@ def main(config: Config, given: Set[str]) -> None:
     from dino_detector.training.fit import fit
 
     config = with_indices_file(config, given)
-    _log_overridden_presets(config)
+    values = config.flat()
+    kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
+    if kept:  # for example settings of a file that was written for another run
+        presets = " and ".join(name for name in ("lightweight", "debug") if values[name])
+        log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
     metrics = fit(config, callbacks=[settings_writer(config)])
     if is_main_process() and metrics is not None:
         print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
@@ -51,12 +55,3 @@ def settings_writer(config: Config) -> Callback:
             write_config(module.settings, config.training.output_dir / "config.yaml")
 
     return LambdaCallback(on_train_start=write)
-
-
-def _log_overridden_presets(config: Config) -> None:
-    """Log the settings of a preset that the user overrides, perhaps in a file written for another run."""
-    values = config.flat()
-    kept = [f"{name} {values[name]}" for name, value in preset_settings(values).items() if values[name] != value]
-    if kept:
-        names = " and ".join(name for name in ("lightweight", "debug") if values[name])
-        log.info("your settings override the preset %s: %s", names, ", ".join(kept))
