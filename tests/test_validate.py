@@ -13,7 +13,6 @@ from pycocotools.cocoeval import COCOeval
 
 from dino_detector.analysis.tables import metrics_table
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.coco.crowded_images import warn_of_limit
 from dino_detector.errors import InputError
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections, coco_results
@@ -368,16 +367,16 @@ def test_more_objects_than_max_detections_are_reported(tmp_path, caplog):
     ground_truth["images"] = [{"id": 1, "file_name": "1.png", "width": 640, "height": 480}]
     (tmp_path / "val.json").write_text(json.dumps(ground_truth))
     annotations = CocoAnnotations.read(tmp_path / "val.json")
-    warn_of_limit(annotations, 120)
+    annotations.warn_of_limit(120)
     assert not caplog.messages, "the limit is one of each class"
-    warn_of_limit(annotations, 100)
+    annotations.warn_of_limit(100)
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path}/val.json: 1 of 1 images")
     assert "--max_detections 120" in message
     assert "--num_queries" not in message
     caplog.clear()
-    warn_of_limit(annotations, 100, found=110)
-    warn_of_limit(annotations, 120, found=110)
+    annotations.warn_of_limit(100, found=110)
+    annotations.warn_of_limit(120, found=110)
     crowded, without_effect = caplog.messages
     assert "--max_detections 120" in crowded
     assert "--num_queries 120" in crowded

@@ -7,8 +7,7 @@ import psutil
 import pytest
 import torch
 
-from dino_detector.data.coco.annotations import BoxTable
-from dino_detector.data.coco.image_table import ImageRecord, ImageTable
+from dino_detector.data.coco.annotations import BoxTable, ImageRecord, ImageTable
 from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample
 from dino_detector.data.loading import build_evaluation_loader

@@ -24,7 +24,7 @@ def draw(path: Path, *, orientation: int = 1) -> None:
 
 
 def ids_and_names(folder: Path) -> list[tuple[int, str]]:
-    return [(record.image_id, record.file_name) for record in list_pictures(folder, CLASSES).images.images]
+    return [(record.image_id, record.file_name) for record in list_pictures(folder, CLASSES)[0].images]
 
 
 def test_names_that_are_numbers_are_the_ids(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_other_names_are_counted_from_1_in_sorted_order(other: str, tmp_path: Pa
 def test_a_folder_gives_images_without_boxes_in_displayed_size(tmp_path: Path) -> None:
     draw(tmp_path / "1.jpg")
     draw(tmp_path / "2.jpg", orientation=6)
-    images = list_pictures(tmp_path, CLASSES).images
+    images, _ = list_pictures(tmp_path, CLASSES)
     assert [(record.height, record.width) for record in images.images] == [(6, 8), (8, 6)]
     assert images.categories == CLASSES
     assert images.ground_truth["annotations"] == []

@@ -1,26 +1,27 @@
 """COCO detection annotations as checked arrays, and the boxes to train on.
 
-The format: https://cocodataset.org/#format-data
+Worker processes share arrays. A list of a hundred thousand objects would be copied into every worker, page by page,
+because each access changes the reference count of an object. The format: https://cocodataset.org/#format-data
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from dino_detector.data.coco.columns import Split
-from dino_detector.data.coco.entries import WHOLE_NUMBERS, content_of
+from dino_detector.config import MAX_DETECTIONS
+from dino_detector.data.coco.columns import Split, clipped_xyxy
+from dino_detector.data.coco.entries import content_of
 from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 from dino_detector.data.coco.image_files import find_image_files
-from dino_detector.data.coco.image_table import ImageTable
-from dino_detector.data.coco.reader import Reading, read_entries, read_split
+from dino_detector.data.coco.reader import read_entries, read_split
 from dino_detector.errors import InputError
 from dino_detector.storage.files import paused_collection
 from dino_detector.structures.categories import Categories
@@ -29,6 +30,56 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+
+class ImageRecord(NamedTuple):
+    """One entry of ``images``; height and width in pixels."""
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ImageTable(Sequence[ImageRecord]):
+    """Images by position.
+
+    Attributes:
+        ids: ``[I]`` int64.
+        names: ``[I]`` bytes, file names in UTF-8.
+        sizes: ``[I, 2]`` int64, height and width in pixels.
+    """
+
+    ids: np.ndarray
+    names: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, ids: Sequence[int], file_names: Sequence[str], sizes: np.ndarray) -> ImageTable:
+        """Make a table from columns of the same length."""
+        names = [name.encode("utf-8", "surrogatepass") for name in file_names]
+        return cls(np.array(ids, np.int64), np.array(names, np.bytes_), np.array(sizes, np.int64).reshape(-1, 2))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> ImageTable: ...
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> ImageRecord | ImageTable:
+        """Return the image at a position, or a table of several images, such as ``table[:5]``."""
+        if isinstance(index, slice | np.ndarray):
+            return ImageTable(self.ids[index], self.names[index], self.sizes[index])
+        return ImageRecord(int(self.ids[index]), _decoded(self.names[index]), *self.sizes[index].tolist())
+
+    @property
+    def file_names(self) -> list[str]:
+        """File names of all images."""
+        return [_decoded(name) for name in self.names.tolist()]
 
 
 @dataclass(frozen=True)
@@ -55,12 +106,12 @@ class AnnotationTable:
         return len(self.ids)
 
     def at(self, rows: np.ndarray) -> AnnotationTable:
-        """Return some rows ``[N]``, in that order."""
+        """Return the rows at some positions, or under a mask ``[M]``."""
         return AnnotationTable(**{name: column[rows] for name, column in vars(self).items()})
 
 
 class BoxTable(NamedTuple):
-    """Boxes of all images in three arrays, which worker processes share; image i owns a range of rows.
+    """Boxes of all images; image i owns a range of rows.
 
     Attributes:
         boxes_xyxy: ``[M, 4]`` float32 pixels, clipped to the image.
@@ -85,16 +136,14 @@ class CocoAnnotations:
     Attributes:
         path: the file.
         images: every image in the order of the file, also images without annotations.
-        categories: ids and names of the classes.
+        categories: the classes.
         entries: the usable annotations, crowd regions too.
-        training: boxes to train on, without crowd regions and boxes that clipping leaves empty.
     """
 
     path: Path
     images: ImageTable
     categories: Categories
     entries: AnnotationTable
-    training: BoxTable
 
     @classmethod
     def read(cls, path: Path | str, *, images: Path | None = None) -> CocoAnnotations:
@@ -109,27 +158,32 @@ class CocoAnnotations:
         """
         path = Path(path)
         with paused_collection():
-            return _checked(read_split(path, path.name, find_folder=lambda _: images))
+            return _checked(*read_split(path, path.name, find_folder=lambda _: images))
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
         """Check the content of a COCO detection JSON like `read`; messages name ``path``."""
         with paused_collection():
-            return _checked(read_entries(content_of(content, path), path, path.name, find_folder=lambda _: images))
+            return _checked(*read_entries(content_of(content, path), path, path.name, find_folder=lambda _: images))
+
+    @cached_property
+    def training(self) -> BoxTable:
+        """Boxes to train on, without crowd regions."""
+        rows, _ = self._rows_by_image
+        rows = rows[~self.entries.is_crowd[rows]]
+        images = self.entries.image_indices[rows]
+        boxes_xyxy = clipped_xyxy(self.entries.boxes_xywh[rows], self.images.sizes[images, ::-1]).astype(np.float32)
+        return BoxTable(boxes_xyxy, self.entries.labels[rows], np.searchsorted(images, np.arange(len(self.images) + 1)))
 
     @cached_property
     def ground_truth(self) -> dict[str, Any]:
         """The data set as JSON for evaluators, with missing ``iscrowd``, ``area`` and ``id`` filled in."""
-        images = [
-            {"id": record.image_id, "file_name": record.file_name, "height": record.height, "width": record.width}
-            for record in self.images
-        ]
-        named = zip(self.categories.ids, self.categories.names, strict=True)
+        classes = zip(self.categories.ids, self.categories.names, strict=True)
         return {
             "info": {},
-            "images": images,
+            "images": [dict(zip(("id", "file_name", "height", "width"), image, strict=True)) for image in self.images],
             "annotations": self._as_json(self.entries),
-            "categories": [{"id": category_id, "name": name} for category_id, name in named],
+            "categories": [{"id": category_id, "name": name} for category_id, name in classes],
         }
 
     def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
@@ -148,26 +202,16 @@ class CocoAnnotations:
     def restricted_to(self, image_ids: Iterable[int]) -> CocoAnnotations:
         """Return a selection of images with their annotations, both in the order of the file, and all categories."""
         wanted = set(image_ids)
-        kept = np.flatnonzero(np.isin(self.images.ids, np.fromiter(wanted, np.int64, len(wanted))))
-        assert len(kept) == len(wanted), f"{self.path}: {len(wanted) - len(kept)} of these images are not listed"
-        position = np.full(len(self.images), -1)
-        position[kept] = np.arange(len(kept))
-        rows, starts = self._rows_by_image
-        entries = self.entries.at(rows[np.repeat(position >= 0, np.diff(starts))])
-        counts = np.diff(self.training.starts)
-        trained = np.flatnonzero(np.repeat(position >= 0, counts))
-        return replace(
-            self,
-            images=self.images[kept],
-            entries=replace(entries, image_indices=position[entries.image_indices]),
-            training=BoxTable(
-                self.training.boxes_xyxy[trained], self.training.labels[trained], np.cumsum([0, *counts[kept]])
-            ),
-        )
+        kept = np.isin(self.images.ids, list(wanted))
+        absent = len(wanted) - kept.sum()
+        assert not absent, f"{self.path}: {absent} of these images are not listed"
+        entries = self.entries.at(kept[self.entries.image_indices])
+        entries = replace(entries, image_indices=np.cumsum(kept)[entries.image_indices] - 1)
+        return replace(self, images=self.images[kept], entries=entries)
 
     def require_boxes(self) -> None:
         """Raise `InputError` if the file has no box to train on."""
-        if len(self.training.labels) == 0:
+        if self.entries.is_crowd.all():
             raise InputError(
                 f"{self.path}: no boxes to train on among {len(self.entries)} annotations of "
                 f"{len(self.images)} images; annotate at least one object that is not a crowd"
@@ -189,7 +233,36 @@ class CocoAnnotations:
         files = find_image_files(names, folder, split=self.path.name)
         _raise_or_warn([one for one in files.findings if required or one.effect != STOPS], self.path)
         found = [name if file is None else file for name, file in zip(names, files.names, strict=True)]
-        return replace(self, images=self.images.named(found)) if files.renamed else self
+        if found == names:
+            return self
+        return replace(self, images=ImageTable.of(self.images.ids, found, self.images.sizes))
+
+    def warn_of_limit(self, max_detections: int, *, found: int | None = None) -> None:
+        """Warn of a limit above the number of queries, and of images with more objects of a class than the limit.
+
+        Args:
+            max_detections: number of detections per image and class that the metrics count.
+            found: largest number of detections that the detector gives for an image; None if unknown.
+        """
+        if found is not None and max_detections > max(found, MAX_DETECTIONS):
+            log.warning(
+                "--max_detections %d has the effect of %d: the detector finds no more in an image; train it with "
+                "--num_queries %d",
+                *(max_detections, found, max_detections),
+            )
+        single = self.entries.at(~self.entries.is_crowd)
+        pairs = single.image_indices * len(self.categories) + single.labels
+        groups, counts = np.unique(pairs, return_counts=True)
+        crowded = np.unique(groups[counts > max_detections] // max(1, len(self.categories)))
+        if len(crowded):
+            most = counts.max()
+            more = f", for a detector of --num_queries {most} or more" if found is not None and found < most else ""
+            log.warning(
+                "%s: %d of %d images have more than %d objects of a class, up to %d, and metrics count %d detections "
+                "of an image and class%s, so AP can't reach 1; --max_detections %d counts all%s",
+                *(self.path, len(crowded), len(self.images), max_detections, most, max_detections),
+                *(" as COCO does" if max_detections == MAX_DETECTIONS else "", most, more),
+            )
 
     @cached_property
     def _index_of(self) -> dict[int, int]:
@@ -203,17 +276,20 @@ class CocoAnnotations:
         return order, np.searchsorted(images[order], np.arange(len(self.images) + 1))
 
     def _as_json(self, entries: AnnotationTable) -> list[dict[str, Any]]:
-        categories = np.array(self.categories.ids, np.int64)
-        columns = (
-            entries.ids,
-            self.images.ids[entries.image_indices],
-            categories[entries.labels],
-            entries.boxes_xywh,
-            entries.areas,
-            entries.is_crowd.astype(np.int64),
-        )
-        names = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-        return [dict(zip(names, row, strict=True)) for row in zip(*(one.tolist() for one in columns), strict=True)]
+        columns = {
+            "id": entries.ids,
+            "image_id": self.images.ids[entries.image_indices],
+            "category_id": np.array(self.categories.ids, np.int64)[entries.labels],
+            "bbox": entries.boxes_xywh,
+            "area": entries.areas,
+            "iscrowd": entries.is_crowd.astype(np.int64),
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
 
 
 def _raise_or_warn(findings: Iterable[Finding], path: Path) -> None:
@@ -226,57 +302,38 @@ def _raise_or_warn(findings: Iterable[Finding], path: Path) -> None:
             log.warning("%s: %s", path, finding.sentence())
 
 
-def _checked(reading: Reading) -> CocoAnnotations:
+def _checked(split: Split, findings: list[Finding]) -> CocoAnnotations:
     """Return the tables of a file; raise `InputError` if a mistake keeps training from starting."""
-    split = reading.split
-    _raise_or_warn(reading.findings, split.path)
+    _raise_or_warn(findings, split.path)
     if not split.labelled:
         raise InputError(f'{split.path}: it has no list "annotations"; give a file of annotations')
-    by_id = sorted(range(len(split.categories.ids)), key=split.categories.ids.__getitem__)
+    images, boxes, classes = split.images, split.boxes, split.categories
+    by_id = np.argsort(np.array(classes.ids, np.int64))  # [C] positions of the categories in the file
     categories = Categories(
-        tuple(split.categories.ids[row] for row in by_id), tuple(split.categories.names[row] for row in by_id)
+        tuple(classes.ids[row] for row in by_id.tolist()), tuple(classes.names[row] for row in by_id.tolist())
     )
-    label_of = np.argsort(by_id)  # [C]
-    images = ImageTable.of(split.images.ids, split.images.names, split.images.sizes[:, ::-1].astype(np.int64))
-    boxes = split.boxes
-    used = np.flatnonzero(split.usable)
-    areas, boxes_xywh = boxes.area[used], boxes.xywh[used]
-    entries = AnnotationTable(
-        ids=_annotation_ids(split)[used],
-        image_indices=boxes.image[used],
-        labels=label_of[boxes.category[used]] if len(used) else np.zeros(0, np.int64),
-        boxes_xywh=boxes_xywh,
-        areas=np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
-        is_crowd=boxes.crowd[used],
+    every = AnnotationTable(
+        ids=_annotation_ids(boxes.ids),
+        image_indices=boxes.image,
+        labels=np.searchsorted(categories.ids, np.array(classes.ids, np.int64)[boxes.category]),
+        boxes_xywh=boxes.xywh,
+        areas=np.where(np.isnan(boxes.area), boxes.xywh[:, 2] * boxes.xywh[:, 3], boxes.area),
+        is_crowd=boxes.crowd,
     )
-    by_image = np.argsort(entries.image_indices, kind="stable")
-    trained = by_image[~entries.is_crowd[by_image]]
-    return CocoAnnotations(
-        path=split.path,
-        images=images,
-        categories=categories,
-        entries=entries,
-        training=BoxTable(
-            split.clipped_xyxy.astype(np.float32)[used[trained]],
-            entries.labels[trained],
-            np.searchsorted(entries.image_indices[trained], np.arange(len(images) + 1)),
-        ),
-    )
+    table = ImageTable.of(images.ids, images.names, images.sizes[:, ::-1])
+    return CocoAnnotations(split.path, table, categories, every.at(split.usable))
 
 
-def _annotation_ids(split: Split) -> np.ndarray:
+def _annotation_ids(given: Sequence[int | None]) -> np.ndarray:
     """Return ids ``[M]`` int64 above 0.
 
     If an id is 0 or less, all ids are shifted alike. Annotations without an id get new ones. If an id would not fit
     into 64 bits, the annotations are numbered from 1.
     """
-    ids = split.boxes.ids
-    if None not in ids and min(ids, default=1) > 0:  # the usual case, five times faster
-        return np.array(ids, np.int64)
-    given = [one for one in ids if one is not None]
-    shift = max(0, 1 - min(given, default=1))
-    first_new = max(given, default=0) + shift + 1
-    if first_new + len(ids) - len(given) > WHOLE_NUMBERS.stop:
-        return np.arange(1, len(ids) + 1)
-    free = itertools.count(first_new)
-    return np.array([next(free) if one is None else one + shift for one in ids], np.int64)
+    known = [one for one in given if one is not None]
+    shift = max(0, 1 - min(known, default=1))
+    free = itertools.count(max(known, default=0) + shift + 1)
+    try:
+        return np.array([next(free) if one is None else one + shift for one in given], np.int64)
+    except OverflowError:
+        return np.arange(1, len(given) + 1)

@@ -1,10 +1,10 @@
-"""An annotation file as columns, in which anything may be missing or wrong."""
+"""An annotation file as columns; values may be missing or wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,13 @@ Id = int | str | None
 """an id as the file gives it: a whole number, or a text in its place; None if it is missing"""
 
 
-def every(flags: np.ndarray) -> np.ndarray:
-    """Return ``flags.all(axis=1)`` ``[M]`` for bool flags ``[M, K]``, ten times as fast where K is small."""
-    return reduce(np.logical_and, flags.T)
-
-
-def some(flags: np.ndarray) -> np.ndarray:
-    """Return ``flags.any(axis=1)`` ``[M]`` for bool flags ``[M, K]``, as fast as `every`."""
-    return reduce(np.logical_or, flags.T)
-
-
 @dataclass
 class ImageColumns:
     """The entries of ``images``, I of them.
 
     Attributes:
-        ids: ids.
-        names: file names, None if missing.
         sizes: ``[I, 2]`` float64 width and height in pixels, NaN if unknown.
-        addresses: URLs of the pictures, None if missing.
+        addresses: URLs of the pictures.
     """
 
     ids: list[Id]
@@ -52,7 +40,6 @@ class BoxColumns:
     """The entries of ``annotations``, M of them.
 
     Attributes:
-        ids: ids, None if missing.
         image: ``[M]`` int64 position of the image in its list, -1 if unknown.
         category: ``[M]`` int64 position of the category in its list, -1 if unknown.
         xywh: ``[M, 4]`` float64 pixels, NaN if the box is not four finite numbers.
@@ -68,19 +55,12 @@ class BoxColumns:
     area: np.ndarray
 
 
-def entry_label(ids: list[Id], index: int) -> Id:
-    """Return the id of an entry, or else its position in the list from 0."""
-    return ids[index] if ids[index] is not None else f"entry {index}"
-
-
 @dataclass
 class CategoryColumns:
     """The entries of ``categories``, C of them.
 
     Attributes:
-        ids: ids, None if missing.
-        names: class names.
-        parents: supercategories, None if missing.
+        parents: supercategories.
         listed: the file lists categories; otherwise these are the ids that annotations refer to.
     """
 
@@ -97,9 +77,6 @@ class Split:
     Attributes:
         name: train, val, test, or the name of the file.
         path: the annotation file.
-        images: the images.
-        boxes: the annotations.
-        categories: the classes.
         labelled: False for a list of images that has no annotations by intent.
         images_dir: folder of the images, or None if unknown.
     """
@@ -117,10 +94,6 @@ class Split:
         """Annotations of single objects, without crowd regions."""
         return int((~self.boxes.crowd).sum())
 
-    def with_boxes(self, xywh: np.ndarray) -> Split:
-        """Return the split with other boxes ``[M, 4]``."""
-        return replace(self, boxes=replace(self.boxes, xywh=xywh))
-
     @cached_property
     def box_image_sizes(self) -> np.ndarray:
         """``[M, 2]`` width and height of the image of each box, NaN if unknown."""
@@ -130,18 +103,14 @@ class Split:
     @cached_property
     def clipped_xyxy(self) -> np.ndarray:
         """``[M, 4]`` corner boxes in pixels, clipped to images of known size."""
-        near = self.boxes.xywh[:, :2]
-        far = near + self.boxes.xywh[:, 2:]
-        limits = np.nan_to_num(self.box_image_sizes, nan=np.inf)
-        return np.hstack([near.clip(0, limits), far.clip(0, limits)])
+        return clipped_xyxy(self.boxes.xywh, np.nan_to_num(self.box_image_sizes, nan=np.inf))
 
     @cached_property
     def usable(self) -> np.ndarray:
         """``[M]`` bool: boxes with an area inside a known image, crowd regions too."""
-        width, height = (self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]).T
+        sides = self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]
         with np.errstate(invalid="ignore"):
-            has_size = (width > 0) & (height > 0) & every(self.boxes.xywh[:, 2:] > 0)
-        return has_size & (self.boxes.image >= 0)
+            return ((sides > 0) & (self.boxes.xywh[:, 2:] > 0)).all(axis=1) & (self.boxes.image >= 0)
 
     @cached_property
     def trained(self) -> np.ndarray:
@@ -158,6 +127,17 @@ class Split:
         """Return a finding about images; ``rows`` are positions or a mask ``[I]``, ``details`` as in `Finding`."""
         names = [self.images.label(row) for row in _positions(rows)]
         return Finding(kind, self.name, len(names), len(self.images.ids), "images", names, note, **details)
+
+
+def clipped_xyxy(boxes_xywh: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return corner boxes ``[N, 4]`` of boxes ``[N, 4]``, clipped to widths and heights ``[N, 2]``."""
+    near = boxes_xywh[:, :2]
+    return np.hstack([near.clip(0, sizes), (near + boxes_xywh[:, 2:]).clip(0, sizes)])
+
+
+def entry_label(ids: list[Id], index: int) -> Id:
+    """Return the id of an entry, or else its position in the list from 0."""
+    return ids[index] if ids[index] is not None else f"entry {index}"
 
 
 def _positions(rows: np.ndarray | Sequence[int]) -> list[int]:

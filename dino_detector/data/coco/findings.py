@@ -23,12 +23,10 @@ class Kind(NamedTuple):
     """A kind of mistake, a row of ``finding_kinds.csv``.
 
     Attributes:
-        name: its name in the machine-readable list.
         group: the heading in the report.
         severity: harm to a data set that is affected throughout, 0 to 1.
         training: the effect on training: `STOPS`, `WARNS`, or empty for none.
-        title: its description, which stands before a number.
-        fix: the remedy.
+        title: the description, which stands before a number.
     """
 
     name: str
@@ -39,13 +37,8 @@ class Kind(NamedTuple):
     fix: str
 
 
-def _read_kinds(path: Path) -> dict[str, Kind]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row["name"]: Kind(**(row | {"severity": float(row["severity"])})) for row in rows}
-
-
-KINDS = _read_kinds(Path(__file__).with_name("finding_kinds.csv"))
+_ROWS = csv.DictReader(Path(__file__).with_name("finding_kinds.csv").read_text("utf-8").splitlines())
+KINDS = {row["name"]: Kind(**(row | {"severity": float(row["severity"])})) for row in _ROWS}
 """by name"""
 GROUPS = ("Annotation files", "Boxes", "Classes", "Images", "Duplicates", "Leakage between splits")
 """headings of the report, in their order"""

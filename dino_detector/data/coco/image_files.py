@@ -24,20 +24,10 @@ NO_EXTENSION = "/"
 
 
 class ImageFiles(NamedTuple):
-    """The files of the images of a split.
-
-    Attributes:
-        names: path of each image's file, relative to the folder; None if it was not found.
-        findings: names that are missing, that differ from the file name, or that are addresses.
-    """
+    """The path of each image's file, relative to the folder, None if it was not found; and findings about the names."""
 
     names: list[str | None]
     findings: list[Finding]
-
-    @property
-    def renamed(self) -> int:
-        """Number of images whose file name differs from the annotations."""
-        return sum(finding.count for finding in self.findings if finding.kind == "file_name_near")
 
 
 def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -> ImageFiles:
@@ -60,15 +50,17 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
         return base in names_of(inside or slash)
 
     found: list[str | None] = [name if name is not None and exists(name) else None for name in names]
-    lost = {row: name for row, name in enumerate(names) if name is not None and found[row] is None}
-    addresses = {row: name for row, name in lost.items() if ADDRESS.match(name)}
-    wanted = {row: name for row, name in lost.items() if row not in addresses}
-    near, likely = _nearly(wanted, folder, taken={name for name in found if name is not None}) if wanted else ({}, "")
+    addresses: dict[int, str] = {}
+    wanted: dict[int, str] = {}
+    for row, name in enumerate(names):
+        if name is not None and found[row] is None:
+            (addresses if ADDRESS.match(name) else wanted)[row] = name
+    near, likely = _nearly(wanted, folder, taken=set(found)) if wanted else ({}, "")
     for row, name in near.items():
         found[row] = name
     missing = [name for row, name in wanted.items() if row not in near]
     pairs = [f"{quoted(wanted[row])} = {quoted(name)}" for row, name in near.items()]
-    differing = Counter(what for row, name in near.items() for what in differences(wanted[row], name))
+    differing = {what for row, name in near.items() for what in differences(wanted[row], name)}
     kinds = (
         ("file_name_near", pairs, ", ".join(sorted(differing))),
         ("file_name_url", [*addresses.values()], ""),
@@ -79,16 +71,13 @@ def find_image_files(names: Sequence[str | None], folder: Path, *, split: str) -
     )
 
 
-def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str]) -> tuple[dict[int, str], str]:
+def _nearly(wanted: dict[int, str], folder: Path, *, taken: set[str | None]) -> tuple[dict[int, str], str]:
     """Return the files with similar names by row, and a hint for the first image without a file."""
     index = _Index(folder)
     fitting = {row: index.fitting(name) for row, name in wanted.items()}
-    uses = Counter(candidates[0] for candidates in fitting.values() if len(candidates) == 1)
-    near = {
-        row: candidates[0]
-        for row, candidates in fitting.items()
-        if len(candidates) == 1 and uses[candidates[0]] == 1 and candidates[0] not in taken
-    }
+    single = {row: candidates[0] for row, candidates in fitting.items() if len(candidates) == 1}
+    uses = Counter(single.values())
+    near = {row: file for row, file in single.items() if uses[file] == 1 and file not in taken}
     unfound = next((row for row in wanted if row not in near), None)
     return near, "" if unfound is None else _likeness(wanted[unfound], fitting[unfound], index.by_base)
 
@@ -215,22 +204,21 @@ def find_extra_files(splits: Sequence[tuple[str, Path | None, ImageFiles]]) -> l
     Args:
         splits: the name of each split, the folder of its images (None if unknown), and its image files.
     """
-    used: dict[Path, set[str]] = defaultdict(set)
-    folders: list[set[Path]] = []
-    for _, folder, files in splits:
-        paths = [Path(os.path.normpath(folder / name)) for name in files.names if name is not None] if folder else []
-        for path in paths:
-            used[path.parent].add(path.name)
-        folders.append({path.parent for path in paths})
-    findings, claimed = [], set()
-    for (name, _, files), own in zip(splits, folders, strict=True):
+    listed = [
+        {Path(os.path.normpath(folder / name)) for name in files.names if name is not None} if folder else set()
+        for _, folder, files in splits
+    ]
+    used, claimed, findings = set().union(*listed), set(), []
+    for (split, _, _), paths in zip(splits, listed, strict=True):
+        folders = {path.parent for path in paths} - claimed
+        claimed |= folders
         extra = [
-            str(folder / base)
-            for folder in sorted(own - claimed)
-            for base in sorted(names_in(folder) - used[folder])
-            if Path(base).suffix.lower() in picture_extensions() and not base.startswith("._")
+            str(folder / name)
+            for folder in sorted(folders)
+            for name in sorted(names_in(folder))
+            if Path(name).suffix.lower() in picture_extensions()
+            and not name.startswith("._")
+            and folder / name not in used
         ]
-        claimed |= own
-        total = len(extra) + sum(one is not None for one in files.names)
-        findings.append(Finding("image_extra", name, len(extra), total, "files", extra))
+        findings.append(Finding("image_extra", split, len(extra), len(extra) + len(paths), "files", extra))
     return findings

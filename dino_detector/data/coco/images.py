@@ -60,8 +60,7 @@ class CocoImages:
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the height and width of an image in pixels."""
-        height, width = self.records.sizes[index].tolist()
-        return height, width
+        return tuple(self.records.sizes[index].tolist())
 
     def objects(self, index: int) -> Objects:
         """Return the objects in an image."""

@@ -6,54 +6,41 @@ Training raises the first mistake that stops it, and ``dino-detector data`` list
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
-from dino_detector.data.coco.box_checks import check_boxes
-from dino_detector.data.coco.box_format import in_coco_format
+from dino_detector.data.coco.boxes import LARGEST_SIDE, box_of_mask, check_boxes, in_coco_format
 from dino_detector.data.coco.columns import BoxColumns, CategoryColumns, Id, ImageColumns, Split, entry_label
-from dino_detector.data.coco.entries import Content, read_content
+from dino_detector.data.coco.entries import LIMIT, WHOLE_NUMBERS, Box, Content, Number, read_content
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ADDRESS, find_image_files
-from dino_detector.data.coco.mask_boxes import box_of_mask
-from dino_detector.data.coco.values import (
-    LIMIT,
-    boxes_of,
-    column,
-    is_finite,
-    is_flag,
-    positions_of,
-    repeated_rows,
-    shift_of,
-    sizes_of,
-    types,
-    whole_numbers,
-)
 from dino_detector.data.pictures.files import picture_sizes
-from dino_detector.plain_text import quoted
+from dino_detector.plain_text import listed, quoted
 
 NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 """a file name that is absolute, has a drive or backslashes, or leads out of its folder"""
+FEWEST_SHIFTED = 3
+"""number of distinct category ids that are not off by one by chance"""
 
-
-class Reading(NamedTuple):
-    """A file and its mistakes; boxes in other formats are converted."""
-
-    split: Split
-    findings: list[Finding]
-
+WholeNumber = Annotated[int, Meta(ge=WHOLE_NUMBERS[0], le=WHOLE_NUMBERS[-1])]
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
+Area = Annotated[float, Meta(ge=0, lt=LIMIT)]
+Text = Annotated[str, Meta(min_length=1)]
+Flag = Literal[0, 1] | bool
 
 FindFolder = Callable[[Sequence[str | None]], Path | None]
 """returns the folder of the images with these file names, None if it is unknown"""
 
 
-def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
+def read_split(path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
     """Read an annotation file: keep every readable entry, and report every mistake as a finding.
 
     Args:
@@ -61,33 +48,112 @@ def read_split(path: Path, name: str, *, find_folder: FindFolder) -> Reading:
         name: name of the split in the findings.
         find_folder: finds the folder of the images; sizes that the file lacks are read from the pictures there.
 
+    Returns:
+        The entries, with boxes in other formats converted, and the findings.
+
     Raises:
         InputError: the file can't be read, is not JSON, or has no list of images.
     """
     return read_entries(read_content(path), path, name, find_folder=find_folder)
 
 
-def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> Reading:
-    """Make a `Reading` of decoded entries; see `read_split` for the other arguments."""
+def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
+    """Do the same as `read_split` for decoded entries."""
+    given = [getattr(content, key) for key in content.__struct_fields__]
+    kept = [[entry for entry in entries or [] if entry is not None] for entries in given]
+    images, annotations, categories = kept
+    total = sum(len(entries or []) for entries in given)
+    non_objects = total - sum(map(len, kept))
     reader = _Reader(name)
-    missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
-    if content.annotations and content.categories == [] and not content.non_objects:
-        missing = ["categories"]
-    listed_only = content.annotations is None and content.categories is not None
-    annotations = content.annotations or []
-    if not listed_only:
-        reader.find("list_missing", [f'"{key}"' for key in missing], total=3, unit="lists")
-    total = len(content.images) + len(annotations) + len(content.categories or []) + content.non_objects
-    reader.find("entry_no_object", [], count=content.non_objects, total=total, unit="entries")
-    if not content.images:
-        reader.find("no_images", [path.name], total=1, unit="files")
-    images = reader.images(content.images, find_folder)
-    categories = reader.categories(content.categories, annotations)
-    boxes = reader.boxes(annotations, images, categories)
-    split = Split(name, path, images, boxes, categories, labelled=not listed_only)
-    split, formats = in_coco_format(split)
-    findings = [*reader.findings, *formats, *(check_boxes(split, reader.boxless) if split.labelled else ())]
-    return Reading(split, [finding for finding in findings if finding.count])
+    labelled = content.annotations is not None or content.categories is None
+    if labelled:
+        missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
+        if annotations and content.categories == [] and not non_objects:
+            missing = ["categories"]
+        reader.find("lists", 3, {"list_missing": [f'"{key}"' for key in missing]})
+    reader.findings.append(Finding("entry_no_object", name, non_objects, total, "entries"))
+    if not images:
+        reader.find("files", 1, {"no_images": [path.name]})
+    image_columns = reader.images(images, find_folder)
+    category_columns = reader.categories(categories, annotations)
+    boxes = reader.boxes(annotations, image_columns, category_columns)
+    split, formats = in_coco_format(Split(name, path, image_columns, boxes, category_columns, labelled=labelled))
+    checked = check_boxes(split, reader.boxless) if labelled else []
+    return split, [finding for finding in (*reader.findings, *formats, *checked) if finding.count]
+
+
+def column(entries: Iterable[Any], name: str) -> list[Any]:
+    """Return the value of one field of every entry."""
+    return list(map(attrgetter(name), entries))
+
+
+def converted(values: list[Any], kind: Any) -> tuple[list[Any], list[int]]:
+    """Return values of one type, and the positions of other values, which become None; 17.0 becomes 17."""
+    try:
+        return msgspec.convert(values, list[kind]), []
+    except ValueError:  # a value of another type, or a lone surrogate
+        found = [_converted(value, kind) for value in values]
+        return found, [row for row, one in enumerate(found) if one is None]
+
+
+def _converted(value: Any, kind: Any, *, strict: bool = True) -> Any | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except ValueError:
+        return None
+
+
+def whole_numbers(values: list[Any]) -> tuple[list[Id], list[int]]:
+    """Return ids, and the positions of values that are not 64-bit integers.
+
+    A text in their place stays, or becomes 17 if it is ``"17"``, so that references to it are not mistakes too.
+    """
+    ids, bad = converted(values, WholeNumber)
+    for row in bad:
+        if isinstance(value := values[row], str):
+            number = _converted(value.strip(), WholeNumber, strict=False)
+            ids[row] = value if number is None else number
+    return ids, bad
+
+
+def repeated_rows(values: Sequence[Any]) -> list[int]:
+    """Return the positions of values that appeared before, without None."""
+    if len(set(values)) == len(values):
+        return []
+    first = {value: row for row, value in reversed(list(enumerate(values)))}
+    return [row for row, value in enumerate(values) if value is not None and first[value] < row]
+
+
+def positions_of(wanted: list[Id], known: list[Id]) -> np.ndarray:
+    """Return the first position ``[N]`` int64 of each wanted id in a list, -1 if the list lacks it."""
+    try:
+        ids, listed_ids = np.array(wanted, np.int64), np.array(known, np.int64)
+    except (TypeError, ValueError, OverflowError):  # a text, or no id
+        position = {one: row for row, one in reversed(list(enumerate(known))) if one is not None}
+        return np.array([position.get(one, -1) for one in wanted], np.int64)
+    if not len(listed_ids):
+        return np.full(len(ids), -1)
+    order = np.argsort(listed_ids, kind="stable")
+    found = order[np.searchsorted(listed_ids, ids, sorter=order).clip(max=len(order) - 1)]
+    return np.where(listed_ids[found] == ids, found, -1)
+
+
+def shift_of(used: set[Any], known: set[Any]) -> int:
+    """Return the shift, 1 or -1, after which every used id is known; 0 if none is needed or none fits.
+
+    A few ids can fit by chance. So a shift is believed if one side counts from 0, if the shifted ids are exactly the
+    known ids, or if at least `FEWEST_SHIFTED` ids fit.
+    """
+    if used <= known or not known or not all(isinstance(one, int) for one in used | known):
+        return 0
+    counts_from = {1: 0 in used and 0 not in known, -1: 0 in known and max(used) > max(known)}
+    for shift in (1, -1):
+        shifted = {one + shift for one in used}
+        if shifted <= known and (counts_from[shift] or shifted == known or len(used) >= FEWEST_SHIFTED):
+            return shift
+    return 0
 
 
 class _Reader:
@@ -105,35 +171,45 @@ class _Reader:
         self.box_ids: list[Id] = []
         self.boxless: dict[str, list[int]] = {}
 
-    def find(
-        self, kind: str, ids: Sequence[Any], note: str = "", *, total: int, unit: str, count: int | None = None
-    ) -> None:
-        """Add a finding about the entries with these ids, or about ``count`` entries without ids."""
-        count = len(ids) if count is None else count
-        self.findings.append(Finding(kind, self.name, count, total, unit, ids, note))
+    def find(self, unit: str, total: int, found: dict[str, Sequence[Any]], note: str = "", fix: str = "") -> None:
+        """Add findings about the entries with these ids or names, by the kind of the finding."""
+        self.findings += [
+            Finding(kind, self.name, len(ids), total, unit, ids, note, fix) for kind, ids in found.items()
+        ]
+
+    def find_rows(self, kind: str, rows: Sequence[int], note: str = "", fix: str = "") -> None:
+        """Add a finding about rows of ``annotations``."""
+        labels = [entry_label(self.box_ids, row) for row in rows]
+        self.find("annotations", len(self.box_ids), {kind: labels}, note, fix)
+
+    def ids(self, given: list[Any], kind: str, unit: str, *, may_be_missing: bool = False) -> list[Id]:
+        """Return the ids of a list of entries."""
+        ids, bad = whole_numbers(given)
+        if may_be_missing:
+            bad = [row for row in bad if given[row] is not UNSET]
+        repeated = [ids[row] for row in repeated_rows(ids)]
+        self.find(unit, len(ids), {f"{kind}_id": [_shown(given[row]) for row in bad], f"{kind}_id_twice": repeated})
+        return ids
 
     def images(self, entries: list[Any], find_folder: FindFolder) -> ImageColumns:
         """Return the columns of ``images``."""
-        find = partial(self.find, total=len(entries), unit="images")
-        ids, bad = whole_numbers(column(entries, "id"))
-        find("image_id", [_shown(entries[row].id) for row in bad])
-        repeated = repeated_rows(ids)
-        find("image_id_twice", [ids[row] for row in repeated])
-        names = [_text(entry.file_name) for entry in entries]
-        find("file_name_missing", [entry_label(ids, row) for row, name in enumerate(names) if name is None])
-        known = set(repeated)
-        find("file_name_twice", [names[row] for row in repeated_rows(names) if row not in known])
-        find("file_name_path", _tied_to_a_machine(names))
-        widths, bad_widths = sizes_of(column(entries, "width"))
-        heights, bad_heights = sizes_of(column(entries, "height"))
-        sizes = np.stack([widths, heights], axis=1)
-        sizeless = np.flatnonzero(bad_widths | bad_heights)
+        ids = self.ids(column(entries, "id"), "image", "images")
+        names, nameless = converted(column(entries, "file_name"), Text)
+        repeated = set(repeated_rows(ids))
+        find = partial(self.find, "images", len(entries))
+        find({"file_name_missing": [entry_label(ids, row) for row in nameless]})
+        find({"file_name_twice": [names[row] for row in repeated_rows(names) if row not in repeated]})
+        tied = [name for name in names if name and NOT_PLAIN.search(name) and not ADDRESS.match(name)]
+        find({"file_name_path": tied})
+        sides = [converted(column(entries, side), Side)[0] for side in ("width", "height")]
+        sizes = np.array(sides, np.float64).T  # [I, 2], None becomes NaN
+        sizeless = np.flatnonzero(np.isnan(sizes).any(axis=1))
         sizes[sizeless] = self.sizes_of_pictures([names[row] for row in sizeless], find_folder)
         unknown = np.isnan(sizes[sizeless]).any(axis=1)
         for kind, rows in (("image_size", sizeless[unknown]), ("image_size_read", sizeless[~unknown])):
-            find(kind, [names[row] or entry_label(ids, row) for row in rows.tolist()])
-        addresses = [_text(entry.coco_url) or _text(entry.flickr_url) for entry in entries]
-        return ImageColumns(ids, names, sizes, addresses)
+            find({kind: [names[row] or entry_label(ids, row) for row in rows.tolist()]})
+        addresses = [converted(column(entries, name), Text)[0] for name in ("coco_url", "flickr_url")]
+        return ImageColumns(ids, names, sizes, [coco or flickr for coco, flickr in zip(*addresses, strict=True)])
 
     def sizes_of_pictures(self, names: list[str | None], find_folder: FindFolder) -> np.ndarray:
         """Return the width and height ``[N, 2]`` of pictures with these names, NaN if they can't be read."""
@@ -143,141 +219,96 @@ class _Reader:
         found = find_image_files(names, folder, split=self.name)
         return picture_sizes([None if name is None else folder / name for name in found.names])
 
-    def categories(self, entries: list[Any] | None, annotations: list[Any]) -> CategoryColumns:
+    def categories(self, entries: list[Any], annotations: list[Any]) -> CategoryColumns:
         """Return the columns of ``categories``; if the file lists none, the categories of the annotations."""
         if not entries:
-            used, _ = whole_numbers(column(annotations, "category_id"))
-            known = {one for one in used if one is not None}
-            ids: list[Id] = sorted(known, key=lambda one: (isinstance(one, str), one))
+            used = set(whole_numbers(column(annotations, "category_id"))[0]) - {None}
+            ids: list[Id] = sorted(used, key=lambda one: (isinstance(one, str), one))
             return CategoryColumns(ids, [f"category {one}" for one in ids], [None] * len(ids), listed=False)
-        find = partial(self.find, total=len(entries), unit="classes")
-        ids, bad = whole_numbers(column(entries, "id"))
-        find("category_id", [_shown(entries[row].id) for row in bad])
-        find("category_id_twice", [ids[row] for row in repeated_rows(ids)])
-        texts = [_class_name(entry.name) for entry in entries]
-        find("class_no_name", [entry_label(ids, row) for row, text in enumerate(texts) if text is None])
-        names = [f"category {entry_label(ids, row)}" if text is None else text for row, text in enumerate(texts)]
-        return CategoryColumns(ids, names, [_text(entry.supercategory) for entry in entries])
+        ids = self.ids(column(entries, "id"), "category", "classes")
+        given = column(entries, "name")
+        texts = [str(one) if _converted(one, Number) is not None else _converted(one, Text) for one in given]
+        nameless = [row for row, text in enumerate(texts) if not (text and text.strip())]
+        self.find("classes", len(entries), {"class_no_name": [entry_label(ids, row) for row in nameless]})
+        for row in nameless:
+            texts[row] = f"category {entry_label(ids, row)}"
+        return CategoryColumns(ids, texts, converted(column(entries, "supercategory"), Text)[0])
 
     def boxes(self, entries: list[Any], images: ImageColumns, categories: CategoryColumns) -> BoxColumns:
         """Return the columns of ``annotations``."""
-        self.box_ids = self.annotation_ids(column(entries, "id"))
-        image = self.image_positions(column(entries, "image_id"), images.ids)
-        category = self.category_positions(column(entries, "category_id"), categories.ids)
-        xywh, absent, malformed = boxes_of(column(entries, "bbox"))
-        absent = self.boxes_of_masks(entries, xywh, absent)
-        self.boxless = {"box_missing": absent, "box_no_numbers": malformed}
+        given = column(entries, "id")
+        missing = given.count(UNSET)
+        self.findings.append(Finding("annotation_id_missing", self.name, missing, len(given), "annotations"))
+        self.box_ids = self.ids(given, "annotation", "annotations", may_be_missing=True)
+        image = self.references(entries, "image", images.ids)
+        category = self.references(entries, "category", categories.ids)
+        xywh = self.xywh(entries)
         crowd = self.crowd(column(entries, "iscrowd"))
-        area = self.area(column(entries, "area"))
-        return BoxColumns(self.box_ids, image, category, xywh, crowd, area)
+        return BoxColumns(self.box_ids, image, category, xywh, crowd, self.area(column(entries, "area")))
 
-    def find_rows(self, kind: str, rows: Sequence[int], note: str = "") -> None:
-        """Add a finding about rows of ``annotations``."""
-        labels = [entry_label(self.box_ids, row) for row in rows]
-        self.find(kind, labels, note, total=len(self.box_ids), unit="annotations")
-
-    def annotation_ids(self, given: list[Any]) -> list[Id]:
-        """Return the ids of annotations."""
-        find = partial(self.find, total=len(given), unit="annotations")
-        ids, numberless = whole_numbers(given)
-        bad = [row for row in numberless if given[row] is not UNSET]
-        find("annotation_id_missing", [], count=len(numberless) - len(bad))
-        find("annotation_id", [_shown(given[row]) for row in bad])
-        find("annotation_id_twice", [ids[row] for row in repeated_rows(ids)])
-        return ids
-
-    def image_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
-        """Return the position ``[M]`` of each annotation's image, -1 if the file does not list it."""
-        ids, bad = whole_numbers(values)
-        self.find_rows("image_reference", bad)
-        return self.find_unknown("image_unknown", "images", ids, positions_of(ids, listed))
-
-    def category_positions(self, values: list[Any], listed: list[Id]) -> np.ndarray:
-        """Return the position ``[M]`` of each annotation's category, -1 if the file does not list it.
-
-        Ids that count from another number than the categories are shifted first.
-        """
-        ids, bad = whole_numbers(values)
-        self.find_rows("category_reference", bad)
-        if shift := shift_of(ids, listed):
-            self.find_shift(shift, ids, listed)
-            return positions_of([None if one is None else one + shift for one in ids], listed)
-        return self.find_unknown("category_unknown", "categories", ids, positions_of(ids, listed))
-
-    def find_unknown(self, kind: str, what: str, ids: list[Id], positions: np.ndarray) -> np.ndarray:
-        """Add a finding about annotations whose image or category is not listed; return ``positions``."""
-        rows = [row for row in np.flatnonzero(positions < 0).tolist() if ids[row] is not None]
-        distinct = list(dict.fromkeys(ids[row] for row in rows))
-        first = f"{what} {', '.join(map(str, distinct[:5]))}{', ...' if len(distinct) > 5 else ''}"
-        self.find_rows(kind, rows, first)
+    def references(self, entries: list[Any], kind: str, known: list[Id]) -> np.ndarray:
+        """Return the position ``[M]`` of the image or category of each annotation, -1 if the file does not list it."""
+        ids, bad = whole_numbers(column(entries, f"{kind}_id"))
+        self.find_rows(f"{kind}_reference", bad)
+        if kind == "category":
+            ids = self.shifted(ids, known)
+        positions = positions_of(ids, known)
+        unknown = [row for row in np.flatnonzero(positions < 0).tolist() if ids[row] is not None]
+        distinct = list(dict.fromkeys(ids[row] for row in unknown))
+        what = {"image": "images", "category": "categories"}[kind]
+        self.find_rows(f"{kind}_unknown", unknown, f"{what} {listed(distinct, 5)}")
         return positions
 
-    def find_shift(self, shift: int, ids: list[Id], listed: list[Id]) -> None:
-        """Add a finding that the category ids of all annotations are off by one."""
-        used, known = ([one for one in side if one is not None] for side in (ids, listed))
-        note = f"annotations use {min(used)} to {max(used)}, categories are {min(known)} to {max(known)}"
-        self.find_rows("category_off_by_one", range(len(ids)), note)
+    def shifted(self, ids: list[Id], known: list[Id]) -> list[Id]:
+        """Return the category ids of annotations; if all are off by one, correct them."""
+        used, listed_ids = set(ids) - {None}, set(known) - {None}
+        shift = shift_of(used, listed_ids)
+        if not shift:
+            return ids
+        note = f"annotations use {min(used)} to {max(used)}, categories are {min(listed_ids)} to {max(listed_ids)}"
         change = "add 1 to" if shift == 1 else "subtract 1 from"
         fix = f"{change} every category_id, or number the categories from {min(used)}"
-        self.findings[-1] = replace(self.findings[-1], fix=fix)
+        self.find_rows("category_off_by_one", range(len(ids)), note, fix)
+        return [None if one is None else one + shift for one in ids]
 
-    def boxes_of_masks(self, entries: list[Any], xywh: np.ndarray, absent: list[int]) -> list[int]:
-        """Fill in the boxes ``[M, 4]`` of polygons and masks; return the rows without a polygon or mask."""
-        found = []
-        for row in absent:
-            box = box_of_mask(entries[row].segmentation)
-            if box is not None:
-                xywh[row] = box
-                found.append(row)
-        self.find_rows("box_from_mask", found)
-        return sorted(set(absent) - set(found))
+    def xywh(self, entries: list[Any]) -> np.ndarray:
+        """Return boxes ``[M, 4]`` float64, also of polygons and masks; NaN stands for a box that can't be used."""
+        given = column(entries, "bbox")
+        boxes, unusable = converted(given, Box)
+        absent, masks, malformed = [], [], []
+        for row in unusable:
+            box = None
+            if given[row] not in (UNSET, None, []):
+                malformed.append(row)
+            elif (box := box_of_mask(entries[row].segmentation)) is not None:
+                masks.append(row)
+            else:
+                absent.append(row)
+            boxes[row] = (np.nan,) * 4 if box is None else box
+        self.find_rows("box_from_mask", masks)
+        self.boxless = {"box_missing": absent, "box_no_numbers": malformed}
+        return np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
 
-    def crowd(self, values: list[Any]) -> np.ndarray:
+    def crowd(self, given: list[Any]) -> np.ndarray:
         """Return which annotations are crowd regions, ``[M]`` bool."""
-        if types(values) <= {int} and set(values) <= {0, 1}:
-            return np.array(values, dtype=bool)
-        absent = _absent(values)
-        self.find_rows("crowd_missing", absent)
-        strange = {row for row, value in enumerate(values) if not is_flag(value)}
-        self.find_rows("crowd_value", sorted(strange - set(absent)))
-        return np.array([value in (1, "1", "true", "True") for value in values], dtype=bool)
+        flags, wrong = converted(given, Flag)
+        for row in self.find_wrong("crowd", given, wrong):
+            flags[row] = given[row] in ("1", "true", "True")
+        return np.array(flags, dtype=bool)
 
-    def area(self, values: list[Any]) -> np.ndarray:
+    def area(self, given: list[Any]) -> np.ndarray:
         """Return areas ``[M]`` in square pixels, NaN if the file has no number from 0 to 1e12."""
-        absent: list[int] = []
-        if types(values) == {float}:
-            area = np.array(values)
-            area[~(np.abs(area) < LIMIT)] = np.nan
-        else:
-            absent = _absent(values)
-            self.find_rows("area_missing", absent)
-            area = np.array([float(value) if is_finite(value) else np.nan for value in values])
-        area[area < 0] = np.nan
-        given = np.ones(len(values), bool)
-        given[absent] = False
-        self.find_rows("area_value", np.flatnonzero(given & np.isnan(area)).tolist())
-        return area
+        areas, wrong = converted(given, Area)
+        self.find_wrong("area", given, wrong)
+        return np.array(areas, np.float64)
 
-
-def _absent(values: list[Any]) -> list[int]:
-    return [row for row, value in enumerate(values) if value is UNSET or value is None]
-
-
-def _tied_to_a_machine(names: list[str | None]) -> list[str]:
-    """Return the names that only one machine knows, without addresses of servers."""
-    if not NOT_PLAIN.search("\n".join(filter(None, names))):  # the usual case, a hundred times faster
-        return []
-    return [name for name in names if name and NOT_PLAIN.search(name) and not ADDRESS.match(name)]
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _class_name(value: Any) -> str | None:
-    """Return the name of a class, None if it is empty or blank; a number is its own name."""
-    name = str(value) if type(value) in (int, float) and abs(value) < LIMIT else _text(value)
-    return name if name and name.strip() else None
+    def find_wrong(self, kind: str, given: list[Any], wrong: list[int]) -> list[int]:
+        """Add findings about missing values and about wrong values; return the rows of the latter."""
+        absent = [row for row in wrong if given[row] is UNSET or given[row] is None]
+        strange = sorted(set(wrong) - set(absent))
+        self.find_rows(f"{kind}_missing", absent)
+        self.find_rows(f"{kind}_value", strange)
+        return strange
 
 
 def _shown(value: Any) -> str:

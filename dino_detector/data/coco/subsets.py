@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Literal
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json, write_whole
 
-FORMAT = 1
 
-
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """The data set that a subset was selected from.
 
     Attributes:
@@ -51,8 +49,7 @@ class Source:
         return cls(annotations.path.name, len(images), len(entries), digest.hexdigest())
 
 
-@dataclass(frozen=True)
-class Subset:
+class Subset(Struct, frozen=True):
     """Some images of a split.
 
     Attributes:
@@ -63,6 +60,7 @@ class Subset:
         image_ids: ascending ids.
         source: the whole data set; None for images without annotations.
         boxes: number of boxes to train on by class name, also 0.
+        format: version of the file.
     """
 
     name: str
@@ -72,6 +70,7 @@ class Subset:
     image_ids: tuple[int, ...]
     source: Source | None = None
     boxes: dict[str, int] | None = None
+    format: Literal[1] = 1
 
     @classmethod
     def of(
@@ -89,18 +88,10 @@ class Subset:
 
     def write(self, folder: Path) -> Path:
         """Write the file that reproduces this subset; return its path."""
-        content: dict[str, Any] = {
-            "format": FORMAT,
-            "name": self.name,
-            "split": self.split,
-            "size": self.size,
-            "seed": self.seed,
-            "source": None if self.source is None else vars(self.source),
-            "boxes": self.boxes,
-        }
-        head = json.dumps({key: value for key, value in content.items() if value is not None}, indent=1)
+        content = {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+        ids = json.dumps(content.pop("image_ids"))
         path = folder / self.file_name
-        write_whole(path, f'{head[:-2]},\n "image_ids": {json.dumps(self.image_ids)}\n}}\n')
+        write_whole(path, f'{json.dumps(content, indent=1)[:-2]},\n "image_ids": {ids}\n}}\n')
         return path
 
     @classmethod
@@ -110,28 +101,18 @@ class Subset:
         Raises:
             InputError: the file is missing, damaged or of another kind.
         """
-
-        def fail(problem: str) -> NoReturn:
-            raise InputError(f"{path}: {problem}; correct --coco_mini_indices_file, or leave it out to select anew")
-
         try:
-            content = read_json(path)
-        except FileNotFoundError:
-            fail("no such indices file")
+            subset = msgspec.convert(read_json(path), cls)
+            if subset.source is None:
+                raise ValueError("it has no `source`")
+            if not subset.image_ids or list(subset.image_ids) != sorted(set(subset.image_ids)):
+                raise ValueError("its `image_ids` do not ascend")
         except (OSError, ValueError) as error:
-            fail(f"not a readable indices file ({error})")
-        kinds = {"name": str, "split": str, "size": str, "seed": int, "source": dict, "image_ids": list}
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            fail("not an indices file of a subset")
-        for key, kind in kinds.items():
-            if type(content.get(key)) is not kind:
-                fail(f"its {key!r} is missing or damaged")
-        source, ids = content["source"], content["image_ids"]
-        if source.keys() != Source.__dataclass_fields__.keys():
-            fail("its 'source' is missing or damaged")
-        if not ids or any(type(image_id) is not int for image_id in ids) or ids != sorted(set(ids)):
-            fail("its 'image_ids' are not ascending whole numbers")
-        return cls(content["name"], content["split"], content["size"], content["seed"], tuple(ids), Source(**source))
+            reason = "no such indices file" if isinstance(error, FileNotFoundError) else f"no indices file ({error})"
+            raise InputError(
+                f"{path}: {reason}; correct --coco_mini_indices_file, or leave it out to select anew"
+            ) from None
+        return subset
 
     def require_source(self, annotations: CocoAnnotations, *, path: Path, split: str) -> None:
         """Raise `InputError`, naming the mismatch, unless the subset was made from these annotations.

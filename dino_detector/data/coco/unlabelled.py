@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.pictures.files import find_pictures, image_size
@@ -18,18 +18,6 @@ IMAGE_INFO = "image_info_test-dev2017.json"
 """COCO's list of the test-dev images"""
 DETECTED_INFO = "testdev_image_info.json"
 """the list of images with detections, written beside the detections"""
-
-
-class UnlabelledImages(NamedTuple):
-    """Images to detect in.
-
-    Attributes:
-        images: ids, names and sizes, as annotations that hold no boxes.
-        unreadable: one line for each picture that can't be read.
-    """
-
-    images: CocoAnnotations
-    unreadable: tuple[str, ...]
 
 
 def find_image_info(folder: Path) -> Path | None:
@@ -48,15 +36,16 @@ def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
         content = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable list of images ({error}); replace or remove it") from error
-    if not isinstance(content, dict):
-        raise InputError(f'{path}: not a COCO list of images: it has no list "images"; replace or remove it')
-    return CocoAnnotations.parse(content | _no_boxes(categories), path)
+    return CocoAnnotations.parse(content | _no_boxes(categories) if isinstance(content, dict) else content, path)
 
 
-def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
+def list_pictures(folder: Path, categories: Categories) -> tuple[CocoAnnotations, tuple[str, ...]]:
     """List the pictures of a folder, sorted by name.
 
     If every name is a number, as in COCO, the numbers are the ids; otherwise ids count from 1.
+
+    Returns:
+        The images as annotations that hold no boxes, and one line for each picture that can't be read.
 
     Raises:
         InputError: the folder has no readable picture.
@@ -78,9 +67,7 @@ def list_pictures(folder: Path, categories: Categories) -> UnlabelledImages:
             entries.append({"id": number, "file_name": path.name, "height": height, "width": width})
     if not entries:
         raise InputError(f"{folder}: none of its {len(paths)} pictures can be read; the first: {unreadable[0]}")
-    return UnlabelledImages(
-        CocoAnnotations.parse({"images": entries, **_no_boxes(categories)}, folder), tuple(unreadable)
-    )
+    return CocoAnnotations.parse({"images": entries, **_no_boxes(categories)}, folder), tuple(unreadable)
 
 
 def _no_boxes(categories: Categories) -> dict[str, Any]:
