@@ -51,7 +51,7 @@ LINES_OF_FOLDER = {
     "data_check": 1_250,
     "inference": 970,
     "models": 1_810,
-    "data": 4_070,
+    "data": 4_050,
     "download": 780,
     "structures": 570,
     "config": 880,
