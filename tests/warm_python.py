@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
 IMPORTED = ("dino_detector.training.fit", "dino_detector.commands.train", "torch.utils.tensorboard", "hotcoco")
 REQUEST = f"""#!{sys.executable} -IS
 import array, json, os, signal, socket, sys
@@ -37,7 +39,8 @@ for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.killpg(fork, number))
 status = os.waitstatus_to_exitcode(int.from_bytes(server.recv(8), "big"))
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
@@ -122,8 +125,10 @@ def run(words: list[str], environment: dict[str, str], folder: str, streams: lis
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    sys.stdout, sys.stderr = (open(number, "w") for number in (1, 2))  # noqa: PTH123, SIM115
     os.environ.clear()
     os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # Lightning reads it once, when it is imported
     os.chdir(folder)
     sys.executable = words[0]
     words = [word for word in words if word != "-u"]
