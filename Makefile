@@ -4,6 +4,8 @@ SHELL := bash
 
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
 INSTALLED := .venv/installed
+# Without compiled modules every program takes twice as long to start; some containers turn them off.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test docs lint format clean
 

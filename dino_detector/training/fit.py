@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
+from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.files import allow_megapixels
-from dino_detector.data.pictures.reading import survey
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.inference.postprocess import most_detections

@@ -12,8 +12,9 @@ from PIL import ExifTags, Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2 import functional as F
 
+from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.files import allow_megapixels, image_size
-from dino_detector.data.pictures.reading import check_image, read_image, read_part, survey, to_rgb_tensor
+from dino_detector.data.pictures.reading import check_image, read_image, read_part, to_rgb_tensor
 from dino_detector.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -30,6 +30,9 @@ NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
 FEWEST_SHIFTED = 3
 """number of distinct category ids that are not off by one by chance"""
 
+CHUNK = 1_000
+"""number of values that are converted together; one wrong value slows down its chunk alone"""
+
 WholeNumber = Annotated[int, Meta(ge=WHOLE_NUMBERS[0], le=WHOLE_NUMBERS[-1])]
 Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
 Area = Annotated[float, Meta(ge=0, lt=LIMIT)]
@@ -89,11 +92,15 @@ def column(entries: Iterable[Any], name: str) -> list[Any]:
 
 def converted(values: list[Any], kind: Any) -> tuple[list[Any], list[int]]:
     """Return values of one type, and the positions of other values, which become None; 17.0 becomes 17."""
-    try:
-        return msgspec.convert(values, list[kind]), []
-    except ValueError:  # a value of another type, or a lone surrogate
-        found = [_converted(value, kind) for value in values]
-        return found, [row for row, one in enumerate(found) if one is None]
+    found, bad = [], []
+    for start in range(0, len(values), CHUNK):
+        chunk = values[start : start + CHUNK]
+        try:
+            found += msgspec.convert(chunk, list[kind])
+        except ValueError:  # a value of another type, or a lone surrogate
+            found += [_converted(value, kind) for value in chunk]
+            bad += [start + row for row, one in enumerate(found[start:]) if one is None]
+    return found, bad
 
 
 def _converted(value: Any, kind: Any, *, strict: bool = True) -> Any | None:
