@@ -158,7 +158,6 @@ def test_the_command_does_what_its_words_say(
     server: CocoServer,
     large_server: CocoServer,
     capsys: pytest.CaptureFixture[str],
-    warm_python: Path,
 ) -> None:
     folder = place(command)
     if command.has("--use_coco_mini"):
@@ -170,7 +169,7 @@ def test_the_command_does_what_its_words_say(
     if downloads:
         extra += ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
     if command.has("--distributed"):
-        code = subprocess.run([warm_python, *command.words[1:], *extra], check=False).returncode
+        code = subprocess.run([sys.executable, *command.words[1:], *extra], check=False).returncode
     else:
         code = command.run(extra)
     assert code == 0

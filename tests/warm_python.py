@@ -54,14 +54,15 @@ def serve_warm_python(folder: Path) -> Iterator[Path]:
     program.chmod(0o755)
     words = [sys.executable, __file__, address]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as server:
         assert server.stdout.readline() == b"ready\n"
         yield program
-        server.stdin.close()  # this ends the server
+        server.terminate()
 
 
 def serve(address: str) -> None:
-    """Fork a process for each request, until stdin is closed."""
+    """Fork a process for each request, until a signal ends the server or the program that started it has ended."""
+    session = os.getppid()
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
@@ -77,12 +78,10 @@ def serve(address: str) -> None:
     waiting: dict[int, socket.socket] = {}
     print("ready", flush=True)
     with selectors.DefaultSelector() as selector:
-        for source in (listener, ended, sys.stdin):
+        for source in (listener, ended):
             selector.register(source, selectors.EVENT_READ)
-        while True:
-            ready = {key.fileobj for key, _ in selector.select()}
-            if sys.stdin in ready:
-                return
+        while os.getppid() == session:
+            ready = {key.fileobj for key, _ in selector.select(timeout=5)}
             if ended in ready:
                 ended.recv(1000)
                 report_ends(waiting)

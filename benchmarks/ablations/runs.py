@@ -24,6 +24,7 @@ class Result(NamedTuple):
     AP50: float
     APs: float
     seconds_per_image: float
+    """wall time of the run by the images it was trained on, evaluations included"""
     revision: str
     """commit of this repository at the time of training"""
 
@@ -56,7 +57,7 @@ def run(settings: dict[str, Any], seed: int, data: Path, folder: Path, threads: 
                 raise InputError(f"a run failed; {log} ends with: {last}")
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
     commit = trained_by.read_text(encoding="utf-8").strip()
-    return Result(metrics["AP"], metrics["AP50"], metrics["APs"], 1 / metrics["images_per_second"], commit)
+    return Result(metrics["AP"], metrics["AP50"], metrics["APs"], metrics["seconds"] / metrics["images_seen"], commit)
 
 
 def table(results: dict[str, list[Result]]) -> str:

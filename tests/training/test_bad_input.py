@@ -154,7 +154,7 @@ FLAGS = [
     (["--device", "cuda:99"], ["'cuda:99' is not available"]),
     (["--precision", "16"], ["precision 16", "--precision 32"]),
     (["--output_dir", "run.yaml"], ["run.yaml: can't be written to", "--output_dir"]),
-    (["--log_dir", "run.yaml"], ["run.yaml: can't be written to", "--log_dir"]),
+    (["--log_dir", "run.yaml", "--logger", "tensorboard"], ["run.yaml: can't be written to", "--log_dir"]),
     (["--checkpoint", "none.pth"], ["none.pth: no such checkpoint"]),
     (["--checkpoint", "run.yaml"], ["run.yaml: not a readable checkpoint"]),
     (["--only_evaluate"], ["--checkpoint"]),

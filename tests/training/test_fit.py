@@ -50,7 +50,6 @@ def eight(tmp_path_factory, draw_boxes):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"epochs": 70, **LEARNED_PLACES}, id="full-deformable"),
         pytest.param({"epochs": 70, **LEARNED_PLACES, **ADAPTERS}, id="lora-deformable"),
         pytest.param(
             {"epochs": 150, **LEARNED_PLACES, "train_backbone": "none", "use_deformable": False}, id="none-standard"

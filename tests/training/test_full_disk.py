@@ -69,7 +69,7 @@ def complete(path: Path) -> bool:
 @pytest.mark.parametrize(
     ("name", "size", "file"),
     [
-        ("predict", 50, ""),
+        ("predict", 20, ""),
         ("predict", 300, "/predictions_images.json"),
         ("predict", 1_000, "/0.png"),
         ("predict", 9_000, "/predictions.json"),
@@ -79,8 +79,8 @@ def complete(path: Path) -> bool:
         ("analyze", 30_000, "/report.html"),
         ("export", 100_000, "/detector.onnx"),
         ("data", 300, "/check.json"),
-        ("train", 50, ""),
-        ("train", 300, ""),
+        ("train", 20, ""),
+        ("train", 300, "/config.yaml"),
     ],
 )
 def test_every_command_ends_with_one_line(name, size, file, trained, settings, val_split, tmp_path, capsys):
