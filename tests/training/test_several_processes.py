@@ -51,9 +51,11 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def begun(python: Path | str, config: Path, *flags: object) -> subprocess.Popen[str]:
+def begun(config: Path, *flags: object) -> subprocess.Popen[str]:
     """Start a run of two processes in its own process group, and wait for the end of its second epoch."""
-    process = start_with(python, config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True)
+    process = start_with(
+        sys.executable, config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True
+    )
     assert any(" 2/500 " in line for line in process.stdout), "the files of the first epoch are there"
     return process
 
@@ -231,17 +233,15 @@ def test_processes_stop_early_together(start: Start, tmp_path: Path, settings: C
     assert not (tmp_path / "out" / "dino_detector_epoch_4.pth").exists()
 
 
-def test_ctrl_c_stops_all_processes_after_the_same_step(
-    warm_python: Path, start: Start, tmp_path: Path, settings: Callable[..., Config]
-) -> None:
+def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(warm_python, tmp_path / "run.yaml")
+    process = begun(tmp_path / "run.yaml")
     os.killpg(process.pid, signal.SIGINT)  # to every process, as from a terminal
     _, err = finish(process, code=130)
     assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
-    resumed = start(
-        *(tmp_path / "run.yaml", "--distributed", "--checkpoint", tmp_path / "out" / "dino_detector_last.pth"),
-        *("--log_frequency", "1"),
+    resumed = start_with(
+        *(sys.executable, tmp_path / "run.yaml", "--distributed", "--log_frequency", "1"),
+        *("--checkpoint", tmp_path / "out" / "dino_detector_last.pth"),
         start_new_session=True,
     )
     line = next(line for line in resumed.stdout if "epoch" in line and "loss" in line)
@@ -256,7 +256,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
 ) -> None:
     """The operating system kills a process that takes too much memory."""
     write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(sys.executable, tmp_path / "run.yaml")
+    process = begun(tmp_path / "run.yaml")
     other = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
     os.kill(process.pid if main_process else other, signal.SIGKILL)
     _, err = finish(process, code=-signal.SIGKILL if main_process else 2)
