@@ -46,7 +46,7 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 
 LINES_OF_FOLDER = {
     "commands": 1_210,
-    "training": 2_650,
+    "training": 2_660,
     "analysis": 2_510,
     "data_check": 1_250,
     "inference": 970,

@@ -213,6 +213,10 @@ class MemoryMonitor(Callback):
         self.rehearsal = rehearsal
         self._logged = False
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember the child processes that exist before the data workers start."""
+        self._others = multiprocessing.active_children()
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log the table after the first optimizer step, when the optimizer state exists."""
         if self._logged or not trainer.optimizers[0].state or not trainer.is_global_zero:
@@ -241,7 +245,7 @@ class MemoryMonitor(Callback):
         trained = _bytes(parameter for parameter in parameters if parameter.requires_grad)
         frozen = _bytes(parameter for parameter in parameters if not parameter.requires_grad)
         averages = [callback.averages for callback in trainer.callbacks if isinstance(callback, MovingAverage)]
-        workers = [child for child in multiprocessing.active_children() if child.daemon]
+        workers = [child for child in multiprocessing.active_children() if child not in self._others]
         rows = {
             "model": ("model, frozen", frozen + _bytes(pl_module.buffers())),
             "model_trained": ("model, trained", trained),
