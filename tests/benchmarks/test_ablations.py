@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def test_changes_of_ap_are_paired_by_seed() -> None:
 
 
 SHORT = TINY | {"epochs": 2, "val_frequency": 2}
+
+
+@pytest.fixture(autouse=True)
+def _warm(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the processes of runs with the libraries imported."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
 
 
 def test_a_finished_run_is_reused_and_other_settings_are_refused(two_images: Path, tmp_path: Path) -> None:

@@ -63,10 +63,10 @@ def test_a_result_of_another_job_is_refused(new_job: Callable[..., Job]):
         runs.finished(asked)
 
 
-def test_a_failed_system_reports_the_end_of_its_log(new_job: Callable[..., Job]):
+def test_a_failed_system_reports_the_end_of_its_log(new_job: Callable[..., Job], warm_python: Path):
     asked = new_job(settings=TINY | {"num_heads": 5})
     with pytest.raises(InputError, match=r"ours failed.*hidden_dim must be a multiple of num_heads"):
-        runs.run(asked, python=Path(sys.executable), module="ours", threads=1)
+        runs.run(asked, python=warm_python, module="ours", threads=1)
     assert runs.finished(asked) is None
 
 
