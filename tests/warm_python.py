@@ -132,7 +132,8 @@ def run(words: list[str], environment: dict[str, str], folder: str, streams: lis
     sys.executable = words[0]
     words = [word for word in words if word != "-u"]
     sys.argv = words[2:] if words[1] == "-m" else words[1:]
-    sys.path[0] = folder if words[1] == "-m" else str(Path(words[1]).parent)
+    own = folder if words[1] == "-m" else str(Path(words[1]).parent)
+    sys.path[:1] = [own, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     if words[1] == "-m":
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     else:
