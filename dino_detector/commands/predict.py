@@ -193,9 +193,8 @@ def _write_list(output: Output, sources: Sequence[Source], drawn: Set[Source]) -
     images = [
         {"id": one.image_id, "file_name": one.name, "drawn": one.drawn if one in drawn else None} for one in sources
     ]
-    classes = output.detector.categories
-    categories = [{"id": number, "name": name} for number, name in zip(classes.ids, classes.names, strict=True)]
-    write_whole(output.folder / LIST, json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
+    content = {"images": images, "categories": output.detector.categories.as_coco()}
+    write_whole(output.folder / LIST, json.dumps(content, indent=1) + "\n")
 
 
 def _make_room(folder: Path, sources: Sequence[Source]) -> None:

@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass
 class CachedSample:
-    """The trunk's output for an image in place of its pixels; other attributes are those of `Sample`.
+    """A sample with the trunk's output in place of the pixels; `Sample` describes the other attributes.
 
     Attributes:
         hidden: ``[M, 1+R+h*w, D]`` half precision, the outputs of M trunk layers in ascending order.

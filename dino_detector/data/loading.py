@@ -107,7 +107,7 @@ def _cached_part(samples: list[Sample | CachedSample]) -> CachedPart | None:
 class FullSizeBatch(NamedTuple):
     """Images uint8 RGB ``[3, H, W]`` in their original sizes, for a detector that tiles and resizes them itself.
 
-    Other attributes are those of `Batch`.
+    `Batch` describes the other attributes.
     """
 
     images: list[Tensor]

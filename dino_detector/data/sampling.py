@@ -105,7 +105,7 @@ class BatchSizes(NamedTuple):
 
 
 class TrainingBatches(BatchSampler):
-    """Yields batches of keys with one input size; the length is that of an epoch.
+    """Yields batches of keys with one input size; ``len`` is the number of batches in an epoch.
 
     Attributes:
         first: number of the batch that the next pass starts with; the passes after it start with 0 again.

@@ -104,7 +104,7 @@ class CachedView:
         return self.cache.key(images, key.index, f"{self._shown} {self.view_id(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
-        """Return the first epoch that shows the view of each epoch; ``repeat`` is that of `SampleKey`."""
+        """Return for each epoch the first epoch that shows the same view; `SampleKey` describes ``repeat``."""
         return [self.fixed(SampleKey(epoch, 0, repeat)).epoch for epoch in range(epochs)]
 
     def seen_before(self, images: CocoImages, *, epochs: int) -> list[float]:

@@ -21,8 +21,7 @@ MOST_LISTED = 8
 class Categories:
     """The classes of a data set, ordered by ascending id; the label of a class is its position.
 
-    Ids of a data set may start at 0 or 1 and have gaps. Both tuples hold plain Python values, which a checkpoint can
-    store.
+    Ids may start at 0 or 1 and have gaps. Both tuples hold plain Python values, which a checkpoint can store.
 
     Example:
         >>> categories = Categories(ids=(1, 3, 7), names=("cat", "dog", "owl"))
@@ -49,6 +48,10 @@ class Categories:
     def shown(self) -> tuple[str, ...]:
         """Return names ``[C]`` for terminals and pictures: distinct, short, on one line, without control characters."""
         return distinct(self.ids, [plain(name, LONGEST_SHOWN) for name in self.names])
+
+    def as_coco(self) -> list[dict[str, int | str]]:
+        """Return the list ``categories`` of a COCO file."""
+        return [{"id": number, "name": name} for number, name in zip(self.ids, self.names, strict=True)]
 
     def listed(self) -> str:
         """Return ids and names for a message: ``1 red, 2 blue``."""

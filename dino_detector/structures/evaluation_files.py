@@ -1,7 +1,4 @@
-"""Files of an evaluation: the metrics, and the detections in COCO's results format.
-
-Format: https://cocodataset.org/#format-results.
-"""
+"""Files of an evaluation: the metrics, and the detections in the format of https://cocodataset.org/#format-results."""
 
 from __future__ import annotations
 

@@ -443,29 +443,9 @@ def test_an_output_folder_that_is_a_file_is_refused(capsys: pytest.CaptureFixtur
 
 
 @pytest.fixture
-def checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def checkpoint(folder: Path, save_detector: Callable[..., Path]) -> Callable[..., int]:
     """Analyze m.pth, an untrained detector of the categories 3 and 9, on two of the images."""
-    import torch
-
-    from dino_detector.config import Config
-    from dino_detector.inference.detector import build_detector
-    from dino_detector.structures.categories import Categories
-
-    architecture = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
-    config = Config.from_flat(
-        {
-            "backbone_weights": "random",
-            "backbone_architecture": architecture,
-            "train_backbone": "full",
-            "image_size": 56,
-            "num_queries": 5,
-            "decoder_layers": 1,
-            "hidden_dim": 32,
-            "feature_scales": [1.0],
-        }
-    )
-    torch.manual_seed(0)
-    build_detector(config, categories=Categories(ids=(3, 9), names=("cat", "dog"))).save(folder / "m.pth")
+    save_detector(folder / "m.pth", ("cat", "dog"), num_queries=5)
     boxes = [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 15], "area": 450, "iscrowd": 0}]
     write("val.json", image_list({1: "000001.png", 2: "000002.png"}, annotations=boxes))
     return lambda *argv: main([*EVAL, "--device", "cpu", *argv])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,10 @@ from dino_detector.data.pictures.files import find_pictures
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, save_detector: Callable[..., Path]) -> Path:
     """Return the file of an untrained detector of two categories with the ids 3 and 9."""
-    import torch
-
-    from dino_detector.inference.detector import build_detector
-    from dino_detector.structures.categories import Categories
-
-    architecture = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
-    config = Config.from_flat(
-        {
-            "backbone_weights": "random",
-            "backbone_architecture": architecture,
-            "train_backbone": "full",
-            "image_size": 56,
-            "num_queries": 60,
-            "two_stage": False,
-            "decoder_layers": 1,
-            "hidden_dim": 32,
-            "feature_scales": [1.0],
-        }
-    )
-    torch.manual_seed(0)
-    detector = build_detector(config, categories=Categories(ids=(3, 9), names=("cell", "plate")))
     path = tmp_path_factory.mktemp("checkpoint") / "detector.pth"
-    detector.save(path)
-    return path
+    return save_detector(path, ("cell", "plate"), num_queries=60, two_stage=False)
 
 
 @pytest.fixture

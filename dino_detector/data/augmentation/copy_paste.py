@@ -24,7 +24,7 @@ SLIVER = 1
 """largest width in input pixels of a stripe at a box's edge that counts as hidden; the width is at most a tenth of the
 box, so a box whose hidden share is `MOST_HIDDEN` keeps an area"""
 LARGEST_SCENE = 3
-"""largest ratio of the sides of the enlarged other image to those of the paste window; larger objects would not fit"""
+"""largest ratio of the enlarged other image's sides to the paste window's sides; larger objects would not fit"""
 ALONG = 0.5
 """least share of an object that must lie in the rectangle of a pasted object for its box to be pasted too"""
 

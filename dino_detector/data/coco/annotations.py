@@ -178,12 +178,11 @@ class CocoAnnotations:
     @cached_property
     def ground_truth(self) -> dict[str, Any]:
         """The data set as JSON for evaluators, with missing ``iscrowd``, ``area`` and ``id`` filled in."""
-        classes = zip(self.categories.ids, self.categories.names, strict=True)
         return {
             "info": {},
             "images": [dict(zip(("id", "file_name", "height", "width"), image, strict=True)) for image in self.images],
             "annotations": self._as_json(self.entries),
-            "categories": [{"id": category_id, "name": name} for category_id, name in classes],
+            "categories": self.categories.as_coco(),
         }
 
     def annotations_of(self, image_id: int) -> list[dict[str, Any]]:

@@ -72,5 +72,4 @@ def list_pictures(folder: Path, categories: Categories) -> tuple[CocoAnnotations
 
 def _no_boxes(categories: Categories) -> dict[str, Any]:
     """Return the other lists of a COCO file without annotations."""
-    named = zip(categories.ids, categories.names, strict=True)
-    return {"annotations": [], "categories": [{"id": number, "name": name} for number, name in named]}
+    return {"annotations": [], "categories": categories.as_coco()}
