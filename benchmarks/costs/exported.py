@@ -22,7 +22,7 @@ from benchmarks.common.machine import processor_name, revision
 from dino_detector import Detector, ExportedDetector
 from dino_detector.commands.frame import configure_logging, run_command
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.structures.detections import coco_results
 from dino_detector.structures.metrics import CocoMetrics

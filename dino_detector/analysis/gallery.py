@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import KINDS, Mistakes, image_mistakes
 from dino_detector.analysis.runs import file_inside
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, relative_name
 

@@ -105,12 +105,12 @@ def _list_files(written: dict[Path, str]) -> None:
 
 def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
     """Read and check all input, or evaluate; then print tables and write files."""
-    from dino_detector.analysis.annotated import choose_pictures, draw_pictures
+    from dino_detector.analysis.drawn_images import choose_pictures, draw_pictures
     from dino_detector.analysis.outputs import PICTURES, REPORT, names_of, save_metrics_charts, save_results_charts
     from dino_detector.analysis.payload import report_payload
     from dino_detector.analysis.report.page import write_report
     from dino_detector.analysis.tables import comparison_table, metrics_table
-    from dino_detector.data.pictures.files import allow_megapixels
+    from dino_detector.data.pictures.opening import allow_megapixels
 
     allow_megapixels(settings.max_megapixels)
     folder, threshold, named = settings.output_dir, settings.confidence_threshold, settings.predictions_file is not None

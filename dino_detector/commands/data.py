@@ -29,7 +29,7 @@ def main(settings: DataCheckSettings) -> None:
     _require_paths(settings)
     from tqdm import tqdm
 
-    from dino_detector.data.pictures.files import allow_megapixels
+    from dino_detector.data.pictures.opening import allow_megapixels
     from dino_detector.data_check.check import check, load
     from dino_detector.data_check.patches import PatchGrid
     from dino_detector.data_check.report import payload, report_text, sources_text

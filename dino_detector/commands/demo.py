@@ -99,10 +99,10 @@ def demo_config(files: DemoFiles, output_dir: Path) -> Config:
 
 def draw_grid(detector: Detector, files: DemoFiles, path: Path) -> None:
     """Write a picture of the first validation images with ground truth beside predictions."""
-    from dino_detector.analysis.pictures import Comparison, prediction_grid
+    from dino_detector.analysis.drawing import Comparison, prediction_grid
     from dino_detector.data.coco.annotations import CocoAnnotations
-    from dino_detector.data.pictures.files import save_picture
-    from dino_detector.data.pictures.reading import read_image
+    from dino_detector.data.pictures.decoding import read_image
+    from dino_detector.data.pictures.finding import save_picture
     from dino_detector.structures.detections import supervision_detections
 
     annotations = CocoAnnotations.read(files.val_annotations)

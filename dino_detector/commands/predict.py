@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dino_detector.commands.frame import command, signal_of
 from dino_detector.config import MAX_DETECTIONS, TilingConfig
 from dino_detector.config.commands import PredictSettings
-from dino_detector.data.pictures import files
+from dino_detector.data.pictures import finding, opening
 from dino_detector.errors import InputError, StoppedByUser
 from dino_detector.plain_text import counted, listed, plain
 from dino_detector.storage.files import read_json, write_whole
@@ -58,9 +58,9 @@ def main(settings: PredictSettings, tiling: TilingConfig) -> None:
     Writes each picture with its boxes, and predictions.json in the COCO results format with the file name of each
     detection's picture.
     """
-    files.allow_megapixels(settings.max_megapixels)
+    opening.allow_megapixels(settings.max_megapixels)
     folders = _folders(settings)
-    found = files.find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
+    found = finding.find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
     sources = _sources(found, settings.image_or_folder)
     _refuse_overwriting(sources, folders)
     from dino_detector.inference.detector_group import DetectorGroup
@@ -95,14 +95,14 @@ def _folders(settings: PredictSettings) -> list[Path]:
     return [settings.output_dir / name for name in names]
 
 
-def _sources(found: files.PictureFolder, given: Path) -> list[Source]:
+def _sources(found: finding.PictureFolder, given: Path) -> list[Source]:
     """Return each picture with the file to draw it to, which has its name, or ``.png`` added to an unwritable name."""
     sources = []
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
     taken = set(names)
     for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
         drawn = name
-        if PurePosixPath(name).suffix.lower() not in files.WRITABLE:
+        if PurePosixPath(name).suffix.lower() not in finding.WRITABLE:
             candidates = (f"{name}{'_' * times}.png" for times in count())
             drawn = next(candidate for candidate in candidates if candidate not in taken)
             taken.add(drawn)
@@ -123,7 +123,7 @@ def _predict(
     group: DetectorGroup, outputs: list[Output], sources: list[Source], settings: PredictSettings, tiling: TilingConfig
 ) -> None:
     """Detect in each picture and write the results; raise `InputError` at the end if a picture can't be read."""
-    from dino_detector.data.pictures.reading import read_image
+    from dino_detector.data.pictures.decoding import read_image
     from dino_detector.structures.evaluation_files import write_results
 
     for output in outputs:
@@ -158,7 +158,7 @@ def _predict(
             write_results(output.folder / RESULTS, output.rows)
             _write_list(output, sources, set(done))
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
-    if framed := [source.name for source in done if files.has_several_frames(source.path)]:
+    if framed := [source.name for source in done if opening.has_several_frames(source.path)]:
         have = "has" if len(framed) == 1 else "have"
         print(f"{counted(len(framed), 'picture')} {have} several frames; the first was used: {listed(framed)}")
     for reason in broken[:-1]:
@@ -174,13 +174,13 @@ def _write_picture(
     """Draw the detections in a picture ``[3, H, W]``, count them by class, and add them to the results."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    from dino_detector.analysis.pictures import draw_detections
+    from dino_detector.analysis.drawing import draw_detections
     from dino_detector.structures.detections import coco_results
 
     path, categories = output.folder / source.drawn, output.detector.categories
     shown = detections.above(settings.threshold)
     boxes = shown.to_supervision(categories)
-    files.save_picture(draw_detections(to_pil_image(image), boxes, categories=categories, scores=True), path)
+    finding.save_picture(draw_detections(to_pil_image(image), boxes, categories=categories, scores=True), path)
     counts = Counter(shown.labels.tolist())
     objects = ", ".join(f"{counts[label]} {categories.shown[label]}" for label in sorted(counts))
     print(f"{plain(path.relative_to(settings.output_dir), 200)}: {objects or 'nothing'}")

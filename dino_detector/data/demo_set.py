@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dino_detector.data.pictures.files import save_picture
+from dino_detector.data.pictures.finding import save_picture
 from dino_detector.storage.files import write_whole
 
 # (height, width) of the pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dino_detector.data.coco.image_files import find_image_files
-from dino_detector.data.pictures.files import picture_extensions
+from dino_detector.data.pictures.finding import picture_extensions
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
 

@@ -16,7 +16,7 @@ from PIL import Image
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.pictures.bit_depth import is_deep, largest_value, white_level_of
-from dino_detector.data.pictures.files import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
+from dino_detector.data.pictures.opening import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
 from dino_detector.errors import InputError
 
 THUMBNAIL = 32

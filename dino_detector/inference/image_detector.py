@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from torch import Tensor
 
 from dino_detector.config import ImageSize, TilingConfig
-from dino_detector.data.pictures.reading import to_rgb_tensor
+from dino_detector.data.pictures.decoding import to_rgb_tensor
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 from dino_detector.inference.tiling import merge_views, views_of

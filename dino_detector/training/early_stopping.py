@@ -13,8 +13,8 @@ from lightning.pytorch import callbacks
 from dino_detector.config import TrainingConfig
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
-from dino_detector.training.checkpoints import RunFiles
 from dino_detector.training.run_data import SplitData
+from dino_detector.training.run_files import RunFiles
 
 log = logging.getLogger(__name__)
 

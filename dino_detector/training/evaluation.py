@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from dino_detector.config import Config
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.unlabelled import DETECTED_INFO
-from dino_detector.data.pictures.files import allow_megapixels
+from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import build_from_checkpoint
 from dino_detector.inference.postprocess import most_detections

@@ -12,8 +12,8 @@ from lightning import Trainer
 from dino_detector.config import Config
 from dino_detector.errors import InputError, SharedInputError
 from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
-from dino_detector.training.checkpoints import LAST
 from dino_detector.training.memory import Step, flags_of, is_out_of_memory, smaller_steps
+from dino_detector.training.run_files import LAST
 
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket")
 """Words in the errors of torch.distributed about a process that is gone."""

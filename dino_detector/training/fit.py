@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
 from dino_detector.data.pictures.bit_depth import survey
-from dino_detector.data.pictures.files import allow_megapixels
+from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.inference.postprocess import most_detections
@@ -23,7 +23,6 @@ from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.caching import TrunkCaching
-from dino_detector.training.checkpoints import BEST, RunFiles, prepare_output_dir
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.evaluation import unreadable_images, write_test_results
@@ -37,6 +36,7 @@ from dino_detector.training.optimization import MovingAverage
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.resuming import read_start
 from dino_detector.training.run_data import RunData, SplitData, read_run_data
+from dino_detector.training.run_files import BEST, RunFiles, prepare_output_dir
 from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, load_weights
 from dino_detector.models.checkpoint import CheckpointHeader, read_checkpoint, require_checkpoint
 from dino_detector.structures.categories import check_categories
-from dino_detector.training.checkpoints import finished_epochs
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import evaluations_without_gain
 from dino_detector.training.optimization import cooldown_fraction
+from dino_detector.training.run_files import finished_epochs
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dino_detector.analysis.pictures import class_color
+from dino_detector.analysis.drawing import class_color
 from dino_detector.commands.analyze import _list_files, main
 from dino_detector.errors import InputError
 from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
@@ -258,16 +258,16 @@ def test_boxes_are_drawn_where_they_are() -> None:
 
 def names_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record the class names that are drawn from now on."""
-    import dino_detector.analysis.annotated as annotated
+    import dino_detector.analysis.drawn_images as drawn_images
 
     seen: list[str] = []
-    draw = annotated.draw_detections
+    draw = drawn_images.draw_detections
 
     def draw_and_note(image: Any, detections: Any, **more: Any) -> Image.Image:
         seen.extend(detections.data["class_name"].tolist())
         return draw(image, detections, **more)
 
-    monkeypatch.setattr(annotated, "draw_detections", draw_and_note)
+    monkeypatch.setattr(drawn_images, "draw_detections", draw_and_note)
     return seen
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dino_detector import cli
 from dino_detector.config import Config
-from dino_detector.data.pictures.files import find_pictures
+from dino_detector.data.pictures.finding import find_pictures
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,7 @@ def test_who_stops_it_has_the_detections_in_the_pictures_that_are_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from dino_detector.data.pictures import reading as images
+    from dino_detector.data.pictures import decoding as images
 
     read = images.read_image
 

@@ -13,8 +13,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2 import functional as F
 
 from dino_detector.data.pictures.bit_depth import survey
-from dino_detector.data.pictures.files import allow_megapixels, image_size
-from dino_detector.data.pictures.reading import check_image, read_image, read_part, to_rgb_tensor
+from dino_detector.data.pictures.decoding import check_image, read_image, read_part, to_rgb_tensor
+from dino_detector.data.pictures.opening import allow_megapixels, image_size
 from dino_detector.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -181,7 +181,7 @@ def test_a_text_longer_than_pillow_allows_loses_no_pixels(quarters, tmp_path):
 
 def test_heic_without_its_reader_names_the_package(tmp_path, monkeypatch):
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    monkeypatch.setattr("dino_detector.data.pictures.files.find_spec", lambda name: None)
+    monkeypatch.setattr("dino_detector.data.pictures.opening.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"a\.HEIC: cannot be read .*; pip install pillow-heif"):
         read_image(tmp_path / "a.HEIC")
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.ops import box_convert
 
 from dino_detector.config import ImageSize
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
 from dino_detector.data.windows import boxes_to_original, content_size, map_window, resize_to_input, whole_window
 
 MEAN = (124, 116, 104)

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from dino_detector.config import BackboneConfig, Config
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.demo_set import write_demo_set
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone, build_backbone
 from dino_detector.models.dinov2_base import SHIPPED, random_architecture, untrained

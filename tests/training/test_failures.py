@@ -19,7 +19,7 @@ from dino_detector.commands.arguments import write_config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.storage.output_folder import locked
-from dino_detector.training.checkpoints import finished_epochs
+from dino_detector.training.run_files import finished_epochs
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from dino_detector.data.coco.findings import Finding
-from dino_detector.data.pictures.files import picture_extensions
+from dino_detector.data.pictures.finding import picture_extensions
 from dino_detector.plain_text import quoted
 
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|^/?data/local-files/\?d=")

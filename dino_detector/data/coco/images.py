@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.pictures.reading import check_image, read_image, read_part
+from dino_detector.data.pictures.decoding import check_image, read_image, read_part
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 
@@ -43,7 +43,7 @@ class CocoImages:
     Args:
         folder: the folder of the images.
         annotations: the annotation file; its crowd regions are not among the boxes.
-        white_level: value of white in pictures of more than 8 bits, see `pictures.reading.read_image`.
+        white_level: value of white in pictures of more than 8 bits, see `pictures.decoding.read_image`.
     """
 
     def __init__(self, folder: Path | str, annotations: CocoAnnotations, *, white_level: float | None = None) -> None:

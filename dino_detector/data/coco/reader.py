@@ -22,7 +22,7 @@ from dino_detector.data.coco.columns import BoxColumns, CategoryColumns, Id, Ima
 from dino_detector.data.coco.entries import LIMIT, WHOLE_NUMBERS, Box, Content, Number, read_content
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ADDRESS, find_image_files
-from dino_detector.data.pictures.files import picture_sizes
+from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.plain_text import listed, quoted
 
 NOT_PLAIN = re.compile(r"\\|^[/~]|^.:|(?:^|/)\.\.(?:/|$)", re.MULTILINE)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dino_detector.data.coco.annotations import CocoAnnotations
-from dino_detector.data.pictures.files import find_pictures, image_size
+from dino_detector.data.pictures.finding import find_pictures
+from dino_detector.data.pictures.opening import image_size
 from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json
 from dino_detector.structures.categories import Categories

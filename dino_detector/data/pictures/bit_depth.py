@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dino_detector.data.pictures.files import number_of_frames, opened
+from dino_detector.data.pictures.opening import number_of_frames, opened
 from dino_detector.errors import InputError
 
 LEVELS = (255, 1023, 4095, 16383, 65535)

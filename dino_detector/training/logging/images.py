@@ -7,9 +7,9 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from torchvision.ops import box_convert
 
-from dino_detector.analysis.pictures import Comparison, draw_detections, prediction_grid
+from dino_detector.analysis.drawing import Comparison, draw_detections, prediction_grid
 from dino_detector.data.loading import Batch
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
 from dino_detector.structures.detections import coco_detections, supervision_detections
 from dino_detector.training.logging.loggers import log_image
 from dino_detector.training.module import DetectorModule

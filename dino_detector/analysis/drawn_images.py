@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dino_detector.analysis.pictures import Comparison, draw_detections, enlarged, prediction_grid
+from dino_detector.analysis.drawing import Comparison, draw_detections, enlarged, prediction_grid
 from dino_detector.analysis.runs import Run, file_inside
-from dino_detector.data.pictures.files import WRITABLE, picture_extensions, save_picture
-from dino_detector.data.pictures.reading import read_image
+from dino_detector.data.pictures.decoding import read_image
+from dino_detector.data.pictures.finding import WRITABLE, picture_extensions, save_picture
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.structures.detections import coco_detections

@@ -6,8 +6,8 @@ import torch
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
+from dino_detector.analysis.drawing import Comparison, class_color, draw_detections, enlarged, prediction_grid
 from dino_detector.analysis.fonts import font, font_path
-from dino_detector.analysis.pictures import Comparison, class_color, draw_detections, enlarged, prediction_grid
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections, supervision_detections
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from dino_detector.data.pictures.bit_depth import is_deep, to_eight_bits
-from dino_detector.data.pictures.files import opened, orientation
+from dino_detector.data.pictures.opening import opened, orientation
 from dino_detector.errors import InputError
 
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE}
