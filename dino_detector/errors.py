@@ -11,7 +11,8 @@ class InputError(ValueError):
     """A file, a flag, a setting or a checkpoint is wrong, and the user can fix it.
 
     The message is one line that names the file, the id and the remedy. Commands print the message and exit with
-    code 2. Every other exception except a stop is a bug of ours and keeps its traceback.
+    code 2. Stops and errors of the machine, such as a full disk, also end in one line. Any other exception is a bug
+    and keeps its traceback.
     """
 
 

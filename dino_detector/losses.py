@@ -240,12 +240,4 @@ def classification_losses(
 
 def build_criterion(config: Config) -> SetCriterion:
     """Build the criterion of a config."""
-    matcher = HungarianMatcher(
-        cost_class=config.matching.set_cost_class,
-        cost_bbox=config.matching.set_cost_bbox,
-        cost_giou=config.matching.set_cost_giou,
-        quality=config.matching.set_cost_quality,
-        focal_alpha=config.losses.focal_alpha,
-        focal_gamma=config.losses.focal_gamma,
-    )
-    return SetCriterion(matcher, config.losses)
+    return SetCriterion(HungarianMatcher(config.matching, config.losses), config.losses)

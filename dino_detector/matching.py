@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
+from dino_detector.config import LossConfig, MatchingConfig
 from dino_detector.structures.boxes import generalized_iou
 from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
@@ -27,33 +28,15 @@ class HungarianMatcher:
     The cost of a pair is a weighted sum of a focal classification cost, the L1 distance of the boxes, and their
     negative generalized IoU.
 
-    Args:
-        cost_class: weight of the classification cost.
-        cost_bbox: weight of the L1 distance.
-        cost_giou: weight of the generalized IoU.
-        quality: exponent of the overlap (1 + GIoU) / 2 that multiplies the score in the classification cost; 0 leaves
-            the score alone. Source: Liu et al., "Detection Transformer with Stable Matching",
-            https://arxiv.org/abs/2304.04742, section 3.3, with 0.5.
-        focal_alpha: weight of positives in the focal loss.
-        focal_gamma: focusing exponent of the focal loss.
+    ``set_cost_quality`` is the exponent of the overlap (1 + GIoU) / 2 that multiplies the score in the classification
+    cost; 0 leaves the score alone. Source: Liu et al., "Detection Transformer with Stable Matching",
+    https://arxiv.org/abs/2304.04742, section 3.3, with 0.5.
     """
 
-    def __init__(
-        self,
-        *,
-        cost_class: float,
-        cost_bbox: float,
-        cost_giou: float,
-        quality: float,
-        focal_alpha: float,
-        focal_gamma: float,
-    ) -> None:
-        self.cost_class = cost_class
-        self.cost_bbox = cost_bbox
-        self.cost_giou = cost_giou
-        self.quality = quality
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
+    def __init__(self, costs: MatchingConfig, losses: LossConfig) -> None:
+        self.costs = costs
+        self.focal_alpha = losses.focal_alpha
+        self.focal_gamma = losses.focal_gamma
 
     @torch.no_grad()
     def __call__(
@@ -102,14 +85,15 @@ class HungarianMatcher:
             box_convert(predicted, "cxcywh", "xyxy")[:, :, :, None], box_convert(wanted, "cxcywh", "xyxy")[:, :, None]
         )
         labels = targets.labels[None, :, None].expand(layers, -1, queries, -1)  # [L, B, Q, T]
-        if self.quality:
-            scores = logits.sigmoid().gather(-1, labels) * ((1 + giou) / 2) ** self.quality
+        if self.costs.set_cost_quality:
+            scores = logits.sigmoid().gather(-1, labels) * ((1 + giou) / 2) ** self.costs.set_cost_quality
             cost_class = self._focal_cost(scores.clamp(1e-8, 1 - 1e-6).logit())
         elif labels.shape[-1] < num_classes:  # the smaller table of logits
             cost_class = self._focal_cost(logits.gather(-1, labels))
         else:
             cost_class = self._focal_cost(logits).gather(-1, labels)
-        return self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * giou
+        costs = self.costs
+        return costs.set_cost_class * cost_class + costs.set_cost_bbox * cost_bbox - costs.set_cost_giou * giou
 
     def _focal_cost(self, logits: Tensor) -> Tensor:
         """Return the focal loss as a positive minus the focal loss as a negative, in the shape of the logits."""

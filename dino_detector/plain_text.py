@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 WIDTH = 96
@@ -110,8 +110,3 @@ def percent(share: float) -> str:
     if 0 < share < 0.001:
         return "<0.1 %"
     return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
-
-
-def joined(parts: Iterable[str]) -> str:
-    """Join the parts that are not empty with commas."""
-    return ", ".join(part for part in parts if part)

@@ -35,7 +35,7 @@ class CocoEvaluation(NamedTuple):
     recall: np.ndarray
     """``[T, C, A, M]``, the highest recall"""
     evaluator: COCOeval
-    """hotcoco's evaluator, for its other statistics; its images and categories are numbered afresh from 1"""
+    """hotcoco's evaluator, for its other statistics; its images and categories are renumbered from 1"""
 
 
 def coco_metrics(
@@ -77,7 +77,7 @@ def coco_evaluation(
     wanted = known if image_ids is None else set(image_ids)
     _check_ids(ground_truth, known=known, wanted=wanted, results=results)
 
-    # Number images, annotations and categories afresh from 1: ids of a data set have any size and sign.
+    # Renumber images, annotations and categories from 1: ids of a data set have any size and sign.
     images = {image_id: number for number, image_id in enumerate(sorted(wanted), start=1)}
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     classes = {category["id"]: number for number, category in enumerate(categories, start=1)}

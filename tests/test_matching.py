@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
+from dino_detector.config import LossConfig, MatchingConfig
 from dino_detector.matching import HungarianMatcher
 from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
@@ -16,9 +17,7 @@ from dino_detector.structures.targets import Targets
 
 @pytest.fixture
 def matcher() -> HungarianMatcher:
-    return HungarianMatcher(
-        cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, quality=0.0, focal_alpha=0.25, focal_gamma=2.0
-    )
+    return HungarianMatcher(MatchingConfig(2.0, 5.0, 2.0, set_cost_quality=0.0), LossConfig(focal_alpha=0.25))
 
 
 def random_boxes(count: int) -> Tensor:
@@ -76,9 +75,7 @@ def test_cost_of_one_pair_equals_the_value_worked_out_by_hand(matcher: Hungarian
 
 
 def test_the_overlap_multiplies_the_score():
-    matcher = HungarianMatcher(
-        cost_class=1.0, cost_bbox=0.0, cost_giou=0.0, quality=0.5, focal_alpha=0.25, focal_gamma=2.0
-    )
+    matcher = HungarianMatcher(MatchingConfig(1.0, 0.0, 0.0, set_cost_quality=0.5), LossConfig(focal_alpha=0.25))
     targets = Targets.pad([torch.tensor([[0.6, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
     cost = matcher.cost_matrix(torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5, 0.4, 0.4]]]]), targets)
     score = 0.5 * math.sqrt((1 + 0.6) / 2)  # generalized IoU 0.6, as in the test before

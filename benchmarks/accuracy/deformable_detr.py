@@ -267,7 +267,7 @@ class DeformableDetr:
             for image_id, detections in zip(batch["image_ids"], found, strict=True):
                 rows = (detections[key].tolist() for key in ("labels", "boxes", "scores"))
                 results += [
-                    coco_result(image_id, self.train.categories.id(label), box_xyxy, score)
+                    coco_result(image_id, self.train.categories.ids[label], box_xyxy, score)
                     for label, box_xyxy, score in zip(*rows, strict=True)
                 ]
         model.train()

@@ -35,7 +35,7 @@ from dino_detector.models.layer_copies import LayerCopies
 
 def _packed_linear(detector: Detector, on: bool) -> None:
     computes_in = LOW_PRECISION.get(detector.config.training.precision, torch.float32)
-    copies = LayerCopies(computes_in, frozen_alone=detector.training)
+    copies = LayerCopies(computes_in, frozen_only=detector.training)
     detector.backbone.run_layer = copies if on else nn.Module.__call__
 
 

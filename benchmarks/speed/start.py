@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Set
 from typing import Any
 
 import psutil
@@ -22,19 +23,20 @@ def train(*, settings: dict[str, Any]) -> None:
     """
     numbers: dict[str, float | None] = {}
 
-    def watch(config: Config) -> Any:
-        """Replace the callback that writes the settings by one that measures and stops."""
+    def stop(trainer: Any, *args: Any) -> None:
+        numbers["seconds"] = time.time() - psutil.Process().create_time()
+        workers = [child.memory_full_info().uss for child in psutil.Process().children()]
+        numbers["worker_bytes"] = max(workers) if sys.platform == "linux" and workers else None
+        trainer.should_stop = True
+
+    def watched(config: Config, given: Set[str]) -> Config:
+        """Take the place of the last call before `fit`: let a callback that stops replace the lines of an epoch."""
         from lightning.pytorch.callbacks import LambdaCallback
 
-        def stop(trainer: Any, *args: Any) -> None:
-            numbers["seconds"] = time.time() - psutil.Process().create_time()
-            workers = [child.memory_full_info().uss for child in psutil.Process().children()]
-            numbers["worker_bytes"] = max(workers) if sys.platform == "linux" and workers else None
-            trainer.should_stop = True
+        sys.modules["dino_detector.training.fit"].EpochLines = lambda: LambdaCallback(on_train_batch_end=stop)
+        return config
 
-        return LambdaCallback(on_train_batch_end=stop)
-
-    command.settings_writer = watch
+    command.with_indices_file = watched
     with tempfile.TemporaryDirectory() as temporary:
         flags = [f"--{name}={value}" for name, value in settings.items()]
         assert command.main([*flags, f"--output_dir={temporary}/run", "--epochs=1"]) == 0

@@ -75,7 +75,7 @@ def metrics_chart(payload: Payload) -> Figure:
 
 
 def class_chart(payload: Payload) -> Figure:
-    """Draw the AP of each class as a bar and its AP50 as a dot, by falling AP; classes without ground truth last.
+    """Draw the AP of each class as a bar and its AP50 as a dot, by descending AP; classes without ground truth last.
 
     Of more than 100 classes with ground truth, the 50 best and the 50 worst are shown. There is at least one class.
     """
@@ -123,7 +123,7 @@ def score_chart(scores: Sequence[float], *, threshold: float) -> Figure:
 
 
 def count_chart(counts: Sequence[tuple[str, int]], *, threshold: float) -> Figure:
-    """Draw the number of detections of each class, by falling number; of more than 100 classes the most frequent.
+    """Draw the number of detections of each class, by descending number; of more than 100 classes the most frequent.
 
     Args:
         counts: name and number of each class, at least one; a number may be 0.

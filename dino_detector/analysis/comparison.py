@@ -35,7 +35,7 @@ def resampled_ap(matches: DetectionMatches) -> Callable[[np.ndarray], float]:
     detections, truth, classes = matches.detections, matches.truth, len(matches.categories)
     order = np.lexsort((-detections.scores, detections.labels))  # stable: equal scores by image, as in COCO
     labels, images = detections.labels[order], detections.images[order].astype(np.int32)
-    thresholds, hits = np.nonzero(matches.correct[:, order])  # by threshold, class and falling score
+    thresholds, hits = np.nonzero(matches.correct[:, order])  # by threshold, class and descending score
     first = np.searchsorted(labels, labels[hits])
     curves = thresholds * classes + labels[hits]
     curve_starts = np.searchsorted(curves, curves)

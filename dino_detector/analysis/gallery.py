@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LOWEST_SCORE = 0.05
 """lowest score of a drawn detection, unless the threshold is lower"""
 MOST_DETECTIONS = 100
-"""number of drawn detections of an image, by falling score"""
+"""number of drawn detections of an image, by descending score"""
 THUMBNAIL_BYTES = 6_500_000
 """limit for all thumbnails of a report, so that it stays below 10 MB"""
 PREFIX = "data:image/jpeg;base64,"
@@ -88,7 +88,7 @@ def _truth(
 
 
 def _detections(image: int, matches: DetectionMatches, mistakes: Mistakes, *, lowest: float) -> list[dict[str, Any]]:
-    """Return the detections of an image by falling score."""
+    """Return the detections of an image by descending score."""
     table = matches.detections
     first, last = np.searchsorted(table.images, [image, image + 1])
     last = min(last, first + MOST_DETECTIONS)

@@ -1,7 +1,7 @@
 """Matches of detections and ground truth boxes, in columns for a whole data set, and average precision from them.
 
-The COCO detection challenge has these rules (https://cocodataset.org/#detection-eval): in each image and class,
-the detections by falling score take the free box with the largest IoU. An unmatched detection inside a crowd region of
+The COCO detection challenge has these rules (https://cocodataset.org/#detection-eval): in each image and class, the
+detections by descending score take the free box with the largest IoU. An unmatched detection inside a crowd region of
 its class is ignored. Images, classes and lower scores do not influence a match.
 
 hotcoco computes the same matches, and returns them as ``COCOeval.eval_imgs``: one dictionary for each image, class and
@@ -38,7 +38,7 @@ class Truth(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The D detections with the highest scores of each image and class; by image, then by falling score."""
+    """The D detections with the highest scores of each image and class; by image, then by descending score."""
 
     images: np.ndarray  # [D] index into DetectionMatches.image_ids, ascending
     labels: np.ndarray  # [D] index of the class
@@ -178,7 +178,7 @@ def _pairs(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray, truth: Tru
 def _find(pairs: Pairs, *, groups: np.ndarray, boxes: int) -> np.ndarray:
     """Return the box that each detection finds, ``[T, D]``; ``groups`` ``[D]`` numbers the images and classes.
 
-    In each round one detection of every group chooses, by falling score, so that a round is a few array operations.
+    In each round one detection of every group chooses, by descending score, so that a round is a few array operations.
     """
     found = np.full((len(IOU_THRESHOLDS), len(groups)), NONE, dtype=np.int32)
     near = pairs.same_class & (pairs.ious >= IOU_THRESHOLDS[0])

@@ -177,7 +177,7 @@ def confusion_matrix(matches: DetectionMatches, *, threshold: float) -> np.ndarr
     """Return counts of truth (rows) and predictions (columns), ``[C + 1, C + 1]`` int64; the last index is background.
 
     The diagonal counts COCO's matches at IoU 0.50, so that it agrees with precision and recall. Unmatched detections
-    and boxes of different classes then pair up by falling IoU, down to 0.50; the rest is paired with background.
+    and boxes of different classes then pair up by descending IoU, down to 0.50; the rest is paired with background.
     Ignored detections in crowd regions and scores below the threshold are left out.
 
     hotcoco's ``confusion_matrix`` and supervision's match without regard to class: a dog with score 0.9 on the box of a

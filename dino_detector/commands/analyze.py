@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from dino_detector.commands.frame import command
 from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import columns, counted, plain, short_path
-from dino_detector.storage.output_folder import locked, make_room
+from dino_detector.storage.output_folder import locked, move_aside
 
 if TYPE_CHECKING:
     from dino_detector.analysis.runs import Run
@@ -69,7 +68,7 @@ def _check(settings: AnalyzeSettings) -> None:
         if values[name] is None:
             raise InputError(f"--{way} needs --{name}; see --help")
     if evaluates and settings.predictions_file is not None:
-        raise InputError("--run_eval makes detections itself; analyze those of --predictions_file by themselves")
+        raise InputError("--run_eval makes its own detections; analyze --predictions_file in a call of its own")
     for part in ("images", "annotations"):
         if values[f"test_{part}"] is not None and values[f"val_{part}"] is not None:
             raise InputError(f"--test_{part} and --val_{part} are the same beside --metrics_file; leave one out")
@@ -128,7 +127,7 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
     if not settings.run_eval:
         names = names_of(run.metrics and run.source, run.predictions)
         _refuse_overwriting(settings, names)
-        make_room(folder, [glob.escape(name) for name in names])
+        move_aside([file for name in names if (file := folder / name).exists()], folder)
     if payload is not None:
         write_report(payload, folder / REPORT)
         written[folder / REPORT] = f"the report, {(folder / REPORT).stat().st_size / 1e6:.1f} MB"
@@ -178,7 +177,7 @@ def _evaluate(settings: AnalyzeSettings) -> tuple[Run, Run | None]:
     shared = ("val_images", "val_annotations", "device", "batch_size", "num_workers", "max_megapixels", "output_dir")
     values = {name: vars(settings)[name] for name in (*shared, "max_detections")}
     evaluation = evaluate(Config.from_flat(values | {"checkpoint": checkpoint}), dino_model=settings.dino_model)
-    make_room(settings.output_dir, [glob.escape(name) for name in names])
+    move_aside([file for name in names if (file := settings.output_dir / name).exists()], settings.output_dir)
     facts = {"checkpoint": str(checkpoint), "precision": evaluation.config.training.precision}
     files.write(evaluation.metrics, evaluation.results, **facts)
     truth, origin = evaluation.data.val.annotations, f"{short_path(checkpoint)} on {short_path(annotations)}"

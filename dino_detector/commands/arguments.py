@@ -1,7 +1,6 @@
 """Settings from the command line and from YAML files.
 
-argparse splits the command line into words; `dino_detector.config` converts and checks the values. PyYAML follows
-YAML 1.1, but here ``1e-4`` is a number and ``2024-01-01`` is text, as in YAML 1.2.
+argparse splits the command line into words; `dino_detector.config` converts and checks the values.
 """
 
 from __future__ import annotations
@@ -17,31 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import docstring_parser
-import yaml
 
 from dino_detector.config import Config, ImageSize, preset_settings
 from dino_detector.config.setting import Setting, convert, plain, settings_of
+from dino_detector.config.yaml_text import NOT_YAML, as_yaml, read_yaml
 from dino_detector.errors import InputError, SettingError, did_you_mean
-from dino_detector.storage.files import write_whole
 
 RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", dict: "JSON"}
 _documentation = cache(docstring_parser.parse_from_object)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads numbers with an exponent, and dates as text."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that `_Loader` would read as a number."""
-
-
-for _kind in (_Loader, _Dumper):
-    _number = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _number, list("+-.0123456789"))
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def parse_settings(
@@ -104,7 +87,7 @@ def parse_settings(
     except SettingError as error:
         raise InputError(origins.get(error.name, "") + str(error)) from None
     if prints:
-        print(_as_yaml(config), end="")
+        print(as_yaml(config), end="")
         raise SystemExit(0)
     return config, frozenset(origins)
 
@@ -114,21 +97,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such settings file; correct --config")
     try:
-        contents = yaml.load(path.read_bytes(), _Loader)
-    except NOT_YAML as error:
+        contents = read_yaml(path.read_bytes())
+    except (OSError, *NOT_YAML) as error:
         raise InputError(f"{path}: cannot be read as YAML ({error}); correct the file or --config") from error
     if not isinstance(contents, dict):
         raise InputError(f"{path}: holds no settings; write one on each line, such as epochs: 50")
     return {str(name): value for name, value in contents.items()}
-
-
-def write_config(config: Config, path: Path) -> None:
-    """Write all settings as YAML, for ``--config`` to read."""
-    write_whole(path, _as_yaml(config))
-
-
-def _as_yaml(config: Config) -> str:
-    return yaml.dump(config.flat(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _build_parser(
@@ -187,9 +161,10 @@ def _help_text(setting: Setting, text: str) -> str:
 def _split(
     parser: argparse.ArgumentParser, argv: Sequence[str], known: Mapping[str, Setting], flags: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the words of each given setting, and what ``--config`` and ``--print_config`` give.
+    """Return the words of each given setting and flag.
 
-    Of several paths after a flag, the last one is the positional setting, if that is not given elsewhere.
+    If the positional setting is missing, it takes the last of several paths after a flag:
+    ``--checkpoint a.pth picture.jpg``.
     """
     spaced = [re.sub(r"^(?=-[.\d])", " ", word) for word in argv]  # argparse takes -3,-1 for a flag, but not " -3,-1"
     try:
@@ -230,6 +205,6 @@ def _read_words(words: Sequence[str], setting: Setting) -> Any:
 def _read_yaml(text: str) -> Any:
     """Return the value of YAML text, or the text itself if it is not YAML."""
     try:
-        return yaml.load(text, _Loader)
+        return read_yaml(text)
     except NOT_YAML:
         return text

@@ -24,7 +24,7 @@ def main(settings: DataCheckSettings) -> None:
     """Check a data set before training, and name the three things most worth fixing.
 
     The check covers counts, box sizes against the patch grid, class balance, duplicates, boxes outside their image, the
-    same picture in two splits, and mistakes in COCO files. It changes no file.
+    same picture in two splits, and mistakes in COCO files. It changes no file of the data set.
     """
     _require_paths(settings)
     from tqdm import tqdm
@@ -35,7 +35,10 @@ def main(settings: DataCheckSettings) -> None:
     from dino_detector.data_check.report import payload, report_text, sources_text
 
     allow_megapixels(settings.max_megapixels)
-    loaded = load(*_sources(settings))
+    sources, *folders = _sources(settings)
+    if settings.output is not None and settings.output.resolve() in {source.path.resolve() for source in sources}:
+        raise InputError(f"{settings.output}: is one of the annotation files; change --output")
+    loaded = load(sources, *folders)
     print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
     opened = 0 if settings.skip_images else loaded.files_found
     if opened >= MANY_IMAGES:

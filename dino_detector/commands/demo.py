@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.commands.frame import command
-from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config
 from dino_detector.config.commands import DemoSettings
 from dino_detector.storage.output_folder import locked
@@ -54,7 +53,7 @@ def _demo(output_dir: Path) -> None:
     config = demo_config(files, output_dir)
     epochs = config.training.epochs
     print(f"2/4  training adapters and a decoder on the frozen backbone {DEMO_BACKBONE}, {epochs} epochs", flush=True)
-    metrics = fit(config, callbacks=[settings_writer(config)])
+    metrics = fit(config)
     print(f"3/4  COCO metrics on the {metrics.num_images} validation images\n", flush=True)
     print(metrics_table(metrics))
     checkpoint = output_dir / "dino_detector_final.pth"

@@ -7,9 +7,9 @@ from collections.abc import Set
 from contextlib import nullcontext
 from pathlib import Path
 
-from dino_detector.commands.arguments import write_config
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
 
@@ -29,7 +29,7 @@ EVALUATION_HELP = {
     ),
     "checkpoint": "checkpoint to evaluate",
     "seed": "seed that chooses the images of --test_mini (default: 42)",
-    "use_coco_mini": "evaluate on the validation images of the COCO mini alone",
+    "use_coco_mini": "evaluate only on the validation images of the COCO mini",
     "coco_mini_size": "validation images: 1,000 for 1k, 5,000 for 5k, all for 10k or if there are fewer (default: 1k)",
     "dino_model": "name or folder of the base model, if it is not the model that the checkpoint names",
     "output_dir": "folder for the metrics and the detections (default: outputs)",
@@ -68,7 +68,7 @@ def _evaluate_into(folder: Path, config: Config, given: Set[str]) -> None:
     if not is_main_process():
         return
     _warn_of_model_settings(config, given, found.config)
-    written = ["evaluation.yaml"]
+    written = ["evaluation.yaml", *(subset.file_name for subset in found.data.subsets)]
     if found.metrics is not None:
         val = found.data.val
         files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
@@ -15,7 +16,7 @@ from typing import NoReturn
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
 from dino_detector.plain_text import printable
-from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, write_error
+from dino_detector.storage.files import machine_error
 
 
 def command(
@@ -50,7 +51,8 @@ def run_command(command: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of classes and files can hold any character
-    before = signal.signal(signal.SIGTERM, _terminate)
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only this thread may set handlers
+    before = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     try:
         code = command() or 0
         sys.stdout.flush()
@@ -71,15 +73,15 @@ def run_command(command: Callable[[], int | None]) -> int:
         if not is_main_process():
             return 0
         print(printable(str(stop) or "interrupted"), file=sys.stderr)
-        return 128 + signal_of(stop)
+        return 128 + getattr(stop, "number", signal.SIGINT)
     except OSError as error:
-        if error.errno not in RESOURCES and error.errno not in OF_THE_MACHINE:
+        reason = machine_error(error, error.filename or "the output", done="read or written")
+        if reason is None:
             raise
-        message = str(write_error(error.filename or "the output", error))
-        if error.errno in RESOURCES:
-            message = f"{error.strerror}; {RESOURCES[error.errno]}"
+        message = str(reason)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
@@ -87,11 +89,6 @@ def run_command(command: Callable[[], int | None]) -> int:
 def _terminate(number: int, frame: object) -> NoReturn:
     """Let SIGTERM unwind the program as Ctrl-C does, so that results are completed and temporary files removed."""
     raise Terminated
-
-
-def signal_of(stop: StoppedByUser | KeyboardInterrupt) -> int:
-    """Return the number of the signal behind an interruption."""
-    return getattr(stop, "number", signal.SIGINT)
 
 
 def is_main_process() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
@@ -11,7 +12,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dino_detector.commands.frame import command, signal_of
+from dino_detector.commands.frame import command
 from dino_detector.config import MAX_DETECTIONS, TilingConfig
 from dino_detector.config.commands import PredictSettings
 from dino_detector.data.pictures import finding, opening
@@ -90,7 +91,8 @@ def _folders(settings: PredictSettings) -> list[Path]:
             raise InputError(f"--checkpoint has {settings.checkpoint[number]} twice; give it once")
     if all(path.suffix == ".pth" for path in checkpoints):
         checkpoints = [path.with_suffix("") for path in checkpoints]
-    by_length = (["_".join(path.parts[-length:]) for path in checkpoints] for length in count(1))
+    parts = [path.relative_to(path.anchor).parts for path in checkpoints]  # "/" would make the joined name absolute
+    by_length = (["_".join(part[-length:]) for part in parts] for length in count(1))
     names = next(names for names in by_length if len(set(names)) == len(names))
     return [settings.output_dir / name for name in names]
 
@@ -152,7 +154,7 @@ def _predict(
             done.append(source)
     except KeyboardInterrupt as stop:
         message = f"stopped after {len(done)} of {number}; {RESULTS} has their detections"
-        raise StoppedByUser(message, signal_of(stop)) from None
+        raise StoppedByUser(message, getattr(stop, "number", signal.SIGINT)) from None
     finally:
         for output in outputs:
             write_results(output.folder / RESULTS, output.rows)

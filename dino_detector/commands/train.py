@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any
 
-from dino_detector.commands.arguments import write_config
 from dino_detector.commands.evaluate import evaluate_run, with_indices_file
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
-
-if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +34,8 @@ def main(config: Config, given: Set[str]) -> None:
     if kept:  # for example settings of a file that was written for another run
         presets = " and ".join(name for name in ("lightweight", "debug") if values[name])
         log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
-    metrics = fit(config, callbacks=[settings_writer(config)])
+    metrics = fit(config)
     if is_main_process() and metrics is not None:
         print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
         if config.subset.debug:
             print(f"\n{overfitting_verdict(metrics)}")
-
-
-def settings_writer(config: Config) -> Callback:
-    """Return a callback that writes the resolved settings to ``config.yaml`` when training begins."""
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    def write(trainer: Any, module: Any) -> None:
-        if trainer.is_global_zero:
-            write_config(module.settings, config.training.output_dir / "config.yaml")
-
-    return LambdaCallback(on_train_start=write)

@@ -27,7 +27,8 @@ class PredictSettings:
     output_dir: Path = Path("outputs/predictions")
     """folder for the pictures with boxes and predictions.json; results of an earlier call are moved aside"""
     threshold: float = setting(0.5, at_least=0, at_most=1)
-    """lowest score of a box to draw and count; predictions.json has these, and at least the best 100 of each picture"""
+    """lowest score of a box to draw and count; predictions.json has all of these boxes, and at least the 100 best boxes
+    of each picture"""
     batch_size: int = setting(8, at_least=1)
     """pictures, or tiles of pictures, that run at once"""
     max_megapixels: float = setting(DataConfig.max_megapixels, above=0)

@@ -37,7 +37,8 @@ class BackboneConfig:
     lora_rank: int = setting(16, at_least=1, effective_with=ADAPTERS)
     """rank r of the adapters"""
     lora_alpha: float = setting(16.0, above=0, effective_with=ADAPTERS)
-    """scale of the adapters: their output is multiplied by lora_alpha / lora_rank"""
+    """scale of the adapters: their output is multiplied by lora_alpha / lora_rank, or with
+    use_rslora by lora_alpha / sqrt(lora_rank)"""
     lora_rank_pattern: dict[str, int] = setting({}, RANKS, effective_with=ADAPTERS)
     """ranks of single layers, as JSON or YAML, such as {"6-8": 4, "11": 32}; layers are counted from 0"""
     lora_alpha_pattern: dict[str, float] = setting({}, ALPHAS, effective_with=ADAPTERS)
@@ -56,8 +57,8 @@ class BackboneConfig:
     """number of last layers that get adapters, counted back from the last of feature_layers; null adapts all. Layers
     below run without gradient"""
     feature_layers: list[int] | None = setting(None, Range("at least one layer", bool))
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null divides the layers from the
-    last frozen layer on into quarters, and takes the last layer of each"""
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null splits the layers, from
+    the last frozen one to the last, into four equal parts and takes the last layer of each"""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class ImageSize(NamedTuple):
 
     @classmethod
     def parse(cls, value: object, name: str = "image_size") -> ImageSize:
-        """Return the size for ``518`` or ``"518"``, a square, or for ``"504x896"`` or ``[504, 896]``, height x width.
+        """Parse ``518`` or ``"518"`` as a square, and ``"504x896"`` or ``[504, 896]`` as height x width.
 
         Raises:
             SettingError: the value of the setting ``name`` has another form.
@@ -68,8 +68,8 @@ def setting(
     Args:
         default: the default value; every object gets its own copy of a list or dict.
         allowed: the range, if bounds cannot express it.
-        effective_with: the setting without which this one has no effect, such as ``"debug"``, followed by the values
-            that it needs, such as ``("train_backbone", "lora")``.
+        effective_with: the setting that must be on for this one to have an effect, such as ``"debug"``; values behind
+            it restrict it to these values, such as ``("train_backbone", "lora")``.
         bounds: the range by ``at_least`` or ``above``, and ``at_most`` or ``below``.
     """
     if bounds:

@@ -62,7 +62,7 @@ class TrainingConfig:
     checkpoint: Path | None = None
     """checkpoint to resume or to evaluate; if it has no training state, training starts from its weights"""
     skip_checkpoint_load: bool = setting(False, effective_with="checkpoint")
-    """ignore the checkpoint and start anew"""
+    """ignore the checkpoint and train from scratch"""
     only_evaluate: bool = False
     """evaluate the checkpoint on the validation images, detect in the test images, and stop"""
     lightweight: bool = False
@@ -87,7 +87,7 @@ class TrainingConfig:
     """fraction of the steps, at the beginning, in which the learning rate rises to its peak"""
     schedule: Literal["cosine", "flat_cosine", "wsd"] = "flat_cosine"
     """learning rate after the warm-up: cosine falls at once; flat_cosine is constant and falls at the end; wsd
-    (warm-up, stable, decay) is constant too and falls by 1 - sqrt, which is faster at first"""
+    (warm-up, stable, decay) is constant too, then falls as 1 - sqrt(progress): fast at first, slowly at the end"""
     cooldown_fraction: float | None = None
     """fraction of the steps, at the end, in which the learning rate falls; null: 0.5 for flat_cosine, 0.2 for wsd"""
     gradient_clip: float = setting(0.1, at_least=0)

@@ -13,7 +13,7 @@ from dino_detector.data.coco.findings import GROUPS, STOPS, Finding, Problem, ra
 from dino_detector.data.coco.image_files import ImageFiles
 from dino_detector.data_check.check import Check
 from dino_detector.data_check.pictures import UNSUPPORTED
-from dino_detector.plain_text import joined, percent, plain, table, wrapped
+from dino_detector.plain_text import percent, plain, table, wrapped
 
 WORST = 3
 """number of problems at the end of the report"""
@@ -146,7 +146,7 @@ def _kinds(check: Check) -> list[str]:
         return wrapped("Images were not opened: damage, true sizes and look-alikes are not checked.")
     lines = ["Images"]
     for split, kinds in zip(check.splits, check.kinds, strict=True):
-        special = joined(f"{kinds[kind]:,} {kind}" for kind in (*KINDS, UNSUPPORTED) if kinds[kind])
+        special = ", ".join(f"{kinds[kind]:,} {kind}" for kind in (*KINDS, UNSUPPORTED) if kinds[kind])
         opened = kinds.total() - kinds["turned by EXIF"]
         lines.append(f"{plain(split.name)}: {opened:,} opened" + (f", of these {special}" if special else ""))
     return lines

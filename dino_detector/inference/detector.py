@@ -83,7 +83,7 @@ class Detector(DetectorNetwork, ImageDetector):
         if device.type == "cpu":
             optimize_for_cpu(self)
         lower = LOW_PRECISION.get(resolve_precision(precision, device), torch.float32)
-        self.backbone.run_layer = LayerCopies(lower, frozen_alone=True)
+        self.backbone.run_layer = LayerCopies(lower, frozen_only=True)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor], *, tokens: Tokens | None = None) -> list[ImageDetections]:

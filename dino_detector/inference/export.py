@@ -15,7 +15,7 @@ from dino_detector.errors import InputError
 from dino_detector.inference.exported_detector import (
     METADATA,
     OUTPUTS,
-    PACKAGES,
+    RUNNERS,
     Description,
     ExportedDetector,
     require_packages,
@@ -26,6 +26,8 @@ from dino_detector.storage.files import explained_writing
 
 OPSET = 20
 """ONNX opset; the first whose GridSample covers the decoder's sampling"""
+WRITERS = RUNNERS | {".onnx": ("onnx", "onnxscript", "onnxruntime")}
+"""packages that write and check a file, by its suffix"""
 MOST_DIFFERENT = 1e-3
 """largest accepted difference between the scores of the exported detector and of the detector"""
 
@@ -44,7 +46,7 @@ class ExportedGraph(nn.Module):
 
 
 def export(network: DetectorNetwork, path: Path, *, description: Description, precision: str = "32") -> None:
-    """Write a network in the format that the suffix names, and check that the file detects the same.
+    """Write a network in the format that the suffix names, and compare its scores with the network's on noise.
 
     Args:
         network: on the CPU, adapters merged.
@@ -54,8 +56,7 @@ def export(network: DetectorNetwork, path: Path, *, description: Description, pr
             time. The check precedes the quantization.
 
     Raises:
-        InputError: for another suffix, batch size or precision, where a package is missing, or where the file detects
-            something else.
+        InputError: for another suffix, batch size or precision, where a package is missing, or where the scores differ.
     """
     require_exportable(path, batch_size=description.batch_size, precision=precision)
     shape = (description.batch_size, 3, *description.image_size)
@@ -76,7 +77,7 @@ def export(network: DetectorNetwork, path: Path, *, description: Description, pr
         if not difference <= MOST_DIFFERENT:
             raise InputError(
                 f"{path}: scores of the exported detector differ by {difference:.2g}, so nothing is written; "
-                f"try {' or '.join(suffix for suffix in PACKAGES if suffix != path.suffix)}"
+                f"try {' or '.join(suffix for suffix in WRITERS if suffix != path.suffix)}"
             )
         if precision == "int8":
             _quantize(written)
@@ -86,7 +87,7 @@ def export(network: DetectorNetwork, path: Path, *, description: Description, pr
 
 def require_exportable(path: Path, *, batch_size: int, precision: str) -> None:
     """Raise `InputError` where `export` can't write such a file."""
-    require_packages(path)
+    require_packages(path, WRITERS)
     if precision not in ("32", "int8"):
         raise InputError(f"precision {precision!r} is neither 32 nor int8")
     if precision == "int8" and path.suffix != ".onnx":

@@ -1,7 +1,7 @@
 """Exported detectors: files that ONNX Runtime and OpenVINO run without PyTorch's network and the base model.
 
-The graph takes ``images``, uint8 RGB ``[B, 3, h, w]`` of the network's input size. It returns ``boxes_cxcywh``
-``[B, K, 4]`` float in 0..1 of the input, ``scores`` ``[B, K]`` float and ``labels`` ``[B, K]`` int64, by falling score.
+The graph takes ``images``, uint8 RGB ``[B, 3, h, w]`` of the network's input size. It returns, by descending score,
+``boxes_cxcywh`` ``[B, K, 4]`` float in 0..1 of the input, ``scores`` ``[B, K]`` float and ``labels`` ``[B, K]`` int64.
 The graph normalises and selects the best detections; its adapters are merged. The file's metadata holds a `Description`
 as JSON under the name `METADATA`.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,8 +30,8 @@ from dino_detector.structures.detections import ImageDetections
 
 METADATA = "dinov2_od"
 OUTPUTS = BestPairs._fields
-PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
-"""packages that write and run a file, by its suffix"""
+RUNNERS = {".onnx": ("onnxruntime",), ".xml": ("openvino",)}
+"""packages that run a file, by its suffix"""
 Runtime = Callable[[np.ndarray], Sequence[np.ndarray]]
 """runs the graph of a file on images, and returns the outputs in the order of `OUTPUTS`"""
 
@@ -83,7 +83,7 @@ class ExportedDetector(ImageDetector):
             InputError: where a package is missing, or `Detector.export` did not write the file.
         """
         path = Path(path)
-        require_packages(path)
+        require_packages(path, RUNNERS)
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         try:
@@ -95,7 +95,7 @@ class ExportedDetector(ImageDetector):
         return cls(runtime, Description.from_json(text))
 
     def detect(self, images: Sequence[Tensor]) -> list[ImageDetections]:
-        """See `ImagePredictor.detect`; copies of the last image fill up the file's batch size."""
+        """See `ImagePredictor.detect`; copies of the last image pad the last batch."""
         wanted = self.description
         resize = partial(resize_to_input, image_size=wanted.image_size, resize_mode=wanted.resize_mode)
         found = []
@@ -112,13 +112,13 @@ class ExportedDetector(ImageDetector):
         return found
 
 
-def require_packages(path: Path) -> None:
-    """Raise `InputError` where a path has an unknown suffix, or a package for it is not installed."""
-    if path.suffix not in PACKAGES:
+def require_packages(path: Path, packages: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` where a path has an unknown suffix, or a package for its suffix is not installed."""
+    if path.suffix not in packages:
         raise InputError(f"{path}: is neither .onnx, for ONNX Runtime, nor .xml, for OpenVINO; give it such a name")
-    for package in PACKAGES[path.suffix]:
+    for package in packages[path.suffix]:
         if find_spec(package) is None:
-            raise InputError(f"{path}: needs the package {package}; pip install {' '.join(PACKAGES[path.suffix])}")
+            raise InputError(f"{path}: needs the package {package}; pip install {' '.join(packages[path.suffix])}")
 
 
 def _read_onnx(path: Path, threads: int | None) -> tuple[Runtime, str | None]:

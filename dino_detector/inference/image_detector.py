@@ -103,7 +103,7 @@ class ImagePredictor(ABC, Generic[Found]):
         Returns:
             ``supervision.Detections`` for an image, and a list of them for a list: ``xyxy`` in pixels of the image (of
             a file, as displayed: with its EXIF rotation), ``confidence``, ``class_id`` with the category ids of the
-            training annotations, ``data["class_name"]``; by falling score. A `DetectorGroup` returns a list with the
+            training annotations, ``data["class_name"]``; by descending score. A `DetectorGroup` returns a list with the
             ``supervision.Detections`` of each detector in place of ``supervision.Detections``.
 
         Raises:
@@ -127,9 +127,7 @@ class ImageDetector(ImagePredictor[ImageDetections]):
     categories: Categories
     """ids and names of the classes, from the annotation file that the detector was trained on"""
 
-    def merge_views(self, views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
-        """See `inference.tiling.merge_views`."""
-        return merge_views(views, found)
+    merge_views = staticmethod(merge_views)
 
     def to_supervision(self, found: ImageDetections, threshold: float) -> supervision.Detections:
         """Return the detections with a score of at least ``threshold``."""

@@ -12,7 +12,7 @@ from dino_detector.structures.detections import ImageDetections
 
 
 class BestPairs(NamedTuple):
-    """The K best pairs of query and class of each image, by falling score.
+    """The K best pairs of query and class of each image, by descending score.
 
     Attributes:
         boxes_cxcywh: ``[B, K, 4]`` float32 in 0..1 of the network's input.

@@ -24,7 +24,7 @@ from dino_detector.errors import InputError
 from dino_detector.structures.detections import ImageDetections
 
 MOST_TILES = 10_000
-"""largest number of tiles of an image; a user who asks for more probably gave their number as tile_size"""
+"""largest number of tiles of an image; more usually means that tile_size was given as a number of tiles"""
 SAME_OBJECT_IOU = 0.5
 """IoU from which two boxes are one object, as in PASCAL VOC and COCO's AP50; 0.3 to 0.6 give the same AP"""
 BORDER = 0.01
@@ -63,7 +63,7 @@ def _starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def merge_views(views: Sequence[Window], found: Sequence[ImageDetections]) -> ImageDetections:
-    """Return every object once, by falling score, in pixels of the image.
+    """Return every object once, by descending score, in pixels of the image.
 
     The best detection represents at most one detection of each other view: the detection of its class with the highest
     IoU of at least 0.5. Where a border cuts off one of the two boxes, the IoU is taken inside the common region of the

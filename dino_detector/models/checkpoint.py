@@ -30,7 +30,7 @@ from dino_detector.structures.nested import tensors_in
 HEADER = "dino_detector"
 FORMAT = 2
 DIGEST = "digest"
-PLAIN = ("mean", "std", "architecture", "base_fingerprint")
+HEADER_FIELDS = ("mean", "std", "architecture", "base_fingerprint")
 """entries of the header that a file holds as they are"""
 FINITE = ("state_dict", "current_model_state", "optimizer_states")
 """entries whose tensors must be finite: averaged weights, latest weights, and the optimizer's moments"""
@@ -59,14 +59,14 @@ class CheckpointHeader:
     def to_dict(self) -> dict[str, Any]:
         """Return the header in plain Python types."""
         categories = {"category_ids": list(self.categories.ids), "category_names": list(self.categories.names)}
-        plain = {name: getattr(self, name) for name in PLAIN}
+        plain = {name: getattr(self, name) for name in HEADER_FIELDS}
         return {"format": FORMAT, "config": self.config.flat()} | categories | plain
 
     @classmethod
     def from_dict(cls, header: dict[str, Any]) -> CheckpointHeader:
         """Return the header that `to_dict` described; raise `InputError` where its settings are invalid."""
         categories = Categories(tuple(header["category_ids"]), tuple(header["category_names"]))
-        return cls(Config.from_flat(header["config"]), categories, *(header[name] for name in PLAIN))
+        return cls(Config.from_flat(header["config"]), categories, *(header[name] for name in HEADER_FIELDS))
 
 
 def require_checkpoint(path: Path) -> None:
@@ -146,7 +146,7 @@ def _unpacked(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for damaged bytes zipfile and torch raise a dozen classes
         raise InputError(f"{path}: not a readable checkpoint ({_reason(error)}); use another file") from error
-    reason = f"{damaged} does not have its checksum: the file is damaged"
+    reason = f"{damaged} fails its checksum: the file is damaged"
     raise InputError(f"{path}: not a readable checkpoint ({reason}); use another copy")
 
 

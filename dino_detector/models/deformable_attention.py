@@ -88,7 +88,7 @@ def sample_levels(values: list[Tensor], locations: Tensor, weights: Tensor) -> T
     weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)[:, :, None].contiguous()  # [B*heads, levels, 1, points, Q]
     output = 0.0
     for level, value in enumerate(values):  # a product over all levels at once would copy the samples several times
-        # The projection leaves channels last: a single copy of whole rows splits the heads and converts.
+        # The projection leaves channels last in memory, so one copy splits the heads and converts to float32.
         by_head = value.unflatten(1, (heads, -1)).permute(0, 1, 3, 4, 2)  # [B, heads, h, w, d/heads]
         by_head = by_head.to(torch.float32, memory_format=torch.contiguous_format)
         sampled = F.grid_sample(

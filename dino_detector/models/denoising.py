@@ -1,7 +1,7 @@
 """Contrastive denoising queries: in training, queries that start at noised ground truth boxes.
 
 Sources: Li et al., "DN-DETR", https://arxiv.org/abs/2203.01305; Zhang et al., "DINO", https://arxiv.org/abs/2203.03605,
-section 3.3: positive queries restore their box, negative queries, with more noise, learn to be no object.
+section 3.3: positive queries restore their box, negative queries, with more noise, learn to predict no object.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class DenoisingGenerator(nn.Module):
     """Makes the denoising queries of a batch.
 
     Args:
-        max_queries: most queries of an image. It gets as many groups as fit; if a single group of all boxes does not
-            fit, a random part of the boxes gets queries.
+        max_queries: largest number of queries per image. A batch gets as many groups as fit; if not even one group of
+            all boxes fits, a random subset of the boxes gets queries.
         hidden_dim: d.
         num_classes: C.
     """

@@ -31,7 +31,7 @@ class QueryGroups(NamedTuple):
     Attributes:
         count: number of groups.
         size: queries in each group.
-        key_padding_mask: ``[B * count, size]`` bool, true for queries that no query attends to; None means no query.
+        key_padding_mask: ``[B * count, size]`` bool, true for padding, which no query attends to; None: no padding.
     """
 
     count: int

@@ -27,16 +27,19 @@ def resolve_device(device: str) -> torch.device:
         wanted = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device {device!r} is not auto, cpu, cuda, cuda:N or mps") from error
+    if wanted.type == "cpu" and not wanted.index:
+        return torch.device("cpu")  # cpu:0 is the same, but the trainer refuses an index
     if wanted.type != "cpu" and (accelerator is None or accelerator.type != wanted.type):
         raise InputError(f"device {device!r} is not available here; use --device cpu or --device auto")
-    if (wanted.index or 0) >= max(1, torch.accelerator.device_count()):
-        raise InputError(f"device {device!r} is not available here: there are {torch.accelerator.device_count()}")
+    if (wanted.index or 0) >= (count := torch.accelerator.device_count()):
+        raise InputError(f"device {device!r} is not available: this machine has {count}; use --device auto")
     return wanted
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return 32, bf16 or 16 for a precision of `TrainingConfig.precision`; ``auto`` is the fastest of the device.
+    """Return 32, bf16 or 16 for a precision of `TrainingConfig.precision`.
 
+    ``auto`` is bf16 where the device has instructions for it, and 32 elsewhere.
     A CPU without bf16 instructions also accepts bf16, but is many times slower than in 32.
 
     Raises:

@@ -37,7 +37,8 @@ class Tokens(NamedTuple):
 class Dinov2Backbone(nn.Module):
     """DINOv2, split into trunk and tail.
 
-    The trunk holds all layers below the first layer that trains. It runs in evaluation mode and without gradient.
+    The trunk holds the embeddings and all layers below the first layer that trains. It is frozen and runs in evaluation
+    mode, unless ``train_backbone`` is full: then it holds the embeddings alone, and they train.
     ``state_dict()`` leaves out frozen parameters where the base model can be loaded again by its name.
 
     Attributes:
@@ -51,7 +52,8 @@ class Dinov2Backbone(nn.Module):
         self.model = model
         trainable = config.train_backbone
         lora_layers = config.lora_layers if trainable == "lora" else None
-        self.feature_layers = _chosen(config.feature_layers, depth=len(model.encoder.layer), adapted=lora_layers)
+        layers = len(model.encoder.layer)
+        self.feature_layers = _select_feature_layers(config.feature_layers, depth=layers, adapted=lora_layers)
         self.depth = depth = self.feature_layers[-1] + 1
         model.encoder.layer = model.encoder.layer[:depth]  # the detector does not use later layers
         self.frozen_embeddings = trainable != "full"
@@ -82,7 +84,7 @@ class Dinov2Backbone(nn.Module):
         return self.tail(self.trunk(pixel_values))
 
     def trunk(self, pixel_values: Tensor, *, keep: Iterable[int] | None = None) -> Tokens:
-        """Run the frozen layers on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch.
+        """Run the trunk on normalised images ``[B, 3, H, W]``; H and W are multiples of the patch.
 
         ``keep`` names layers whose outputs `Tokens.earlier` holds; None means the feature layers.
         """
@@ -106,7 +108,7 @@ class Dinov2Backbone(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Dinov2Backbone:
-        """Set training mode, which never reaches the trunk: no dropout and no drop path in frozen layers."""
+        """Set training mode; a frozen trunk stays in evaluation mode: no dropout and no drop path."""
         super().train(mode)
         if self.frozen_embeddings:
             self.model.embeddings.eval()
@@ -157,7 +159,7 @@ class Dinov2Backbone(nn.Module):
         return hidden, kept
 
     def _embed(self, pixel_values: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Embed patches like the model's own embeddings, with position tables that are interpolated once a size."""
+        """Embed patches like the model's own embeddings, with position tables that are interpolated once per size."""
         embeddings = self.model.embeddings
         patches = embeddings.patch_embeddings(pixel_values)  # [B, h*w, D]
         cls_token = embeddings.cls_token.expand(len(patches), -1, -1)
@@ -183,7 +185,7 @@ class Dinov2Backbone(nn.Module):
         return table
 
 
-def _chosen(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
+def _select_feature_layers(feature_layers: list[int] | None, *, depth: int, adapted: int | None) -> list[int]:
     """Return the feature layers counted from 0, in order; negative ``feature_layers`` count from the end.
 
     None divides the layers into `FEATURES` equal parts and takes the last layer of each. If only the last ``adapted``

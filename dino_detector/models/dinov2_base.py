@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.activations import ACT2FN
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import logging as transformers_logging
 
@@ -97,6 +98,10 @@ def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
             raise InputError(f"backbone_architecture: unknown setting {setting!r}{did_you_mean(setting, known)}")
         if not isinstance(value, (int, float) if isinstance(known[setting], float) else type(known[setting])):
             raise InputError(f"backbone_architecture: {setting} must be like {known[setting]!r}, not {value!r}")
+        if type(known[setting]) is int and value < 1:
+            raise InputError(f"backbone_architecture: {setting} must be at least 1, not {value}")
+        if setting == "hidden_act" and value not in ACT2FN:
+            raise InputError(f"backbone_architecture: hidden_act {value!r} is unknown{did_you_mean(value, ACT2FN)}")
     model_config = type(model_config).from_dict(known | changes)
     if model_config.hidden_size % model_config.num_attention_heads:
         raise InputError(
@@ -136,8 +141,8 @@ def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
         try:
             processor, _ = _read(config.dino_model, ImageProcessingMixin.get_image_processor_dict)
             return list(processor["image_mean"]), list(processor["image_std"])
-        except InputError:
-            pass  # a folder with the model alone: DINOv2 was trained with ImageNet's statistics
+        except (InputError, KeyError):
+            pass  # a folder with the model alone, or without statistics: DINOv2 was trained with ImageNet's statistics
     return list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
 
 

@@ -32,12 +32,12 @@ class LayerCopies:
 
     Args:
         dtype: dtype that autocast computes in; float32 without autocast.
-        frozen_alone: copy only layers without trainable parameters.
+        frozen_only: copy only layers without trainable parameters.
     """
 
-    def __init__(self, dtype: torch.dtype, *, frozen_alone: bool = False) -> None:
+    def __init__(self, dtype: torch.dtype, *, frozen_only: bool = False) -> None:
         self.dtype = dtype
-        self.frozen_alone = frozen_alone
+        self.frozen_only = frozen_only
         self._copies: WeakKeyDictionary[nn.Module, LayerCopy] = WeakKeyDictionary()
 
     def __call__(self, layer: nn.Module, hidden: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class LayerCopies:
         return self.faster(layer, hidden.device)(hidden)
 
     def faster(self, layer: nn.Module, device: torch.device) -> nn.Module:
-        """Return the copy of a layer; the layer where gradients, tracing or another precision are on."""
+        """Return the copy of a layer, or the layer while gradients or tracing are on or another dtype computes."""
         computes_in = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if torch.is_grad_enabled() or traced or computes_in != self.dtype:
@@ -60,7 +60,7 @@ class LayerCopies:
         parameters = list(layer.parameters())
         adapters = [part for part in layer.modules() if isinstance(part, LoraLayer)]
         weights = [*parameters, *adapters]
-        trains = self.frozen_alone and any(parameter.requires_grad for parameter in parameters)
+        trains = self.frozen_only and any(parameter.requires_grad for parameter in parameters)
         faster = packed or self.dtype != torch.float32
         if faster and not trains and all(adapter.merged for adapter in adapters):
             with torch.inference_mode(False), torch.no_grad():
@@ -74,7 +74,7 @@ class LayerCopies:
         return LayerCopy(layer, weights, state_of(weights))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(LayerCopies, frozen_alone=self.frozen_alone), (self.dtype,)
+        return partial(LayerCopies, frozen_only=self.frozen_only), (self.dtype,)
 
 
 def state_of(weights: list[Tensor | LoraLayer]) -> list[tuple[int, int] | bool]:

@@ -2,8 +2,8 @@
 
 Sources: simple feature pyramid, Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
 https://arxiv.org/abs/2203.16527: strided convolutions make every level from one map. Here the map is a sum of projected
-layers, as in Chen et al., "LW-DETR", https://arxiv.org/abs/2406.03459; a norm and a GELU follow each convolution, and
-blocks of each level come last.
+layers, as in Chen et al., "LW-DETR", https://arxiv.org/abs/2406.03459; a norm and a GELU follow each strided and each
+transposed convolution, and blocks of each level come last.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Neck(nn.Module):
 class Block(nn.Module):
     """ConvNeXt block: a depth-wise 7x7 convolution, then an MLP over the channels, with a residual connection.
 
-    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545; the MLP is 2 and not 4 times as
-    wide, without layer scale and drop path.
+    Source: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545; here the MLP is 2
+    times as wide instead of 4 times, and there is no layer scale and no drop path.
     """
 
     def __init__(self, channels: int) -> None:

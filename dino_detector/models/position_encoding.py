@@ -20,7 +20,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
-    """Encode each coordinate with sines and cosines of falling frequency.
+    """Encode each coordinate with sines and cosines of decreasing frequency.
 
     Args:
         coordinates: ``[..., K]``, each in 0..1.
@@ -38,7 +38,7 @@ def sine_encoding(coordinates: Tensor, dim: int) -> Tensor:
 def cached_table(compute: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
     """Cache the constant tensor that a function computes from sizes and a device.
 
-    Tracing and compilation compute it anew, so that it becomes a constant of the program.
+    Tracing and compilation recompute it, so that it becomes a constant of the program.
     """
     cached = lru_cache(maxsize=64)(compute)
 

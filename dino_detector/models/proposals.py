@@ -29,7 +29,7 @@ class Proposals(NamedTuple):
         tokens: ``[B, S, d]``, input of the heads.
         anchor_logits: ``[S, 4]``, anchor boxes cxcywh before the sigmoid; the box head predicts a change of them.
         box_logits: ``[B, S, 4]``, boxes cxcywh before the sigmoid, without gradient; None in evaluation mode.
-        top: ``[B, K]`` int64, positions by falling score.
+        top: ``[B, K]`` int64, positions by descending score.
         reference_logits: ``[B, K, 4]``, boxes cxcywh of these positions before the sigmoid, without gradient.
     """
 

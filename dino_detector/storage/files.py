@@ -23,7 +23,7 @@ from dino_detector.errors import InputError
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """errors of a full disk, a full quota, and a file above the size limit"""
 NOT_WRITABLE = ("EROFS", "EACCES", "EPERM", "ENAMETOOLONG", "ENOTDIR", "EIO", "ESTALE")  # Windows has no ESTALE
-OF_THE_MACHINE = DISK_FULL | {getattr(errno, name) for name in NOT_WRITABLE if hasattr(errno, name)}
+FIXABLE_ERRNOS = DISK_FULL | {getattr(errno, name) for name in NOT_WRITABLE if hasattr(errno, name)}
 """errors that the user can fix"""
 RESOURCES = {
     errno.ENOMEM: "free some memory, or lower --num_workers",
@@ -34,7 +34,7 @@ RESOURCES = {
 """the remedy for each error of a machine that is out of memory, open files or processes"""
 TEMPORARY = ".writing-*.tmp"
 """pattern of the temporary files of `writing`"""
-ABANDONED = 3600
+ABANDONED_AFTER_SECONDS = 3600
 """seconds without a change after which a temporary file counts as abandoned"""
 COMPRESSED = (
     (b"\x1f\x8b", "compressed by gzip", "gunzip"),
@@ -52,12 +52,19 @@ class WriteError(InputError):
     """A file can't be written; the message names the file, the reason and the remedy."""
 
 
-def write_error(path: Path | str, error: OSError) -> WriteError:
-    """Describe in one line why a path can't be written, with the remedy."""
+def machine_error(error: OSError, path: Path | str, *, done: str = "written") -> InputError | None:
+    """Describe in one line an error of the machine that the user can fix; None for any other error."""
+    if error.errno in RESOURCES:
+        return InputError(f"{error.strerror}; {RESOURCES[error.errno]}")
+    return write_error(path, error, done=done) if error.errno in FIXABLE_ERRNOS else None
+
+
+def write_error(path: Path | str, error: OSError, *, done: str = "written") -> WriteError:
+    """Describe in one line why a path can't be read or written, with the remedy."""
     if error.errno in DISK_FULL:
         return WriteError(f"{path}: can't be written, the disk is full ({error.strerror}); make room and run again")
     remedy = "shorten the name" if error.errno == errno.ENAMETOOLONG else "correct the path or its permissions"
-    return WriteError(f"{path}: can't be written ({error.strerror or error}); {remedy}")
+    return WriteError(f"{path}: can't be {done} ({error.strerror or error}); {remedy}")
 
 
 @contextmanager
@@ -114,7 +121,7 @@ def remove_temporary_files(folder: Path) -> None:
         named = re.fullmatch(r"\.writing-(\d+)-\d+-(.*)\.tmp", path.name)
         is_gone = named is not None and named[2] == platform.node() and not psutil.pid_exists(int(named[1]))
         with contextlib.suppress(OSError):  # another program has removed it
-            if is_gone or time.time() - path.stat().st_mtime > ABANDONED:
+            if is_gone or time.time() - path.stat().st_mtime > ABANDONED_AFTER_SECONDS:
                 path.unlink()
 
 

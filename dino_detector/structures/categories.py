@@ -25,7 +25,7 @@ class Categories:
 
     Example:
         >>> categories = Categories(ids=(1, 3, 7), names=("cat", "dog", "owl"))
-        >>> categories.label(7), categories.id(2), categories.name(2)
+        >>> categories.label(7), categories.ids[2], categories.names[2]
         (2, 7, 'owl')
     """
 
@@ -63,16 +63,6 @@ class Categories:
         if category_id not in self.ids:
             raise InputError(f"category id {category_id} is unknown; known are {self.listed()}")
         return self.ids.index(category_id)
-
-    def id(self, label: int) -> int:
-        """Return the category id of a label, ``0 <= label < C``."""
-        assert 0 <= label < len(self.ids)
-        return self.ids[label]
-
-    def name(self, label: int) -> str:
-        """Return the name of a label, ``0 <= label < C``."""
-        assert 0 <= label < len(self.ids)
-        return self.names[label]
 
 
 def distinct(ids: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:

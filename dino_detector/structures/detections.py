@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ImageDetections(NamedTuple):
-    """Detections of one image, by falling score.
+    """Detections of one image, by descending score.
 
     Attributes:
         boxes_xyxy: ``[N, 4]`` float, corners in pixels of the original image.
@@ -61,7 +61,7 @@ def coco_results(image_id: int, detections: ImageDetections, categories: Categor
     columns = (detections.boxes_xyxy.tolist(), detections.scores.tolist(), detections.labels.tolist())
     for (left, top, right, bottom), score, label in zip(*columns, strict=True):
         bbox = [round(number, 3) for number in (left, top, right - left, bottom - top)]
-        results.append({"image_id": image_id, "category_id": categories.id(label), "bbox": bbox, "score": score})
+        results.append({"image_id": image_id, "category_id": categories.ids[label], "bbox": bbox, "score": score})
     return results
 
 
@@ -78,12 +78,12 @@ def supervision_detections(
         warnings.filterwarnings("ignore", message="OpenCV .* is not installed")  # boxes do not need it
         import supervision
 
-    found = labels.tolist()
+    found = labels.cpu().numpy()
     return supervision.Detections(
         xyxy=boxes_xyxy.detach().float().cpu().numpy().reshape(-1, 4),
         confidence=None if scores is None else scores.detach().float().cpu().numpy(),
-        class_id=np.array([categories.id(label) for label in found], dtype=np.int64),
-        data={"class_name": np.array([categories.name(label) for label in found], dtype=np.str_)},
+        class_id=np.array(categories.ids, dtype=np.int64)[found],
+        data={"class_name": np.array(categories.names, dtype=np.str_)[found]},
     )
 
 

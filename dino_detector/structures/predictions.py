@@ -71,7 +71,7 @@ class DecoderOutput(NamedTuple):
     Attributes:
         logits: ``[L, B, Q, C]``, before the sigmoid; there is no background class.
         boxes_cxcywh: ``[L, B, Q, 4]`` in 0..1.
-        auxiliary: outputs of training alone: ``proposals``, ``denoising`` and ``groups``, each where it is in use.
+        auxiliary: outputs by name, only in training: ``proposals``, ``denoising`` and ``groups``, if turned on.
     """
 
     logits: Tensor

@@ -74,7 +74,7 @@ class DetectionData(LightningDataModule):
         return [] if self.run_data.val is None else self._evaluation_loader(self.val_dataset())
 
     def predict_dataloader(self) -> DataLoader:
-        """Return a loader of the test images; it reports an unreadable image and loads another one twice."""
+        """Return a loader of the test images; the next readable image takes the place of an unreadable one."""
         test = CocoDetection(self._images(self.run_data.test), view=self._evaluation_view(), on_bad_image="skip")
         return self._evaluation_loader(test)
 

@@ -11,7 +11,7 @@ from lightning import Trainer
 
 from dino_detector.config import Config
 from dino_detector.errors import InputError, SharedInputError
-from dino_detector.storage.files import OF_THE_MACHINE, RESOURCES, WriteError, write_error
+from dino_detector.storage.files import WriteError, machine_error
 from dino_detector.training.memory import Step, flags_of, is_out_of_memory, smaller_steps
 from dino_detector.training.run_files import LAST
 
@@ -38,13 +38,11 @@ def explained(trainer: Trainer, config: Config) -> Iterator[None]:
     except WriteError as error:
         raise InputError(f"{error}{_resume(config)}") from error
     except OSError as error:
-        if error.errno in RESOURCES:
-            raise InputError(f"{error.strerror}; {RESOURCES[error.errno]}{_resume(config)}") from error
-        if error.errno not in OF_THE_MACHINE:
-            raise
         log_dir = config.logging.log_dir if error in thread_errors else None
-        where = error.filename or log_dir or config.training.output_dir
-        raise InputError(f"{write_error(where, error)}{_resume(config)}") from error
+        reason = machine_error(error, error.filename or log_dir or config.training.output_dir)
+        if reason is None:
+            raise
+        raise InputError(f"{reason}{_resume(config)}") from error
     except (RuntimeError, MemoryError) as error:
         text = " ".join(str(error).split())
         if is_out_of_memory(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from lightning import Trainer, seed_everything
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.data.pictures.bit_depth import survey
 from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
@@ -42,7 +44,7 @@ from dino_detector.training.trainer import Machine, build_trainer, resolve_machi
 log = logging.getLogger(__name__)
 
 
-def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetrics | None:
+def fit(config: Config, *, callbacks: Sequence[Callback] = ()) -> CocoMetrics | None:
     """Train a detector, from scratch or from a checkpoint, and write its files to ``output_dir``.
 
     All checks run before the first step and leave ``output_dir`` unchanged. A new run moves the files of an earlier run
@@ -50,7 +52,7 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
 
     Args:
         config: settings.
-        callbacks: Lightning callbacks beside those that the settings ask for.
+        callbacks: further Lightning callbacks.
 
     Returns:
         Metrics after the last epoch; None without validation images.
@@ -62,13 +64,13 @@ def fit(config: Config, *, callbacks: list[Callback] | None = None) -> CocoMetri
     if config.tiling.tile_size is not None:
         raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
     if rank_zero_only.rank:
-        return _fit(config, callbacks or [])
+        return _fit(config, callbacks)
     with locked(config.training.output_dir, "training"):
         recover(config.training.output_dir)
-        return _fit(config, callbacks or [])
+        return _fit(config, callbacks)
 
 
-def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
+def _fit(config: Config, callbacks: Sequence[Callback]) -> CocoMetrics | None:
     """Train, as one of the processes of the run."""
     machine = resolve_machine(config)
     if config.distributed.distributed:
@@ -109,10 +111,11 @@ def _fit(config: Config, callbacks: list[Callback]) -> CocoMetrics | None:
 
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
 
-    def prepare_files(trainer: Trainer, _: DetectorModule) -> None:
+    def prepare_files(trainer: Trainer, module: DetectorModule) -> None:
         if trainer.is_global_zero:
             prepare_output_dir(training, epochs_before=epochs_before)
             run_data.write_subsets(training.output_dir)
+            write_config(module.settings, training.output_dir / "config.yaml")
 
     logs, rehearsal = config.logging, Rehearsal(config)
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)

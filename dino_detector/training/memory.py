@@ -173,7 +173,7 @@ def smaller_steps(step: Step, patch: int) -> Iterator[Step]:
 
 
 def flags_of(step: Step, config: Config) -> str:
-    """Return the flags of a smaller step that keep the number of images in an optimizer step."""
+    """Return the flags of a smaller step with at least as many images per optimizer step."""
     training = config.training
     accumulated = math.ceil(training.batch_size * training.accumulate_batches / step.batch_size)
     flags = f"--batch_size {step.batch_size}"

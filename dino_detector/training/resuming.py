@@ -126,9 +126,10 @@ def _check_settings(header: CheckpointHeader, config: Config, *, source: Path, r
     if differing and stored["lightweight"] != wanted["lightweight"] and stored["dino_model"] != wanted["dino_model"]:
         differing = list(dict.fromkeys(["dino_model", *differing]))
     if differing:
+        aim = "resume it" if resumes else "start from its weights"
         listed = ", ".join(f"{name} {_written(stored[name])} (here {_written(wanted[name])})" for name in differing)
         raise InputError(
-            f"{source}: was trained with other settings: {listed}; to resume it give "
+            f"{source}: was trained with other settings: {listed}; to {aim} give "
             f"{_flags(stored, wanted, differing)}, or start from scratch with --skip_checkpoint_load"
         )
 

@@ -40,8 +40,8 @@ def epoch_name(epoch: int) -> str:
 
 
 def finished_epochs(contents: dict[str, Any]) -> int:
-    """Return the number of epochs that the run had finished when it wrote this checkpoint with training state."""
-    return contents["callbacks"][RunFiles.__name__]["finished_epochs"]
+    """Return the number of epochs that the run had finished; 0 for a checkpoint without training state."""
+    return contents.get("callbacks", {}).get(RunFiles.__name__, {}).get("finished_epochs", 0)
 
 
 def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -> None:
@@ -60,7 +60,7 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
             file
             for file in newest
             if file.resolve() != checkpoint.resolve()
-            and (file.name != BEST or finished_epochs(read_checkpoint(file)[1]) > epochs_before)
+            and (file.name != BEST or not 0 < finished_epochs(read_checkpoint(file)[1]) <= epochs_before)
         ]
     move_aside(files, folder)
 
@@ -70,7 +70,7 @@ class RunFiles(Checkpoint):
 
     - Every epoch writes ``dino_detector_last.pth``.
     - An evaluated epoch N, counted from 1, adds ``dino_detector_epoch_N.pth``, ``val_metrics_epoch_N.json`` and
-      ``val_predictions_epoch_N.json``. Without validation images it adds the checkpoint alone.
+      ``val_predictions_epoch_N.json``. Without validation images it adds only the checkpoint.
     - An epoch with a higher AP than all earlier epochs adds ``dino_detector_best.pth``.
     - The last epoch, also after early stopping, adds ``dino_detector_final.pth``.
 
@@ -80,7 +80,7 @@ class RunFiles(Checkpoint):
     The first signal finishes the optimizer step, or the evaluation at the end of an epoch, writes the last checkpoint
     and raises `StoppedByUser`. The second signal stops at once.
 
-    Without ``keep_epochs`` the checkpoint and the detections of the newest evaluated epoch alone stay.
+    Without ``keep_epochs``, only the newest evaluated epoch keeps its checkpoint and its detections.
 
     Attributes:
         finished_epochs: number of epochs since the run began, before resumptions too.

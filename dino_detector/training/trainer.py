@@ -105,7 +105,7 @@ def build_trainer(
         callbacks=[*callbacks, *([EpochBar()] if shows_progress else [])],
         plugins=[VerifiedCheckpointIO()],
         enable_progress_bar=shows_progress,
-        enable_checkpointing=bool(callbacks),  # those of a training run write checkpoints
+        enable_checkpointing=bool(callbacks),  # only training has callbacks, and `RunFiles` writes checkpoints
         enable_model_summary=False,
     )
 

@@ -44,7 +44,7 @@ def test_matches_equal_pycocotools_at_every_threshold(seed):
     table = matches.detections
     assert len(table.scores) == len(expected)
     for row in range(len(table.scores)):
-        category_id = matches.categories.id(table.labels[row])
+        category_id = matches.categories.ids[table.labels[row]]
         found, ignored = expected[matches.image_ids[table.images[row]], category_id, table.scores[row]]
         boxes = [None if box < 0 else tuple(matches.truth.boxes[box]) for box in matches.found[:, row]]
         assert boxes == found

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dino_detector.commands.arguments import parse_settings, write_config
+from dino_detector.commands.arguments import parse_settings
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
+from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 
 

@@ -428,6 +428,14 @@ def test_folders_are_named_by_what_tells_the_checkpoints_apart(
         copy.write_bytes(path.read_bytes())
     assert predict("--checkpoint", *named, pictures, "--output_dir", tmp_path / "out") == 0, "the picture may come last"
     assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"cells", "plates"}
+    deep = [tmp_path / "best.pth", tmp_path / "again" / tmp_path.relative_to("/") / "best.pth"]
+    deep[1].parent.mkdir(parents=True)
+    for path, copy in zip(two, deep, strict=True):
+        copy.write_bytes(path.read_bytes())
+    assert predict("--checkpoint", *deep, pictures, "--output_dir", tmp_path / "ends") == 0, (
+        "one path ends as the other"
+    )
+    assert len(list((tmp_path / "ends").iterdir())) == 2
     capsys.readouterr()
     assert predict(pictures, "--checkpoint", two[0], two[0], "--output_dir", tmp_path / "more") == 2
     assert capsys.readouterr().err == f"error: --checkpoint has {two[0]} twice; give it once\n"

@@ -23,6 +23,15 @@ from dino_detector.data_check.layouts import find_sources
 from dino_detector.data_check.patches import PatchGrid
 
 
+def test_the_findings_never_replace_an_annotation_file(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data.folder / "annotations" / "instances_train.json"
+    before = file.read_bytes()
+    for given in (data.folder, file):
+        assert main([str(given), "--output", str(file)]) == 2
+        assert str(file) in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_a_clean_data_set_has_no_finding(data: Data) -> None:
     assert found(data.check()) == {}
     assert found(data.check(skip_images=True)) == {}

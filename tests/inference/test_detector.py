@@ -468,7 +468,13 @@ def test_a_detector_in_training_mode_does_not_predict(detector: Detector):
 
 
 @pytest.mark.parametrize(
-    ("device", "message"), [("gpu", "is not auto, cpu, cuda"), ("xpu:3", "not available"), ("cuda:99", "not available")]
+    ("device", "message"),
+    [
+        ("gpu", "is not auto, cpu, cuda"),
+        ("xpu:3", "not available"),
+        ("cuda:99", "not available"),
+        ("cpu:1", "not available"),
+    ],
 )
 def test_a_device_that_is_not_there_is_refused(device: str, message: str):
     with pytest.raises(InputError, match=f"device '{device}' {message}|device '{device}' is {message}"):
@@ -476,7 +482,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, message: str):
 
 
 def test_the_cpu_is_always_there():
-    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cpu") == resolve_device("cpu:0") == torch.device("cpu")
     assert resolve_device("auto").type in ("cpu", "cuda", "mps", "xpu")
 
 

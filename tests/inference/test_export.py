@@ -17,7 +17,7 @@ from torch import Tensor
 from dino_detector import Detector, ExportedDetector
 from dino_detector.config import Config
 from dino_detector.errors import InputError
-from dino_detector.inference import export, exported_detector
+from dino_detector.inference import export
 from dino_detector.inference.detector import build_detector
 from dino_detector.structures.categories import Categories
 
@@ -203,7 +203,7 @@ def test_what_can_not_be_exported_is_refused_before_the_work(tmp_path: Path, mon
         detector.export(tmp_path / "detector.xml", precision="int8")
     with pytest.raises(InputError, match="precision '4' is neither 32 nor int8"):
         detector.export(tmp_path / "detector.onnx", precision="4")
-    monkeypatch.setitem(exported_detector.PACKAGES, ".onnx", ("onnx", "no_such_package"))
+    monkeypatch.setitem(export.WRITERS, ".onnx", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match="needs the package no_such_package; pip install onnx no_such_package"):
         detector.export(tmp_path / "detector.onnx")
     assert not list(tmp_path.iterdir())

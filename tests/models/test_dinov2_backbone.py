@@ -412,6 +412,9 @@ def test_random_weights_take_the_architecture_of_a_folder_with_changes(dinov2_re
     [
         ({"hiden_size": 32}, "unknown setting 'hiden_size'; did you mean hidden_size?"),
         ({"hidden_size": "32"}, "hidden_size must be like 768, not '32'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be at least 1, not 0"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be at least 1, not 0"),
+        ({"hidden_act": "gelo"}, "hidden_act 'gelo' is unknown; did you mean gelu?"),
         ({"hidden_size": 100}, "hidden_size 100 must be a multiple of num_attention_heads 12"),
     ],
 )

@@ -78,7 +78,7 @@ def test_in_training_the_trunk_alone_runs_in_copies_and_gradients_stay(dinov2_fo
     def gradients(*, copies: bool) -> dict[str, Tensor]:
         backbone = with_adapters(backbone_of(dinov2_folder)).train()
         if copies:
-            backbone.run_layer = LayerCopies(torch.float32, frozen_alone=True)
+            backbone.run_layer = LayerCopies(torch.float32, frozen_only=True)
             assert copied_layers(backbone) == []  # with gradients
             with torch.no_grad():
                 assert copied_layers(backbone) == list(range(backbone.trunk_depth)) != []

@@ -28,7 +28,6 @@ import yaml
 
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import run_command
-from dino_detector.commands.train import settings_writer
 from dino_detector.config import Config
 from dino_detector.training.fit import fit
 
@@ -77,7 +76,7 @@ def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: No
         places = {"output_dir": folder, "checkpoint": last if last.exists() else None}
         here = replace(config, training=replace(config.training, **places))
         before()
-        code = run_command(lambda: int(fit(here, callbacks=[settings_writer(here)]) is None))
+        code = run_command(lambda: int(fit(here) is None))
         Path(f"{folder}.modules").write_text("\n".join(sys.modules))
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from dino_detector.commands import train as command
-from dino_detector.commands.arguments import write_config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.inference.detector import Detector
 
 

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dino_detector.commands import train as command
-from dino_detector.commands.arguments import write_config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.storage.output_folder import locked

@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dino_detector import cli
-from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 
 

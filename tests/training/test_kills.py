@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_detector.commands.arguments import write_config
+from dino_detector.config.yaml_text import write_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forks of a process")
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from dino_detector.analysis.tables import overfitting_verdict
 from dino_detector.commands import train as command
-from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.inference.detector import Detector
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.evaluation import evaluate

@@ -239,6 +239,27 @@ def test_validation_losses_and_classes_are_those_of_the_saved_weights(logged: Lo
         assert series(logged.log, f"val_accuracy_per_class/{name}")[12] == pytest.approx(right[label] / wanted[label])
 
 
+def test_a_validation_file_without_the_first_class_counts_the_right_classes(
+    settings: Callable[..., Config], tmp_path: Path, val_split: Any
+) -> None:
+    """Class "tile" is label 1 of the network, and label 0 of the file."""
+    content = json.loads(val_split.annotations.read_text())
+    content["categories"] = content["categories"][1:]
+    content["annotations"] = [row for row in content["annotations"] if row["category_id"] == 9]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    everything = json.loads(val_split.annotations.read_text())
+    everything["annotations"] = content["annotations"]
+    (tmp_path / "all.json").write_text(json.dumps(everything))
+    found = []
+    for name in ("val", "all"):
+        fit(settings(tmp_path / name, epochs=1, val_annotations=tmp_path / f"{name}.json"))
+        log = events(tmp_path / name)
+        tags = [tag for tag in log.Tags()["scalars"] if tag.startswith(("val/loss", "val_acc", "val_prec"))]
+        found.append({tag: series(log, tag) for tag in tags})
+    assert "val_accuracy_per_class/tile" in found[0]
+    assert found[0] == found[1]
+
+
 def test_accuracy_and_precision_of_a_case_worked_out_by_hand() -> None:
     """Four boxes have classes 0, 0, 1, 2; the last layer predicts 0, 1, 1, 1: the first and the third are right."""
     said = torch.tensor([0, 1, 1, 1])

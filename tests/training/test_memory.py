@@ -253,7 +253,7 @@ def test_what_goes_wrong_in_a_data_worker_is_not_taken_for_a_lack_of_memory(
 def test_a_machine_that_really_has_too_little_gets_the_same_advice(
     settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
 ) -> None:
-    from dino_detector.commands.arguments import write_config
+    from dino_detector.config.yaml_text import write_config
 
     many = draw_boxes(tmp_path, "train", 256)
     data = {"train_images": many.images, "train_annotations": many.annotations}

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dino_detector import cli
-from dino_detector.commands.arguments import write_config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.inference.detector import Detector
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")

@@ -222,6 +222,16 @@ def test_files_of_an_earlier_run_are_moved_aside(tmp_path, train):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_weights_alone_beside_a_resumed_run_are_moved_aside(tmp_path, train):
+    """The best checkpoint may be the user's own, without the state of a run."""
+    train(tmp_path, epochs=2)
+    Detector.load(tmp_path / "dino_detector_epoch_2.pth", device="cpu").save(tmp_path / "dino_detector_best.pth")
+    before = (tmp_path / "dino_detector_best.pth").read_bytes()
+    train(tmp_path, epochs=2, checkpoint=tmp_path / "dino_detector_epoch_1.pth")
+    (aside,) = tmp_path.glob("earlier_*")
+    assert (aside / "dino_detector_best.pth").read_bytes() == before
+
+
 def test_earlier_runs_never_overwrite_each_other(tmp_path, train):
     for seed in range(3):
         train(tmp_path, epochs=1, seed=seed)

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

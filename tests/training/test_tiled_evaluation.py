@@ -14,8 +14,8 @@ import yaml
 
 from dino_detector import cli
 from dino_detector.commands import train as command
-from dino_detector.commands.arguments import write_config
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import write_config
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector

@@ -110,7 +110,7 @@ class Subset(Struct, frozen=True):
         except (OSError, ValueError) as error:
             reason = "no such indices file" if isinstance(error, FileNotFoundError) else f"no indices file ({error})"
             raise InputError(
-                f"{path}: {reason}; correct --coco_mini_indices_file, or leave it out to select anew"
+                f"{path}: {reason}; correct --coco_mini_indices_file, or leave it out to select new images"
             ) from None
         return subset
 
@@ -137,7 +137,7 @@ class Subset(Struct, frozen=True):
         if mismatch:
             raise InputError(
                 f"{path}: was made from {self.source.file} {mismatch} ({annotations.path}); give the annotations it "
-                f"was made from, or leave it out to select anew"
+                f"was made from, or leave it out to select new images"
             )
 
 

@@ -34,8 +34,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attend from every token to all tokens of its image; a function for `transformers.AttentionInterface`.
 
-    In bf16 compute matrix products and a softmax, a few images at a time. All other cases run in the fused kernel,
-    also training whose scores would need more memory than `MOST_KEPT`.
+    In bf16, compute matrix products and a softmax for a few images at a time. Use the fused kernel otherwise, and also
+    in training if the saved scores would exceed `MOST_KEPT`.
 
     Args:
         module: the attention layer; unused, like ``attention_mask`` and ``options``.

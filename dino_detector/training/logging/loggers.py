@@ -6,7 +6,6 @@ import os
 import time
 from importlib.util import find_spec
 
-import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -15,6 +14,7 @@ from numpy import ndarray
 from torch.utils.tensorboard.summary import hparams
 
 from dino_detector.config import Config
+from dino_detector.config.yaml_text import as_yaml
 from dino_detector.errors import InputError
 
 COMPARED = ("val/AP", "val/AP50", "val/AP75")
@@ -84,18 +84,19 @@ class RunDescription(Callback):
     """Log the resolved settings and a summary of the model as texts, and the settings as hyper-parameters."""
 
     def __init__(self, config: Config) -> None:
-        self.settings = config.flat()
+        self.config = config
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the description before training, so that a run that fails has one too."""
         if not trainer.is_global_zero:
             return
-        log_text(trainer.loggers, "settings", yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
+        log_text(trainer.loggers, "settings", as_yaml(self.config))
         log_text(trainer.loggers, "model", str(ModelSummary(pl_module, max_depth=3)))
-        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in self.settings.items()}
+        settings = self.config.flat()
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.items()}
         compared = ("train/loss",) if trainer.datamodule.run_data.val is None else COMPARED
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.settings)
+            logger.log_hyperparams(settings)
             if isinstance(logger, TensorBoardLogger):
                 for summary in hparams(plain, dict.fromkeys(compared, 0.0)):
                     logger.experiment.file_writer.add_summary(summary)

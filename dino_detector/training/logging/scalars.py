@@ -96,6 +96,10 @@ class ScalarLog(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start new sums."""
+        # The validation file may lack classes of the training file, and then has other labels than the network.
+        ids = trainer.datamodule.run_data.val.annotations.categories.ids
+        labels = [pl_module.detector.categories.label(category_id) for category_id in ids]
+        self._labels = torch.tensor(labels, dtype=torch.int64, device=pl_module.device)
         self._val_class_counts: Tensor | int = 0
         self._val_sums: Tensor | float = 0.0  # [3 * L + 1], the three terms by layer, and the number of boxes
 
@@ -103,11 +107,12 @@ class ScalarLog(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Match the predictions of a batch as in training, and add it to the sums."""
-        matches = pl_module.criterion.matcher(outputs.logits, outputs.boxes_cxcywh, batch.targets)
+        targets = batch.targets._replace(labels=self._labels[batch.targets.labels])
+        matches = pl_module.criterion.matcher(outputs.logits, outputs.boxes_cxcywh, targets)
         boxes = outputs.boxes_cxcywh[matches.predictions]
-        terms = pl_module.criterion.loss_sums(outputs.logits, boxes, batch.targets, matches)
-        self._val_sums = self._val_sums + torch.cat([*terms, batch.targets.valid.sum().float().view(1)])
-        self._val_class_counts += class_counts(outputs.logits, batch.targets, matches)
+        terms = pl_module.criterion.loss_sums(outputs.logits, boxes, targets, matches)
+        self._val_sums = self._val_sums + torch.cat([*terms, targets.valid.sum().float().view(1)])
+        self._val_class_counts += class_counts(outputs.logits, targets, matches)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics, losses and class accuracy of the validation images."""
@@ -161,7 +166,7 @@ def class_counts(logits: Tensor, targets: Targets, matches: MatchedIndices) -> T
     measure classification and not localization.
     """
     layers, num_classes = len(logits), logits.shape[-1]
-    pairs = len(matches.layer) // layers  # all layers have equally many pairs, and those of the last layer come last
+    pairs = len(matches.layer) // layers  # the pairs of the last of equal layers come last
     image, query, target = (index[len(matches.layer) - pairs :] for index in matches[1:])
     wanted = F.one_hot(targets.labels[image, target], num_classes)  # [M, C]
     predicted = F.one_hot(logits[-1, image, query].argmax(-1), num_classes)  # [M, C]
