@@ -1,6 +1,6 @@
 """PNG charts of metrics, detections and the parts of a report's payload, as matplotlib figures.
 
-The colours are from Okabe and Ito, whom people with any colour vision can tell apart:
+The colours are the palette of Okabe and Ito, which people with any colour vision can tell apart:
 https://jfly.uni-koeln.de/color/
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -25,6 +25,7 @@ from dino_detector.analysis.wording import (
     AXES,
     BACKGROUND,
     MISTAKES,
+    Payload,
     calibration_caption,
     confusion_caption,
     metric_meanings,
@@ -32,9 +33,6 @@ from dino_detector.analysis.wording import (
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import writing
 from dino_detector.structures.metrics import PRECISION
-
-Payload = Mapping[str, Any]
-"""content of a report, see `payload`"""
 
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#666666", "#dddddd"
 MOST_BARS = 100
@@ -226,9 +224,9 @@ def calibration_chart(payload: Payload) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label=AXES["calibrated"])
     bars = {"align": "edge", "width": [row["high"] - row["low"] for row in filled], "edgecolor": "white"}
-    upper.bar(lows, precision, color=BLUE, alpha=0.75, label=AXES["correct"], **bars)
+    upper.bar(lows, precision, color=BLUE, alpha=0.75, label=AXES["precision"], **bars)
     upper.plot(scores, precision, color=VERMILLION, marker="o", markersize=4, linewidth=0, label="at their mean score")
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=AXES["correct"])
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=AXES["precision"])
     upper.legend(loc="upper left", frameon=False)
     lower.bar(lows, counts, color=GREY, **bars)
     _count_axis(lower)

@@ -1,11 +1,10 @@
-"""Comparison of two runs on the same images: the interval of the difference of AP, and images that changed sides.
+"""Comparison of two runs on the same images: an interval for the difference of AP, and better and worse images.
 
 Efron, Tibshirani: An Introduction to the Bootstrap. 1993. A paired bootstrap: images are drawn with replacement, and
-both runs are scored on the same draw, so that images that are hard for both cancel out.
+both runs are scored on the same draw, so images that are hard for both cancel out.
 
-hotcoco's ``compare`` counts an image once however often it is drawn, so that its intervals are too narrow. Of 40 images
-with one box each, where one run finds all and the other half, the 95 % interval is 0.5 +- 0.155 (binomial), and
-hotcoco's is 0.5 +- 0.12.
+hotcoco's ``compare`` counts an image once even if it is drawn several times, so its intervals are too narrow: with 40
+images of one box, where one run finds all and the other half, it gives 0.5 +- 0.12 instead of 0.5 +- 0.155 (binomial).
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ SEED = 0
 def resampled_ap(matches: DetectionMatches) -> Callable[[np.ndarray], float]:
     """Return a function that computes COCO's AP with each image counted ``weights`` ``[I]`` times, NaN without a box.
 
-    It is much cheaper than an evaluation: the matches of an image do not depend on other images, so that a draw changes
-    only how often its detections and boxes count.
+    It is much cheaper than an evaluation: the matches of an image do not depend on other images, so a draw changes only
+    how often its detections and boxes count.
     """
     detections, truth, classes = matches.detections, matches.truth, len(matches.categories)
     order = np.lexsort((-detections.scores, detections.labels))  # stable: equal scores by image, as in COCO
@@ -61,18 +60,15 @@ def resampled_ap(matches: DetectionMatches) -> Callable[[np.ndarray], float]:
     return ap
 
 
-def bootstrap(
-    matches: DetectionMatches, baseline: DetectionMatches, *, resamples: int | None = None
-) -> dict[str, float] | None:
+def bootstrap(matches: DetectionMatches, baseline: DetectionMatches) -> dict[str, float] | None:
     """Return the difference of AP, run minus baseline, with its percentile interval; None without ground truth.
 
-    Both runs have the same images and ground truth. Draws without ground truth are left out. By default there are as
-    many ``resamples`` as take about half a minute, from 100 to 1,000. The same runs give the same interval.
+    Both runs have the same images and ground truth. Draws without ground truth are left out. The number of
+    resamples is what takes about half a minute, within `RESAMPLES`. The same runs give the same interval.
     """
     runs = (matches, baseline)
-    if resamples is None:
-        work = sum(len(run.detections.scores) + np.count_nonzero(run.correct) for run in runs)
-        resamples = int(np.clip(WORK // max(work, 1), *RESAMPLES))
+    work = sum(len(run.detections.scores) + np.count_nonzero(run.correct) for run in runs)
+    resamples = int(np.clip(WORK // max(work, 1), *RESAMPLES))
     size = len(matches.image_ids)
     if not len(matches.truth.labels):
         return None

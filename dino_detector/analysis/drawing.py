@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from dino_detector.analysis.fonts import font, font_path
+from dino_detector.analysis.fonts import font_path
 from dino_detector.plain_text import counted, plain
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
     x = y = 0
     for label in labels:
         name = categories.shown[label]
-        needed = line + font(name, text_size).getlength(name) + 2 * space
+        needed = line + ImageFont.truetype(font_path(name), text_size).getlength(name) + 2 * space
         if x and x + needed > width:
             x, y = 0, y + line
         places.append((x, y))
@@ -189,7 +189,7 @@ def _legend(comparisons: Sequence[Comparison], categories: Categories, *, width:
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, *, room: int, fill: str) -> None:
     """Write a line of text with its upper left corner at ``corner``, cut to ``room`` pixels."""
     text = plain(text, LONGEST_LINE)
-    letters = font(text, size)
+    letters = ImageFont.truetype(font_path(text), size)
     if letters.getlength(text) > room:
         while text and letters.getlength(text + "...") > room:
             text = text[:-1]
@@ -201,7 +201,7 @@ def _picture(image: Tensor | Image.Image) -> Image.Image:
     """Return a new RGB picture."""
     if isinstance(image, Tensor):
         return Image.fromarray(image.permute(1, 2, 0).cpu().numpy().copy())  # [H, W, 3]
-    return image.convert("RGB").copy()
+    return image.convert("RGB")
 
 
 def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:

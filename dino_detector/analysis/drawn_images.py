@@ -21,7 +21,7 @@ from dino_detector.structures.detections import coco_detections
 log = logging.getLogger(__name__)
 
 SMALLEST_SIDE, LARGEST_SIDE = 640, 1600
-"""pixels of the longer side of a drawn image: least, and most beside its ground truth"""
+"""longer side in pixels: smaller images are enlarged to the first; pairs with ground truth are at most the second"""
 OUTSIDE = 0.1
 """part of the image's side by which a box may reach beyond it; a larger part suggests another image"""
 
@@ -51,14 +51,15 @@ def choose_pictures(run: Run, shown: list[dict[str, Any]], *, count: int, target
     """
     folder, wanted = run.images, {row["image_id"] for row in shown}
     if run.annotations is not None:
-        wanted |= {entry["image_id"] for entry in run.annotations.ground_truth["annotations"]}
+        wanted |= set(run.annotations.images.ids[run.annotations.entries.image_indices].tolist())
     named = {row["image_id"]: row["file_name"] for row in shown if "file_name" in row}
     listed = {} if run.listed is None else {record.image_id: record for record in run.listed.images}
     both = {image_id: (name, listed[image_id].file_name) for image_id, name in named.items() if image_id in listed}
     others = [image_id for image_id, (name, other) in both.items() if Path(name).name != Path(other).name]
     if others:  # the detections or the list belong to another data set
         log.warning(
-            "%s: image %d is %r there, but %r in the list of images (so are %d of %d); are they of the same images?",
+            "%s: calls image %d %r, but the list of images calls it %r (%d of %d names differ); give the list of these "
+            "images",
             *(run.predictions, others[0], *both[others[0]], len(others), len(named)),
         )
     numbered = {
@@ -80,7 +81,7 @@ def choose_pictures(run: Run, shown: list[dict[str, Any]], *, count: int, target
         size = (record.height, record.width) if record and name == record.file_name else None
         pictures.append(Picture(image_id, file, size, drawn))
     if missing:
-        absent = f"{folder}: {missing[0]} of {run.predictions} is not there"
+        absent = f"{folder}: {missing[0]} is not there"
         if not pictures:
             remedy = "correct the folder, or give a COCO file with the names of the files with --test_annotations"
             raise InputError(f"{absent}, nor any other of {counted(len(missing), 'image')}; {remedy}")

@@ -9,9 +9,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
-from PIL import ImageFont
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def font_path(text: str) -> Path:
@@ -23,11 +22,6 @@ def font_path(text: str) -> Path:
     return _font_path(frozenset(ord(character) for character in text if not character.isspace()))
 
 
-def font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """Return the font of :func:`font_path` at ``size`` pixels."""
-    return ImageFont.truetype(font_path(text), size)
-
-
 @lru_cache(maxsize=256)
 def _font_path(characters: frozenset[int]) -> Path:
     standard = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -37,7 +31,7 @@ def _font_path(characters: frozenset[int]) -> Path:
         if characters <= _characters_of(path) and not path.name.startswith("LastResort"):
             return path
     missing = "".join(chr(character) for character in sorted(characters - _characters_of(standard)))
-    logger.warning("no installed font has %s; install one, for example Noto Sans CJK, to see it in pictures", missing)
+    log.warning("no installed font has %s; install one, for example Noto Sans CJK, to see it in pictures", missing)
     return standard
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def gallery(
     worst = with_mistakes[np.argsort(-wrong.costs[with_mistakes], kind="stable")][:count].tolist()
     by_id = {record.image_id: record for record in annotations.images}
     records = [by_id[int(matches.image_ids[image])] for image in worst]
+    lowest = min(LOWEST_SCORE, math.floor(100 * threshold) / 100)  # a place of the page's slider
     urls = [None] * len(records) if folder is None else thumbnails(records, folder)
     found = matches.found_scores()
     images = [
@@ -65,11 +67,11 @@ def gallery(
             "thumbnail": url,
             "cost": round(float(wrong.costs[image]), 4),
             "truth": _truth(image, matches, annotations, found),
-            "detections": _detections(image, matches, mistakes, lowest=min(LOWEST_SCORE, threshold)),
+            "detections": _detections(image, matches, mistakes, lowest=lowest),
         }
         for image, record, url in zip(worst, records, urls, strict=True)
     ]
-    return {"threshold": threshold, "total": len(with_mistakes), "images": images}
+    return {"threshold": threshold, "lowest": lowest, "total": len(with_mistakes), "images": images}
 
 
 def _truth(
@@ -112,14 +114,14 @@ def _box(numbers: Any) -> list[float]:
     return [round(float(number), 1) for number in numbers]
 
 
-def thumbnails(records: Sequence[ImageRecord], folder: Path, *, budget: int = THUMBNAIL_BYTES) -> list[str | None]:
-    """Return the JPEG data URLs of images, upright as `read_image` reads them, with ``budget`` characters together.
+def thumbnails(records: Sequence[ImageRecord], folder: Path) -> list[str | None]:
+    """Return the JPEG data URLs of images, upright as `read_image` reads them, `THUMBNAIL_BYTES` characters at most.
 
     Each image gets an equal part of the characters that are left. An absent or unreadable image, or one whose size
     differs from its record, gives None; one warning counts them and has the first reason.
     """
     urls: list[str | None] = []
-    failures = []
+    failures, budget = [], THUMBNAIL_BYTES
     for position, record in enumerate(records):
         path, url = file_inside(folder, record.file_name), None
         try:
@@ -141,8 +143,8 @@ def thumbnails(records: Sequence[ImageRecord], folder: Path, *, budget: int = TH
 def _within(picture: Image.Image, limit: int) -> str | None:
     """Return the best data URL with at most ``limit`` characters; None if none is small enough."""
     for side, quality in STEPS:
-        scale = min(1.0, side / max(picture.size))
-        small = picture.resize([max(1, round(length * scale)) for length in picture.size], reducing_gap=2.0)
+        small = picture.copy()
+        small.thumbnail((side, side))
         content = io.BytesIO()
         small.save(content, "JPEG", quality=quality, optimize=True)
         url = PREFIX + base64.b64encode(content.getvalue()).decode("ascii")

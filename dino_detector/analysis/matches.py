@@ -73,7 +73,7 @@ class DetectionMatches:
         cls, annotations: CocoAnnotations, results: list[dict[str, Any]], *, max_detections: int = MAX_DETECTIONS
     ) -> DetectionMatches:
         """Match results with all images of the annotations, which have every image and category of the results."""
-        image_ids = np.array(sorted(record.image_id for record in annotations.images), dtype=np.int64)
+        image_ids = np.sort(annotations.images.ids)
         category_ids = np.array(annotations.categories.ids, dtype=np.int64)
 
         def columns(rows: list[dict[str, Any]]) -> Truth:
@@ -130,7 +130,7 @@ def average_precision(
     """Return the average precision of S curves, ``[S]``; NaN for a curve without boxes.
 
     It is the mean over recall levels of the best precision at that recall or above. Precision peaks at true positives,
-    so that they suffice.
+    so they suffice.
 
     Args:
         curves: ``[N]`` curve of each true positive, ascending; scores fall within a curve.
@@ -178,7 +178,7 @@ def _pairs(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray, truth: Tru
 def _find(pairs: Pairs, *, groups: np.ndarray, boxes: int) -> np.ndarray:
     """Return the box that each detection finds, ``[T, D]``; ``groups`` ``[D]`` numbers the images and classes.
 
-    In each round one detection of every group chooses, by descending score, so that a round is a few array operations.
+    In each round one detection of every group chooses, by descending score, so a round is a few array operations.
     """
     found = np.full((len(IOU_THRESHOLDS), len(groups)), NONE, dtype=np.int32)
     near = pairs.same_class & (pairs.ious >= IOU_THRESHOLDS[0])
@@ -194,7 +194,7 @@ def _find(pairs: Pairs, *, groups: np.ndarray, boxes: int) -> np.ndarray:
         starts = np.cumsum(count) - count
         own = np.repeat(first[now] - starts, count) + np.arange(count.sum())  # rows of near pairs
         can = free[:, truths[own]] & (ious[own] >= IOU_THRESHOLDS[:, None])  # [T, pairs]
-        # A detection's pairs ascend by IoU: the last that can be is the best.
+        # A detection's pairs ascend by IoU: the last free pair has the largest IoU.
         best = np.maximum.reduceat(np.where(can, own, NONE), starts, axis=1)  # [T, detections]
         threshold, column = np.nonzero(best != NONE)
         chosen = truths[best[threshold, column]]

@@ -3,7 +3,7 @@
 Kinds and costs follow Bolya, Foley, Hays, Hoffman: TIDE: A General Toolbox for Identifying Object Detection Errors.
 ECCV 2020, arXiv:2008.08115. The authors' package ``tidecv`` (1.0.1) gives the same costs, with three exceptions:
 
-- Every mean leaves out classes without ground truth, as COCO does. tidecv counts their AP50 as 0, so that a repair
+- Every mean leaves out classes without ground truth, as COCO does. tidecv counts their AP50 as 0, so a repair
   seems to gain AP50 when it removes all detections of such a class.
 - 100 detections of an image and class take part, as in COCO. In tidecv, 100 detections of an image take part.
 - Equal scores keep the order of images and rows. In tidecv the order depends on the kind of mistake.
@@ -36,7 +36,7 @@ LEVELS = np.arange(101) / 100
 class Mistakes(NamedTuple):
     """The kind of each detection at IoU 0.50, and the missed boxes. Of equal IoUs, the later box counts.
 
-    A kind depends on the boxes and on higher scores of the same image and class alone, so that it holds at every score
+    A kind depends on the boxes and on higher scores of the same image and class alone, so it holds at every score
     threshold. A box is missed if no detection would find it even with its class or its place repaired.
     """
 
@@ -176,7 +176,7 @@ def image_mistakes(matches: DetectionMatches, *, threshold: float) -> ImageMista
 def confusion_matrix(matches: DetectionMatches, *, threshold: float) -> np.ndarray:
     """Return counts of truth (rows) and predictions (columns), ``[C + 1, C + 1]`` int64; the last index is background.
 
-    The diagonal counts COCO's matches at IoU 0.50, so that it agrees with precision and recall. Unmatched detections
+    The diagonal counts COCO's matches at IoU 0.50, so it agrees with precision and recall. Unmatched detections
     and boxes of different classes then pair up by descending IoU, down to 0.50; the rest is paired with background.
     Ignored detections in crowd regions and scores below the threshold are left out.
 

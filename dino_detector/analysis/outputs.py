@@ -16,7 +16,7 @@ OF_METRICS = {
     "curves": ("curves", charts.curves_chart, "precision over recall for each IoU"),
     "mistakes": ("errors", charts.mistakes_chart, "AP50 that each kind of mistake costs"),
     "confusion": ("confusion", charts.confusion_chart, "confusion matrix of the classes"),
-    "calibration": ("calibration", charts.calibration_chart, "part of detections that is correct, by score"),
+    "calibration": ("calibration", charts.calibration_chart, "reliability diagram: precision by score"),
 }
 """charts of an evaluation: the part of the payload that each shows, the function that draws it, and its meaning"""
 OF_RESULTS = {

@@ -60,7 +60,7 @@ def report_payload(run: Run, baseline: Run | None, *, gallery_images: int, data_
         baseline: another run on the same images, to compare with.
         gallery_images: largest number of images with mistakes.
         data_given: whether the user names the detections or the data. Otherwise, if they do not belong to the metrics
-            (for example because the annotations were corrected since), the report has the metrics alone.
+            (for example because the annotations were corrected since), the report shows only the metrics.
 
     Raises:
         InputError: results refer to an image or category that the annotations don't have; the metrics do not belong to
@@ -69,7 +69,7 @@ def report_payload(run: Run, baseline: Run | None, *, gallery_images: int, data_
     for part, what in ((run, "the report"), (baseline, "the comparison")):
         if part is not None and part.missing:
             alone = part.results is None or part.annotations is None
-            shows = f"{what} has the numbers alone" if alone else f"{what} has no pictures"
+            shows = f"{what} shows only the metrics" if alone else f"{what} has no pictures"
             if alone or what == "the report":
                 log.warning("%s: %s; not there: %s", part.source, shows, ", ".join(part.missing))
     try:
@@ -77,7 +77,7 @@ def report_payload(run: Run, baseline: Run | None, *, gallery_images: int, data_
     except InputError as error:
         if data_given or baseline is not None or run.results is None:
             raise
-        log.warning("%s; so the report has the numbers alone", error)
+        log.warning("%s; so the report shows only the metrics", error)
         return _payload(run._replace(results=None), None, 0)
 
 

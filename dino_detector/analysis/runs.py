@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import msgspec
+
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
@@ -24,6 +26,11 @@ FLAGS = {"predictions": "predictions_file", "annotations": "val_annotations", "i
 """flags that name the files of a run"""
 
 
+class _Class(msgspec.Struct):
+    id: int
+    name: str
+
+
 class Run(NamedTuple):
     """An evaluation, or detections without ground truth; None for everything that is not at hand."""
 
@@ -35,6 +42,7 @@ class Run(NamedTuple):
     predictions: Path | None = None  # file of the results
     images: Path | None = None  # folder of the images
     listed: CocoAnnotations | None = None  # names, sizes and classes of the images of the results
+    named: dict[int, str] | None = None  # names of classes by id, which ``listed`` may lack
     origin: str = ""  # checkpoint or epoch, and data, in words
     missing: tuple[str, ...] = ()  # files that are not at hand, each with the flag that names it
 
@@ -42,6 +50,7 @@ class Run(NamedTuple):
     def classes(self) -> Categories:
         """The classes of the images, and a generated name for a class that only the results have."""
         names = {row["category_id"]: f"class {row['category_id']}" for row in self.results or ()}
+        names |= self.named or {}
         if self.listed is not None:
             names |= dict(zip(self.listed.categories.ids, self.listed.categories.names, strict=True))
         return Categories(tuple(sorted(names)), tuple(names[number] for number in sorted(names)))
@@ -53,8 +62,8 @@ def read_run(path: Path, given: dict[str, Path | None], *, known: CocoAnnotation
     ``given`` names ``predictions``, ``annotations`` and ``images`` that replace those in the metrics file. ``known``
     annotations are reused if the run has the same file.
     """
-    metrics = CocoMetrics.read(path)
-    content, named = read_json(path), EvaluationFiles.named_in(path)
+    content = read_json(path)
+    metrics, named = CocoMetrics.read(path), EvaluationFiles.named_in(path, content)
     files, missing = {}, []
     for name, flag in FLAGS.items():
         default = getattr(named, name, None)
@@ -102,8 +111,8 @@ def read_detections(source: Path, folder: Path, listed: Path | None, *, max_dete
     """
     results = read_results(source)
     images = find_image_list(source, folder) if listed is None else read_images(listed, folder=folder)
-    run = Run(source, None, results, None, None, source, folder, listed=images)
-    if listed is None or not images.ground_truth["annotations"]:
+    run = Run(source, None, results, None, None, source, folder, listed=images, named=_predicted_classes(source))
+    if listed is None or not len(images.entries):
         return run
     _check_results(results, images, source=source)
     empty = len(images.images) - len({row["image_id"] for row in results})
@@ -136,7 +145,7 @@ def _check_results(results: list[dict[str, Any]], truth: CocoAnnotations, *, sou
 
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Read and check a file in COCO's results format; raise `InputError` for the first invalid row."""
-    rows = _read_json(path)
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: not in COCO's results format, which is a list of detections; give another file")
     names: dict[int, str | None] = {}
@@ -163,7 +172,7 @@ def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
     With ``folder``, the names of the images are the names of their files there.
     """
     with paused_collection():
-        content = _read_json(path)
+        content = read_json(path)
         if isinstance(content, dict) and not content.get("annotations"):
             content = {"categories": [], **content, "annotations": []}
         annotations = CocoAnnotations.parse(content, path, images=folder)
@@ -181,11 +190,14 @@ def file_inside(folder: Path, name: str) -> Path | None:
         return None
 
 
-def _read_json(path: Path) -> Any:
+def _predicted_classes(results: Path) -> dict[int, str]:
+    """Return the names of classes by id in the list that ``predict`` writes beside its detections, if it is there."""
+    path = results.with_name(f"{results.stem}_images.json")
     try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
+        classes = msgspec.convert(read_json(path)["categories"], list[_Class]) if path.is_file() else []
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: has no list of classes ({error}); correct or remove it") from None
+    return {row.id: row.name for row in classes}
 
 
 def _problem(row: Any) -> str | None:

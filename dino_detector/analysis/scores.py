@@ -35,7 +35,7 @@ def calibration(evaluator: COCOeval) -> dict[str, Any]:
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017, arXiv:1706.04599; for detectors
     Küppers, Kronenberger, Shantia, Haselhoff: Multivariate Confidence Calibration for Object Detection. 2020,
     arXiv:2004.13546. A duplicate is wrong, and ignored detections in crowd regions do not count. All scores take part,
-    so that the many low ones weigh heavily in the error.
+    so the many low ones weigh heavily in the error.
 
     Args:
         evaluator: hotcoco's, after ``evaluate``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dino_detector.analysis.wording import comparison_verdict, flipped_captions
@@ -16,6 +16,7 @@ LONGEST_NAME = 32
 """columns of a class name; longer names are cut"""
 MOST_CHANGED = 5
 """number of classes with the largest gains, and with the largest losses, in a comparison"""
+_aligned = partial(table, least=(9, 6))  # these widths align most tables with each other
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
@@ -44,7 +45,7 @@ def metrics_table(metrics: CocoMetrics) -> str:
 
 
 def comparison_table(comparison: dict[str, Any]) -> str:
-    """Return the changes of AP and AR, the classes that changed most, and the number of images that changed sides.
+    """Return the changes of AP and AR, the classes that changed most, and how many images became better or worse.
 
     Args:
         comparison: from a report's payload.
@@ -83,8 +84,3 @@ def overfitting_verdict(metrics: CocoMetrics) -> str:
 def number_text(value: float | None) -> str:
     """Return a number of the metrics with three decimals; "-" for None and -1."""
     return "-" if value in (None, -1) else f"{value:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = ()) -> list[str]:
-    """Return table lines. The least widths align most tables with each other."""
-    return table(rows, rules=rules, least=(9, 6))

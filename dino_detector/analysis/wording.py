@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from dino_detector.analysis.mistakes import BACKGROUND_IOU, FOREGROUND_IOU
 from dino_detector.plain_text import counted
 
+Payload = Mapping[str, Any]
+"""content of a report or of one of its parts, see `payload`"""
 DASH = "\N{EN DASH}"
 """stands for a number without ground truth"""
 BACKGROUND = "background"
@@ -17,15 +19,14 @@ AXES = {
     "precision": "precision",
     "detections": "detections",
     "detections_log": "detections (logarithmic)",
-    "correct": "part that is correct",
-    "calibrated": "as correct as the score says",
-    "truth": "truth",
-    "predicted": "predicted",
+    "calibrated": "perfect calibration",
+    "truth": "true class",
+    "predicted": "predicted class",
 }
 """titles of axes and names of series"""
 
 
-class Kind(NamedTuple):
+class MistakeLabel(NamedTuple):
     """A kind of box: its code in pictures, its name, its plural in sentences, and a sentence on its meaning."""
 
     code: str
@@ -36,22 +37,28 @@ class Kind(NamedTuple):
 
 LOW, HIGH = BACKGROUND_IOU, FOREGROUND_IOU
 MISTAKES = {
-    "classification": Kind(
+    "classification": MistakeLabel(
         "C", "wrong class", "wrong classes", f"It fits an object of another class, IoU {HIGH} or more."
     ),
-    "localisation": Kind("L", "poor box", "poor boxes", f"The class is right, but the IoU is only {LOW} to {HIGH}."),
-    "both": Kind(
+    "localisation": MistakeLabel(
+        "L", "poor box", "poor boxes", f"The class is right, but the IoU is only {LOW} to {HIGH}."
+    ),
+    "both": MistakeLabel(
         *("CL", "wrong class and poor box", "poor boxes of a wrong class"),
         f"The object has another class, and the IoU is only {LOW} to {HIGH}.",
     ),
-    "duplicate": Kind("D", "duplicate", "duplicates", "A detection with a higher score has already found the object."),
-    "background": Kind("B", "nothing there", "boxes where nothing is", f"No object is near: every IoU is below {LOW}."),
-    "missed": Kind(
+    "duplicate": MistakeLabel(
+        "D", "duplicate", "duplicates", "A detection with a higher score has already found the object."
+    ),
+    "background": MistakeLabel(
+        "B", "nothing there", "boxes where nothing is", f"No object is near: every IoU is below {LOW}."
+    ),
+    "missed": MistakeLabel(
         *("M", "missed", "missed objects"), "No detection finds the object, not even with a wrong class or a poor box."
     ),
 }
 """kinds of mistakes by their key in the payload, in TIDE's order"""
-NO_MISTAKES = {"correct": Kind("✓", "correct"), "ignored": Kind(DASH, "not counted")}
+NO_MISTAKES = {"correct": MistakeLabel("✓", "correct"), "ignored": MistakeLabel(DASH, "not counted")}
 ALL_MISTAKES = {"false_positives": "all false detections", "false_negatives": "all missed objects"}
 
 
@@ -85,20 +92,25 @@ def fraction(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
-def calibration_caption(calibration: Mapping[str, Any]) -> str:
+def threshold_text(value: float) -> str:
+    """Return a score threshold with all decimals, at least two: a rounded one would count other detections."""
+    return f"{value:.2f}" if round(value, 2) == value else str(value)
+
+
+def calibration_caption(calibration: Payload) -> str:
     """Return the expected calibration error in words."""
     if calibration["error"] is None:
         return "There are no detections to compare with their scores."
     return f"Scores are off by {fraction(calibration['error'])} on average (expected calibration error, at IoU 0.50)."
 
 
-def confusion_caption(confusion: Mapping[str, Any]) -> str:
+def confusion_caption(confusion: Payload) -> str:
     """Return which detections a confusion matrix counts."""
-    threshold, iou = fraction(confusion["threshold"], 2), fraction(confusion["iou"], 2)
+    threshold, iou = threshold_text(confusion["threshold"]), fraction(confusion["iou"], 2)
     return f"Detections with a score of at least {threshold}, matched to objects at IoU {iou}."
 
 
-def costs_caption(errors: Mapping[str, Any]) -> str:
+def costs_caption(errors: Payload) -> str:
     """Return AP50, and its gain without all false detections and without all misses."""
     if errors["AP50"] is None:
         return "There is no ground truth, so the costs are unknown."
@@ -109,7 +121,7 @@ def costs_caption(errors: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_verdict(comparison: Mapping[str, Any]) -> str:
+def comparison_verdict(comparison: Payload) -> str:
     """Return the change of AP, its interval, and whether it may be chance."""
     before, now = comparison["metrics"]["AP"]["baseline"], comparison["metrics"]["AP"]["value"]
     interval = comparison["bootstrap"]
@@ -126,10 +138,10 @@ def comparison_verdict(comparison: Mapping[str, Any]) -> str:
     return f"{change} Metrics alone do not tell whether this is chance."
 
 
-def flipped_captions(flipped: Mapping[str, Any]) -> tuple[str, str]:
+def flipped_captions(flipped: Payload) -> tuple[str, str]:
     """Return how many images became better and worse, and the rule that decides."""
     gained, lost = (counted(flipped[key], "image") for key in ("total_gained", "total_lost"))
-    thresholds = (fraction(flipped[key], 2) for key in ("baseline_threshold", "threshold"))
+    thresholds = (threshold_text(flipped[key]) for key in ("baseline_threshold", "threshold"))
     return (
         f"{gained} became better and {lost} worse.",
         "An image became better if it had mistakes and has none now, and worse if it had none and has some now. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ def main(settings: DataCheckSettings) -> None:
         raise InputError(f"{settings.output}: is one of the annotation files; change --output")
     loaded = load(sources, *folders)
     print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
-    opened = 0 if settings.skip_images else loaded.files_found
+    names = () if settings.skip_images else chain.from_iterable(files.names for files in loaded.files)
+    opened = sum(name is not None for name in names)
     if opened >= MANY_IMAGES:
         print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
     grid = PatchGrid(settings.image_size, settings.resize_mode)

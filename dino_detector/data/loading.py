@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from dino_detector.structures.targets import Targets
 
 RGB = Sequence[float]
 """mean or standard deviation of red, green and blue in 0..1"""
+_workers: WeakSet[BaseProcess] = WeakSet()
 
 
 class CachedPart(NamedTuple):
@@ -164,8 +167,11 @@ class Loader(DataLoader):
         )
 
     def __iter__(self) -> Iterator[Batch]:
+        before = active_children()
+        batches = super().__iter__()
+        _workers.update(child for child in active_children() if child not in before)
         try:
-            yield from super().__iter__()
+            yield from batches
         except InputError as error:
             # torch puts the worker's traceback before the message
             raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from error
@@ -189,9 +195,8 @@ def begin_work(worker: int, *, most_pixels: int | None) -> None:
 @atexit.register
 def _kill_workers() -> None:
     """Kill the workers of open loaders; they ignore SIGTERM, so multiprocessing would wait for ever."""
-    for child in active_children():
-        if child.daemon:
-            child.kill()
+    for worker in _workers.intersection(active_children()):
+        worker.kill()
 
 
 class ResumableLoader(Loader):

@@ -11,7 +11,7 @@ from dino_detector.data.coco.findings import STOPS, Finding
 from dino_detector.data_check.patches import PatchGrid
 
 TINY_SIDE = 2.0
-"""side in image pixels below which a box is a slip of the mouse; training drops boxes below 1 pixel after the resize"""
+"""side in image pixels below which a box is a slip of the mouse; augmentation drops boxes below 1 resized pixel"""
 GIANT_SHARE = 0.95
 """share of its image from which a box is a label of the whole picture"""
 AREA_EXCESS = 1.05
@@ -38,7 +38,7 @@ def check_extents(split: Split, grid: PatchGrid) -> list[Finding]:
         tiny = dropped | (usable & (sides < TINY_SIDE).any(axis=1))
         boxed = boxes.xywh[:, 2:].prod(axis=1)
         wrong = (boxed > 0) & ((boxes.area == 0) | (boxes.area > AREA_EXCESS * boxed + 1))
-    lost = f"; training drops {dropped.sum():,} of them, below 1 pixel once resized" if dropped.any() else ""
+    lost = f"; training with augmentation drops {dropped.sum():,}, below 1 pixel once resized" if dropped.any() else ""
     return [
         split.find_boxes("box_tiny", tiny, f"a side below {TINY_SIDE:g} pixels{lost}"),
         split.find_boxes("box_giant", usable & (share >= GIANT_SHARE), f"{100 * GIANT_SHARE:.0f} % of it or more"),

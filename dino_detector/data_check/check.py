@@ -31,11 +31,6 @@ class Loaded:
     files: list[ImageFiles]
     findings: list[Finding]
 
-    @property
-    def files_found(self) -> int:
-        """Number of image files that can be opened."""
-        return sum(name is not None for files in self.files for name in files.names)
-
 
 @dataclass(frozen=True)
 class Check:
@@ -89,7 +84,10 @@ def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | N
 
 
 def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callable[[], None] | None) -> Check:
-    """Run all checks; images are opened if ``advance``, which is called after each image, is given."""
+    """Run all checks; images are opened if ``advance``, which is called after each image, is given.
+
+    Training does not read the test split, so no finding there keeps it from starting.
+    """
     splits, findings = loaded.splits, list(loaded.findings)
     sides = [grid.sides(split) for split in splits]
     for split, lengths in zip(splits, sides, strict=True):
@@ -108,4 +106,5 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
         seen = {finding.split for finding in wrong if finding.kind == "image_size_swapped"}
         findings = [one for one in findings if one.kind != "image_sides_swapped" or one.split not in seen]
     findings += check_duplicates(splits, pictures)
-    return Check(splits, grid, sides, classes, kinds, [finding for finding in findings if finding.count])
+    findings = [replace(one, training="") if one.split == "test" else one for one in findings if one.count]
+    return Check(splits, grid, sides, classes, kinds, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -127,13 +128,19 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> It
 
 
 def _check_agreement(first: Split, other: Split) -> Iterator[Finding]:
-    """Find classes that only one file lists, or that have different ids."""
+    """Find classes that only one file lists, or that have different ids; training compares train with val alone."""
     one, two = (dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other))
-    apart = [f"{name} (only in {first.name})" for name in one if name not in two]
-    apart += [f"{name} (only in {other.name})" for name in two if name not in one]
-    moved = [f"{name} ({one[name]} and {two[name]})" for name in one if name in two and one[name] != two[name]]
-    where = f"{first.name} and {other.name}"
-    return _find(where, len(one.keys() | two.keys()), classes_differ=apart, class_ids_differ=moved)
+    found = _find(
+        f"{first.name} and {other.name}",
+        len(one.keys() | two.keys()),
+        classes_differ=[name for name in two if name not in one],
+        classes_absent=[name for name in one if name not in two],
+        class_ids_differ=[
+            f"{name} ({one[name]} and {two[name]})" for name in one if two.get(name) not in (None, one[name])
+        ],
+    )
+    effect = None if (first.name, other.name) == ("train", "val") else ""
+    return (replace(finding, training=effect) for finding in found)
 
 
 def _check_presence(trained: dict[str, int], evaluated: dict[str, int], split: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dino_detector.data.coco.image_files import find_image_files
-from dino_detector.data.pictures.finding import picture_extensions
+from dino_detector.data.pictures.finding import evenly_spaced, picture_extensions
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
 
@@ -51,8 +51,10 @@ def find_sources(folder: Path) -> list[Source]:
         raise InputError(f"{folder}: no such folder or annotation file; correct the path")
     found = chain.from_iterable(sorted(folder.glob(form)) for form in ("*.json", "*/*.json", "*/annotations/*.json"))
     candidates = [path for path in found if path.is_file() and not OTHER_KINDS.search(path.name)]
-    instances = [path for path in candidates if path.name.startswith(("instances_", "image_info_"))]
-    chosen = instances or [path for path in candidates if _looks_like_coco(path)]
+    if any(path.name.startswith("instances_") for path in candidates):  # COCO's own names
+        chosen = [path for path in candidates if path.name.startswith(("instances_", "image_info_"))]
+    else:
+        chosen = [path for path in candidates if _looks_like_coco(path)]
     if not chosen:
         raise InputError(f"{folder}: {_what_is_there(folder, candidates)}; known layouts: {KNOWN}")
     return name_sources(chosen, folder)
@@ -96,7 +98,7 @@ def find_images_dir(
     named = [name for name in file_names if name]
     if given or not named:
         return given
-    probed = named[:: max(1, len(named) // PROBED)][:PROBED]
+    probed = evenly_spaced(named, PROBED)
     places = _places(source, folder)
 
     def hits(place: Path) -> float:
@@ -135,7 +137,7 @@ def _looks_like_coco(path: Path) -> bool:
     except OSError:
         return True
     lists = rb'"images"\s*:\s*\[' if len(start) < START else rb'"(images|annotations)"'
-    return re.search(lists, start) is not None
+    return re.search(lists, start.replace(b"\0", b"")) is not None  # in UTF-16, too
 
 
 def _what_is_there(folder: Path, candidates: Sequence[Path]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,8 +33,10 @@ log = logging.getLogger(__name__)
 
 def check_source(config: DownloadConfig) -> None:
     """Raise `InputError` unless ``coco_url`` is a URL and the file of checksums can be read."""
-    parts = urlsplit(config.coco_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    parts = None
+    with suppress(ValueError):  # an IPv6 address without its closing bracket
+        parts = urlsplit(config.coco_url)
+    if not parts or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise InputError(
             f"--coco_url must be an address such as http://host or https://host/folder, not {config.coco_url!r}"
         )

@@ -148,10 +148,12 @@ def read_json(path: Path) -> Any:
     """Read a JSON file: UTF-8, or UTF-16 with its byte order mark.
 
     Raises:
-        OSError: the file can't be read.
-        ValueError: it is not JSON; the message says why.
+        InputError: the file can't be read or is not JSON; the message says why.
     """
-    return parse_json(Path(path).read_bytes())
+    try:
+        return parse_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
 
 
 def parse_json(content: bytes) -> Any:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dino_detector.storage.files import read_json, write_whole
+from dino_detector.storage.files import write_whole
 from dino_detector.structures.metrics import CocoMetrics
 
 
@@ -27,9 +27,8 @@ class EvaluationFiles(NamedTuple):
         return cls(metrics, predictions, images, annotations)
 
     @classmethod
-    def named_in(cls, path: Path) -> EvaluationFiles | None:
-        """Return the files that a metrics file names, which may not exist; None if it names none."""
-        content = read_json(path)
+    def named_in(cls, path: Path, content: dict[str, Any]) -> EvaluationFiles | None:
+        """Return the files that the content of a metrics file names, which may not exist; None if it names none."""
         values = [content.get(name) for name in ("predictions", "val_images", "val_annotations")]
         if not all(isinstance(value, str) and value for value in values):
             return None

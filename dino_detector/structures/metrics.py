@@ -80,10 +80,7 @@ class CocoMetrics:
         Raises:
             InputError: the file is missing or not JSON, or a number is missing or out of range.
         """
-        try:
-            content = read_json(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file or the path") from error
+        content = read_json(path)
         try:
             numbers = _checked(_with_plain_names(content), CocoMetrics)
             numbers["per_class"] = tuple(ClassMetrics(**_checked(row, ClassMetrics)) for row in numbers["per_class"])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from detection_cases import annotations_of, case, random_case
 
+from dino_detector.analysis import comparison
 from dino_detector.analysis.comparison import bootstrap, flipped_images, resampled_ap
 from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.validate import coco_metrics
@@ -50,28 +51,31 @@ def test_a_draw_is_an_evaluation_of_the_drawn_images(seed):
     assert resampled_ap(matched((ground_truth, results)))(weights) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_run_does_not_differ_from_itself():
+def test_a_run_does_not_differ_from_itself(monkeypatch):
+    monkeypatch.setattr(comparison, "RESAMPLES", (50, 50))
     matches = matched(random_case(0))
-    interval = bootstrap(matches, matches, resamples=50)
+    interval = bootstrap(matches, matches)
     assert (interval["difference"], interval["low"], interval["high"]) == (0, 0, 0)
 
 
-def test_the_interval_turns_with_the_runs_and_repeats():
+def test_the_interval_turns_with_the_runs_and_repeats(monkeypatch):
+    monkeypatch.setattr(comparison, "RESAMPLES", (200, 200))
     ground_truth, results = random_case(1)
     better, worse = matched((ground_truth, results)), matched((ground_truth, results[::2]))
-    one, other = bootstrap(better, worse, resamples=200), bootstrap(worse, better, resamples=200)
+    one, other = bootstrap(better, worse), bootstrap(worse, better)
     assert one["low"] < one["difference"] < one["high"]
     assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
-    assert one == bootstrap(better, worse, resamples=200)
+    assert one == bootstrap(better, worse)
 
 
-def test_the_interval_is_that_of_the_exact_distribution():
+def test_the_interval_is_that_of_the_exact_distribution(monkeypatch):
+    monkeypatch.setattr(comparison, "RESAMPLES", (2000, 2000))
     # 40 images with one box each; the run finds all boxes, the baseline the boxes of even ids. Its AP is the recall it
     # reaches at precision 1, rounded to 101 levels. Over draws the recall is binomial: 0.5 with deviation 0.079.
     truths = [(number, "cat", BOX) for number in range(1, 41)]
     built = case(truths, [(number, "cat", BOX, 0.9) for number in range(1, 41)], images=range(1, 41))
     fewer = (built[0], built[1][1::2])
-    interval = bootstrap(matched(built), matched(fewer), resamples=2000)
+    interval = bootstrap(matched(built), matched(fewer))
     assert interval["difference"] == pytest.approx(1 - 51 / 101)
     assert interval["low"] == pytest.approx(0.5 - 1.96 * 0.079, abs=0.03)
     assert interval["high"] == pytest.approx(0.5 + 1.96 * 0.079, abs=0.03)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.ft2font import FT2Font
-from PIL import Image
+from PIL import Image, ImageFont
 
 from dino_detector.analysis.drawing import Comparison, class_color, draw_detections, enlarged, prediction_grid
-from dino_detector.analysis.fonts import font, font_path
+from dino_detector.analysis.fonts import font_path
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections, supervision_detections
 
@@ -116,7 +116,7 @@ def test_lines_grow_with_the_image():
 
 @pytest.mark.parametrize("name", ["käfer", "Жук", "σκύλος"])
 def test_letters_beyond_ascii_are_drawn_as_themselves(name):
-    letters = font(name, 40)
+    letters = ImageFont.truetype(font_path(name), 40)
     missing = letters.getmask("\U000f0000")
     for character in name:
         assert bytes(letters.getmask(character)) != bytes(missing)

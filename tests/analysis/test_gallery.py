@@ -83,8 +83,9 @@ def test_low_scores_are_left_out_unless_the_threshold_is_lower():
     detections = [(1, "cat", BOX, 0.9), (1, "cat", BOX, 0.04)]
     [image] = shown(case([], detections), threshold=0.5)["images"]
     assert len(image["detections"]) == 1
-    [image] = shown(case([], detections), threshold=0.03)["images"]
-    assert len(image["detections"]) == 2
+    content = shown(case([], detections), threshold=0.0412)
+    assert content["lowest"] == 0.04, "the slider goes no lower"
+    assert len(content["images"][0]["detections"]) == 2
 
 
 def test_an_image_has_its_best_hundred_detections():

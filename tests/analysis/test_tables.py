@@ -76,7 +76,7 @@ def comparison(**changes):
     ]
     interval = {"resamples": 1000, "difference": 0.25, "low": 0.125, "high": 0.375, "level": 0.95}
     flipped = {"gained": [], "lost": [], "total_gained": 1200, "total_lost": 7}
-    flipped |= {"baseline_threshold": 0.4, "threshold": 0.25}
+    flipped |= {"baseline_threshold": 0.4163, "threshold": 0.25}
     return {"metrics": numbers, "classes": classes, "bootstrap": interval, "flipped": flipped, **changes}
 
 
@@ -86,7 +86,7 @@ def test_a_comparison_shows_before_now_and_the_change():
     assert cells(table, "APs") == ["-", "0.125", "-"]
     assert "AP +0.250, 95% interval +0.125 to +0.375: better beyond chance" in table
     assert "1,200 images became better and 7 images worse." in table
-    assert table.endswith("0.40 before, 0.25 now.")
+    assert table.endswith("0.4163 before, 0.25 now.")
 
 
 def test_classes_that_changed_most_stand_first():

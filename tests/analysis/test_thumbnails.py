@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dino_detector.analysis import gallery
 from dino_detector.analysis.gallery import PREFIX, thumbnails
 from dino_detector.data.coco.annotations import ImageRecord
 
@@ -35,23 +36,26 @@ def test_the_longest_side_has_480_pixels_and_small_images_stay(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("budget", [2_000_000, 300_000, 60_000])
-def test_no_more_bytes_are_used_than_there_are(budget: int, tmp_path: Path) -> None:
+def test_no_more_bytes_are_used_than_there_are(budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "THUMBNAIL_BYTES", budget)
     listed = images(tmp_path, *[(640, 480)] * 6)
-    urls = thumbnails(listed, tmp_path, budget=budget)
+    urls = thumbnails(listed, tmp_path)
     assert all(urls)
     assert sum(map(len, urls)) <= budget
 
 
-def test_what_one_picture_leaves_the_next_may_use(tmp_path: Path) -> None:
+def test_what_one_picture_leaves_the_next_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "THUMBNAIL_BYTES", 180_000)
     listed = images(tmp_path, (640, 480), (20, 20), (640, 480))
-    before, _, after = map(size_of, thumbnails(listed, tmp_path, budget=180_000))
+    before, _, after = map(size_of, thumbnails(listed, tmp_path))
     assert before[0] < 480 == after[0]
 
 
 def test_a_picture_that_fits_at_no_quality_is_left_out_and_told_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert thumbnails(images(tmp_path, (640, 480)), tmp_path, budget=100) == [None]
+    monkeypatch.setattr(gallery, "THUMBNAIL_BYTES", 100)
+    assert thumbnails(images(tmp_path, (640, 480)), tmp_path) == [None]
     assert "the report lacks the picture of 1 image: " in caplog.text
 
 

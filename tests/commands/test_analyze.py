@@ -122,7 +122,7 @@ def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
             [*PREDICTIONS, "--metrics_file", "metrics.json", "--val_images", "images"],
             "--test_images and --val_images are the same beside --metrics_file; leave one out",
         ),
-        ([*EVAL, *PREDICTIONS], "--run_eval makes detections itself; analyze those of --predictions_file by themselve"),
+        ([*EVAL, *PREDICTIONS], "--run_eval makes its own detections; analyze --predictions_file in a call of its own"),
         (
             ["--metrics_file", "a.json", "b.json", "c.json"],
             "--metrics_file takes the baseline and the file to report, not 3 files",
@@ -282,6 +282,13 @@ def test_names_come_from_the_list_beside_the_detections_and_else_from_the_id(mon
     assert drawn() == ["000001.png", "000002.png"]
 
 
+def test_names_come_from_the_list_that_predict_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = names_drawn(monkeypatch)
+    write("found_images.json", {"images": [], "categories": [{"id": 9, "name": "emu"}]})
+    assert analyze([row(1, 0.9, 9), row(1, 0.8, 7)]) == 0
+    assert sorted(names) == ["class 7", "emu"]
+
+
 def test_a_given_list_wins_over_one_that_lies_there() -> None:
     write("testdev_image_info.json", image_list({1: "000002.png"}))
     write("mine.json", image_list({1: "000003.png"}, annotations=[]))
@@ -335,13 +342,13 @@ def test_missing_images_are_named_and_counted(caplog: pytest.LogCaptureFixture) 
     assert analyze([row(1, 0.9), row(9, 0.9), row(8, 0.9)], "--test_annotations", "list.json") == 0
     assert drawn() == ["000001.png"]
     assert caplog.messages == [
-        "images: image 8 ('gone.png') of found.json is not there (2 of 3 images are missing)",
+        "images: image 8 ('gone.png') is not there (2 of 3 images are missing)",
     ]
 
 
 def test_it_is_an_error_that_no_image_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     message = error_of(analyze([row(7, 0.9), row(8, 0.9)]), capsys)
-    assert message.startswith("images: image 7 of found.json is not there, nor any other of 2 images; correct ")
+    assert message.startswith("images: image 7 is not there, nor any other of 2 images; correct ")
     assert "--test_annotations" in message
 
 

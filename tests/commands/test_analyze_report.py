@@ -188,7 +188,7 @@ def test_what_is_gone_is_named_with_its_flag_and_the_numbers_are_reported(
     assert shown["metrics"]["AP"] > 0
     assert [shown[part] for part in ("curves", "errors", "confusion", "calibration", "gallery")] == [None] * 5
     [message] = caplog.messages
-    assert message == f"{NEW}: the report has the numbers alone; not there: {folder}/val.json (--val_annotations)"
+    assert message == f"{NEW}: the report shows only the metrics; not there: {folder}/val.json (--val_annotations)"
 
 
 def test_annotations_that_were_corrected_since_leave_the_numbers(
@@ -201,7 +201,7 @@ def test_annotations_that_were_corrected_since_leave_the_numbers(
     assert payload()["metrics"]["AP"] == pytest.approx(json.loads(Path(NEW).read_text())["AP"], abs=1e-4)
     assert payload()["gallery"] is None
     [message] = caplog.messages
-    assert message.endswith("so the report has the numbers alone")
+    assert message.endswith("so the report shows only the metrics")
     assert main(["--metrics_file", NEW, "--val_annotations", "val.json"]) == 2
     assert "give metrics, detections and annotations of one evaluation" in capsys.readouterr().err
 
@@ -274,7 +274,7 @@ def test_a_baseline_without_its_detections_is_compared_by_its_numbers(caplog: py
     assert comparison["bootstrap"] is None
     assert comparison["metrics"]["AP"]["baseline"] < comparison["metrics"]["AP"]["value"]
     [message] = caplog.messages
-    assert message.startswith(f"{OLD}: the comparison has the numbers alone; not there: outputs/val_predictions_epoch")
+    assert message.startswith(f"{OLD}: the comparison shows only the metrics; not there: outputs/val_predictions_epoch")
 
 
 def test_detections_with_ground_truth_are_evaluated() -> None:

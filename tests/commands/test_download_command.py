@@ -42,6 +42,7 @@ MISTAKES = [
     (["--download_vla"], "unknown flag --download_vla; did you mean --download_val?"),
     (["--download_val", "--coco_url", "ftp://x"], "--coco_url must be an address such as http://host or https://host"),
     (["--download_val", "--coco_url", "127.0.0.1:80"], "--coco_url must be an address such as http://host or https"),
+    (["--download_val", "--coco_url", "http://[::1/x"], "--coco_url must be an address such as http://host or https"),
     (["--download_val", "--coco_url", "http:///x"], "--coco_url must be an address such as http://host or https://h"),
     (
         ["--download_val", "--coco_checksums", "none"],

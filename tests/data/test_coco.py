@@ -181,7 +181,7 @@ def test_bad_file_is_one_line_with_file_id_and_remedy(write_json, coco, change, 
 
 UNUSABLE = [
     *([1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, float("nan")], [1, 2, 3, float("inf")], [1, 2, 10**400, 4]),
-    *(None, [5, 5, -3, 3], [5, 5, 3, 0], [60, 5, 3, 3], [5, -9, 3, 9]),
+    *(None, [5, 5, -3, 3], [5, 5, 3, 0], [60, 5, 3, 3], [5, -9, 3, 9], [5, 5, 1e-8, 3]),
 ]
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import math
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
@@ -179,6 +181,13 @@ def test_a_text_longer_than_pillow_allows_loses_no_pixels(quarters, tmp_path):
     assert image_size(tmp_path / "a.png") == (20, 30)
 
 
+def test_every_reader_of_pictures_registers_heic(tmp_path):
+    (tmp_path / "pillow_heif.py").write_text("def register_heif_opener():\n    print('registered')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import dino_detector.data.pictures.opening"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "registered\n"
+
+
 def test_heic_without_its_reader_names_the_package(tmp_path, monkeypatch):
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     monkeypatch.setattr("dino_detector.data.pictures.opening.find_spec", lambda name: None)
@@ -237,6 +246,14 @@ def test_too_little_of_the_machine_does_not_skip_a_picture(error, tmp_path, monk
     (tmp_path / "a.png").touch()
     with pytest.raises(type(error)):
         read_image(tmp_path / "a.png")
+
+
+def test_a_survey_looks_at_the_whole_folder(tmp_path):
+    """60 of 399 pictures are there, 200 names are looked at, and 50 deep pictures are measured."""
+    names = [f"{number:03}.png" for number in range(399)]
+    for name in names[280::2]:
+        Image.fromarray(np.array([[60_000 if name == names[396] else 1000]], np.uint16)).save(tmp_path / name)
+    assert survey(tmp_path, names) == (65_535, 60, 0, 60)
 
 
 def test_values_without_end_do_not_set_the_white_level_of_all(tmp_path):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 
 from dino_detector.config import AugmentationConfig, ImageSize
+from dino_detector.data import loading
 from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, WholeImages
@@ -225,6 +228,28 @@ def test_bad_image_is_skipped_and_reported_by_the_batch(folder, num_workers):
     assert len(lines) >= 1, "it may have been asked for as part of other images, too"
     assert all("2.jpg" in line for line in lines)
     assert 102 not in [image_id for batch in batches for image_id in batch.image_ids]
+
+
+def answer(pipe):
+    pipe.send(pipe.recv())
+
+
+def test_only_data_workers_are_killed_at_the_end(folder):
+    """Another daemon of the host program lives on."""
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=answer, args=(theirs,), daemon=True)
+    child.start()
+    theirs.close()
+    loading._kill_workers()
+    ours.send("still here")
+    assert ours.recv() == "still here"
+    child.join()
+    before = set(multiprocessing.active_children())
+    batches = iter(training_loader(folder(4), num_workers=2))
+    next(batches)
+    started = set(multiprocessing.active_children()) - before
+    assert len(started) == 2
+    assert started <= set(loading._workers)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -33,7 +33,7 @@ def test_names_that_are_numbers_are_the_ids(tmp_path: Path) -> None:
     assert ids_and_names(tmp_path) == [(25, "000000000025.jpg"), (139, "000000000139.jpg"), (7, "7.png")]
 
 
-@pytest.mark.parametrize("other", ["street.jpg", "0025.png", "²5.jpg"])
+@pytest.mark.parametrize("other", ["street.jpg", "0025.png", "²5.jpg", "20260101120000123456.jpg"])
 def test_other_names_are_counted_from_1_in_sorted_order(other: str, tmp_path: Path) -> None:
     for name in ("25.png", "b.png", other):
         draw(tmp_path / name)
@@ -72,6 +72,10 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 def test_the_list_of_test_dev_is_found_beside_the_folder_or_in_it(coco2017: CocoTree, tmp_path: Path) -> None:
     assert find_image_info(coco2017.test_images) == coco2017.test_dev_info
+    other = coco2017.test_images.with_name("unlabeled2017")
+    other.mkdir()
+    draw(other / "7.png")
+    assert find_image_info(other) is None, "the list is of other images"
     assert find_image_info(tmp_path) is None
     shutil.copy(coco2017.test_dev_info, tmp_path)
     assert find_image_info(tmp_path) == tmp_path / "image_info_test-dev2017.json"

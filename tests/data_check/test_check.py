@@ -24,6 +24,7 @@ from dino_detector.data_check.patches import PatchGrid
 
 
 def test_the_findings_never_replace_an_annotation_file(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    data.write()
     file = data.folder / "annotations" / "instances_train.json"
     before = file.read_bytes()
     for given in (data.folder, file):
@@ -186,11 +187,36 @@ def test_small_boxes_and_too_few_queries_follow_from_the_settings(data: Data) ->
     assert found(data.check(skip_images=True, num_queries=1))["too_many_boxes", "val"].count == IMAGES["val"]
 
 
+def test_boxes_that_vanish_are_dropped_by_augmentation_alone(data: Data) -> None:
+    each(data.train["annotations"], 1, bbox=[50, 50, 1, 10], area=10)
+    assert "with augmentation drops 1," in found(data.check(skip_images=True))["box_tiny", "train"].note
+
+
 def test_splits_that_disagree_about_classes_are_told(data: Data) -> None:
     data.val["categories"] = [{"id": 1, "name": "tree"}, {"id": 2, "name": "car"}]
     assert found(data.check(skip_images=True))["class_ids_differ", "train and val"].count == 2
     data.val["categories"] = [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}, {"id": 3, "name": "bus"}]
-    assert found(data.check(skip_images=True))["classes_differ", "train and val"].count == 1
+    findings = found(data.check(skip_images=True))
+    assert findings["classes_differ", "train and val"].ids == ["bus"]
+    assert findings["classes_differ", "train and val"].effect == "stops"
+    assert ("classes_absent", "train and val") not in findings
+
+
+def test_only_what_training_refuses_is_said_to_stop_it(data: Data) -> None:
+    """Training needs no class of train in val, and does not read test."""
+    test = copy.deepcopy(data.val)
+    without(test["annotations"], 12, "bbox")
+    test["categories"] = [{"id": 1, "name": "tree"}, {"id": 2, "name": "car"}, {"id": 4, "name": "van"}]
+    (data.folder / "annotations").mkdir()
+    (data.folder / "annotations" / "instances_test.json").write_text(json.dumps(test))
+    shutil.copytree(data.folder / "val", data.folder / "test")
+    data.train["categories"].append({"id": 3, "name": "bus"})
+    findings = found(data.check(skip_images=True))
+    assert findings["classes_absent", "train and val"].ids == ["bus"]
+    for kind in ("classes_differ", "class_ids_differ"):
+        assert findings[kind, "train and test"].effect == ""
+    assert findings["box_missing", "test"].count == 12
+    assert not [place for place, finding in findings.items() if finding.effect == "stops"]
 
 
 def test_a_class_that_only_one_split_has_is_told_for_the_split_that_lacks_it(data: Data) -> None:
@@ -369,6 +395,17 @@ def test_the_layout_of_roboflow_is_known(data: Data, tmp_path: Path) -> None:
     sources = find_sources(tmp_path / "export")
     loaded = load(sources, tmp_path / "export", [None] * len(sources))
     assert [(split.name, split.images_dir.name) for split in loaded.splits] == [("train", "train"), ("val", "valid")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_list_of_test_images_hides_no_annotation_file(encoding: str, data: Data, tmp_path: Path) -> None:
+    """PowerShell's ``>`` writes UTF-16."""
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    contents = {"train": data.train, "val": data.val, "image_info_test2017": {"images": data.val["images"]}}
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding)
+    assert [source.name for source in find_sources(tmp_path)] == ["train", "val", "test"]
 
 
 def test_every_kind_says_what_to_do() -> None:

@@ -113,7 +113,8 @@ def test_files_are_named_by_epochs_from_1_and_the_last_epoch_is_evaluated(finish
 
 @pytest.mark.parametrize("epoch", [2, 3])
 def test_a_metrics_file_names_the_detections_and_the_data_that_give_its_numbers(finished, val_split, epoch):
-    files = EvaluationFiles.named_in(finished.folder / f"val_metrics_epoch_{epoch}.json")
+    path = finished.folder / f"val_metrics_epoch_{epoch}.json"
+    files = EvaluationFiles.named_in(path, json.loads(path.read_text()))
     assert (files.images, files.annotations) == (val_split.images, val_split.annotations)
     results = json.loads(files.predictions.read_text())
     metrics = coco_metrics(json.loads(files.annotations.read_text()), results)

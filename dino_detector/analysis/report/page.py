@@ -11,15 +11,16 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dino_detector.analysis.gallery import MOST_DETECTIONS
 from dino_detector.analysis.wording import (
     AXES,
     DASH,
     MISTAKES,
+    Payload,
     calibration_caption,
     comparison_verdict,
     confusion_caption,
@@ -28,6 +29,7 @@ from dino_detector.analysis.wording import (
     for_script,
     fraction,
     metric_meanings,
+    threshold_text,
 )
 from dino_detector.plain_text import counted
 from dino_detector.storage.files import write_whole
@@ -45,7 +47,6 @@ UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u202
 """JSON escapes of characters that could end a script element or a line of a script"""
 
 
-Payload = Mapping[str, Any]
 SECTIONS = {
     "errors": "kinds of mistakes",
     "gallery": "worst images",
@@ -69,7 +70,7 @@ def write_report(payload: Payload, path: Path) -> None:
 
 
 def page(payload: Payload) -> str:
-    """Return the HTML of a payload; see :func:`write_report`."""
+    """Return the HTML of a payload; see `write_report`."""
     style = "\n".join(map(_asset, STYLES))
     code = "\n".join(map(_asset, SCRIPTS))
     script = f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{code}\n}})();'
@@ -162,9 +163,10 @@ def _gallery(gallery: Payload) -> str:
     total, shown = gallery["total"], len(gallery["images"])
     which = f"The {shown:,} worst are here" if shown < total else "All are here"
     return (
-        f"{counted(total, 'image has', 'images have')} a mistake. {which}, the worst first. Each image shows its "
-        "detections with the highest scores. An object is missed if no correct detection of it reaches the threshold. "
-        "A missed object has no score, so it shows only if the range of scores is 0 to 1."
+        f"{counted(total, 'image has', 'images have')} a mistake. {which}, the worst first. Each image shows at "
+        f"most {MOST_DETECTIONS} detections, with a score of {gallery['lowest']:g} or more. An object is missed if no "
+        "correct detection of it reaches the threshold. A missed object has no score, so it shows only if the range of "
+        "scores is 0 to 1."
     )
 
 
@@ -244,7 +246,8 @@ def _missing_parts(payload: Payload) -> str:
     notes = []
     if missing := [name for key, name in SECTIONS.items() if payload[key] is None]:
         notes.append(
-            f"Not in this report: {', '.join(missing)}. Detections and annotations are needed for this; see --help."
+            f"Not in this report: {', '.join(missing)}. "
+            "They need detections, annotations and at least one annotated box; see --help."
         )
     if payload["comparison"] is None:
         notes.append("There is no comparison: a baseline run is needed for this; see --help.")
@@ -263,6 +266,7 @@ def _cell(column: Column, value: Any) -> str:
     if value is None:
         return f'<td class="none" data-value="">{DASH}</td>'
     shown = f"{value:,}" if column.kind == "count" else fraction(value)
+    shown = threshold_text(value) if column.key == "threshold" else shown
     return f'<td data-value="{value}">{_bar(value) if column.bar else ""}{shown}</td>'
 
 

@@ -113,14 +113,16 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
         split: boxes in COCO's format.
         boxless: rows of annotations whose bbox can't be read, by the kind of the finding.
     """
-    boxes, near, far = split.boxes, *_corners(split)
+    boxes = split.boxes
+    corners = np.hstack([boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]]).astype(np.float32)  # as in training
+    near, far = corners[:, :2], corners[:, 2:]
     with np.errstate(invalid="ignore"):
         negative = (boxes.xywh[:, 2:] < 0).any(axis=1)
-        flat = ~negative & (boxes.xywh[:, 2:] == 0).any(axis=1)
+        flat = ~negative & (near == far).any(axis=1)
         excess = np.maximum(-near, far - split.box_image_sizes).max(axis=1)  # [M] pixels beyond the image
         outside = ~negative & ~flat & ((near >= split.box_image_sizes) | (far <= 0)).any(axis=1)
         beyond = ~negative & ~flat & ~outside & (excess > TOLERANCE)
-    swapped = _swapped_sides(split, outside | beyond, excess)  # [S] positions of images
+    swapped = _swapped_sides(split, corners, outside | beyond, excess)  # [S] positions of images
     many_swapped = len(swapped) > FEW * len(split.images.ids)
     if many_swapped:  # boxes that do not fit are a consequence
         of_swapped = np.isin(boxes.image, swapped)
@@ -138,30 +140,24 @@ def check_boxes(split: Split, boxless: Mapping[str, Sequence[int]]) -> list[Find
     ]
 
 
-def _corners(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Return the left top and right bottom corners ``[M, 2]``."""
-    return split.boxes.xywh[:, :2], split.boxes.xywh[:, :2] + split.boxes.xywh[:, 2:]
-
-
-def _swapped_sides(split: Split, misfits: np.ndarray, excess: np.ndarray) -> np.ndarray:
+def _swapped_sides(split: Split, xyxy: np.ndarray, misfits: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """Return the positions ``[S]`` of images whose boxes fit only after width and height are swapped.
 
     A box that reaches a little below a wide image fits a tall one by chance. So a swap is believed only if the median
     misfit reaches far outside, and if most affected images agree.
 
     Args:
-        split: boxes in COCO's format.
+        split: images and boxes.
+        xyxy: ``[M, 4]`` corners of the boxes.
         misfits: ``[M]`` bool, boxes that reach beyond their image.
         excess: ``[M]`` number of pixels beyond the image.
     """
     boxes, sizes = split.boxes, split.box_image_sizes
-    none = np.zeros(0, np.int64)
     affected = np.unique(boxes.image[misfits])
     if not len(affected) or np.median(excess[misfits] / sizes[misfits].min(axis=1)) < FAR:
-        return none
-    near, far = _corners(split)
+        return affected[:0]
     with np.errstate(invalid="ignore"):
-        bad = ~((near >= -TOLERANCE) & (far <= sizes[:, ::-1] + TOLERANCE)).all(axis=1)
+        bad = ~((xyxy[:, :2] >= -TOLERANCE) & (xyxy[:, 2:] <= sizes[:, ::-1] + TOLERANCE)).all(axis=1)
     swapped = np.setdiff1d(affected, boxes.image[bad])
     swapped = swapped[split.images.sizes[swapped, 0] != split.images.sizes[swapped, 1]]
-    return swapped if len(swapped) >= 0.8 * len(affected) else none
+    return swapped if len(swapped) >= 0.8 * len(affected) else affected[:0]

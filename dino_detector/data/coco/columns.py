@@ -108,7 +108,8 @@ class Split:
     @cached_property
     def usable(self) -> np.ndarray:
         """``[M]`` bool: boxes with an area inside a known image, crowd regions too."""
-        sides = self.clipped_xyxy[:, 2:] - self.clipped_xyxy[:, :2]
+        xyxy = self.clipped_xyxy.astype(np.float32)  # as in training
+        sides = xyxy[:, 2:] - xyxy[:, :2]
         with np.errstate(invalid="ignore"):
             return ((sides > 0) & (self.boxes.xywh[:, 2:] > 0)).all(axis=1) & (self.boxes.image >= 0)
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.errors import InputError
-from dino_detector.storage.files import read_json, write_whole
+from dino_detector.storage.files import parse_json, write_whole
 
 
 class Source(Struct, frozen=True):
@@ -102,7 +102,7 @@ class Subset(Struct, frozen=True):
             InputError: the file is missing, damaged or of another kind.
         """
         try:
-            subset = msgspec.convert(read_json(path), cls)
+            subset = msgspec.convert(parse_json(path.read_bytes()), cls)
             if subset.source is None:
                 raise ValueError("it has no `source`")
             if not subset.image_ids or list(subset.image_ids) != sorted(set(subset.image_ids)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.pictures.finding import find_pictures
 from dino_detector.data.pictures.opening import image_size
 from dino_detector.errors import InputError
@@ -22,9 +23,15 @@ DETECTED_INFO = "testdev_image_info.json"
 
 
 def find_image_info(folder: Path) -> Path | None:
-    """Find COCO's list of the test-dev images, in ``annotations`` beside the folder of the images or in the folder."""
-    places = (folder.absolute().parent / "annotations" / IMAGE_INFO, folder / IMAGE_INFO)
-    return next((path for path in places if path.is_file()), None)
+    """Find COCO's list of the test-dev images, in the folder of the images or in ``annotations`` beside it.
+
+    A list beside a folder belongs to the folder only if one of its images is there: ``unlabeled2017`` lies there too.
+    """
+    inside, beside = folder / IMAGE_INFO, folder.absolute().parent / "annotations" / IMAGE_INFO
+    if inside.is_file() or not beside.is_file():
+        return inside if inside.is_file() else None
+    names = read_image_info(beside, Categories((), ())).images.file_names
+    return beside if any((folder / name).is_file() for name in names) else None
 
 
 def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
@@ -33,17 +40,14 @@ def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
     Raises:
         InputError: the file can't be read or has no list of images.
     """
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable list of images ({error}); replace or remove it") from error
+    content = read_json(path)
     return CocoAnnotations.parse(content | _no_boxes(categories) if isinstance(content, dict) else content, path)
 
 
 def list_pictures(folder: Path, categories: Categories) -> tuple[CocoAnnotations, tuple[str, ...]]:
     """List the pictures of a folder, sorted by name.
 
-    If every name is a number, as in COCO, the numbers are the ids; otherwise ids count from 1.
+    If every name is a 64-bit number, as in COCO, the numbers are the ids; otherwise ids count from 1.
 
     Returns:
         The images as annotations that hold no boxes, and one line for each picture that can't be read.
@@ -56,7 +60,7 @@ def list_pictures(folder: Path, categories: Categories) -> tuple[CocoAnnotations
     if left_out := found.left_out_line(folder):
         log.warning("%s", left_out)
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else None for path in paths]
-    if None in numbers or len(set(numbers)) < len(numbers):
+    if None in numbers or len(set(numbers)) < len(numbers) or not all(number in WHOLE_NUMBERS for number in numbers):
         numbers = list(range(1, len(paths) + 1))
     entries, unreadable = [], []
     for number, path in zip(numbers, paths, strict=True):

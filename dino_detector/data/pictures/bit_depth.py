@@ -6,12 +6,14 @@ Deep pictures are greyscale of more than 8 bits or of floating-point values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from dino_detector.data.pictures.finding import evenly_spaced
 from dino_detector.data.pictures.opening import number_of_frames, opened
 from dino_detector.errors import InputError
 
@@ -84,21 +86,17 @@ def to_eight_bits(image: Image.Image, white_level: float | None) -> Image.Image:
 def survey(folder: Path, names: Sequence[str]) -> Survey:
     """Survey at most `LOOKED_AT` pictures of a folder, evenly spaced among the files of formats that can be deep."""
     candidates = [folder / name for name in names if not name.lower().endswith(NEVER_DEEP)]
+    deep: list[Path] = []
     maxima: list[float] = []
-    floating, deep, framed, looked_at = False, 0, 0, 0
-    for path in candidates[:: max(1, len(candidates) // LOOKED_AT)][:LOOKED_AT]:
-        try:
-            with Image.open(path) as image:
-                framed += number_of_frames(image) > 1
-                looked_at += 1
-                if not is_deep(image):
-                    continue
-            deep += 1
-            if len(maxima) < MEASURED:
-                with opened(path) as image:
-                    maxima.append(largest_value(np.asarray(image)))
-                    floating |= image.mode == "F"
-        except Exception:  # a file that can't be read is reported by its reader
-            continue
+    floating, framed, looked_at = False, 0, 0
+    for path in evenly_spaced(candidates, LOOKED_AT):
+        with suppress(Exception), Image.open(path) as image:  # a file that can't be read is reported by its reader
+            framed += number_of_frames(image) > 1
+            looked_at += 1
+            deep += [path] if is_deep(image) else []
+    for path in evenly_spaced(deep, MEASURED):
+        with suppress(Exception), opened(path) as image:
+            maxima.append(largest_value(np.asarray(image)))
+            floating |= image.mode == "F"
     level = white_level_of(max(maxima), floating=floating) if maxima else None
-    return Survey(level, deep, framed, looked_at)
+    return Survey(level, len(deep), framed, looked_at)

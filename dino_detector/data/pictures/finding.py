@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed
 from dino_detector.storage.files import writing
+
+if find_spec("pillow_heif") is not None:  # every reader of pictures imports this module
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 WRITABLE = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """extensions under which a drawn picture keeps its name"""
@@ -80,6 +86,11 @@ def find_pictures(path: Path, *, recursive: bool = False, results: str = "") -> 
     return PictureFolder(pictures, left_out, nested, passed)
 
 
+def evenly_spaced(files: Sequence[Any], most: int) -> Sequence[Any]:
+    """Return at most ``most`` of the files, in equal steps over all of them."""
+    return files[:: max(1, -(-len(files) // most))]
+
+
 def is_picture(file: Path) -> bool:
     """Return whether a file has a picture's extension or content; False for files that macOS and Windows leave."""
     if file.name.startswith(LITTER) or not file.is_file():
@@ -96,10 +107,6 @@ def is_picture(file: Path) -> bool:
 @lru_cache(maxsize=1)
 def picture_extensions() -> frozenset[str]:
     """Return the extensions of HEIF and of all formats that Pillow reads, in lower case with the dot."""
-    if find_spec("pillow_heif") is not None:
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
     readable = Image.registered_extensions().items()
     return frozenset(HEIF.union(end for end, name in readable if name in Image.OPEN and name not in NO_PHOTOGRAPHS))
 

@@ -75,7 +75,7 @@ def small_payload() -> dict[str, Any]:
         "errors": errors(dice, classes),
         "confusion": {"threshold": 0.4, "iou": 0.5, "counts": confusion_counts(dice, classes)},
         "calibration": calibration(dice),
-        "gallery": {"threshold": 0.4, "total": 31, "images": [SEEN, DARK]},
+        "gallery": {"threshold": 0.4, "lowest": 0.05, "total": 31, "images": [SEEN, DARK]},
         "scores": {"edges": [step / 20 for step in range(21)], "counts": [5000, 900] + [130] * 17 + [0]},
         "comparison": {
             "title": "val_metrics.json",
@@ -126,7 +126,7 @@ def bare_payload() -> dict[str, Any]:
         },
         "confusion": {"threshold": 0.5, "iou": 0.5, "counts": [[0] * 4 for _ in range(4)]},
         "calibration": {"error": None, "bins": [{**row, "count": 0, "score": None, "precision": None} for row in BINS]},
-        "gallery": {"threshold": 0.5, "total": 0, "images": []},
+        "gallery": {"threshold": 0.5, "lowest": 0.05, "total": 0, "images": []},
         "scores": {"edges": [step / 20 for step in range(21)], "counts": [0] * 20},
     }
 
@@ -185,7 +185,7 @@ def errors(dice: random.Random, classes: list[dict[str, Any]]) -> dict[str, Any]
     per_class = [
         {
             "label": label,
-            "costs": None if row["AP"] is None else {kind: round(dice.uniform(0, 0.2), 4) for kind in KINDS},
+            "costs": {kind: None if row["AP"] is None else round(dice.uniform(0, 0.2), 4) for kind in KINDS},
         }
         for label, row in enumerate(classes)
     ]
@@ -245,7 +245,7 @@ def gallery(dice: random.Random, *, count: int, labels: int, detections: int) ->
         }
         for number in range(count)
     ]  # fmt: skip
-    return {"threshold": 0.4, "total": 2 * count, "images": images}
+    return {"threshold": 0.4, "lowest": 0.05, "total": 2 * count, "images": images}
 
 
 def thumbnail() -> str:

@@ -121,7 +121,9 @@ def test_what_the_payload_does_not_have_is_left_out(open_report):
     page = open_report("metrics")
     assert texts(page, "#sections a") == ["Result", "Classes"]
     assert page.locator("main > section:visible").count() == 2
-    assert page.get_by_text("Detections and annotations are needed for this; see --help.").is_visible()
+    assert page.get_by_text(
+        "They need detections, annotations and at least one annotated box; see --help."
+    ).is_visible()
 
 
 def test_the_class_table_sorts_both_ways_with_nulls_last(open_report, payloads):
@@ -254,7 +256,7 @@ def test_everything_is_reached_by_the_keyboard_alone(open_report):
     tab_to(page, "#viewer-threshold")
     page.keyboard.press("Home")
     frame(page)
-    assert text(page, "#viewer-threshold-value") == "0.00"
+    assert text(page, "#viewer-threshold-value") == "0.05"
     tab_to(page, "#viewer-boxes button")
     assert page.locator("#viewer .box.chosen").count() == 1
     page.keyboard.press("Escape")

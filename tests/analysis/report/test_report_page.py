@@ -213,7 +213,7 @@ def test_what_is_missing_is_said_and_how_to_get_it(pages):
     notes = [text for place, text in pages["metrics"].texts if place[-2:] == ("main", "p")]
     assert notes == [
         "Not in this report: kinds of mistakes, worst images, precision and recall, confusions, calibration, scores. "
-        "Detections and annotations are needed for this; see --help.",
+        "They need detections, annotations and at least one annotated box; see --help.",
         "There is no comparison: a baseline run is needed for this; see --help.",
     ]
     assert [text for place, text in pages["small"].texts if place[-2:] == ("main", "p")] == []

@@ -15,9 +15,6 @@ const LINES = [
   ["ignored", "ignored", "", "detection in a crowd, which is not counted: thin, solid, grey"],
 ];
 
-/** Whether the line of a kind is dark, and needs a light edge on a photograph. */
-const hasLightEdge = (kind) => kind === "background";
-
 /** The kind that a box takes its colour from. */
 const colourOf = (kind) => (kind === "found" || kind === "crowd" ? "correct" : kind);
 
@@ -28,7 +25,7 @@ function pictureOf(image) {
     viewBox: `0 0 ${image.width} ${image.height}`,
     "aria-hidden": "true",
   });
-  if (image.thumbnail && image.thumbnail.startsWith("data:image/")) {
+  if (image.thumbnail) {
     const size = { width: image.width, height: image.height, preserveAspectRatio: "none" };
     svg.append(shape("image", { href: image.thumbnail, ...size }));
   }
@@ -41,12 +38,13 @@ function pictureOf(image) {
  * index)` returns the text at a box or ""; `chosen` is the index of the highlighted box or null.
  */
 function drawBoxes(svg, image, boxes, { unit, tag, chosen = null }) {
+  // the dark line of background needs a light edge on a photograph
   const outlines = { dark: "", light: "" };
   const lines = [];
   const tags = [];
   boxes.forEach((each, index) => {
     const [x, y, width, height] = each.box;
-    outlines[hasLightEdge(each.kind) ? "light" : "dark"] += `M${x} ${y}h${width}v${height}h${-width}z`;
+    outlines[each.kind === "background" ? "light" : "dark"] += `M${x} ${y}h${width}v${height}h${-width}z`;
     const names = ["box", each.kind, colourOf(each.kind), each.truth ? "truth" : "", index === chosen ? "chosen" : ""];
     lines.push(shape("rect", { class: names.join(" ").trim(), x, y, width, height }));
     const text = tag(each, index);

@@ -1,11 +1,6 @@
 // Calibration and histogram of scores.
 
-/** The reliability diagram at IoU 0.50 and the histogram of scores. */
-function buildCalibration(calibration, scores) {
-  buildReliability(calibration);
-  buildScores(scores);
-}
-
+/** The reliability diagram at IoU 0.50. */
 function buildReliability({ bins }) {
   const filled = bins.filter((bin) => bin.count > 0);
   keepDrawn(byId("calibration-chart"), (width) => reliabilityChart(bins, filled, width));
@@ -29,8 +24,8 @@ function reliabilityChart(bins, filled, width) {
   const chart = axes({
     width,
     x: fractionAxis(WORDS.axes.score),
-    y: fractionAxis(WORDS.axes.correct),
-    says: `${WORDS.axes.correct} over ${WORDS.axes.score}; the numbers are in the table below`,
+    y: fractionAxis(WORDS.axes.precision),
+    says: `${WORDS.axes.precision} over ${WORDS.axes.score}; the numbers are in the table below`,
   });
   const most = Math.max(1, ...bins.map((bin) => bin.count));
   for (const { low, high, count: number } of bins) {
@@ -53,6 +48,7 @@ function reliabilityChart(bins, filled, width) {
   return chart.svg;
 }
 
+/** The histogram of scores. */
 function buildScores({ edges, counts }) {
   const bins = counts.map((number, index) => ({ low: edges[index], high: edges[index + 1], number }));
   keepDrawn(byId("scores-chart"), (width) => {

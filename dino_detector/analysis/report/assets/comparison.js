@@ -1,6 +1,6 @@
 // Comparison with a baseline.
 
-/** The twelve numbers, the classes, and the images that changed sides. */
+/** The twelve numbers, the classes, and the images that became better or worse. */
 function buildComparison(comparison, gallery) {
   const metrics = Object.entries(comparison.metrics).map(([name, { baseline, value }]) => ({
     name,

@@ -14,8 +14,8 @@ function shape(tag, attributes, ...children) {
 }
 
 function filled(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) node.setAttribute(name, value);
   }
   node.append(...children.filter((child) => child !== null));
   return node;
@@ -29,8 +29,8 @@ const isolated = (name) => `\u2068${name}\u2069`;
 
 /** A bar from 0 to a fraction of the width of its cell. */
 function bar(share) {
-  const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-  return shape("svg", { class: "bar", "aria-hidden": "true" }, shape("rect", { width, height: "100%" }));
+  const rect = shape("rect", { width: `${100 * share}%`, height: "100%" });
+  return shape("svg", { class: "bar", "aria-hidden": "true" }, rect);
 }
 
 /** Options of a select element: pairs of value and text. */

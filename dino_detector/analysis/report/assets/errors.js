@@ -26,7 +26,7 @@ function buildErrors(errors, classes) {
 }
 
 function buildCostsByClass(perClass, classes) {
-  const rows = perClass.filter(({ costs }) => costs !== null && Object.values(costs).some((cost) => cost !== null));
+  const rows = perClass.filter(({ costs }) => Object.values(costs).some((cost) => cost !== null));
   const columns = [
     {
       head: "class",

@@ -38,7 +38,7 @@ function buildGallery(gallery, classes) {
   const change = (changes) => {
     Object.assign(state, changes);
     byId("gallery-threshold").value = state.threshold;
-    byId("gallery-threshold-value").textContent = fraction(state.threshold, 2);
+    byId("gallery-threshold-value").textContent = exact(state.threshold);
     renderSoon();
   };
   const viewer = buildViewer(state, classes, (threshold) => change({ threshold }));
@@ -50,6 +50,7 @@ function buildGallery(gallery, classes) {
     render();
     list.children[next].querySelector("button").focus();
   });
+  for (const id of ["gallery-threshold", "viewer-threshold"]) byId(id).min = gallery.lowest; // lower scores are not here
   byId("gallery-threshold").defaultValue = gallery.threshold;
   buildLegend(byId("gallery-legend"));
   change({});

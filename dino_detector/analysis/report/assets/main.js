@@ -9,7 +9,7 @@ const builders = {
   gallery: () => (gallery = buildGallery(payload.gallery, payload.classes)),
   curves: () => buildCurves(payload.curves, payload.classes),
   confusion: () => buildConfusion(payload.confusion, payload.classes),
-  calibration: () => buildCalibration(payload.calibration, payload.scores),
+  calibration: () => (buildReliability(payload.calibration), buildScores(payload.scores)),
   comparison: () => buildComparison(payload.comparison, gallery),
 };
 for (const [id, build] of Object.entries(builders)) {

@@ -9,16 +9,13 @@ const codeOfKind = (kind) => (KINDS[kind] || WORDS.other[kind]).code;
 /** A badge with the code of a kind, beside its name. */
 const badge = (kind) => element("span", { class: `code ${kind}`, "aria-hidden": "true" }, codeOfKind(kind));
 
-/** Whether no detection with at least this score finds the object. A crowd is never missed. */
-const isMissed = (truth, threshold) => !truth.crowd && (truth.found === null || truth.found < threshold);
-
 /**
  * The boxes of an image at a threshold, mistakes first: {kind, label, score, iou, box, truth}.
  * Objects have no score. The kind of an object is "found", "missed" or "crowd".
  */
 function boxesAt(image, threshold) {
   const objects = image.truth.map((truth) => {
-    const kind = truth.crowd ? "crowd" : isMissed(truth, threshold) ? "missed" : "found";
+    const kind = truth.crowd ? "crowd" : truth.found === null || truth.found < threshold ? "missed" : "found";
     return { kind, label: truth.label, score: null, iou: null, box: truth.box, truth: true };
   });
   const detections = image.detections

@@ -11,6 +11,9 @@ const counted = (value, one, many) => `${count(value)} ${value === 1 ? one : man
 /** 0.41234 as "0.412"; a dash for null. */
 const fraction = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits));
 
+/** A score threshold with all decimals, at least two: a rounded one would count other detections. */
+const exact = (value) => (Number(value.toFixed(2)) === value ? value.toFixed(2) : String(value));
+
 /** 0.0312 as "+0.031"; negative numbers get a true minus sign. */
 function signed(value) {
   if (value === null) return "–";

@@ -33,11 +33,11 @@ function buildViewer(state, classes, setThreshold) {
     chosen = null;
     const boxes = boxesAt(images[place], state.threshold);
     byId("viewer-boxes").replaceChildren(tableOfBoxes(boxes, classes, choose));
-    byId("viewer-threshold-value").textContent = fraction(state.threshold, 2);
+    byId("viewer-threshold-value").textContent = exact(state.threshold);
     slider.value = state.threshold;
     byId("viewer-about").textContent =
       `Image ${count(place + 1)} of ${count(images.length)}. ` +
-      `At threshold ${fraction(state.threshold, 2)}: ${mistakesInWords(boxes)}.`;
+      `At threshold ${exact(state.threshold)}: ${mistakesInWords(boxes)}.`;
   };
   const show = () => {
     const image = images[place];
