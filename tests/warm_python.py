@@ -4,10 +4,12 @@
 
 The test session starts `serve`. The program `warm_python` (`REQUEST`) stands in for ``python``: it hands its words,
 environment, folder and streams to the server, forwards signals to the process group of the fork, and ends as it ends.
+The fork has the parent and the mounted file systems of the program.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -16,6 +18,7 @@ import runpy
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +31,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 IMPORTED = ("dino_detector.training.fit", "dino_detector.commands.train", "torch.utils.tensorboard", "hotcoco")
 REQUEST = f"""#!{sys.executable} -IS
 import array, json, os, signal, socket, sys
+def forward(number, frame):
+    try:
+        os.killpg(fork, number)
+    except ProcessLookupError:
+        pass  # it has ended
 server = socket.socket(socket.AF_UNIX)
 server.connect(os.path.join(os.path.dirname(sys.argv[0]), "socket"))
 words = json.dumps([sys.argv, dict(os.environ), os.getcwd()]).encode()
@@ -36,7 +44,7 @@ server.sendmsg([len(words).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_
 server.sendall(words)
 fork = int.from_bytes(server.recv(8), "big")
 for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: os.killpg(fork, number))
+    signal.signal(number, forward)
 status = os.waitstatus_to_exitcode(int.from_bytes(server.recv(8), "big"))
 if status < 0:
     if -status != signal.SIGKILL:
@@ -91,7 +99,7 @@ def serve(address: str) -> None:
                 fork = os.fork()
                 if fork == 0:
                     signal.set_wakeup_fd(-1)
-                    return run(*request, streams)
+                    return run(*request, streams, stand_in(requester))
                 for stream in streams:
                     os.close(stream)
                 requester.sendall(fork.to_bytes(8, "big"))
@@ -117,10 +125,31 @@ def receive(requester: socket.socket) -> tuple[list[Any], list[int]]:
     return json.loads(content), streams
 
 
-def run(words: list[str], environment: dict[str, str], folder: str, streams: list[int]) -> None:
+def stand_in(requester: socket.socket) -> int:
+    """Return the number of the process that sent a request."""
+    return struct.unpack("3i", requester.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
+
+
+def take_the_place_of(program: int) -> None:
+    """See the file systems of a process, and its parent in place of the own."""
+    with open(f"/proc/{program}/ns/mnt") as mounts:  # noqa: PTH123
+        ctypes.CDLL(None).setns(mounts.fileno(), 0)  # fails without rights, where the file systems are the same anyway
+    own, own_parent = os.getpid(), os.getppid
+
+    def parent() -> int:
+        if os.getpid() != own:  # a data worker
+            return own_parent()
+        return int(Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.getppid = parent
+
+
+def run(words: list[str], environment: dict[str, str], folder: str, streams: list[int], program: int) -> None:
     """Become the process of the request, which ends as a program does."""
     os.setsid()
+    take_the_place_of(program)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

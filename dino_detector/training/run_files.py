@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import re
 import signal
@@ -182,7 +183,9 @@ class RunFiles(Checkpoint):
         if self._stop is not None:
             self._leave()
         self._stop = number
-        log.warning("stopping after this step or evaluation, with everything saved; a second signal stops at once")
+        text = "stopping after this step or evaluation, with everything saved; a second signal stops at once"
+        # The signal may have interrupted a write to stdout, which this thread must not enter again.
+        _thread.start_new_thread(log.warning, (text,))
 
     def _all_stop(self, trainer: Trainer, batch_idx: int | None = None) -> bool:
         """Return whether any process got a signal; all processes agree after the same step, or they would deadlock.

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
+import shutil
 import signal
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from dino_detector.commands.frame import ProgressSafeHandler
 from dino_detector.errors import StoppedByUser
 
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
@@ -69,7 +75,7 @@ def assert_same_end(resumed: dict[str, Any], unbroken: dict[str, Any]) -> None:
 
 
 DROPOUT = {"decoder_dropout": 0.2}
-LORA = {"train_backbone": "lora", "lora_dropout": 0.3}
+LORA = {"train_backbone": "lora", "lora_dropout": 0.3, "ema_decay": 0.0}
 WORKERS = {"num_workers": 2, "augmentation": True}
 TUNED = {
     **{"train_backbone": "lora", "lora_layers": 2, "lora_rank_pattern": {"1": 2}, "use_dora": True, "use_rslora": True},
@@ -84,32 +90,59 @@ STRONG = WORKERS | {
 }
 """The last of three epochs is plain; sizes are 2 to 6 patches, around 4."""
 ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
+EVERY_SECOND = {"warmup_fraction": 0.3, "val_frequency": 2}
+
+
+class Whole(NamedTuple):
+    """A run without interruption, its settings and what it recorded."""
+
+    run: Any
+    changes: dict[str, Any]
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, train) -> Callable[[dict[str, Any]], Whole]:
+    """Return a function that trains once with some settings changed, without interruption."""
+    done: dict[str, Whole] = {}
+
+    def run(changes: dict[str, Any]) -> Whole:
+        changes, recorder = EVERY_SECOND | changes, Recorder()
+        if str(changes) not in done:
+            finished = train(tmp_path_factory.mktemp("whole"), recorder, **changes)
+            done[str(changes)] = Whole(finished, changes, recorder)
+        return done[str(changes)]
+
+    return run
+
+
+def signal_handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 @pytest.mark.parametrize(
     ("changes", "interruptions", "stopped_after"),
     [
-        pytest.param(DROPOUT, [Interrupt("batch", 1, 1)], [6], id="dropout"),
-        pytest.param(DROPOUT, [Interrupt("batch", 1, 1, signal.SIGTERM)], [6], id="sigterm"),
-        pytest.param(DROPOUT | ACCUMULATE, [Interrupt("batch", 0, 3)], [6], id="accumulation"),
-        pytest.param(LORA | WORKERS, [Interrupt("batch", 1, 0)], [5], id="lora-workers"),
+        pytest.param(
+            DROPOUT,
+            [Interrupt("batch", 0, 3), Interrupt("batch", 1, 1, signal.SIGTERM), Interrupt("validation", 1)],
+            [4, 2, 2],
+            id="last-batch-of-an-epoch-sigterm-validation",
+        ),
+        pytest.param(LORA, [Interrupt("batch", 1, 0)], [5], id="lora-no-average"),
         pytest.param(TUNED, [Interrupt("batch", 1, 2)], [7], id="tuned"),
         pytest.param(STRONG, [Interrupt("batch", 1, 1)], [6], id="strong-augmentation"),
-        pytest.param({"ema_decay": 0.0}, [Interrupt("batch", 2, 1)], [10], id="no-average"),
-        pytest.param(DROPOUT, [Interrupt("batch", 0, 3)], [4], id="last-batch-of-an-epoch"),
-        pytest.param(DROPOUT, [Interrupt("validation", 1)], [8], id="validation"),
         pytest.param(
             DROPOUT | ACCUMULATE,
-            [Interrupt("batch", 0, 1), Interrupt("batch", 0, 5), Interrupt("batch", 1, 6), Interrupt("batch", 2, 0)],
+            [Interrupt("batch", 0, 1), Interrupt("batch", 0, 3), Interrupt("batch", 1, 6), Interrupt("batch", 2, 2)],
             [3, 3, 8, 3],
-            id="four-times",
+            id="accumulation",
         ),
     ],
 )
-def test_resumed_run_ends_with_the_same_weights(tmp_path, train, settings, changes, interruptions, stopped_after):
-    changes = {"warmup_fraction": 0.3, "val_frequency": 2, **changes}
-    whole = Recorder()
-    unbroken = train(tmp_path / "unbroken", whole, **changes)
+def test_resumed_run_ends_with_the_same_weights(tmp_path, train, whole_run, changes, interruptions, stopped_after):
+    unbroken, changes, whole = whole_run(changes)
+    handlers = signal_handlers()
 
     seen: list[tuple] = []
     steps, last = 0, None
@@ -117,12 +150,14 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path, train, settings, chang
         part = Recorder()
         with pytest.raises(StoppedByUser, match=r"--checkpoint .*dino_detector_last\.pth"):
             train(tmp_path / "parts", part, interruption, **changes, checkpoint=last)
+        assert signal_handlers() == handlers
         assert len(part.batches) == expected
         last = tmp_path / "parts" / "dino_detector_last.pth"
         seen += part.batches
         steps += part.steps
     rest = Recorder()
     resumed = train(tmp_path / "parts", rest, **changes, checkpoint=last)
+    assert signal_handlers() == handlers
 
     assert seen + rest.batches == whole.batches
     assert steps + rest.steps == whole.steps
@@ -132,50 +167,63 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path, train, settings, chang
     assert written[0] == written[1]
 
 
-def test_epoch_checkpoint_resumes_into_another_folder(tmp_path, train):
-    whole, rest = Recorder(), Recorder()
-    unbroken = train(tmp_path / "unbroken", whole, **DROPOUT)
+def test_epoch_checkpoint_resumes_into_another_folder(tmp_path, train, whole_run):
+    rest = Recorder()
+    unbroken, changes, whole = whole_run(DROPOUT)
     checkpoint = unbroken.folder / "dino_detector_epoch_2.pth"
-    resumed = train(tmp_path / "resumed", rest, **DROPOUT, checkpoint=checkpoint)
+    resumed = train(tmp_path / "resumed", rest, **changes, checkpoint=checkpoint)
     assert rest.batches == whole.batches[8:]
     assert_same_end(resumed.checkpoint("final"), unbroken.checkpoint("final"))
 
 
-def test_longer_run_continues_a_finished_one(tmp_path, train):
-    finished = train(tmp_path, epochs=1)
-    more = Recorder()
-    train(tmp_path, more, checkpoint=finished.folder / "dino_detector_final.pth", epochs=2)
-    assert [(epoch, batch) for epoch, batch, *_ in more.batches] == [(1, 0), (1, 1), (1, 2), (1, 3)]
-    assert sorted(file.name for file in tmp_path.glob("*epoch*.pth")) == [
-        "dino_detector_epoch_1.pth",
+def test_longer_run_continues_a_finished_one(tmp_path, train, whole_run):
+    finished, changes, _ = whole_run(DROPOUT)
+    folder, more = shutil.copytree(finished.folder, tmp_path / "longer"), Recorder()
+    train(folder, more, **changes, checkpoint=folder / "dino_detector_final.pth", epochs=4)
+    assert [(epoch, batch) for epoch, batch, *_ in more.batches] == [(3, 0), (3, 1), (3, 2), (3, 3)]
+    assert sorted(file.name for file in folder.glob("*epoch*.pth")) == [
         "dino_detector_epoch_2.pth",
+        "dino_detector_epoch_3.pth",
+        "dino_detector_epoch_4.pth",
     ]
 
 
-def test_last_partial_accumulation_is_not_dropped(tmp_path, train):
-    recorder = Recorder()
-    train(tmp_path, recorder, **ACCUMULATE, epochs=1)
-    assert len(recorder.batches) == 7
-    assert recorder.steps == 3
+def test_last_partial_accumulation_is_not_dropped(whole_run):
+    recorder = whole_run(DROPOUT | ACCUMULATE).recorder
+    assert len(recorder.batches) == 3 * 7
+    assert recorder.steps == 3 * 3
 
 
-def test_every_image_is_seen_once_an_epoch_in_another_order(tmp_path, train):
-    recorder = Recorder()
-    train(tmp_path, recorder, epochs=2)
-    orders = [[i for epoch, _, ids, _ in recorder.batches if epoch == wanted for i in ids] for wanted in (0, 1)]
+def test_every_image_is_seen_once_an_epoch_in_another_order(whole_run):
+    batches = whole_run(DROPOUT).recorder.batches
+    orders = [[i for epoch, _, ids, _ in batches if epoch == wanted for i in ids] for wanted in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == [20, 25, 30, 35, 40, 45, 50]
     assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("stops", [True, False])
-def test_signal_handlers_are_given_back(tmp_path, train, stops):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    if stops:
-        with pytest.raises(StoppedByUser):
-            train(tmp_path, Interrupt("batch", 0, 0), epochs=1)
-    else:
-        train(tmp_path, epochs=1)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+class PressedInAWrite(io.RawIOBase):
+    """A stream that gets Ctrl-C in the middle of the line of an epoch."""
+
+    pressed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: bytes) -> int:
+        if b"epoch 1/" in bytes(text) and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return len(text)
+
+
+def test_interruption_in_a_write_to_stdout_stops_as_any_other(tmp_path, train, monkeypatch, caplog):
+    stdout = io.TextIOWrapper(io.BufferedWriter(PressedInAWrite()), line_buffering=True)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(logging.getLogger("dino_detector"), "handlers", [ProgressSafeHandler()])
+    caplog.set_level(logging.INFO, logger="dino_detector")
+    with pytest.raises(StoppedByUser, match=r"--checkpoint .*dino_detector_last\.pth"):
+        train(tmp_path, epochs=2)
+    assert stdout.buffer.raw.pressed
 
 
 def test_interruption_in_the_last_epoch_end_loses_nothing(tmp_path, train):
@@ -210,14 +258,14 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
         annotation["category_id"] = 9 if annotation["image_id"] in rare and number % 2 else 4
     split.annotations.write_text(json.dumps(content))
     changes = {"train_images": split.images, "train_annotations": split.annotations, "repeat_threshold": 1.0}
-    changes |= {"augmentation": True, "decoder_dropout": 0.1, "batch_size": 1}
+    changes |= {"augmentation": True, "decoder_dropout": 0.1, "epochs": 2, "val_frequency": 2}
 
     caplog.set_level("INFO")
     whole = Recorder()
     unbroken = train(tmp_path / "unbroken", whole, **changes)
-    assert len(whole.batches) == 3 * 8
+    assert len(whole.batches) == 2 * 8 / 2
     assert "7 training images (8 an epoch, with repeats of rare classes)" in caplog.text
-    for epoch in range(3):
+    for epoch in range(2):
         ids = [image_id for number, _, batch, _ in whole.batches if number == epoch for image_id in batch]
         counts = {image_id: ids.count(image_id) for image_id in ids}
         assert sorted(counts.values()) == [1, 1, 1, 1, 1, 1, 2]
@@ -244,6 +292,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_batches_also_where_they_are
             self.norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
 
     changes = {"batch_size": 1, "epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0, "denoising_queries": 0}
+    changes |= {"val_images": None, "val_annotations": None}
     alone, together, whole = Gradients(), Gradients(), Gradients()
     train(tmp_path / "alone", alone, **changes)
     train(tmp_path / "together", together, accumulate_batches=3, **changes)

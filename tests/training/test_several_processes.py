@@ -9,17 +9,18 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from dino_detector.config import Config
 from dino_detector.config.yaml_text import write_config
+from dino_detector.training.run_files import finished_epochs
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -49,15 +50,6 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     out, err = process.communicate()
     assert process.returncode == code, err[-3000:]
     return out, err
-
-
-def begun(config: Path, *flags: object) -> subprocess.Popen[str]:
-    """Start a run of two processes in its own process group, and wait for the end of its second epoch."""
-    process = start_with(
-        sys.executable, config, "--distributed", "--log_frequency", "1", *flags, start_new_session=True
-    )
-    assert any(" 2/500 " in line for line in process.stdout), "the files of the first epoch are there"
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -233,32 +225,42 @@ def test_processes_stop_early_together(start: Start, tmp_path: Path, settings: C
     assert not (tmp_path / "out" / "dino_detector_epoch_4.pth").exists()
 
 
-def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path: Path, settings: Callable[..., Config]) -> None:
-    write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
+def test_ctrl_c_stops_all_processes_after_the_same_step(
+    start: Start, tmp_path: Path, settings: Callable[..., Config]
+) -> None:
+    config, last = tmp_path / "run.yaml", tmp_path / "out" / "dino_detector_last.pth"
+    write_config(settings(tmp_path / "out", epochs=500, val_frequency=500, log_frequency=1), config)
+    process = start(config, "--distributed", start_new_session=True)
+    assert any(" 2/500 " in line for line in process.stdout), "the files of the first epoch are there"
     os.killpg(process.pid, signal.SIGINT)  # to every process, as from a terminal
     _, err = finish(process, code=130)
-    assert err == f"stopped; resume with the same settings and --checkpoint {tmp_path}/out/dino_detector_last.pth\n"
-    resumed = start_with(
-        *(sys.executable, tmp_path / "run.yaml", "--distributed", "--log_frequency", "1"),
-        *("--checkpoint", tmp_path / "out" / "dino_detector_last.pth"),
-        start_new_session=True,
-    )
-    line = next(line for line in resumed.stdout if "epoch" in line and "loss" in line)
-    os.killpg(resumed.pid, signal.SIGTERM)
-    finish(resumed, code=128 + signal.SIGTERM)
-    assert not line.startswith("epoch   1/500")
+    assert err == f"stopped; resume with the same settings and --checkpoint {last}\n"
+    finished = finished_epochs(torch.load(last, weights_only=True))
+    out, _ = finish(start(config, "--distributed", "--checkpoint", last, "--epochs", finished + 1))
+    (line,) = (line for line in out.splitlines() if line.startswith("epoch"))
+    assert f"{finished + 1}/{finished + 1} " in line
 
 
 @pytest.mark.parametrize("main_process", [True, False])
 def test_a_killed_process_ends_the_others_with_one_line(
-    main_process: bool, tmp_path: Path, settings: Callable[..., Config]
+    main_process: bool, warm_python: Path, tmp_path: Path, settings: Callable[..., Config]
 ) -> None:
     """The operating system kills a process that takes too much memory."""
-    write_config(settings(tmp_path / "out", epochs=500, val_frequency=500), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
-    other = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-    os.kill(process.pid if main_process else other, signal.SIGKILL)
+    write_config(settings(tmp_path / "out", val_frequency=3), tmp_path / "run.yaml")
+    (tmp_path / "command.py").write_text(
+        "import os, signal, sys\n"
+        "from dino_detector.train import main\n"
+        "from dino_detector.training.run_files import RunFiles\n"
+        "def die(files, trainer, module):\n"
+        f"    if trainer.current_epoch == 1 and trainer.is_global_zero is {main_process}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "RunFiles.on_train_epoch_start = die\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [warm_python, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
+    process = subprocess.Popen(
+        [str(word) for word in words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     _, err = finish(process, code=-signal.SIGKILL if main_process else 2)
     last = tmp_path / "out" / "dino_detector_last.pth"
     assert err == f"error: another process of the run ended (out of memory?); resume with --checkpoint {last}\n"
