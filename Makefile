@@ -25,8 +25,8 @@ $(INSTALLED): pyproject.toml requirements.txt
 demo: install  ## generate a small data set, train on it, evaluate, and draw what is found
 	.venv/bin/dino-detector demo
 
-test: install  ## run the tests, in a process for each core
-	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+test: install  ## run the tests, in up to four processes
+	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 docs: install  ## build the pages into build/site
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

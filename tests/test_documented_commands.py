@@ -23,8 +23,10 @@ from PIL import Image
 
 from dino_detector import ExportedDetector
 from dino_detector.commands import frame, train
+from dino_detector.config import Config
 from dino_detector.download import is_complete
 from dino_detector.inference.detector import Detector
+from dino_detector.training.run_data import read_run_data
 
 TINY = [
     *("--image_size", "28", "--num_workers", "0", "--device", "cpu", "--batch_size", "35", "--decoder_layers", "1"),
@@ -115,15 +117,14 @@ def earlier(tmp_path_factory: pytest.TempPathFactory, hub: Path, small: CocoTree
     data = ["--train_images", small.train_images, "--train_annotations", small.train_annotations]
     data += ["--val_images", small.val_images, "--val_annotations", small.val_annotations]
     tests = ["--testdev_images", small.test_images]
-    big = ["--train_images", coco2017.train_images, "--train_annotations", coco2017.train_annotations]
+    big = {"train_images": coco2017.train_images, "train_annotations": coco2017.train_annotations}
     evaluation = ["--only_evaluate", "--checkpoint", "outputs/dino_detector_final.pth", *TINY, *data[4:], *tests]
     try:
         assert run_train([*data, *tests, *TINY, "--epochs", "21", "--val_frequency", "10"]) == 0
         assert run_train([*evaluation, "--output_dir", "eval_outputs"]) == 0
         assert run_train([*evaluation, "--output_dir", "test_outputs"]) == 0
-        mini = ["--use_coco_mini", "--lightweight", "--epochs", "1", "--batch_size", "250", "--output_dir", "mini"]
-        assert run_train([*big, *TINY, *mini]) == 0
-        shutil.copy("mini/coco_mini_1k_seed42_indices.json", "outputs")
+        mini = Config.from_flat(big | {"use_coco_mini": True})
+        read_run_data(mini, training=True).write_subsets(folder / "outputs")
     finally:
         os.chdir(before)
     return folder
@@ -157,6 +158,7 @@ def test_the_command_does_what_its_words_say(
     place: Callable[[Command], Path],
     server: CocoServer,
     large_server: CocoServer,
+    warm_python: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = place(command)
@@ -169,7 +171,7 @@ def test_the_command_does_what_its_words_say(
     if downloads:
         extra += ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
     if command.has("--distributed"):
-        code = subprocess.run([sys.executable, *command.words[1:], *extra], check=False).returncode
+        code = subprocess.run([warm_python, *command.words[1:], *extra], check=False).returncode
     else:
         code = command.run(extra)
     assert code == 0

@@ -295,7 +295,7 @@ def test_settings_reach_the_matcher_and_the_focal_loss():
     )
     criterion = build_criterion(config)
     matcher = criterion.matcher
-    assert (matcher.cost_class, matcher.cost_bbox, matcher.cost_giou, matcher.quality) == (1.5, 2.5, 3.5, 0.7)
+    assert matcher.costs == config.matching
     assert (matcher.focal_alpha, matcher.focal_gamma) == (0.4, 1.0)
     assert criterion.config == config.losses
 
@@ -335,7 +335,8 @@ def gradient_in_one_of_two_processes(rank: int, folder: str) -> None:
 
 
 def test_gradient_averaged_over_processes_equals_that_of_one_process(tmp_path: Path):
-    torch.multiprocessing.spawn(gradient_in_one_of_two_processes, args=(str(tmp_path),), nprocs=2)
+    processes = {"nprocs": 2, "start_method": "fork"}  # forks have the libraries imported
+    torch.multiprocessing.start_processes(gradient_in_one_of_two_processes, args=(str(tmp_path),), **processes)
     gradients = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     torch.testing.assert_close(sum(gradients) / 2, gradient_of_shared_weights(slice(0, 4)))
     assert not torch.allclose(*gradients)

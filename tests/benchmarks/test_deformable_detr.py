@@ -123,11 +123,11 @@ def test_a_crop_has_detr_s_sizes_and_moves_boxes_with_the_image():
 
 def test_it_overfits_two_images(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deformable_detr, "LEARNING_RATE", 1e-3)
-    system = DeformableDetr(job(settings=TINY, budget=400.0, evaluations=1))
+    system = DeformableDetr(job(settings=TINY, budget=200.0, evaluations=1))
     recorder = Recorder(system.job)
     recorder.clock = TrainingClock(lambda: recorder.images_seen / 2)  # one step of two images per second
     system.fit(recorder)
-    assert recorder.images_seen == 800
+    assert recorder.images_seen == 400
     annotations = Path(system.job.val_annotations)
     (end,) = score(recorder.evaluations, folder=Path(system.job.folder), annotations=annotations)
     assert end["AP50"] > 0.7

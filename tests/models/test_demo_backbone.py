@@ -74,7 +74,7 @@ def patches(backbone: Dinov2Backbone, images: Path, path: Path) -> tuple[Tensor,
 
 def mistakes_of_a_linear_probe(config: BackboneConfig, folder: Path) -> float:
     """Return the balanced error of a ridge regression that separates objects from background in unseen pictures."""
-    files = write_demo_set(folder, train_images=150, val_images=60)
+    files = write_demo_set(folder, train_images=60, val_images=30)
     torch.manual_seed(0)
     backbone = build_backbone(config)
     features, within = patches(backbone, files.train_images, files.train_annotations)

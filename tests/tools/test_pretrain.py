@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -16,8 +15,8 @@ from dino_detector.models.dinov2_backbone import build_backbone
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_written_backbone_is_the_trained_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tools.pretrain_demo_backbone", "--output", str(tmp_path)]
+def test_the_written_backbone_is_the_trained_one(tmp_path: Path, warm_python: Path) -> None:
+    command = [str(warm_python), "-m", "tools.pretrain_demo_backbone", "--output", str(tmp_path)]
     command += ["--scenes_train", "4", "--scenes_val", "2", "--epochs", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     folder = tmp_path / "backbone"

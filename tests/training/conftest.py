@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,6 +157,14 @@ def train(settings: Callable[..., Config]) -> Callable[..., Run]:
         return Run(output_dir, config, fit(config, callbacks=list(callbacks)))
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _no_sync() -> Iterator[None]:
+    """Write files without waiting for the disk; killed runs, in processes of their own, sync as they do for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from dino_detector.inference.detector import Detector
 
 BY_HEART = {
     "image_size": 112,
-    "batch_size": 4,
+    "batch_size": 8,
     "learning_rate": 2e-3,
     "gradient_clip": 1.0,
     "weight_decay": 0.0,
@@ -33,7 +33,7 @@ BY_HEART = {
     },
     "val_frequency": 1000,
 }
-LEARNED_PLACES = {"two_stage": False, "denoising_queries": 0}
+LEARNED_QUERIES = {"two_stage": False, "denoising_queries": 0}
 ADAPTERS = {
     "train_backbone": "lora",
     "lora_rank": 8,
@@ -50,11 +50,11 @@ def eight(tmp_path_factory, draw_boxes):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"epochs": 70, **LEARNED_PLACES, **ADAPTERS}, id="lora-deformable"),
+        pytest.param({"epochs": 60, **LEARNED_QUERIES, **ADAPTERS}, id="lora-deformable"),
         pytest.param(
-            {"epochs": 150, **LEARNED_PLACES, "train_backbone": "none", "use_deformable": False}, id="none-standard"
+            {"epochs": 110, **LEARNED_QUERIES, "train_backbone": "none", "use_deformable": False}, id="none-standard"
         ),
-        pytest.param({"epochs": 140}, id="full-proposals-denoising"),
+        pytest.param({"epochs": 70}, id="full-proposals-denoising"),
     ],
 )
 def test_model_overfits_8_images(tmp_path, train, eight, changes):

@@ -37,7 +37,7 @@ def test_a_run_without_validation_images_evaluates_nothing_and_writes_its_checkp
     config = settings(tmp_path / "out", val_images=None, val_annotations=None, epochs=3, val_frequency=2)
     assert fit(config) is None
     kinds = ("epoch_2", "epoch_3", "last", "final")
-    assert files(tmp_path / "out") == {f"dino_detector_{kind}.pth" for kind in kinds}
+    assert files(tmp_path / "out") == {"config.yaml", *(f"dino_detector_{kind}.pth" for kind in kinds)}
     assert "there is no evaluation" in caplog.text
     Detector.load(tmp_path / "out" / "dino_detector_epoch_2.pth", device="cpu")
 
@@ -58,7 +58,8 @@ def test_a_debug_run_keeps_the_newest_of_its_epoch_checkpoints_and_all_metrics(
 def test_a_debug_run_says_that_it_overfits_when_it_does(
     settings: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = settings(tmp_path / "out", debug=True, debug_samples=2, epochs=150, val_frequency=150, learning_rate=3e-3)
+    fast = {"epochs": 70, "val_frequency": 70, "learning_rate": 6e-3, "ema_decay": 0.0}
+    config = settings(tmp_path / "out", debug=True, debug_samples=2, **fast)
     write_config(config, tmp_path / "run.yaml")
     assert command.main(["--config", str(tmp_path / "run.yaml")]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
