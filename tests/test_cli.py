@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import dino_detector
 from dino_detector import cli
 from dino_detector.commands.frame import run_command
+from dino_detector.data import demo_set
 from dino_detector.errors import InputError, StoppedByUser
 
 DATA = ["--train_images", "a", "--train_annotations", "b", "--val_images", "c", "--val_annotations", "d"]
@@ -215,7 +217,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def write(self, path: Path, **extra: Any) -> None:
             calls["written"] = path, extra
 
-    def fit(config: Any, *, callbacks: list[Any]) -> Numbers:
+    def fit(config: Any) -> Numbers:
         calls["fit"] = config
         return Numbers()
 
@@ -272,6 +274,8 @@ def test_a_stopped_run_says_how_to_go_on(
         raise StoppedByUser("stopped; go on with --checkpoint last.pth")
 
     monkeypatch.setattr("dino_detector.training.fit.fit", stop)
+    few = partial(demo_set.write_demo_set, train_images=2, val_images=1)
+    monkeypatch.setattr(demo_set, "write_demo_set", few)
     assert cli.main([*command, "--output_dir", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "stopped; go on with --checkpoint last.pth\n"
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -327,18 +326,17 @@ def test_the_command_itself_exits_with_2_and_one_line(place, warm_python):
     assert sorted(path.name for path in place.output_dir.iterdir()) == before
 
 
-def test_ctrl_c_in_a_terminal_saves_and_says_how_to_resume(place):
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_resume(place, warm_python):
     """A terminal also signals the data workers, although the step still needs batches from them."""
     flags = ["--epochs", "1000", "--val_frequency", "1000", "--num_workers", "2"]
     flags += ["--batch_size", "1", "--accumulate_batches", "7"]
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dino_detector.train", "--config", place.config, *flags],
+        [warm_python, "-m", "dino_detector.train", "--config", place.config, *flags],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert any(" 2/1000 " in line for line in process.stdout), "the files of the first epoch are there"
     os.killpg(process.pid, signal.SIGINT)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from dino_detector.commands import train as command
+from dino_detector.commands.frame import run_command
 from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint
 from dino_detector.storage.output_folder import locked
+from dino_detector.training.fit import fit
 from dino_detector.training.run_files import finished_epochs
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -36,8 +37,7 @@ class Poison(Callback):
                 next(module.detector.decoder.parameters()).view(-1)[0] = self.value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("validates", [True, False])
+@pytest.mark.parametrize(("validates", "value"), [(True, float("nan")), (False, float("inf"))])
 def test_weights_that_are_not_finite_are_never_written(validates, value, train, tmp_path):
     changes = {} if validates else {"val_images": None, "val_annotations": None}
     with pytest.raises(InputError, match=r"weights are not finite: .* after 8 steps; lower --learning_rate 0\.001"):
@@ -68,11 +68,11 @@ def small_shared_memory() -> list[str]:
     return words
 
 
-def test_a_worker_without_shared_memory_is_named_and_nothing_waits(settings, tmp_path):
+def test_a_worker_without_shared_memory_is_named_and_nothing_waits(warm_python, settings, tmp_path):
     words = small_shared_memory()
     write_config(settings(tmp_path / "out", num_workers=1, batch_size=4), tmp_path / "run.yaml")
     run = subprocess.run(
-        [*words, sys.executable, "-m", "dino_detector.train", "--config", tmp_path / "run.yaml"],
+        [*words, warm_python, "-m", "dino_detector.train", "--config", tmp_path / "run.yaml"],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -81,25 +81,19 @@ def test_a_worker_without_shared_memory_is_named_and_nothing_waits(settings, tmp
     assert re.fullmatch("error: .*shared memory.*--num_workers 0.*\n", run.stderr)
 
 
-def begun(config: Path, *flags: str) -> subprocess.Popen[str]:
-    """Start a training run in its own process group, and wait until it has finished an epoch."""
+def test_sigterm_to_all_processes_of_a_run_saves_its_step(warm_python, settings, tmp_path):
+    """``timeout`` and clusters send the signal to the data workers too."""
+    changes = {"epochs": 1000, "val_frequency": 1000, "num_workers": 2, "batch_size": 1, "accumulate_batches": 3}
+    write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dino_detector.train", "--config", config, *flags],
+        [warm_python, "-m", "dino_detector.train", "--config", tmp_path / "run.yaml"],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    assert any(re.search(" 2/1000 ", line) for line in process.stdout), "the files of the first epoch are there"
-    return process
-
-
-def test_sigterm_to_all_processes_of_a_run_saves_its_step(settings, tmp_path):
-    """``timeout`` and clusters send the signal to the data workers too."""
-    changes = {"epochs": 1000, "val_frequency": 1000, "num_workers": 2, "batch_size": 1, "accumulate_batches": 3}
-    write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
+    assert any(" 2/1000 " in line for line in process.stdout), "the files of the first epoch are there"
     os.killpg(process.pid, signal.SIGTERM)
     rest, errors = process.communicate()
     last = tmp_path / "out" / "dino_detector_last.pth"
@@ -109,15 +103,21 @@ def test_sigterm_to_all_processes_of_a_run_saves_its_step(settings, tmp_path):
     assert torch.load(last, weights_only=True)["global_step"] >= 3
 
 
-def test_a_full_disk_ends_a_run_with_one_line_and_the_checkpoint_before(settings, tmp_path):
+def test_a_full_disk_ends_a_run_with_one_line_and_the_checkpoint_before(settings, tmp_path, capsys):
     """A limit on the size of files stands in for a full disk."""
-    changes = {"epochs": 1000, "val_frequency": 1000, "logger": []}
-    write_config(settings(tmp_path / "out", **changes), tmp_path / "run.yaml")
-    process = begun(tmp_path / "run.yaml")
     last = tmp_path / "out" / "dino_detector_last.pth"
-    subprocess.run(["prlimit", f"--fsize={last.stat().st_size // 2}", "--pid", str(process.pid)], check=True)
-    _, errors = process.communicate()
-    assert process.returncode == 2
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(trainer, module):
+        if trainer.current_epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (last.stat().st_size // 2, before[1]))
+
+    config = settings(tmp_path / "out", val_frequency=3)
+    try:
+        assert run_command(lambda: fit(config, callbacks=[LambdaCallback(on_train_epoch_start=fill)])) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    errors = capsys.readouterr().err
     assert re.fullmatch(rf"error: .*the disk is full.*; resume with --checkpoint {last}\n", errors)
     torch.load(last, weights_only=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.yaml", "dino_detector_last.pth"]
