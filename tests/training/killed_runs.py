@@ -1,10 +1,11 @@
 """Resume a training run from every state in which a kill can leave its folder, and print the differences.
 
-    python killed_runs.py CONFIG FOLDER FIRST STEP [FLAGS ...]
+    python killed_runs.py CONFIG FOLDER [FLAGS ...]
 
-A kill stops a program between two of its file operations. One run therefore copies its folder before the operations
-FIRST, FIRST + STEP, .... When it has ended, each copy is resumed and compared with the folder of the whole run. Every
-run is a fork of this process, so a run imports nothing again.
+A kill stops a program between two of its file operations. One run therefore copies its folder before every operation.
+When it has ended, the copies are resumed and compared with the folder of the whole run. A resumed run begins with
+`recover`; where that gives the same files, one copy stands for all. Every run is a fork of this process, so a run
+imports nothing again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ import yaml
 from dino_detector.commands.arguments import parse_settings
 from dino_detector.commands.frame import run_command
 from dino_detector.config import Config
+from dino_detector.storage.file_set import recover
 from dino_detector.training.fit import fit
+from dino_detector.training.run_files import LAST
 
 EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
 """Python's audit events of file operations, and the position of the path in their arguments"""
@@ -37,8 +40,8 @@ TIMES = {"seconds", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
 """entries that differ between runs: times and paths"""
 
 
-def copy_before(folder: Path, copies: Path, first: int, step: int) -> None:
-    """Copy the folder to ``copies/N`` before the N-th operation on a path in it, N = first, first + step, ..."""
+def copy_before_each(folder: Path, copies: Path) -> None:
+    """Copy the folder to ``copies/N`` before the N-th operation on a path in it, from 1."""
     done = count(1)
     watched = True
 
@@ -55,11 +58,10 @@ def copy_before(folder: Path, copies: Path, first: int, step: int) -> None:
         else:
             return
         if writes and str(path).startswith(str(folder)):
-            number = next(done)
-            if number >= first and (number - first) % step == 0:
-                watched = False
-                shutil.copytree(folder, copies / str(number)) if folder.exists() else (copies / str(number)).mkdir()
-                watched = True
+            copy = copies / str(next(done))
+            watched = False
+            shutil.copytree(folder, copy) if folder.exists() else copy.mkdir()
+            watched = True
 
     sys.addaudithook(hook)
 
@@ -72,7 +74,7 @@ def run(config: Config, folder: Path, *, before: Callable[[], None] = lambda: No
         os.dup2(log, 1)
         os.dup2(log, 2)
         torch.set_num_threads(1)
-        last = folder / "dino_detector_last.pth"
+        last = folder / LAST
         places = {"output_dir": folder, "checkpoint": last if last.exists() else None}
         here = replace(config, training=replace(config.training, **places))
         before()
@@ -115,19 +117,33 @@ def is_set_aside(path: Path) -> bool:
     return path.parent.name.startswith("earlier_")
 
 
-def compare_all(config: Config, folder: Path, first: int, step: int) -> dict[str, Any]:
-    """Resume every copy; return the operations that were tried and the differences after each."""
+def found_by_a_resumed_run(copy: Path) -> tuple[bool, frozenset[tuple[str, bytes]]]:
+    """Return whether there is a checkpoint, and the files after recovery."""
+    place = copy.with_name("recovered")
+    shutil.copytree(copy, place)
+    recover(place)
+    files = {(str(path.relative_to(place)), path.read_bytes()) for path in place.rglob("*") if path.is_file()}
+    shutil.rmtree(place)
+    return (copy / LAST).exists(), frozenset(files)
+
+
+def compare_all(config: Config, folder: Path) -> dict[str, Any]:
+    """Resume the copies; return the number of operations, the resumed ones and the differences after each."""
     whole, copies = folder / "whole", folder / "copies"
     copies.mkdir()
-    assert run(config, whole, before=lambda: copy_before(whole, copies, first, step)) == 0, log_of(whole)
+    assert run(config, whole, before=lambda: copy_before_each(whole, copies)) == 0, log_of(whole)
     for name in Path(f"{whole}.modules").read_text().split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # otherwise every run would scan all objects of the libraries
+    alike: dict[Any, list[int]] = {}
+    operations = len(list(copies.iterdir()))
+    for number in range(1, operations + 1):
+        alike.setdefault(found_by_a_resumed_run(copies / str(number)), []).append(number)
+    resumed = [numbers[len(numbers) // 2] for numbers in alike.values()]
     wrong = {}
-    numbers = sorted(int(path.name) for path in copies.iterdir())
-    for number in numbers:
+    for number in resumed:
         copy = copies / str(number)
         code = run(config, copy)
         finished = code == 2 and "has been trained to epoch" in log_of(copy)
@@ -135,7 +151,7 @@ def compare_all(config: Config, folder: Path, first: int, step: int) -> dict[str
             wrong[number] = [f"exit code {code}", log_of(copy)[-500:]]
         elif apart := differences(copy, whole):
             wrong[number] = apart
-    return {"operations": numbers, "wrong": wrong}
+    return {"operations": operations, "resumed": resumed, "wrong": wrong}
 
 
 def log_of(folder: Path) -> str:
@@ -143,5 +159,5 @@ def log_of(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    settings, _ = parse_settings([Config], ["--config", sys.argv[1], *sys.argv[5:]], prog="killed_runs.py")
-    print(json.dumps(compare_all(settings, Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    settings, _ = parse_settings([Config], ["--config", sys.argv[1], *sys.argv[3:]], prog="killed_runs.py")
+    print(json.dumps(compare_all(settings, Path(sys.argv[2]))))
