@@ -37,7 +37,7 @@ from dino_detector.data.pictures.decoding import check_image, read_image
 from dino_detector.data.pictures.finding import is_picture
 from dino_detector.data.pictures.opening import image_size
 from dino_detector.data_check.check import check, load
-from dino_detector.data_check.layouts import Source
+from dino_detector.data_check.layouts import AnnotationFile
 from dino_detector.data_check.patches import PatchGrid
 from dino_detector.data_check.report import payload, report_text
 from dino_detector.errors import InputError
@@ -152,7 +152,7 @@ def check_annotations(folder: Path, content: bytes) -> str:
     path.write_bytes(content)
     refused = refusal(path, lambda: require_sound(CocoAnnotations.read(path, images=folder)))
     loaded: list[Any] = []
-    if refusal(path, lambda: loaded.append(load([Source("train", path)], folder, [folder]))) is not None:
+    if refusal(path, lambda: loaded.append(load([AnnotationFile("train", path)], folder, [folder]))) is not None:
         assert refused is not None, "the check refuses what training reads"
         return "refused"
     (loaded,) = loaded

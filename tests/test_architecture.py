@@ -53,13 +53,13 @@ LINES_OF_FOLDER = {
     "models": 1_820,
     "data": 4_070,
     "download": 780,
-    "structures": 570,
+    "structures": 560,
     "config": 930,
     "storage": 400,
     ".": 850,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
-LINES_OF_SCRIPTS_AND_STYLES = 1_800
+LINES_OF_SCRIPTS_AND_STYLES = 1_750
 """most lines of JavaScript and CSS"""
 LINES_OF_FILE = 400
 

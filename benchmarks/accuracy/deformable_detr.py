@@ -47,7 +47,7 @@ from benchmarks.accuracy.recorder import MAX_DETECTIONS, Recorder, coco_result
 from dino_detector.data.augmentation.pipeline import augmentation_seed
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.images import CocoImages
-from dino_detector.data.dataset import CocoDetection, FullSizeImages, Sample, SampleKey
+from dino_detector.data.dataset import CocoDetection, Sample, SampleKey, full_size_sample
 from dino_detector.data.sampling import TrainingSampler
 
 BATCH_SIZE = 8
@@ -194,7 +194,7 @@ class Augmented:
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
         """Return the augmented sample of a key."""
-        sample = FullSizeImages()(images, key)
+        sample = full_size_sample(images, key)
         boxes = tv_tensors.BoundingBoxes(sample.boxes_xyxy, format="XYXY", canvas_size=sample.original_size)
         with torch.random.fork_rng(devices=[]):
             drawn = augmentation_seed(self.seed, key.epoch, sample.image_id, key.repeat)
@@ -256,7 +256,7 @@ class DeformableDetr:
     def detect(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return COCO results for the validation images, with the category ids of the data set."""
         images = CocoImages(self.job.val_images, self.val)
-        dataset = CocoDetection(images, view=FullSizeImages(), on_bad_image="raise")
+        dataset = CocoDetection(images, view=full_size_sample, on_bad_image="raise")
         results: list[dict[str, Any]] = []
         model.eval()
         for batch in DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=self.collate):

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import msgspec
-
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
@@ -24,11 +22,6 @@ log = logging.getLogger(__name__)
 
 FLAGS = {"predictions": "predictions_file", "annotations": "val_annotations", "images": "val_images"}
 """flags that name the files of a run"""
-
-
-class _Class(msgspec.Struct):
-    id: int
-    name: str
 
 
 class Run(NamedTuple):
@@ -193,11 +186,11 @@ def file_inside(folder: Path, name: str) -> Path | None:
 def _predicted_classes(results: Path) -> dict[int, str]:
     """Return the names of classes by id in the list that ``predict`` writes beside its detections, if it is there."""
     path = results.with_name(f"{results.stem}_images.json")
+    content = read_json(path) if path.is_file() else {"categories": []}
     try:
-        classes = msgspec.convert(read_json(path)["categories"], list[_Class]) if path.is_file() else []
+        return {int(row["id"]): str(row["name"]) for row in content["categories"]}
     except (LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: has no list of classes ({error}); correct or remove it") from None
-    return {row.id: row.name for row in classes}
+        raise InputError(f"{path}: has no list of classes ({error!r}); correct or remove it") from None
 
 
 def _problem(row: Any) -> str | None:

@@ -14,7 +14,7 @@ from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 
 if TYPE_CHECKING:
-    from dino_detector.data_check.layouts import Source
+    from dino_detector.data_check.layouts import AnnotationFile
 
 MANY_IMAGES = 2_000
 """number of images from which the check announces that opening them takes minutes"""
@@ -76,9 +76,9 @@ def _require_paths(settings: DataCheckSettings) -> None:
         raise InputError(f"{settings.output}: is a folder; give a file as --output")
 
 
-def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path | None]]:
+def _sources(settings: DataCheckSettings) -> tuple[list[AnnotationFile], Path, list[Path | None]]:
     """Return the annotation files, the folder to search for images, and the given folders of images."""
-    from dino_detector.data_check.layouts import Source, find_sources, name_sources
+    from dino_detector.data_check.layouts import AnnotationFile, find_sources, name_sources
 
     given = settings.dir_or_json
     if given.is_dir():
@@ -86,5 +86,5 @@ def _sources(settings: DataCheckSettings) -> tuple[list[Source], Path, list[Path
         return sources, given, [None] * len(sources)
     if settings.val_annotations is None:
         return name_sources([given], given.parent), given.parent, [settings.images]
-    sources = [Source("train", given), Source("val", settings.val_annotations)]
+    sources = [AnnotationFile("train", given), AnnotationFile("val", settings.val_annotations)]
     return sources, given.parent, [settings.images, settings.val_images]

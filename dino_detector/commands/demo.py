@@ -105,7 +105,7 @@ def draw_grid(detector: Detector, files: DemoFiles, path: Path) -> None:
     from dino_detector.structures.detections import supervision_detections
 
     annotations = CocoAnnotations.read(files.val_annotations)
-    records = annotations.images[:PICTURES]
+    records = list(annotations.images)[:PICTURES]
     images = [read_image(files.val_images / record.file_name) for record in records]
     comparisons = []
     for record, image, found in zip(records, images, detector.predict(images, threshold=SCORE), strict=True):

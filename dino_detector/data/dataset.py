@@ -21,7 +21,7 @@ class SampleKey(NamedTuple):
     """Key of a sample: the image at ``index`` of the annotation file, augmented for ``epoch``, from 0.
 
     ``repeat`` is the number of earlier appearances of this image in the epoch. ``image_size`` is the input size of
-    augmented views; views of whole images have their own.
+    augmented views; views of whole images have a fixed size.
     """
 
     epoch: int
@@ -75,23 +75,20 @@ class CachedSample:
     skipped: tuple[str, ...] = ()
 
 
-class FullSizeImages:
-    """Makes samples of whole images in their original size."""
-
-    def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
-        """Return the sample of a key; raise `InputError` if the image can't be read."""
-        objects = images.objects(key.index)
-        return Sample(
-            image=images.read(key.index),
-            boxes_xyxy=torch.tensor(objects.boxes_xyxy),
-            labels=torch.tensor(objects.labels),
-            image_id=images.records[key.index].image_id,
-            original_size=images.size(key.index),
-        )
+def full_size_sample(images: CocoImages, key: SampleKey) -> Sample:
+    """Return the whole image of a key in its original size; raise `InputError` if the image can't be read."""
+    objects = images.objects(key.index)
+    return Sample(
+        image=images.read(key.index),
+        boxes_xyxy=torch.tensor(objects.boxes_xyxy),
+        labels=torch.tensor(objects.labels),
+        image_id=images.records[key.index].image_id,
+        original_size=images.size(key.index),
+    )
 
 
 @dataclass(frozen=True)
-class WholeImages(FullSizeImages):
+class WholeImages:
     """Makes samples of whole images at the size of the network's input."""
 
     image_size: ImageSize
@@ -99,7 +96,7 @@ class WholeImages(FullSizeImages):
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample:
         """Return the sample of a key; raise `InputError` if the image can't be read."""
-        sample = super().__call__(images, key)
+        sample = full_size_sample(images, key)
         size, place = sample.original_size, whole_window(self.image_size)
         piece = map_window(whole_window(size), size, place=place, resize_mode=self.resize_mode)
         return replace(

@@ -271,6 +271,6 @@ def build_evaluation_loader(
 
 
 def build_full_size_loader(*, dataset: CocoDetection, num_workers: int, num_replicas: int, rank: int) -> Loader:
-    """Return a loader of this process's share of `FullSizeImages`, one image at a time."""
+    """Return a loader of this process's share of full-size images, one image at a time."""
     share = evaluation_share(len(dataset), num_replicas=num_replicas, rank=rank)
     return Loader(dataset, sampler=share, batch_size=1, num_workers=num_workers, collate_fn=collate_full_size)

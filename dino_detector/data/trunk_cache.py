@@ -65,7 +65,7 @@ class CachedView:
     Attributes:
         view: makes the sample of a key from the image.
         cache: the cached outputs.
-        shown: JSON values of everything that the view of an image depends on, except the image and the key.
+        shown: JSON of everything that the view of an image depends on, except the image and the key.
         view_id: returns a text that two keys of an image share only if their samples are equal.
         views: number of views of each image.
         no_augment_from: first epoch of plain views; an image has ``views`` plain views as well.
@@ -74,13 +74,10 @@ class CachedView:
     view: Callable[[CocoImages, SampleKey], Sample]
     _: KW_ONLY
     cache: TrunkCache
-    shown: Mapping[str, Any]
+    shown: str
     view_id: Callable[[CocoImages, SampleKey], str]
     views: int
     no_augment_from: int
-
-    def __post_init__(self) -> None:
-        self._shown = json.dumps(dict(self.shown), sort_keys=True)
 
     def __call__(self, images: CocoImages, key: SampleKey) -> Sample | CachedSample:
         """Return the sample of a key; raise `InputError` if its image is needed and can't be read."""
@@ -101,7 +98,7 @@ class CachedView:
 
     def entry_key(self, images: CocoImages, key: SampleKey) -> str:
         """Return the cache key of a fixed sample key."""
-        return self.cache.key(images, key.index, f"{self._shown} {self.view_id(images, key)}")
+        return self.cache.key(images, key.index, f"{self.shown} {self.view_id(images, key)}")
 
     def views_shown(self, epochs: int, *, repeat: int = 0) -> list[int]:
         """Return for each epoch the first epoch that shows the same view; `SampleKey` describes ``repeat``."""

@@ -24,7 +24,7 @@ FILL = (124, 116, 104)
 ZOOM_OUT_SIDE = 2.0
 """largest side of the canvas of a zoom-out, relative to the image"""
 CROP_SIDE = 0.6
-"""smallest side of a crop, as a fraction of the image's side"""
+"""smallest side of a crop, as a fraction of the window's side, after scale jitter and zoom-out"""
 CROP_ASPECT = 4 / 3
 """largest ratio between the fractions of width and height that a crop keeps"""
 

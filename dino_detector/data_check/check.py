@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
+from dino_detector.data.coco.entries import read_content
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ImageFiles, find_extra_files, find_image_files
-from dino_detector.data.coco.reader import read_split
+from dino_detector.data.coco.reader import read_entries
 from dino_detector.data_check.boxes import check_empty, check_extents, check_pairs
 from dino_detector.data_check.classes import ClassRow, check_classes, class_rows
 from dino_detector.data_check.duplicates import check_duplicates
-from dino_detector.data_check.layouts import Source, find_images_dir
+from dino_detector.data_check.layouts import AnnotationFile, find_images_dir
 from dino_detector.data_check.patches import PatchGrid, check_grid
 from dino_detector.data_check.pictures import open_pictures
 from dino_detector.errors import InputError
@@ -47,13 +48,8 @@ class Check:
     findings: list[Finding]
 
 
-def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | None]) -> Loaded:
-    """Read annotation files and find the image files.
-
-    Args:
-        sources: the annotation files.
-        folder: the folder to search for images.
-        images_dirs: for each file the folder that the user names, or None to search for one.
+def load(sources: Sequence[AnnotationFile], folder: Path, images_dirs: Sequence[Path | None]) -> Loaded:
+    """Read annotation files, and find their images: in ``images_dirs``, or near the file or in ``folder`` for None.
 
     Raises:
         InputError: none of the files can be read.
@@ -63,7 +59,7 @@ def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | N
     for source, given in zip(sources, images_dirs, strict=True):
         find_folder = partial(find_images_dir, source=source, folder=folder, given=given)
         try:
-            split, mistakes = read_split(source.path, source.name, find_folder=find_folder)
+            split, mistakes = read_entries(read_content(source.path), source.path, source.name, find_folder=find_folder)
         except InputError as error:
             errors.append(error)
             mistakes = [Finding("file_unreadable", source.name, 1, 1, "files", [str(source.path)], str(error))]
@@ -84,10 +80,7 @@ def load(sources: Sequence[Source], folder: Path, images_dirs: Sequence[Path | N
 
 
 def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callable[[], None] | None) -> Check:
-    """Run all checks; images are opened if ``advance``, which is called after each image, is given.
-
-    Training does not read the test split, so no finding there keeps it from starting.
-    """
+    """Run all checks; images are opened if ``advance``, which is called after each image, is given."""
     splits, findings = loaded.splits, list(loaded.findings)
     sides = [grid.sides(split) for split in splits]
     for split, lengths in zip(splits, sides, strict=True):
@@ -106,5 +99,6 @@ def check(loaded: Loaded, *, grid: PatchGrid, num_queries: int, advance: Callabl
         seen = {finding.split for finding in wrong if finding.kind == "image_size_swapped"}
         findings = [one for one in findings if one.kind != "image_sides_swapped" or one.split not in seen]
     findings += check_duplicates(splits, pictures)
+    # Training does not read the test split, so no finding there keeps it from starting.
     findings = [replace(one, training="") if one.split == "test" else one for one in findings if one.count]
     return Check(splits, grid, sides, classes, kinds, findings)

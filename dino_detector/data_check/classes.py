@@ -130,14 +130,13 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> It
 def _check_agreement(first: Split, other: Split) -> Iterator[Finding]:
     """Find classes that only one file lists, or that have different ids; training compares train with val alone."""
     one, two = (dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other))
+    moved = [f"{name} ({one[name]} and {two[name]})" for name in one if name in two and one[name] != two[name]]
     found = _find(
         f"{first.name} and {other.name}",
         len(one.keys() | two.keys()),
         classes_differ=[name for name in two if name not in one],
         classes_absent=[name for name in one if name not in two],
-        class_ids_differ=[
-            f"{name} ({one[name]} and {two[name]})" for name in one if two.get(name) not in (None, one[name])
-        ],
+        class_ids_differ=moved,
     )
     effect = None if (first.name, other.name) == ("train", "val") else ""
     return (replace(finding, training=effect) for finding in found)

@@ -152,7 +152,7 @@ def _content_keys(pictures: Sequence[dict[int, Picture]]) -> list[Keys]:
 
 
 def _similar_contents(contents: Sequence[Keys], pictures: Sequence[dict[int, Picture]]) -> dict[object, list[object]]:
-    """Return for each content the other contents that look the same."""
+    """Return, for each key of file contents, the keys of its look-alikes."""
     thumbnails: dict[object, np.ndarray] = {}
     for keys, opened in zip(contents, pictures, strict=True):
         for index, content in keys.items():
@@ -176,7 +176,7 @@ def _names_and_sizes(split: Split) -> list[tuple[object, ...] | None]:
 
 
 def _counter_pattern(names: Iterable[str]) -> str | None:
-    """Return the pattern of names that only count, such as ``img_0`` of img_0001.jpg, ...; None for other names.
+    """Return the pattern of names that are only a counter, ``img_0`` of img_0001.jpg, ...; None for other names.
 
     Two splits that both count from 0 or 1 share names by coincidence. Numbers with gaps, or from a higher start, are
     part of a larger whole.

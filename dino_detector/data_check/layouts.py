@@ -34,14 +34,14 @@ PROBED = 50
 """number of file names that are looked up to judge a folder of images"""
 
 
-class Source(NamedTuple):
+class AnnotationFile(NamedTuple):
     """An annotation file and the name of its split."""
 
     name: str
     path: Path
 
 
-def find_sources(folder: Path) -> list[Source]:
+def find_sources(folder: Path) -> list[AnnotationFile]:
     """Find the annotation files of a folder, train first.
 
     Raises:
@@ -60,15 +60,15 @@ def find_sources(folder: Path) -> list[Source]:
     return name_sources(chosen, folder)
 
 
-def name_sources(paths: Sequence[Path], folder: Path) -> list[Source]:
+def name_sources(paths: Sequence[Path], folder: Path) -> list[AnnotationFile]:
     """Name each file by its split, in the order train, val, test, others."""
     roles = [_role_of(path, folder) for path in paths]
-    sources: dict[str, Source] = {}
+    sources: dict[str, AnnotationFile] = {}
     for path, role in zip(paths, roles, strict=True):
         name = role if role is not None and roles.count(role) == 1 else path.stem
         if name in sources:
             name = path.relative_to(folder).with_suffix("").as_posix()
-        sources[name] = Source(name, path)
+        sources[name] = AnnotationFile(name, path)
     order = [name for name in SPELLINGS if name in sources]
     return [sources[name] for name in (*order, *sorted(sources.keys() - SPELLINGS.keys()))]
 
@@ -85,15 +85,11 @@ def _role_of(path: Path, folder: Path) -> str | None:
 
 
 def find_images_dir(
-    file_names: Sequence[str | None], *, source: Source, folder: Path, given: Path | None
+    file_names: Sequence[str | None], *, source: AnnotationFile, folder: Path, given: Path | None
 ) -> Path | None:
-    """Return the folder with the files that an annotation file names; None if no folder has any.
+    """Return the folder with the images that an annotation file names; None if no folder has any.
 
-    Args:
-        file_names: file names in the annotation file.
-        source: the annotation file.
-        folder: a folder to search, besides the folders near the file.
-        given: the folder that the user names; it is returned.
+    The folder that the user names, ``given``, is returned. Otherwise ``folder`` and folders near the file are searched.
     """
     named = [name for name in file_names if name]
     if given or not named:
@@ -118,7 +114,7 @@ def plain_name(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1] or name
 
 
-def _places(source: Source, folder: Path) -> list[Path]:
+def _places(source: AnnotationFile, folder: Path) -> list[Path]:
     """Return folders that may have the images, the likeliest first."""
     stem = re.sub(r"^(instances|image_info|annotations?|labels?)[_-]?", "", source.path.stem)
     names = [name for name in (stem, *SPELLINGS.get(source.name, ()), source.name) if name and Path(name).name == name]

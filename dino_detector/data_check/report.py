@@ -12,6 +12,7 @@ from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import GROUPS, STOPS, Finding, Problem, ranked
 from dino_detector.data.coco.image_files import ImageFiles
 from dino_detector.data_check.check import Check
+from dino_detector.data_check.patches import PATCH
 from dino_detector.data_check.pictures import UNSUPPORTED
 from dino_detector.plain_text import percent, plain, table, wrapped
 
@@ -23,7 +24,8 @@ FIRST_CLASSES = 12
 LAST_CLASSES = 6
 EDGES = (1, 2, 4, 8, 16)
 """limits between the columns of the table of box sizes, in patches"""
-KINDS = ("grey", "16-bit", "32-bit", "floating-point", "CMYK", "with a palette", "with transparency", "turned by EXIF")
+PICTURE_KINDS = ("grey", "16-bit", "32-bit", "floating-point", "CMYK")
+PICTURE_KINDS += ("with a palette", "with transparency", "turned by EXIF")
 
 
 def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles]) -> str:
@@ -114,7 +116,7 @@ def _sizes(check: Check) -> list[str]:
             counts = np.bincount(np.searchsorted(EDGES, trained, side="right"), minlength=len(limits))
             quantiles = [f"{side:.1f}" for side in np.quantile(trained, [0.05, 0.5, 0.95])]
             rows.append([plain(split.name), *map(percent, (counts / len(trained)).tolist()), *quantiles])
-    note = "A side is the square root of a box's area once its image is resized; a patch has 14 pixels."
+    note = f"A side is the square root of a box's area once its image is resized; a patch has {PATCH} pixels."
     return [f"Box sizes at {check.grid.words}", *table(rows), *wrapped(note)] if len(rows) > 1 else []
 
 
@@ -146,7 +148,7 @@ def _kinds(check: Check) -> list[str]:
         return wrapped("Images were not opened: damage, true sizes and look-alikes are not checked.")
     lines = ["Images"]
     for split, kinds in zip(check.splits, check.kinds, strict=True):
-        special = ", ".join(f"{kinds[kind]:,} {kind}" for kind in (*KINDS, UNSUPPORTED) if kinds[kind])
+        special = ", ".join(f"{kinds[kind]:,} {kind}" for kind in (*PICTURE_KINDS, UNSUPPORTED) if kinds[kind])
         opened = kinds.total() - kinds["turned by EXIF"]
         lines.append(f"{plain(split.name)}: {opened:,} opened" + (f", of these {special}" if special else ""))
     return lines

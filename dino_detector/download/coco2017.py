@@ -15,7 +15,7 @@ import msgspec
 from dino_detector.errors import InputError
 from dino_detector.storage.files import as_utf8
 
-Split = Literal["train", "val", "test"]
+CocoSplit = Literal["train", "val", "test"]
 
 _TABLE = """
 zips/train2017.zip 19_336_861_798 69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929
@@ -60,7 +60,7 @@ _INSTANCES = Archive.at("annotations/annotations_trainval2017.zip", _TRAIN, _VAL
 _TEST_INFO = Archive.at(
     "annotations/image_info_test2017.zip", "image_info_test2017.json", "image_info_test-dev2017.json"
 )
-SPLITS: dict[Split, SplitFiles] = {
+SPLITS: dict[CocoSplit, SplitFiles] = {
     "train": SplitFiles(Archive.at("zips/train2017.zip"), _INSTANCES, (_TRAIN,)),
     "val": SplitFiles(Archive.at("zips/val2017.zip"), _INSTANCES, (_VAL,)),
     "test": SplitFiles(Archive.at("zips/test2017.zip"), _TEST_INFO, _TEST_INFO.files),
@@ -77,17 +77,17 @@ class _Listing(msgspec.Struct):
     images: Annotated[list[_Image], msgspec.Meta(min_length=1)]
 
 
-def images_dir(split: Split, data_dir: Path) -> Path:
+def images_dir(split: CocoSplit, data_dir: Path) -> Path:
     """Return the folder of a split's images."""
     return data_dir / SPLITS[split].images.folder
 
 
-def annotations_path(split: Split, data_dir: Path) -> Path:
+def annotations_path(split: CocoSplit, data_dir: Path) -> Path:
     """Return the annotation file to train or evaluate on; for test the list of the test-dev images."""
     return data_dir / "annotations" / SPLITS[split].annotations[-1]
 
 
-def is_complete(split: Split, data_dir: Path) -> bool:
+def is_complete(split: CocoSplit, data_dir: Path) -> bool:
     """Return whether the annotations can be read and every listed image is a file that is not empty.
 
     Images are not opened. The toolkit checks an image when it fetches it; other images are the user's own.
@@ -95,7 +95,7 @@ def is_complete(split: Split, data_dir: Path) -> bool:
     return not broken_annotations(split, data_dir) and not missing_images(split, data_dir)
 
 
-def broken_annotations(split: Split, data_dir: Path) -> list[str]:
+def broken_annotations(split: CocoSplit, data_dir: Path) -> list[str]:
     """Return the names of a split's annotation files that are missing or can't be read."""
     broken = []
     for name in SPLITS[split].annotations:
@@ -106,7 +106,7 @@ def broken_annotations(split: Split, data_dir: Path) -> list[str]:
     return broken
 
 
-def missing_images(split: Split, data_dir: Path) -> list[str]:
+def missing_images(split: CocoSplit, data_dir: Path) -> list[str]:
     """Return the file names that the annotations of a split list and its folder lacks."""
     listing = data_dir / "annotations" / SPLITS[split].annotations[0]
     return absent(listed_images(listing), images_dir(split, data_dir))

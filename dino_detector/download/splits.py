@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from dino_detector.config import DownloadConfig
 from dino_detector.download.archives import ArchiveError, unpack
-from dino_detector.download.checksums import checksum_of, read_checksums
 from dino_detector.download.coco2017 import (
     SPLITS,
     Archive,
-    Split,
+    CocoSplit,
     absent,
     annotations_path,
     broken_annotations,
@@ -44,7 +44,7 @@ def check_source(config: DownloadConfig) -> None:
         read_checksums(config.coco_checksums)
 
 
-def download_annotations(split: Split, config: DownloadConfig) -> Path:
+def download_annotations(split: CocoSplit, config: DownloadConfig) -> Path:
     """Download the annotation files of a split that are missing or broken, and return the one to evaluate on.
 
     Raises:
@@ -62,7 +62,7 @@ def download_annotations(split: Split, config: DownloadConfig) -> Path:
     return annotations_path(split, config.data_dir)
 
 
-def download_split(split: Split, config: DownloadConfig) -> None:
+def download_split(split: CocoSplit, config: DownloadConfig) -> None:
     """Download all images of a split and its annotations. Send no request if they are on disk.
 
     Raises:
@@ -83,7 +83,7 @@ def download_split(split: Split, config: DownloadConfig) -> None:
     log.info("%s is complete, with its annotations in %s", folder, annotations)
 
 
-def download_images(split: Split, file_names: Sequence[str], config: DownloadConfig) -> None:
+def download_images(split: CocoSplit, file_names: Sequence[str], config: DownloadConfig) -> None:
     """Download the images of a split with these file names, except images that are on disk.
 
     Raises:
@@ -115,6 +115,51 @@ def _fetch_and_unpack(archive: Archive, config: DownloadConfig, *, only: Collect
         part.unlink()
         raise
     part.unlink()
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return SHA-256 checksums by file name, from lines of ``sha256sum`` such as ``4f7e...  zips/val2017.zip``.
+
+    Empty lines and lines that begin with # are skipped, and so is a ``*`` or ``./`` before a name.
+
+    Raises:
+        InputError: the file can't be read, or a line is malformed or contradicts another.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the checksums cannot be read ({reason}); correct --coco_checksums") from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = re.fullmatch(r"([0-9a-fA-F]{64})\s+\*?(?:\./)*(\S.*?)\s*", line)
+        if not match:
+            raise InputError(
+                f"{path}: line {number} is not a checksum and a file, as sha256sum prints them; give 64 hexadecimal "
+                "digits, two spaces and a file such as zips/val2017.zip"
+            )
+        checksum, name = match[1].lower(), match[2]
+        if found.setdefault(name, checksum) != checksum:
+            raise InputError(f"{path}: line {number} gives {name} a second checksum; remove the wrong one")
+    return found
+
+
+def checksum_of(name: str, listing: Path) -> str:
+    """Return the checksum that a file lists for ``zips/val2017.zip``, or else for a ``val2017.zip`` elsewhere.
+
+    Raises:
+        InputError: the file lists none or several, or can't be read.
+    """
+    checksums = read_checksums(listing)
+    file = PurePosixPath(name).name
+    elsewhere = {checksum for listed, checksum in checksums.items() if PurePosixPath(listed).name == file}
+    candidates = {checksums[name]} if name in checksums else elsewhere
+    if len(candidates) != 1:
+        problem = "lists several checksums" if candidates else "lists no checksum"
+        raise InputError(f"{listing}: {problem} for {name}; add a line with the checksum, two spaces and {name}")
+    return candidates.pop()
 
 
 def _locked(data_dir: Path) -> AcquireReturnProxy:

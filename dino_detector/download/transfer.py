@@ -76,7 +76,7 @@ def _fetch_image(session: requests.Session, url: str, path: Path) -> None:
 
 
 def fetch_file(url: str, part: Path, *, checksum: str, size: int | None) -> None:
-    """Fetch a zip archive to ``part``, and go on from the bytes that an earlier call, even from a mirror, left there.
+    """Fetch a zip archive to ``part``. Bytes that an earlier call left there, even from another mirror, are kept.
 
     An archive with a wrong checksum is removed and fetched once more.
 

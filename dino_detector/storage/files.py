@@ -69,10 +69,7 @@ def write_error(path: Path | str, error: OSError, *, done: str = "written") -> W
 
 @contextmanager
 def explained_writing(path: Path | str) -> Iterator[None]:
-    """Turn an `OSError` into a `WriteError` about ``path``, also where a library has replaced it by a RuntimeError.
-
-    On a full disk `torch.save` raises a RuntimeError about its position in the file.
-    """
+    """Turn an `OSError` into a `WriteError` about ``path``, also if `torch.save` has replaced it by a RuntimeError."""
     try:
         yield
     except OSError as error:
@@ -145,11 +142,7 @@ def sync_to_disk(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file: UTF-8, or UTF-16 with its byte order mark.
-
-    Raises:
-        InputError: the file can't be read or is not JSON; the message says why.
-    """
+    """Read a JSON file, UTF-8 or UTF-16 with its byte order mark; raise `InputError` if it can't be read."""
     try:
         return parse_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:
@@ -170,10 +163,8 @@ def parse_json(content: bytes) -> Any:
 def as_utf8(content: bytes) -> bytes:
     """Return JSON text as UTF-8 without a byte order mark.
 
-    RFC 8259 demands UTF-8, but PowerShell's ``>`` writes UTF-16.
-
-    Raises:
-        ValueError: the content is compressed, or is damaged UTF-16.
+    RFC 8259 demands UTF-8, but PowerShell's ``>`` writes UTF-16. Raise `ValueError` for compressed content and for
+    damaged UTF-16.
     """
     for magic, name, tool in COMPRESSED:
         if content.startswith(magic):

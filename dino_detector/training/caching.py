@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,11 +92,12 @@ class TrunkCaching:
         epochs = self.config.training.epochs
         plain = settings.no_augment_from(epochs)
         views, view_id = self.config.cache.views_of(plain or epochs), view.view_id
+        shown = json.dumps(shown, sort_keys=True)
         return CachedView(view, cache=self.cache, shown=shown, view_id=view_id, views=views, no_augment_from=plain)
 
     def whole_view(self, view: View) -> CachedView:
         """Return the cached view of images without augmentation."""
-        shown = {"resize_mode": self.config.data.resize_mode}
+        shown = json.dumps({"resize_mode": self.config.data.resize_mode})
         return CachedView(view, cache=self.cache, shown=shown, view_id=_whole_view_id, views=1, no_augment_from=0)
 
     def tokens(self, batch: Batch) -> Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from dino_detector.config import Config
 from dino_detector.data.augmentation.pipeline import Augmentation
 from dino_detector.data.coco.images import CocoImages
-from dino_detector.data.dataset import CocoDetection, FullSizeImages, WholeImages
+from dino_detector.data.dataset import CocoDetection, Sample, SampleKey, WholeImages, full_size_sample
 from dino_detector.data.loading import build_evaluation_loader, build_full_size_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
 from dino_detector.models.checkpoint import CheckpointHeader
@@ -104,9 +105,9 @@ class DetectionData(LightningDataModule):
         boxes = self.run_data.train.annotations.training
         return repeat_factors(boxes, threshold=self.config.augmentation.repeat_threshold)
 
-    def _evaluation_view(self) -> WholeImages | FullSizeImages:
+    def _evaluation_view(self) -> Callable[[CocoImages, SampleKey], Sample]:
         if self.config.tiling.tile_size is not None:
-            return FullSizeImages()
+            return full_size_sample
         return WholeImages(image_size=self.config.data.image_size, resize_mode=self.config.data.resize_mode)
 
     def _evaluation_loader(self, dataset: CocoDetection) -> DataLoader:

@@ -12,7 +12,7 @@ from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
 from dino_detector.download import (
-    Split,
+    CocoSplit,
     annotations_path,
     download_annotations,
     download_images,
@@ -35,7 +35,7 @@ class SplitPaths(NamedTuple):
     user gives the flag.
     """
 
-    split: Split
+    split: CocoSplit
     images: Path
     annotations: Path | None = None
     flag: str | None = None
@@ -55,7 +55,7 @@ class SplitData(NamedTuple):
 
     folder: Path
     annotations: CocoAnnotations
-    split: Split
+    split: CocoSplit
     download: Literal["all", "subset"] | None = None
     subset: Subset | None = None
     unreadable: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     return train, val, test
 
 
-def _named(config: Config, split: Split) -> SplitPaths | None:
+def _named(config: Config, split: CocoSplit) -> SplitPaths | None:
     """Return the paths of a split that the user names or downloads."""
     settings = config.flat()
     names = ["testdev_images"] if split == "test" else [f"{split}_images", f"{split}_annotations"]
@@ -157,7 +157,7 @@ def _named(config: Config, split: Split) -> SplitPaths | None:
     return SplitPaths(split, *(Path(settings[name]) for name in names)) if given else None
 
 
-def _coco(config: Config, split: Split, *, download: bool = False) -> SplitPaths | None:
+def _coco(config: Config, split: CocoSplit, *, download: bool = False) -> SplitPaths | None:
     """Return COCO 2017 in ``data_dir``: to be downloaded, or at least partly there after an earlier download."""
     folder, flag = config.download.data_dir, f"--download_{split}_data"
     paths = SplitPaths(split, images_dir(split, folder), annotations_path(split, folder), flag, download)
@@ -226,7 +226,7 @@ def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> Spl
 
 
 def _coco_mini(
-    settings: SubsetConfig, whole: CocoAnnotations, split: Split, *, may_be_listed: bool
+    settings: SubsetConfig, whole: CocoAnnotations, split: CocoSplit, *, may_be_listed: bool
 ) -> tuple[CocoAnnotations, Subset]:
     """Return the COCO mini of a split: the images of ``coco_mini_indices_file``, or images selected by the seed."""
     size, seed, path = settings.coco_mini_size, settings.coco_mini_seed, settings.coco_mini_indices_file
@@ -246,7 +246,7 @@ def _coco_mini(
 
 
 def _cut(
-    whole: CocoAnnotations, chosen: Sequence[int], split: Split, kind: str, size: str, seed: int
+    whole: CocoAnnotations, chosen: Sequence[int], split: CocoSplit, kind: str, size: str, seed: int
 ) -> tuple[CocoAnnotations, Subset]:
     """Return the chosen images as annotations and as a subset, and log how balanced its classes are."""
     name = f"{kind}_{size}_seed{seed}"

@@ -45,14 +45,14 @@ def only_file(folder: Path) -> Path:
 
 def test_what_is_written_is_read_by_the_writer_and_by_others(tmp_path: Path):
     early = RecordStore(tmp_path / "store")
-    assert len(early) == 0
+    assert len(early._places) == 0
     assert read(early, 1) is None
     assert not (tmp_path / "store").exists(), "nothing was written"
     writer = filled(tmp_path / "store", range(20))
     late = RecordStore(tmp_path / "store")
     for store in (writer, early, late, pickle.loads(pickle.dumps(writer))):
         assert [read(store, number) for number in range(21)] == [*map(contents, range(20)), None]
-    assert len(late) == 20
+    assert len(late._places) == 20
 
 
 def test_of_several_records_with_one_key_the_newest_counts(tmp_path: Path):
@@ -145,14 +145,14 @@ def test_a_writer_that_is_killed_leaves_complete_records_only(tmp_path: Path):
     writer.start()
     reader = RecordStore(tmp_path)
     deadline = time.monotonic() + 60
-    while len(reader) < 200 and time.monotonic() < deadline:
+    while len(reader._places) < 200 and time.monotonic() < deadline:
         reader.refresh()
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     for store in (reader, RecordStore(tmp_path)):
         store.refresh()
-        assert len(store) >= 200
-        assert all(read(store, number) == contents(number) * 500 for number in range(len(store)))
+        assert len(store._places) >= 200
+        assert all(read(store, number) == contents(number) * 500 for number in range(len(store._places)))
 
 
 def _write(folder: Path, first: int) -> None:

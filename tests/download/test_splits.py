@@ -12,7 +12,7 @@ from filelock import FileLock
 from dino_detector import download
 from dino_detector.config import DownloadConfig
 from dino_detector.download import (
-    Split,
+    CocoSplit,
     annotations_path,
     download_annotations,
     download_images,
@@ -57,7 +57,7 @@ def test_the_layout_is_that_of_coco() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_split_is_fetched_once_and_only_it(split: Split, server: CocoServer, config: DownloadConfig) -> None:
+def test_a_split_is_fetched_once_and_only_it(split: CocoSplit, server: CocoServer, config: DownloadConfig) -> None:
     assert not is_complete(split, config.data_dir)
     download_split(split, config)
     assert is_complete(split, config.data_dir)
@@ -76,7 +76,7 @@ def test_train_and_val_share_one_archive_of_annotations(server: CocoServer, conf
     assert [request.path for request in server.requests] == [INSTANCES, "zips/train2017.zip", "zips/val2017.zip"]
 
 
-def put_by_hand(split: Split, server: CocoServer, data_dir: Path) -> None:
+def put_by_hand(split: CocoSplit, server: CocoServer, data_dir: Path) -> None:
     annotations_path(split, data_dir).parent.mkdir(parents=True)
     listing = json.dumps({"images": [{"file_name": f"{number:012d}.jpg"} for number in range(4)]})
     for name in SPLITS[split].annotations:
@@ -87,7 +87,7 @@ def put_by_hand(split: Split, server: CocoServer, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_coco_of_the_users_own_is_complete(split: Split, server: CocoServer, config: DownloadConfig) -> None:
+def test_a_coco_of_the_users_own_is_complete(split: CocoSplit, server: CocoServer, config: DownloadConfig) -> None:
     put_by_hand(split, server, config.data_dir)
     before = contents(config.data_dir)
     download_split(split, config)

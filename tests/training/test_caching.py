@@ -120,7 +120,7 @@ def test_workers_find_what_the_main_process_keeps(frozen: Callable[..., Config],
     settings = {"cache_trunk": tmp_path / "cache", "cache_views": 2, "num_workers": 1}
     for run in range(2):
         fit(frozen(tmp_path / str(run), **settings))
-        assert len(TrunkCache(tmp_path / "cache", made_by={}).store) == 2 * 7 + 5
+        assert len(TrunkCache(tmp_path / "cache", made_by={}).store._places) == 2 * 7 + 5
     assert len(records(tmp_path / "cache")) == 1
 
 

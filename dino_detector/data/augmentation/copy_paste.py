@@ -21,10 +21,10 @@ PLACES = 10
 MOST_HIDDEN = 0.3
 """largest share of a box that pasted objects may hide"""
 SLIVER = 1
-"""largest width in input pixels of a stripe at a box's edge that counts as hidden; the width is at most a tenth of the
-box, so a box whose hidden share is `MOST_HIDDEN` keeps an area"""
+"""stripes at a box's edge of at most this width in input pixels, and at most a tenth of the box, count as hidden; a box
+with `MOST_HIDDEN` hidden keeps an area"""
 LARGEST_SCENE = 3
-"""largest ratio of the enlarged other image's sides to the paste window's sides; larger objects would not fit"""
+"""largest side of the resized other image, relative to the paste window; larger objects would not fit"""
 ALONG = 0.5
 """least share of an object that must lie in the rectangle of a pasted object for its box to be pasted too"""
 

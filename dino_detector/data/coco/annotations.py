@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dino_detector.config import MAX_DETECTIONS
 from dino_detector.data.coco.columns import Split, clipped_xyxy
-from dino_detector.data.coco.entries import content_of
+from dino_detector.data.coco.entries import content_of, read_content
 from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 from dino_detector.data.coco.image_files import find_image_files
-from dino_detector.data.coco.reader import read_entries, read_split
+from dino_detector.data.coco.reader import read_entries
 from dino_detector.errors import InputError
 from dino_detector.storage.files import paused_collection
 from dino_detector.structures.categories import Categories
@@ -64,17 +64,13 @@ class ImageTable(Sequence[ImageRecord]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    @overload
-    def __getitem__(self, index: int) -> ImageRecord: ...
-
-    @overload
-    def __getitem__(self, index: slice | np.ndarray) -> ImageTable: ...
-
-    def __getitem__(self, index: int | slice | np.ndarray) -> ImageRecord | ImageTable:
-        """Return the image at a position, or a table of several images, such as ``table[:5]``."""
-        if isinstance(index, slice | np.ndarray):
-            return ImageTable(self.ids[index], self.names[index], self.sizes[index])
+    def __getitem__(self, index: int) -> ImageRecord:
+        """Return the image at a position."""
         return ImageRecord(int(self.ids[index]), _decoded(self.names[index]), *self.sizes[index].tolist())
+
+    def at(self, rows: np.ndarray) -> ImageTable:
+        """Return the images at some positions, or under a mask ``[I]``."""
+        return ImageTable(self.ids[rows], self.names[rows], self.sizes[rows])
 
     @property
     def file_names(self) -> list[str]:
@@ -151,14 +147,14 @@ class CocoAnnotations:
 
         Args:
             path: the file.
-            images: folder of the images, to read sizes that the file lacks; None leaves them unknown.
+            images: folder of the images, to read sizes that the file lacks; None refuses a file that lacks sizes.
 
         Raises:
             InputError: the file is missing, not JSON or not COCO, or has a mistake that keeps training from starting.
         """
         path = Path(path)
         with paused_collection():
-            return _checked(*read_split(path, path.name, find_folder=lambda _: images))
+            return _checked(*read_entries(read_content(path), path, path.name, find_folder=lambda _: images))
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
@@ -206,7 +202,7 @@ class CocoAnnotations:
         assert not absent, f"{self.path}: {absent} of these images are not listed"
         entries = self.entries.at(kept[self.entries.image_indices])
         entries = replace(entries, image_indices=np.cumsum(kept)[entries.image_indices] - 1)
-        return replace(self, images=self.images[kept], entries=entries)
+        return replace(self, images=self.images.at(kept), entries=entries)
 
     def require_boxes(self) -> None:
         """Raise `InputError` if the file has no box to train on."""
@@ -307,10 +303,8 @@ def _checked(split: Split, findings: list[Finding]) -> CocoAnnotations:
     if not split.labelled:
         raise InputError(f'{split.path}: it has no list "annotations"; give a file of annotations')
     images, boxes, classes = split.images, split.boxes, split.categories
-    by_id = np.argsort(np.array(classes.ids, np.int64))  # [C] positions of the categories in the file
-    categories = Categories(
-        tuple(classes.ids[row] for row in by_id.tolist()), tuple(classes.names[row] for row in by_id.tolist())
-    )
+    by_id = sorted(zip(classes.ids, classes.names, strict=True))
+    categories = Categories(tuple(number for number, _ in by_id), tuple(name for _, name in by_id))
     every = AnnotationTable(
         ids=_annotation_ids(boxes.ids),
         image_indices=boxes.image,

@@ -39,7 +39,7 @@ class Kind(NamedTuple):
 
 _ROWS = csv.DictReader(Path(__file__).with_name("finding_kinds.csv").read_text("utf-8").splitlines())
 KINDS = {row["name"]: Kind(**(row | {"severity": float(row["severity"])})) for row in _ROWS}
-"""by name"""
+"""every kind of mistake, by its name"""
 GROUPS = ("Annotation files", "Boxes", "Classes", "Images", "Duplicates", "Leakage between splits")
 """headings of the report, in their order"""
 

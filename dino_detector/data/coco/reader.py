@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta
 
 from dino_detector.data.coco.boxes import LARGEST_SIDE, box_of_mask, check_boxes, in_coco_format
 from dino_detector.data.coco.columns import BoxColumns, CategoryColumns, Id, ImageColumns, Split, entry_label
-from dino_detector.data.coco.entries import LIMIT, WHOLE_NUMBERS, Box, Content, Number, read_content
+from dino_detector.data.coco.entries import LIMIT, WHOLE_NUMBERS, Box, Content, Number
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ADDRESS, find_image_files
 from dino_detector.data.pictures.opening import picture_sizes
@@ -43,25 +43,18 @@ FindFolder = Callable[[Sequence[str | None]], Path | None]
 """returns the folder of the images with these file names, None if it is unknown"""
 
 
-def read_split(path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
-    """Read an annotation file: keep every readable entry, and report every mistake as a finding.
+def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
+    """Keep every readable entry of an annotation file, and report every mistake as a finding.
 
     Args:
+        content: the decoded entries.
         path: the file.
         name: name of the split in the findings.
         find_folder: finds the folder of the images; sizes that the file lacks are read from the pictures there.
 
     Returns:
         The entries, with boxes in other formats converted, and the findings.
-
-    Raises:
-        InputError: the file can't be read, is not JSON, or has no list of images.
     """
-    return read_entries(read_content(path), path, name, find_folder=find_folder)
-
-
-def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
-    """Do the same as `read_split` for decoded entries."""
     given = [getattr(content, key) for key in content.__struct_fields__]
     kept = [[entry for entry in entries or [] if entry is not None] for entries in given]
     images, annotations, categories = kept

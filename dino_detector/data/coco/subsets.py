@@ -17,7 +17,7 @@ from dino_detector.errors import InputError
 from dino_detector.storage.files import parse_json, write_whole
 
 
-class Source(Struct, frozen=True):
+class SubsetSource(Struct, frozen=True):
     """The data set that a subset was selected from.
 
     Attributes:
@@ -34,7 +34,7 @@ class Source(Struct, frozen=True):
     sha256: str
 
     @classmethod
-    def of(cls, annotations: CocoAnnotations) -> Source:
+    def of(cls, annotations: CocoAnnotations) -> SubsetSource:
         """Describe checked annotations."""
         images, entries = annotations.images, annotations.entries
         category_ids = np.array(annotations.categories.ids, "<i8")
@@ -68,7 +68,7 @@ class Subset(Struct, frozen=True):
     size: str
     seed: int
     image_ids: tuple[int, ...]
-    source: Source | None = None
+    source: SubsetSource | None = None
     boxes: dict[str, int] | None = None
     format: Literal[1] = 1
 
@@ -79,7 +79,7 @@ class Subset(Struct, frozen=True):
         """Describe the images of ``part``, which were selected from ``whole``."""
         chosen = tuple(sorted(part.images.ids.tolist()))
         boxes = dict(zip(part.categories.distinct_names, class_counts(part).tolist(), strict=True))
-        return cls(name, split, size, seed, chosen, Source.of(whole), boxes)
+        return cls(name, split, size, seed, chosen, SubsetSource.of(whole), boxes)
 
     @property
     def file_name(self) -> str:
@@ -122,7 +122,7 @@ class Subset(Struct, frozen=True):
             path: the file of the subset, for the message.
             split: the split of the annotations.
         """
-        found = Source.of(annotations)
+        found = SubsetSource.of(annotations)
         mismatch = None
         if self.split != split:
             mismatch = f"of the {self.split} split, but this is the {split} split"

@@ -45,9 +45,7 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def allow_megapixels(limit: float) -> None:
-    """Make Pillow refuse pictures above a limit in megapixels; raise `InputError` if the limit is not above 0."""
-    if not limit > 0:
-        raise InputError(f"--max_megapixels must be above 0, not {limit}")
+    """Make Pillow refuse pictures above a limit in megapixels."""
     Image.MAX_IMAGE_PIXELS = round(limit * 1e6 / 2)
 
 
