@@ -7,6 +7,7 @@ import io
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def finished(tmp_path_factory, train, dinov2_folder):
 
 @pytest.fixture(scope="module")
 def learning(tmp_path_factory, train, train_split, dinov2_folder):
-    """Overfit the images with dropout, evaluated on the same images after epochs 8 and 16."""
+    """Overfit the images with dropout, evaluated on the same images after epochs 6 and 12."""
     return train(
         tmp_path_factory.mktemp("run"),
         backbone_weights="pretrained",
@@ -53,11 +54,17 @@ def learning(tmp_path_factory, train, train_split, dinov2_folder):
         num_queries=16,
         learning_rate=4e-3,
         gradient_clip=1.0,
-        epochs=16,
-        val_frequency=8,
+        epochs=12,
+        val_frequency=6,
         val_images=train_split.images,
         val_annotations=train_split.annotations,
     )
+
+
+@pytest.fixture
+def quickly(train):
+    """Train on one batch an epoch, with few weights."""
+    return partial(train, batch_size=8, train_backbone="none", decoder_layers=1, num_queries=4)
 
 
 KINDS = ("epoch_2", "epoch_3", "best", "last", "final")
@@ -99,6 +106,7 @@ def twelve(metrics: dict[str, float]) -> list[float]:
 def test_files_are_named_by_epochs_from_1_and_the_last_epoch_is_evaluated(finished):
     files = sorted(path.name for path in finished.folder.iterdir() if path.is_file())
     assert files == [
+        "config.yaml",
         "dino_detector_best.pth",
         "dino_detector_epoch_2.pth",
         "dino_detector_epoch_3.pth",
@@ -121,7 +129,7 @@ def test_a_metrics_file_names_the_detections_and_the_data_that_give_its_numbers(
     assert metrics == CocoMetrics.read(files.metrics)
 
 
-@pytest.mark.parametrize("epoch", [8, 16])
+@pytest.mark.parametrize("epoch", [6, 12])
 def test_metrics_file_equals_pycocotools_on_what_the_checkpoint_predicts(learning, epoch):
     written = json.loads((learning.folder / f"val_metrics_epoch_{epoch}.json").read_text())
     independent = pycocotools_metrics(learning, learning.folder / f"dino_detector_epoch_{epoch}.pth")
@@ -180,7 +188,7 @@ def test_any_checkpoint_detects_with_the_ids_and_names_of_the_annotations(finish
     assert found.xyxy[:, 3].max() <= 30
 
 
-def test_best_checkpoint_is_the_epoch_of_the_highest_ap(tmp_path, train, monkeypatch):
+def test_best_checkpoint_is_the_epoch_of_the_highest_ap(tmp_path, quickly, monkeypatch):
     precisions = iter([0.2, 0.5, 0.5, 0.4])
 
     def scripted(*args, **kwargs):
@@ -190,27 +198,27 @@ def test_best_checkpoint_is_the_epoch_of_the_highest_ap(tmp_path, train, monkeyp
 
     original = module.coco_metrics
     monkeypatch.setattr(module, "coco_metrics", scripted)
-    run = train(tmp_path, epochs=4)
+    run = quickly(tmp_path, epochs=4)
     assert [run.checkpoint(kind)["epoch"] + 1 for kind in ("best", "last", "final")] == [2, 4, 4]
 
 
-def test_best_ap_is_remembered_over_a_resumption(tmp_path, train, monkeypatch):
+def test_best_ap_is_remembered_over_a_resumption(tmp_path, quickly, monkeypatch):
     from dino_detector.training import module
 
     precisions = iter([0.5, 0.2, 0.3])
     original = module.coco_metrics
     monkeypatch.setattr(module, "coco_metrics", lambda *a, **k: replace(original(*a, **k), AP=next(precisions)))
-    train(tmp_path, epochs=1)
-    run = train(tmp_path, epochs=3, checkpoint=tmp_path / "dino_detector_last.pth")
+    quickly(tmp_path, epochs=1)
+    run = quickly(tmp_path, epochs=3, checkpoint=tmp_path / "dino_detector_last.pth")
     assert [run.checkpoint(kind)["epoch"] + 1 for kind in ("best", "final")] == [1, 3]
 
 
-def test_files_of_an_earlier_run_are_moved_aside(tmp_path, train):
-    first = train(tmp_path, epochs=2)
+def test_files_of_an_earlier_run_are_moved_aside(tmp_path, quickly):
+    first = quickly(tmp_path, epochs=2)
     (tmp_path / "config.yaml").write_text("epochs: 2\n")
     (tmp_path / "notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pth", ".json", ".yaml")}
-    train(tmp_path, epochs=1, seed=1)
+    quickly(tmp_path, epochs=1, seed=1)
     (aside,) = tmp_path.glob("earlier_*")
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == [
@@ -223,19 +231,19 @@ def test_files_of_an_earlier_run_are_moved_aside(tmp_path, train):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_weights_alone_beside_a_resumed_run_are_moved_aside(tmp_path, train):
+def test_weights_alone_beside_a_resumed_run_are_moved_aside(tmp_path, quickly):
     """The best checkpoint may be the user's own, without the state of a run."""
-    train(tmp_path, epochs=2)
+    quickly(tmp_path, epochs=2)
     Detector.load(tmp_path / "dino_detector_epoch_2.pth", device="cpu").save(tmp_path / "dino_detector_best.pth")
     before = (tmp_path / "dino_detector_best.pth").read_bytes()
-    train(tmp_path, epochs=2, checkpoint=tmp_path / "dino_detector_epoch_1.pth")
+    quickly(tmp_path, epochs=2, checkpoint=tmp_path / "dino_detector_epoch_1.pth")
     (aside,) = tmp_path.glob("earlier_*")
     assert (aside / "dino_detector_best.pth").read_bytes() == before
 
 
-def test_earlier_runs_never_overwrite_each_other(tmp_path, train):
+def test_earlier_runs_never_overwrite_each_other(tmp_path, quickly):
     for seed in range(3):
-        train(tmp_path, epochs=1, seed=seed)
+        quickly(tmp_path, epochs=1, seed=seed)
         for file in tmp_path.glob("*.*"):
             os.utime(file, (1e9, 1e9))  # all files get the same time
     finals = [*tmp_path.glob("earlier_*/dino_detector_final.pth"), tmp_path / "dino_detector_final.pth"]
@@ -243,18 +251,18 @@ def test_earlier_runs_never_overwrite_each_other(tmp_path, train):
     assert sorted(seeds) == [0, 1, 2]
 
 
-def test_resuming_from_elsewhere_moves_an_earlier_run_aside(tmp_path, train):
-    other = train(tmp_path / "other", epochs=1)
-    train(tmp_path / "here", epochs=1, seed=1)
-    train(tmp_path / "here", epochs=2, checkpoint=other.folder / "dino_detector_last.pth")
+def test_resuming_from_elsewhere_moves_an_earlier_run_aside(tmp_path, quickly):
+    other = quickly(tmp_path / "other", epochs=1)
+    quickly(tmp_path / "here", epochs=1, seed=1)
+    quickly(tmp_path / "here", epochs=2, checkpoint=other.folder / "dino_detector_last.pth")
     (aside,) = (tmp_path / "here").glob("earlier_*")
     assert (aside / "dino_detector_epoch_1.pth").exists()
     assert not (tmp_path / "here" / "dino_detector_epoch_1.pth").exists()
 
 
-def test_resuming_in_place_keeps_earlier_epochs(tmp_path, train):
-    train(tmp_path, epochs=1)
-    train(tmp_path, epochs=2, checkpoint=tmp_path / "dino_detector_last.pth")
+def test_resuming_in_place_keeps_earlier_epochs(tmp_path, quickly):
+    quickly(tmp_path, epochs=1)
+    quickly(tmp_path, epochs=2, checkpoint=tmp_path / "dino_detector_last.pth")
     assert (tmp_path / "dino_detector_epoch_1.pth").exists()
     assert not list(tmp_path.glob("earlier_*"))
 
