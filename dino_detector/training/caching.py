@@ -28,7 +28,7 @@ from dino_detector.storage.output_folder import make_output_dir
 log = logging.getLogger(__name__)
 
 MIN_HIT_RATE = 0.25
-"""Fraction of an epoch's images that must be in the cache before the cache saves time."""
+"""fraction of an epoch's images that must be in the cache before the cache saves time"""
 
 View = Callable[[CocoImages, SampleKey], Sample]
 

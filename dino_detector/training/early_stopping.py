@@ -23,7 +23,7 @@ class EarlyStopping(callbacks.EarlyStopping):
     """Lightning's early stopping on the AP of the validation images."""
 
     state_key = "early_stopping"
-    """Key of the state in a checkpoint; Lightning's own key has settings in it, and a resumed run may change them."""
+    """key of the state in a checkpoint; Lightning's own key has settings in it, and a resumed run may change them"""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the count of the resumed run, with the patience of this run."""

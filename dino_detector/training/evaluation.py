@@ -38,7 +38,7 @@ DECIDED_HERE = frozenset(
     for name in vars(getattr(Config(), group))
     if name not in ("image_size", "resize_mode", "white_level")
 ) | {"output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "batch_size", "precision", "device", "seed"}
-"""Settings that an evaluation takes from its command; it takes all others from the checkpoint."""
+"""settings that an evaluation takes from its command; it takes all others from the checkpoint"""
 
 
 class Evaluation(NamedTuple):
@@ -69,7 +69,7 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     nothing there. ``dino_model`` is the name or folder of the base model; None takes the name in the checkpoint.
 
     Raises:
-        InputError: The data or the checkpoint is wrong, or a validation image is unreadable.
+        InputError: the data or the checkpoint is wrong, or a validation image is unreadable.
     """
     source = config.training.checkpoint
     if source is None or config.training.skip_checkpoint_load:

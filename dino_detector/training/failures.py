@@ -16,7 +16,7 @@ from dino_detector.training.memory import Step, flags_of, is_out_of_memory, smal
 from dino_detector.training.run_files import LAST
 
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "Socket")
-"""Words in the errors of torch.distributed about a process that is gone."""
+"""words in the errors of torch.distributed about a process that is gone"""
 
 
 @contextmanager

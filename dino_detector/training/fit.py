@@ -58,7 +58,7 @@ def fit(config: Config, *, callbacks: Sequence[Callback] = ()) -> CocoMetrics | 
         Metrics after the last epoch; None without validation images.
 
     Raises:
-        InputError: The settings, the data or the checkpoint are wrong, or training can't go on.
+        InputError: the settings, the data or the checkpoint are wrong, or training can't go on.
         StoppedByUser: A signal stopped the run.
     """
     if config.tiling.tile_size is not None:

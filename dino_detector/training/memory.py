@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 GIB = 2**30
 PEAKS = {"peak_memory_bytes": ("process_peak", "this process"), "peak_gpu_memory_bytes": ("gpu_peak", "the GPU")}
-"""Stage and owner of each peak."""
+"""stage and owner of each peak"""
 
 
 class Step(NamedTuple):

@@ -18,10 +18,10 @@ from dino_detector.inference.detector import Detector
 from dino_detector.models.dinov2_backbone import Dinov2Backbone
 
 FINAL_RATE = 0.01
-"""Learning rate at the end of training, as a fraction of its peak."""
+"""learning rate at the end of training, as a fraction of its peak"""
 
 COOLDOWN_FRACTIONS = {"cosine": 1.0, "flat_cosine": 0.5, "wsd": 0.2}
-"""Default fraction of the steps in which the rate falls; the cosine falls in all steps after the warm-up."""
+"""default fraction of the steps in which the rate falls; the cosine falls in all steps after the warm-up"""
 
 
 def build_optimizer(detector: Detector, config: Config) -> AdamW:

@@ -29,10 +29,10 @@ MAY_CHANGE = frozenset(
         *("early_stopping_patience", "early_stopping_min_delta", "dist_url"),
     )
 ).union(*(vars(getattr(Config(), group)) for group in ("cache", "download", "evaluation", "logging", "tiling")))
-"""Settings that a resumed run may change."""
+"""settings that a resumed run may change"""
 
 MODEL = frozenset(vars(Config().backbone) | vars(Config().decoder)) - {"lora_dropout", "decoder_dropout"}
-"""Settings that the weights depend on; they depend on whether ``denoising_queries`` is 0, not on its value."""
+"""settings that the weights depend on; they depend on whether ``denoising_queries`` is 0, not on its value"""
 
 
 class Start(NamedTuple):
@@ -54,7 +54,7 @@ class Start(NamedTuple):
         The trainer itself restores the weights and the training state of a resumed run.
 
         Raises:
-            InputError: The base model is a different one, or the weights do not fit.
+            InputError: the base model is a different one, or the weights do not fit.
         """
         if self.header.base_fingerprint != detector.header.base_fingerprint:
             raise InputError(
@@ -70,7 +70,7 @@ def read_start(config: Config, data: DetectionData) -> Start | None:
     """Read and check the checkpoint that the settings name; return None if they name none or skip it.
 
     Raises:
-        InputError: The file is missing or not a checkpoint, or does not fit the run.
+        InputError: the file is missing or not a checkpoint, or does not fit the run.
     """
     source = config.training.checkpoint
     if source is None:

@@ -25,7 +25,7 @@ from dino_detector.structures.categories import Categories, check_categories, re
 log = logging.getLogger(__name__)
 
 MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
-"""Number of training images of a COCO mini."""
+"""number of training images of a COCO mini"""
 
 
 class SplitPaths(NamedTuple):
@@ -83,7 +83,7 @@ class RunData(NamedTuple):
         """Download the missing images: a whole split, or the images of a subset.
 
         Raises:
-            InputError: The download failed, or an image is missing after it.
+            InputError: the download failed, or an image is missing after it.
         """
         for data in self.splits:
             if data.download == "all":
@@ -114,7 +114,7 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     images.
 
     Raises:
-        InputError: A split is missing, lacks its images or its annotations, or is given twice.
+        InputError: a split is missing, lacks its images or its annotations, or is given twice.
     """
     train = val = None
     if training or config.subset.debug:
@@ -170,7 +170,7 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     ``categories`` are the classes of the evaluated detector; None takes the classes of the training images.
 
     Raises:
-        InputError: The data is wrong, as far as that shows before an image is decoded or downloaded.
+        InputError: the data is wrong, as far as that shows before an image is decoded or downloaded.
     """
     train_paths, val_paths, test_paths = find_paths(config, training=training)
     train = None if train_paths is None else _read_annotated(config, train_paths)

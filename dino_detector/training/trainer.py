@@ -38,7 +38,7 @@ def resolve_machine(config: Config) -> Machine:
     """Resolve device, precision and number of processes, and set the address that the processes connect to.
 
     Raises:
-        InputError: The device does not exist, or does not support the precision or the processes; or the address is
+        InputError: the device does not exist, or does not support the precision or the processes; or the address is
             in use.
     """
     device = resolve_device(config.training.device)

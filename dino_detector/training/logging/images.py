@@ -15,7 +15,7 @@ from dino_detector.training.logging.loggers import log_image
 from dino_detector.training.module import DetectorModule
 
 MOST_IMAGES = 4
-"""Number of images that are logged from a batch or from the validation images."""
+"""number of images that are logged from a batch or from the validation images"""
 
 
 class ImageLog(Callback):

@@ -18,7 +18,7 @@ from dino_detector.config.yaml_text import as_yaml
 from dino_detector.errors import InputError
 
 COMPARED = ("val/AP", "val/AP50", "val/AP75")
-"""Tags whose newest value the HPARAMS tab shows beside the settings."""
+"""tags whose newest value the HPARAMS tab shows beside the settings"""
 
 
 def require_loggers(config: Config) -> None:
