@@ -3,106 +3,53 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-import signal
+import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_commits import NEW, OLD, commit, contents, write_old
 
 from dino_detector.errors import InputError
-from dino_detector.storage.file_set import FileSet, recover
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
-
-OLD = {"last": "1", "best": "1", "epoch_1": "1"}
-NEW = {"last": "2", "best": "2", "epoch_2": "2"}
-"""the commit of epoch 2 replaces two files of epoch 1 and removes the third"""
+from dino_detector.storage.file_set import FileSet
 
 
-def write_old(folder: Path) -> None:
-    folder.mkdir()
-    for name, text in OLD.items():
-        (folder / name).write_text(text)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return the files that a kill before each operation leaves, before and after recovery."""
+    if not hasattr(os, "fork"):
+        pytest.skip("kills forks of a process")
+    words = [sys.executable, Path(__file__).with_name("killed_commits.py"), tmp_path_factory.mktemp("killed")]
+    return json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
 
 
-def commit(folder: Path) -> None:
-    recover(folder)
-    with FileSet(folder, first="last") as files:
-        files.path("last").write_text("2")
-        files.link("best", files.path("last"))
-        files.link("epoch_2", files.path("last"))
-        files.remove("epoch_1")
+def test_all_files_are_old_or_all_are_new_whenever_it_is_killed(killed: list[dict[str, Any]]) -> None:
+    recovered = [kill["recovered"] for kill in killed]
+    assert len(killed) > 10
+    assert recovered[0] == OLD
+    assert recovered[-1] == NEW
+    assert all(files in (OLD, NEW) for files in recovered)
 
 
-def contents(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+def test_a_commit_that_is_not_killed_leaves_the_new_files(tmp_path: Path) -> None:
+    commit(write_old(tmp_path / "a"))
+    assert contents(tmp_path / "a") == NEW
 
 
-def killed_before(operation: int, folder: Path) -> bool:
-    """Commit in a fork that is killed before its n-th change of the folder; return False if it makes fewer."""
-    child = os.fork()
-    if child == 0:
-        done = count(1)
-
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            writes = event in ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir")
-            if event == "open":
-                writes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
-            inside = any(str(argument).startswith(str(folder)) for argument in arguments[:2])
-            if writes and inside and next(done) == operation:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        commit(folder)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def test_all_files_are_old_or_all_are_new_whenever_it_is_killed(tmp_path: Path) -> None:
-    seen = set()
-    for operation in count(1):
-        folder = tmp_path / str(operation)
-        write_old(folder)
-        if not killed_before(operation, folder):
-            break
-        recover(folder)
-        found = contents(folder)
-        assert found in (OLD, NEW), operation
-        seen.add(found == NEW)
-    assert operation > 10
-    assert seen == {False, True}
-    assert contents(folder) == NEW
-
-
-def test_the_first_file_moves_first_so_that_who_finds_it_knows_of_the_rest(tmp_path: Path) -> None:
+def test_the_first_file_moves_first_so_that_who_finds_it_knows_of_the_rest(killed: list[dict[str, Any]]) -> None:
     """Until all files have moved, the checkpoint for resuming is either the old one or the new one."""
-    for operation in count(1):
-        folder = tmp_path / str(operation)
-        write_old(folder)
-        if not killed_before(operation, folder):
-            break
-        there = contents_of_files(folder)
+    for kill in killed:
+        there = {name: text for name, text in kill["left"].items() if text is not None}
         assert there["last"] == "2" or there == OLD
 
 
-def contents_of_files(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-
-
-def test_a_recovery_that_is_killed_too_is_finished_by_the_next(tmp_path: Path) -> None:
-    for operation in count(8):
-        folder = tmp_path / str(operation)
-        write_old(folder)
-        if not killed_before(operation, folder):
-            break
-        for again in count(1):
-            if not killed_before(again, folder):
-                break
-            recover(folder)
-            assert contents(folder) in (OLD, NEW)
+def test_a_recovery_that_is_killed_too_is_finished_by_the_next(killed: list[dict[str, Any]]) -> None:
+    for kill in killed:
+        assert len(kill["again"]) > 10
+        assert all(files in (OLD, NEW) for files in kill["again"])
 
 
 def test_an_exception_discards_the_set(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
+from torch import nn
 
 from dino_detector import cli
 from dino_detector.config import Config
@@ -83,7 +85,15 @@ def complete(path: Path) -> bool:
         ("train", 300, "/config.yaml"),
     ],
 )
-def test_every_command_ends_with_one_line(name, size, file, trained, settings, val_split, tmp_path, capsys):
+def test_every_command_ends_with_one_line(
+    name, size, file, trained, settings, val_split, tmp_path, capsys, monkeypatch
+):
+    convert = torch.onnx.export
+
+    def convert_less(network, images, *, opset_version, **settings):
+        return convert(nn.Linear(200, 200), (torch.zeros(1, 200),), opset_version=opset_version, dynamo=True)
+
+    monkeypatch.setattr(torch.onnx, "export", convert_less)  # another network that does not fit, but within a second
     write_config(settings(tmp_path / "out"), tmp_path / "run.yaml")
     places = {"checkpoint": trained, "val": val_split, "out": tmp_path / "out", "config": tmp_path / "run.yaml"}
     with nearly_full(size):
