@@ -33,7 +33,12 @@ def test_names_that_are_numbers_are_the_ids(tmp_path: Path) -> None:
     assert ids_and_names(tmp_path) == [(25, "000000000025.jpg"), (139, "000000000139.jpg"), (7, "7.png")]
 
 
-@pytest.mark.parametrize("other", ["street.jpg", "0025.png", "²5.jpg", "20260101120000123456.jpg"])
+def test_numbers_beyond_64_bits_are_no_ids(tmp_path: Path) -> None:
+    draw(tmp_path / "20260101120000123456.jpg")
+    assert ids_and_names(tmp_path) == [(1, "20260101120000123456.jpg")]
+
+
+@pytest.mark.parametrize("other", ["street.jpg", "0025.png", "²5.jpg"])
 def test_other_names_are_counted_from_1_in_sorted_order(other: str, tmp_path: Path) -> None:
     for name in ("25.png", "b.png", other):
         draw(tmp_path / name)

@@ -126,7 +126,7 @@ def bare_payload() -> dict[str, Any]:
         },
         "confusion": {"threshold": 0.5, "iou": 0.5, "counts": [[0] * 4 for _ in range(4)]},
         "calibration": {"error": None, "bins": [{**row, "count": 0, "score": None, "precision": None} for row in BINS]},
-        "gallery": {"threshold": 0.5, "lowest": 0.05, "total": 0, "images": []},
+        "gallery": {"threshold": 0.4163, "lowest": 0.05, "total": 0, "images": []},
         "scores": {"edges": [step / 20 for step in range(21)], "counts": [0] * 20},
     }
 

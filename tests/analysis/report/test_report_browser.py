@@ -108,6 +108,7 @@ def test_a_page_about_nothing_says_so(open_report):
     assert text(page, "#errors-special") == "There is no ground truth, so the costs are unknown."
     assert text(page, "#calibration-about") == "There are no detections to compare with their scores."
     assert text(page, "#gallery-count") == "0 of 0 images shown."
+    assert text(page, "#gallery-threshold-value") == "0.4163"
     assert not page.get_by_text("NaN").count()
 
 
