@@ -13,6 +13,7 @@ import ctypes
 import gc
 import importlib
 import json
+import locale
 import os
 import runpy
 import selectors
@@ -26,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 IMPORTED = ("dino_detector.training.fit", "dino_detector.commands.train", "torch.utils.tensorboard", "hotcoco")
@@ -153,10 +155,14 @@ def run(words: list[str], environment: dict[str, str], folder: str, streams: lis
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1) for number in (1, 2))  # noqa: PTH123, SIM115
     os.environ.clear()
     os.environ.update(environment)
-    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # Lightning reads it once, when it is imported
+    locale.setlocale(locale.LC_CTYPE, "")
+    encoding = environment.get("PYTHONIOENCODING")
+    sys.stdout, sys.stderr = (open(number, "w", 1, encoding) for number in (1, 2))  # noqa: PTH123, SIM115
+    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # libraries read these once, when they are imported
+    constants.HF_HUB_CACHE = environment.get("HF_HUB_CACHE", constants.HF_HUB_CACHE)
+    constants.HF_HUB_OFFLINE = environment.get("HF_HUB_OFFLINE") == "1"
     os.chdir(folder)
     sys.executable = words[0]
     words = [word for word in words if word != "-u"]

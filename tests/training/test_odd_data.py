@@ -76,19 +76,19 @@ def test_odd_names_go_through_every_command_and_stay_as_they_are(settings, draw_
     assert str(tmp_path) not in page, "a page that is sent to others tells nothing of this machine"
 
 
-def test_a_terminal_of_any_encoding_is_spoken_to(settings, draw_boxes, tmp_path):
+def test_a_terminal_of_any_encoding_is_spoken_to(settings, draw_boxes, tmp_path, warm_python):
     split = draw_boxes(tmp_path, "train", 2)
     change(split.annotations, lambda content: content["categories"][0].update(name="猫 \U0001f408 \udc80"))
     data = {f"{part}_{what}": value for part in ("train", "val") for what, value in split._asdict().items()}
     write_config(settings(tmp_path / "out", **data, logger=[], epochs=1), tmp_path / "r.yaml")
     environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
     commands = {
-        "ascii": ["train", "--config", tmp_path / "r.yaml"],
-        "cp1252": ["data", split.annotations, "--images", split.images],
+        "ascii": [warm_python, "train", "--config", tmp_path / "r.yaml"],
+        "cp1252": [sys.executable, "data", split.annotations, "--images", split.images],
     }
-    for encoding, words in commands.items():
+    for encoding, (python, *words) in commands.items():
         environment["PYTHONIOENCODING"] = encoding
-        command = [sys.executable, "-m", "dino_detector", *(str(word) for word in words)]
+        command = [python, "-m", "dino_detector", *(str(word) for word in words)]
         run = subprocess.run(command, env=environment, capture_output=True, encoding=encoding)
         assert run.returncode == 0, run.stderr[-2000:]
         assert run.stderr == ""
