@@ -78,6 +78,7 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 def test_the_list_of_test_dev_is_found_beside_the_folder_or_in_it(coco2017: CocoTree, tmp_path: Path) -> None:
     assert find_image_info(coco2017.test_images) == coco2017.test_dev_info
     other = coco2017.test_images.with_name("unlabeled2017")
+    assert find_image_info(other) == coco2017.test_dev_info, "its images may be downloaded"
     other.mkdir()
     draw(other / "7.png")
     assert find_image_info(other) is None, "the list is of other images"

@@ -25,13 +25,15 @@ DETECTED_INFO = "testdev_image_info.json"
 def find_image_info(folder: Path) -> Path | None:
     """Find COCO's list of the test-dev images, in the folder of the images or in ``annotations`` beside it.
 
-    A list beside a folder belongs to the folder only if one of its images is there: ``unlabeled2017`` lies there too.
+    A list beside a folder of other images, such as ``unlabeled2017``, is not the folder's list. An empty or missing
+    folder may wait for a download.
     """
     inside, beside = folder / IMAGE_INFO, folder.absolute().parent / "annotations" / IMAGE_INFO
     if inside.is_file() or not beside.is_file():
         return inside if inside.is_file() else None
+    here = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     names = read_image_info(beside, Categories((), ())).images.file_names
-    return beside if any((folder / name).is_file() for name in names) else None
+    return beside if not here or here.intersection(names) else None
 
 
 def read_image_info(path: Path, categories: Categories) -> CocoAnnotations:
