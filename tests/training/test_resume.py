@@ -75,13 +75,15 @@ def assert_same_end(resumed: dict[str, Any], unbroken: dict[str, Any]) -> None:
 
 
 DROPOUT = {"decoder_dropout": 0.2}
+FEW_WEIGHTS = {"train_backbone": "none", "decoder_layers": 1, "num_queries": 4}
 LORA = {"train_backbone": "lora", "lora_dropout": 0.3, "ema_decay": 0.0}
-WORKERS = {"num_workers": 2, "augmentation": True}
 TUNED = {
     **{"train_backbone": "lora", "lora_layers": 2, "lora_rank_pattern": {"1": 2}, "use_dora": True, "use_rslora": True},
     **{"layer_decay": 0.7, "schedule": "flat_cosine", "cooldown_fraction": 0.5, "ema_warmup": 3},
 }
-STRONG = WORKERS | {
+STRONG = FEW_WEIGHTS | {
+    "num_workers": 2,
+    "augmentation": True,
     "mosaic_probability": 0.4,
     "copy_paste_probability": 0.5,
     "scale_range": [0.1, 2.0],
@@ -89,7 +91,8 @@ STRONG = WORKERS | {
     "no_augment_fraction": 0.3,
 }
 """The last of three epochs is plain; sizes are 2 to 6 patches, around 4."""
-ACCUMULATE = {"batch_size": 1, "accumulate_batches": 3}  # 7 batches: steps after the 3rd, the 6th and the 7th
+ACCUMULATE = DROPOUT | FEW_WEIGHTS | {"batch_size": 1, "accumulate_batches": 3}
+"""7 batches: steps after the 3rd, the 6th and the 7th"""
 EVERY_SECOND = {"warmup_fraction": 0.3, "val_frequency": 2}
 
 
@@ -133,7 +136,7 @@ def signal_handlers() -> list[Any]:
         pytest.param(TUNED, [Interrupt("batch", 1, 2)], [7], id="tuned"),
         pytest.param(STRONG, [Interrupt("batch", 1, 1)], [6], id="strong-augmentation"),
         pytest.param(
-            DROPOUT | ACCUMULATE,
+            ACCUMULATE,
             [Interrupt("batch", 0, 1), Interrupt("batch", 0, 3), Interrupt("batch", 1, 6), Interrupt("batch", 2, 2)],
             [3, 3, 8, 3],
             id="accumulation",
@@ -189,7 +192,7 @@ def test_longer_run_continues_a_finished_one(tmp_path, train, whole_run):
 
 
 def test_last_partial_accumulation_is_not_dropped(whole_run):
-    recorder = whole_run(DROPOUT | ACCUMULATE).recorder
+    recorder = whole_run(ACCUMULATE).recorder
     assert len(recorder.batches) == 3 * 7
     assert recorder.steps == 3 * 3
 
@@ -258,7 +261,7 @@ def test_repeated_images_make_longer_epochs_that_resume_exactly(tmp_path, train,
         annotation["category_id"] = 9 if annotation["image_id"] in rare and number % 2 else 4
     split.annotations.write_text(json.dumps(content))
     changes = {"train_images": split.images, "train_annotations": split.annotations, "repeat_threshold": 1.0}
-    changes |= {"augmentation": True, "decoder_dropout": 0.1, "epochs": 2, "val_frequency": 2}
+    changes |= FEW_WEIGHTS | {"augmentation": True, "decoder_dropout": 0.1, "epochs": 2, "val_frequency": 2}
 
     caplog.set_level("INFO")
     whole = Recorder()
