@@ -49,7 +49,7 @@ class PrivateMemory:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers get copies")
 def test_workers_share_the_tables_of_a_data_set(tmp_path):
-    images, boxes = 200_000, 12_000_000
+    images, boxes = 500_000, 12_000_000
     table = ImageTable.of(range(images), [f"{index:040}.jpg" for index in range(images)], np.full((images, 2), 9))
     starts = np.linspace(0, boxes, images + 1).astype(np.int64)
     annotations = type("Annotations", (), {"path": tmp_path, "images": table})
@@ -62,4 +62,4 @@ def test_workers_share_the_tables_of_a_data_set(tmp_path):
         **{"mean": [0.5] * 3, "std": [0.5] * 3, "num_replicas": 1, "rank": 0},
     )
     for batch in loader:
-        assert batch.image_ids[0] < 18e6  # 7 MB; with a tuple of records 29 MB
+        assert batch.image_ids[0] < 40e6  # 7 to 19 MB; with a tuple of records 60 MB and more

@@ -219,7 +219,7 @@ def test_limits_hold_for_pictures_that_many_threads_open(tmp_path, monkeypatch):
         return str(refused.value).partition(": ")[2]
 
     with ThreadPoolExecutor(8) as pool:
-        refusals = set(pool.map(refusal, range(200)))
+        refusals = set(pool.map(refusal, range(48)))
     assert refusals == {
         "has 0.04 megapixels, more than the 0.01 of --max_megapixels, which guards against files that fill the memory; "
         "give --max_megapixels 1"

@@ -14,8 +14,8 @@ from dino_detector.inference.detector import Detector
 
 BY_HEART = {
     "image_size": 112,
-    "batch_size": 8,
-    "learning_rate": 2e-3,
+    "batch_size": 4,
+    "learning_rate": 4e-3,
     "gradient_clip": 1.0,
     "weight_decay": 0.0,
     "num_queries": 16,
@@ -43,32 +43,32 @@ ADAPTERS = {
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory, draw_boxes):
-    return draw_boxes(tmp_path_factory.mktemp("data"), "eight", 8)
+def four(tmp_path_factory, draw_boxes):
+    return draw_boxes(tmp_path_factory.mktemp("data"), "four", 4)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"epochs": 60, **LEARNED_QUERIES, **ADAPTERS}, id="lora-deformable"),
+        pytest.param({"epochs": 45, **LEARNED_QUERIES, **ADAPTERS}, id="lora-deformable"),
         pytest.param(
-            {"epochs": 110, **LEARNED_QUERIES, "train_backbone": "none", "use_deformable": False}, id="none-standard"
+            {"epochs": 85, **LEARNED_QUERIES, "train_backbone": "none", "use_deformable": False}, id="none-standard"
         ),
-        pytest.param({"epochs": 70}, id="full-proposals-denoising"),
+        pytest.param({"epochs": 75}, id="full-proposals-denoising"),
     ],
 )
-def test_model_overfits_8_images(tmp_path, train, eight, changes):
+def test_model_overfits_4_images(tmp_path, train, four, changes):
     data = {
-        "train_images": eight.images,
-        "train_annotations": eight.annotations,
-        "val_images": eight.images,
-        "val_annotations": eight.annotations,
+        "train_images": four.images,
+        "train_annotations": four.annotations,
+        "val_images": four.images,
+        "val_annotations": four.annotations,
     }
     run = train(tmp_path, **BY_HEART, **data, **changes)
     assert run.metrics.AP > 0.9
-    content = json.loads(eight.annotations.read_text())
+    content = json.loads(four.annotations.read_text())
     image, annotations = content["images"][3], [a for a in content["annotations"] if a["image_id"] == 35]
-    found = Detector.load(tmp_path / "dino_detector_final.pth", device="cpu").predict(eight.images / image["file_name"])
+    found = Detector.load(tmp_path / "dino_detector_final.pth", device="cpu").predict(four.images / image["file_name"])
     assert len(found) == len(annotations) == 2
     order = found.xyxy[:, 0].argsort()
     assert found.class_id[order].tolist() == [annotation["category_id"] for annotation in annotations]

@@ -58,7 +58,7 @@ def test_a_debug_run_keeps_the_newest_of_its_epoch_checkpoints_and_all_metrics(
 def test_a_debug_run_says_that_it_overfits_when_it_does(
     settings: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fast = {"epochs": 70, "val_frequency": 70, "learning_rate": 6e-3, "ema_decay": 0.0}
+    fast = {"epochs": 60, "val_frequency": 60, "learning_rate": 6e-3, "ema_decay": 0.0}
     config = settings(tmp_path / "out", debug=True, debug_samples=2, **fast)
     write_config(config, tmp_path / "run.yaml")
     assert command.main(["--config", str(tmp_path / "run.yaml")]) == 0

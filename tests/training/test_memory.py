@@ -251,30 +251,31 @@ def test_what_goes_wrong_in_a_data_worker_is_not_taken_for_a_lack_of_memory(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_a_machine_that_really_has_too_little_gets_the_same_advice(
-    settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
+    warm_python: Path, settings: Callable[..., Config], tmp_path: Path, draw_boxes: Callable[..., Any]
 ) -> None:
     from dino_detector.config.yaml_text import write_config
 
-    many = draw_boxes(tmp_path, "train", 256)
+    many = draw_boxes(tmp_path, "train", 96)
     data = {"train_images": many.images, "train_annotations": many.annotations}
-    write_config(settings(tmp_path / "out", batch_size=256, image_size=448, **data), tmp_path / "run.yaml")
+    write_config(settings(tmp_path / "out", batch_size=96, image_size=448, **data), tmp_path / "run.yaml")
     code = (
         "import psutil, resource, sys\n"
         "import dino_detector.training.memory as rehearsal\n"
         "from dino_detector.train import main\n"
         "take = rehearsal.take\n"
         "def limited(*args, **settings):\n"
-        "    room = psutil.Process().memory_info().vms + 700 * 2**20\n"
+        "    room = psutil.Process().memory_info().vms + 260 * 2**20\n"
         "    if resource.getrlimit(resource.RLIMIT_AS)[0] == -1:\n"
         "        resource.setrlimit(resource.RLIMIT_AS, (room, -1))\n"
         "    return take(*args, **settings)\n"
         "rehearsal.take = limited\n"
         f"sys.exit(main(['--config', {str(tmp_path / 'run.yaml')!r}]))\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    (tmp_path / "command.py").write_text(code)
+    run = subprocess.run([warm_python, tmp_path / "command.py"], capture_output=True, text=True)
     assert run.returncode == 2, run.stderr[-2000:]
     assert re.fullmatch(
-        r"error: out of memory: a step of 256 images .*; --batch_size (128|64|32|16) .* fits\n", run.stderr
+        r"error: out of memory: a step of 96 images .*; --batch_size (48|24|12|6) .* fits\n", run.stderr
     )
 
 

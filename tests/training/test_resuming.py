@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def refusal(checkpoint: Path, **settings: Any) -> str:
 
 
 def flags_in(line: str) -> str:
-    return line.split("; to resume it give ")[1].split(", or start from scratch")[0]
+    return re.split("; to (?:resume it|start from its weights) give ", line)[1].split(", or start from scratch")[0]
 
 
 def test_a_run_goes_on_with_its_own_settings(checkpoint: Callable[..., Path]) -> None:

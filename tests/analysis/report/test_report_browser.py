@@ -66,8 +66,10 @@ def mistakes(image: dict[str, Any], threshold: float) -> list[tuple[str, int, fl
     return wrong + missed
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", ["hostile", "small", "metrics", "bare"])
+@pytest.mark.parametrize(
+    ("name", "look"),
+    [("hostile", "desktop"), ("small", "dark"), *((name, "phone") for name in ("hostile", "small", "metrics", "bare"))],
+)
 def test_no_page_is_wider_than_its_screen(open_report, name: str, look: str):
     page = open_report(name, **LOOKS[look])
     frame(page)
