@@ -33,11 +33,11 @@ from dino_detector.config import Config, ImageSize
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.findings import STOPS
 from dino_detector.data.coco.subsets import Subset
+from dino_detector.data.layouts import AnnotationFile
 from dino_detector.data.pictures.decoding import check_image, read_image
 from dino_detector.data.pictures.finding import is_picture
 from dino_detector.data.pictures.opening import image_size
 from dino_detector.data_check.check import check, load
-from dino_detector.data_check.layouts import AnnotationFile
 from dino_detector.data_check.patches import PatchGrid
 from dino_detector.data_check.report import payload, report_text
 from dino_detector.errors import InputError

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
+from dino_detector.data.formats.reading import annotations_exist, has_class_ids
 from dino_detector.errors import InputError
 from dino_detector.plain_text import quoted, short_path
 from dino_detector.storage.files import paused_collection, read_json
@@ -60,7 +61,7 @@ def read_run(path: Path, given: dict[str, Path | None], *, known: CocoAnnotation
     files, missing = {}, []
     for name, flag in FLAGS.items():
         default = getattr(named, name, None)
-        files[name] = given.get(name) or (default if default is not None and default.exists() else None)
+        files[name] = given.get(name) or (default if default is not None and annotations_exist(default) else None)
         if files[name] is None:
             missing.append(f"{default or f'the {name}'} (--{flag})")
     predictions, annotations, images = files.values()
@@ -70,6 +71,9 @@ def read_run(path: Path, given: dict[str, Path | None], *, known: CocoAnnotation
         shared = known is not None and known.path.resolve() == annotations.resolve()
         truth = known if shared else CocoAnnotations.read(annotations, images=images)
         truth = truth if images is None else truth.with_files(images, required=False)
+        if not has_class_ids(annotations):
+            ids, names = zip(*((row.category_id, row.name) for row in metrics.per_class), strict=True)
+            truth = truth.numbered_like(Categories(ids, names))
         truth.warn_of_limit(metrics.max_detections)
     origin = []
     if content.get("checkpoint") is not None:

@@ -78,10 +78,19 @@ def _check(settings: AnalyzeSettings) -> None:
     if len({path.resolve() for path in metrics}) < len(metrics):
         raise InputError(f"{metrics[0]}: is given twice; compare it with another file")
     for name, path in _inputs(settings):
-        if not (path.is_dir() if name in FOLDERS else path.is_file()):
+        if not (path.is_dir() if name in FOLDERS else path.is_file() or _exists(name, path)):
             raise InputError(f"{path}: no such {'folder' if name in FOLDERS else 'file'}; correct --{name}")
         if name in FOLDERS and path.resolve() == settings.output_dir.resolve():
             raise InputError(f"{path}: has the images, which could be overwritten; change --output_dir")
+
+
+def _exists(name: str, path: Path) -> bool:
+    """Return whether annotations are there that are no file, such as ``data.yaml:val``."""
+    if not name.endswith("annotations"):
+        return False
+    from dino_detector.data.formats.reading import annotations_exist
+
+    return annotations_exist(path)
 
 
 def _inputs(settings: AnalyzeSettings) -> list[tuple[str, Path]]:

@@ -60,7 +60,8 @@ def parse_settings(
     known = settings_of(*parts)
     usage = " ".join(filter(None, [prog, usage, "[--config FILE]" if is_run else "", "[--SETTING VALUE ...]"]))
     parser = _build_parser(parts, shown, takes_files=is_run, prog=prog, description=description, usage=usage)
-    flags = [f"--{name}" for name, setting in known.items() if not setting.positional] + ["--help"]
+    flags = [f"--{name}" for name, setting in known.items() if not setting.positional or not setting.required]
+    flags.append("--help")
     words = _split(parser, argv, known, flags + (["--config", "--print_config"] if is_run else []))
     prints = words.pop("print_config", False)
     sources = [(f"{path}: ", _read_file(Path(path))) for path in words.pop("config", [])]
@@ -131,6 +132,8 @@ def _build_parser(
                 text = (shown[name] or text) if name in shown else argparse.SUPPRESS
             flag = name if setting.positional else f"--{name}"
             section.add_argument(flag, help=text.replace("%", "%%"), **_syntax(setting))
+            if setting.positional and not setting.required:  # takes a flag too, as in other toolkits
+                section.add_argument(f"--{name}", metavar=METAVARS[setting.kind], help=argparse.SUPPRESS)
     return parser
 
 
@@ -174,7 +177,9 @@ def _split(
     if unknown := [word.partition("=")[0] for word in rest if word.startswith("-")]:
         raise InputError(f"unknown flag {unknown[0]}{did_you_mean(unknown[0], flags)}")
     if rest:
-        word = rest[0].strip()
+        taken = [getattr(parsed, name) for name, setting in known.items() if setting.positional and name in parsed]
+        likely = (word for word in (*taken, *rest) if did_you_mean(f"--{word.strip()}", flags))
+        word = next(likely, rest[0]).strip()
         raise InputError(f"unexpected {word!r}; settings are given as --name value{did_you_mean(f'--{word}', flags)}")
     words = {name: [given] if isinstance(given, str) else given for name, given in vars(parsed).items()}
     absent = [name for name, setting in known.items() if setting.positional and name not in words]

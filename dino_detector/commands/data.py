@@ -14,13 +14,13 @@ from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 
 if TYPE_CHECKING:
-    from dino_detector.data_check.layouts import AnnotationFile
+    from dino_detector.data.layouts import AnnotationFile
 
 MANY_IMAGES = 2_000
 """number of images from which the check announces that opening them takes minutes"""
 
 
-@command(DataCheckSettings, usage="DIR_OR_JSON")
+@command(DataCheckSettings, usage="DATA")
 def main(settings: DataCheckSettings) -> None:
     """Check a data set before training, and name the three things most worth fixing.
 
@@ -57,10 +57,11 @@ def main(settings: DataCheckSettings) -> None:
 
 def _require_paths(settings: DataCheckSettings) -> None:
     """Raise `InputError` for wrong settings, before any file is read."""
+    from dino_detector.data.formats.reading import annotations_exist
     from dino_detector.data_check.patches import PATCH
 
-    if not settings.dir_or_json.exists():
-        raise InputError(f"{settings.dir_or_json}: no such folder or annotation file; correct the path")
+    if not annotations_exist(settings.data):
+        raise InputError(f"{settings.data}: no such folder or annotation file; correct the path")
     if any(side % PATCH for side in settings.image_size):
         raise InputError(f"--image_size {settings.image_size} is not a multiple of the patch size {PATCH}; change it")
     for name in ("images", "val_images"):
@@ -69,22 +70,20 @@ def _require_paths(settings: DataCheckSettings) -> None:
             raise InputError(f"{folder}: no such folder; correct --{name}")
     if settings.val_images is not None and settings.val_annotations is None:
         raise InputError("--val_images needs --val_annotations; see --help")
-    if settings.dir_or_json.is_dir() and (settings.images or settings.val_annotations):
+    if settings.data.is_dir() and (settings.images or settings.val_annotations):
         given = "images" if settings.images else "val_annotations"
-        raise InputError(f"--{given} needs one JSON, but {settings.dir_or_json} is a folder; give the JSON")
+        raise InputError(f"--{given} needs one annotation file, but {settings.data} is a folder; give the file")
     if settings.output is not None and settings.output.is_dir():
         raise InputError(f"{settings.output}: is a folder; give a file as --output")
 
 
 def _sources(settings: DataCheckSettings) -> tuple[list[AnnotationFile], Path, list[Path | None]]:
     """Return the annotation files, the folder to search for images, and the given folders of images."""
-    from dino_detector.data_check.layouts import AnnotationFile, find_sources, name_sources
+    from dino_detector.data.layouts import AnnotationFile, find_sources
 
-    given = settings.dir_or_json
-    if given.is_dir():
-        sources = find_sources(given)
-        return sources, given, [None] * len(sources)
+    given = settings.data
     if settings.val_annotations is None:
-        return name_sources([given], given.parent), given.parent, [settings.images]
+        sources = find_sources(given)
+        return sources, given if given.is_dir() else given.parent, [settings.images] * len(sources)
     sources = [AnnotationFile("train", given), AnnotationFile("val", settings.val_annotations)]
     return sources, given.parent, [settings.images, settings.val_images]

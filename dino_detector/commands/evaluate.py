@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 EVALUATION_HELP = {
     **dict.fromkeys(
         (
-            *("val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
+            *("data", "val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
             *("max_megapixels", "max_detections"),
             *("coco_mini_seed", "coco_mini_indices_file"),
@@ -40,7 +40,7 @@ EVALUATION_HELP = {
 def evaluate_run(config: Config, given: Set[str]) -> None:
     """Evaluate a checkpoint on validation images, and detect in test images that have no annotations.
 
-    Needs --checkpoint, and --val_images with --val_annotations, or --testdev_images, or all three. The settings of the
+    Needs --checkpoint, and DATA, or --val_images with --val_annotations, or --testdev_images. The settings of the
     model come from the checkpoint. Other settings of training are accepted and have no effect, so that the YAML file of
     a training serves here too.
     """

@@ -14,10 +14,11 @@ log = logging.getLogger(__name__)
 
 @command(Config)
 def main(config: Config, given: Set[str]) -> None:
-    """Train a detector on images with COCO annotations, or evaluate one with --only_evaluate.
+    """Train a detector on labelled images, or evaluate one with --only_evaluate.
 
-    Training needs --train_images and --train_annotations. With --val_images and --val_annotations, the detector is
-    evaluated on the way. Evaluation needs --checkpoint, and validation images or --testdev_images. The --download flags
+    Training needs DATA, a folder or file of a labelling tool: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open
+    Images. Or it needs --train_images and --train_annotations; with validation images, the detector is evaluated on
+    the way. Evaluation needs --checkpoint, and validation images or --testdev_images. The --download flags
     fetch COCO 2017. Where no images are named, COCO 2017 is used from --data_dir.
     """
     if config.training.only_evaluate:

@@ -128,13 +128,13 @@ class DownloadSettings:
 class DataCheckSettings:
     """The data to check, and settings of the planned training."""
 
-    dir_or_json: Path
-    """a folder with COCO annotations and images, or one COCO detection JSON"""
+    data: Path
+    """folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images"""
     _: KW_ONLY
     images: Path | None = None
-    """folder of the images of the JSON, if they are not beside it"""
+    """folder of the images of one annotation file, if they are not beside it"""
     val_annotations: Path | None = None
-    """COCO detection JSON of a validation split, to compare with the first JSON as the training split"""
+    """annotations of a validation split, to compare with the first file as the training split"""
     val_images: Path | None = None
     """folder of the images of --val_annotations, if they are not beside it"""
     skip_images: bool = False

@@ -21,6 +21,8 @@ SCALES = Range(
 class DataConfig:
     """Images and annotations, and the network's input."""
 
+    data: Path | None = setting(None, positional=True)
+    """folder or file of a data set from any labelling tool, in place of the paths of images and annotations"""
     train_images: Path | None = None
     """folder of the training images"""
     train_annotations: Path | None = None

@@ -61,7 +61,12 @@ class Range(NamedTuple):
 
 
 def setting(
-    default: Any, allowed: Range | None = None, *, effective_with: str | tuple[str, ...] = (), **bounds: float
+    default: Any,
+    allowed: Range | None = None,
+    *,
+    effective_with: str | tuple[str, ...] = (),
+    positional: bool = False,
+    **bounds: float,
 ) -> Any:
     """Declare a setting as the field of a dataclass.
 
@@ -70,6 +75,7 @@ def setting(
         allowed: the range, if bounds cannot express it.
         effective_with: the setting that must be on for this one to have an effect, such as ``"debug"``; values behind
             it restrict it to these values, such as ``("train_backbone", "lora")``.
+        positional: the command line takes the value without a flag, like a field without a default.
         bounds: the range by ``at_least`` or ``above``, and ``at_most`` or ``below``.
     """
     if bounds:
@@ -78,7 +84,7 @@ def setting(
             words = f"between {bounds['at_least']} and {bounds['at_most']}"
         allowed = Range(words, lambda value: all(BOUNDS[bound](value, limit) for bound, limit in bounds.items()))
     needed = (effective_with,) if isinstance(effective_with, str) else effective_with
-    metadata = {"allowed": allowed, "effective_with": needed}
+    metadata = {"allowed": allowed, "effective_with": needed, "positional": positional}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -99,7 +105,7 @@ class Setting(NamedTuple):
     @property
     def positional(self) -> bool:
         """Whether the command line takes the value without a flag."""
-        return self.required and not self.field.kw_only
+        return self.field.metadata.get("positional", False) or (self.required and not self.field.kw_only)
 
     def default(self) -> Any:
         """Return the default value; a list or dict is a new one at each call."""

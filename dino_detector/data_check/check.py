@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
-from dino_detector.data.coco.entries import read_content
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ImageFiles, find_extra_files, find_image_files
 from dino_detector.data.coco.reader import read_entries
+from dino_detector.data.formats.reading import read_annotations
+from dino_detector.data.layouts import AnnotationFile, find_images_dir
 from dino_detector.data_check.boxes import check_empty, check_extents, check_pairs
 from dino_detector.data_check.classes import ClassRow, check_classes, class_rows
 from dino_detector.data_check.duplicates import check_duplicates
-from dino_detector.data_check.layouts import AnnotationFile, find_images_dir
 from dino_detector.data_check.patches import PatchGrid, check_grid
 from dino_detector.data_check.pictures import open_pictures
 from dino_detector.errors import InputError
@@ -59,7 +59,12 @@ def load(sources: Sequence[AnnotationFile], folder: Path, images_dirs: Sequence[
     for source, given in zip(sources, images_dirs, strict=True):
         find_folder = partial(find_images_dir, source=source, folder=folder, given=given)
         try:
-            split, mistakes = read_entries(read_content(source.path), source.path, source.name, find_folder=find_folder)
+            split, mistakes = read_entries(
+                read_annotations(source.path, images=given or source.images),
+                source.path,
+                source.name,
+                find_folder=find_folder,
+            )
         except InputError as error:
             errors.append(error)
             mistakes = [Finding("file_unreadable", source.name, 1, 1, "files", [str(source.path)], str(error))]

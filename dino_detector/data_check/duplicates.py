@@ -19,8 +19,8 @@ from scipy.fft import dctn
 
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
+from dino_detector.data.layouts import plain_name
 from dino_detector.data_check.boxes import fingerprints, neighbours
-from dino_detector.data_check.layouts import plain_name
 from dino_detector.data_check.pictures import THUMBNAIL, Picture
 
 ROBOFLOW = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.|$)")

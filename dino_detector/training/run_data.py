@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,8 @@ from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
+from dino_detector.data.formats.reading import has_class_ids
+from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
 from dino_detector.download import (
     CocoSplit,
     annotations_path,
@@ -20,6 +23,7 @@ from dino_detector.download import (
     images_dir,
 )
 from dino_detector.errors import InputError
+from dino_detector.plain_text import listed, quoted
 from dino_detector.structures.categories import Categories, check_categories, require_num_classes
 
 log = logging.getLogger(__name__)
@@ -32,14 +36,15 @@ class SplitPaths(NamedTuple):
     """Image folder and annotation file of one split; the user's own test images have no annotation file.
 
     ``flag`` downloads missing files of COCO 2017, and is None for the user's own data. ``download`` says whether the
-    user gives the flag.
+    user gives the flag. A split that was ``found`` in a data set has its images near its annotations.
     """
 
     split: CocoSplit
-    images: Path
+    images: Path | None
     annotations: Path | None = None
     flag: str | None = None
     download: bool = False
+    found: AnnotationFile | None = None
 
 
 class SplitData(NamedTuple):
@@ -116,6 +121,8 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     Raises:
         InputError: a split is missing, lacks its images or its annotations, or is given twice.
     """
+    if config.data.data is not None:
+        return _found(config, training=training)
     train = val = None
     if training or config.subset.debug:
         train = _named(config, "train") or _coco(config, "train")
@@ -139,6 +146,30 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     if config.subset.test_mini and test is None:
         raise InputError("--test_mini needs --testdev_images, or --download_test_data; add one or leave it out")
     return train, val, test
+
+
+def _found(config: Config, *, training: bool) -> tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]:
+    """Find the splits of the data set that the user names, and log its format."""
+    data, settings = config.data.data, config.flat()
+    names = [f"{split}_{part}" for split in ("train", "val") for part in ("images", "annotations")]
+    names += [f"download_{split}_data" for split in ("train", "val", "test")]
+    if given := [name for name in names if settings[name]]:
+        raise InputError(f"{data} names the images and annotations, so it excludes --{given[0]}; leave one out")
+    sources = {source.name: source for source in find_sources(data)}
+    splits = {name: SplitPaths(name, source.images, source.path, found=source) for name, source in sources.items()}
+    (*others,) = [name for name in sources if name not in ("train", "val", "test")]
+    test = _named(config, "test")
+    if len(others) == 1 and len(sources) == 1:  # the only split serves for both
+        (only,) = (splits[name]._replace(split="train" if training else "val") for name in others)
+        return (only, None, test) if training or config.subset.debug else (None, only, test)
+    if training or config.subset.debug:
+        if "train" not in splits:
+            raise InputError(f"{data}: has {listed(list(sources))}, but no split train; name one folder or file train")
+        return splits["train"], None if config.subset.debug else splits.get("val"), test
+    evaluated = splits.get("val") or splits.get("test")
+    if evaluated is None:
+        raise InputError(f"{data}: has {listed(list(sources))}, but no split val or test; name one folder or file val")
+    return None, evaluated._replace(split="val"), test
 
 
 def _named(config: Config, split: CocoSplit) -> SplitPaths | None:
@@ -176,6 +207,9 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     train = None if train_paths is None else _read_annotated(config, train_paths)
     # an indices file lists images of one split: of the training split, if there is one
     val = None if val_paths is None else _read_annotated(config, val_paths, may_be_listed=train is None)
+    known = categories or (None if train is None else train.annotations.categories)
+    if val is not None and known is not None and not has_class_ids(val.annotations.path):
+        val = val._replace(annotations=val.annotations.numbered_like(known))
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
@@ -191,7 +225,17 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
     settings = config.subset
     if paths.download:
         download_annotations(paths.split, config.download)
-    whole = CocoAnnotations.read(paths.annotations, images=None if paths.download else paths.images)
+    find_folder = None
+    if paths.found is not None:
+        find_folder = partial(find_images_dir, source=paths.found, folder=_root_of(config.data.data), given=None)
+    images = None if paths.download else paths.images
+    whole = CocoAnnotations.read(paths.annotations, images=images, find_folder=find_folder)
+    if paths.images is None:
+        folder = find_folder(whole.images.file_names)
+        if folder is None:
+            name = quoted(whole.images.file_names[0])
+            raise InputError(f"{whole.path}: the images, such as {name}, are not near it; put them beside it")
+        paths = paths._replace(images=folder)
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
         size, seed, remedy = settings.debug_samples, config.training.seed, ("--debug_samples", "--seed")
@@ -207,6 +251,10 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
                 f"{remedy[0]}, or another {remedy[1]}"
             )
     return _with_files(paths, part, subset)
+
+
+def _root_of(data: Path) -> Path:
+    return data if data.is_dir() else data.parent
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:

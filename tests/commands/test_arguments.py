@@ -39,7 +39,8 @@ def test_every_setting_has_a_flag_a_help_and_its_default(capsys: pytest.CaptureF
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
     for name in Config().flat():
-        assert f" --{name} " in text
+        assert f" --{name} " in text or name == "data"
+    assert "DATA folder or file of a data set" in text
     assert "--train_backbone {lora,full,none}" in text
     assert "--feature_scales X [X ...] feature levels" in text
     assert "(default: [2.0, 1.0, 0.5])" in text
@@ -242,7 +243,7 @@ def test_a_written_config_reads_back_the_same(argv: list[str], in_tmp: Path) -> 
         (["--zzz"], "unknown flag --zzz"),
         (["--num_queries_", "3", "--zzz"], "unknown flag --num_queries_; did you mean --num_queries?"),
         (["-e", "3"], "unknown flag -e"),
-        (["stray"], "unexpected 'stray'; settings are given as --name value"),
+        (["x", "stray"], "unexpected 'stray'; settings are given as --name value"),
         (["epochs", "3"], "unexpected 'epochs'; settings are given as --name value; did you mean --epochs?"),
         (["--epochs"], "argument --epochs: expected one argument; see --help"),
         (["--epochs", "--seed", "3"], "argument --epochs: expected one argument; see --help"),

@@ -13,8 +13,8 @@ from PIL import Image
 
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.findings import Finding
+from dino_detector.data.layouts import find_sources
 from dino_detector.data_check.check import Check, check, load
-from dino_detector.data_check.layouts import find_sources
 from dino_detector.data_check.patches import PatchGrid
 
 IMAGES, BOXES = {"train": 24, "val": 12}, 2

@@ -18,8 +18,8 @@ from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, w
 from dino_detector.commands.data import main
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.findings import KINDS, ranked
+from dino_detector.data.layouts import find_sources
 from dino_detector.data_check.check import load
-from dino_detector.data_check.layouts import find_sources
 from dino_detector.data_check.patches import PatchGrid
 
 

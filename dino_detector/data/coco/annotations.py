@@ -18,10 +18,11 @@ import numpy as np
 
 from dino_detector.config import MAX_DETECTIONS
 from dino_detector.data.coco.columns import Split, clipped_xyxy
-from dino_detector.data.coco.entries import content_of, read_content
+from dino_detector.data.coco.entries import content_of
 from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 from dino_detector.data.coco.image_files import find_image_files
-from dino_detector.data.coco.reader import read_entries
+from dino_detector.data.coco.reader import FindFolder, read_entries
+from dino_detector.data.formats.reading import read_annotations
 from dino_detector.errors import InputError
 from dino_detector.storage.files import paused_collection
 from dino_detector.structures.categories import Categories
@@ -142,11 +143,13 @@ class CocoAnnotations:
     entries: AnnotationTable
 
     @classmethod
-    def read(cls, path: Path | str, *, images: Path | None = None) -> CocoAnnotations:
-        """Read and check a COCO detection JSON; log entries that are left out and values that are filled in.
+    def read(
+        cls, path: Path | str, *, images: Path | None = None, find_folder: FindFolder | None = None
+    ) -> CocoAnnotations:
+        """Read and check annotations; log entries that are left out and values that are filled in.
 
         Args:
-            path: the file.
+            path: a COCO detection JSON, or the annotations of another tool; see `dino_detector.data.formats.reading`.
             images: folder of the images, to read sizes that the file lacks; None refuses a file that lacks sizes.
 
         Raises:
@@ -154,7 +157,8 @@ class CocoAnnotations:
         """
         path = Path(path)
         with paused_collection():
-            return _checked(*read_entries(read_content(path), path, path.name, find_folder=lambda _: images))
+            content = read_annotations(path, images=images)
+            return _checked(*read_entries(content, path, path.name, find_folder=find_folder or (lambda _: images)))
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
@@ -203,6 +207,20 @@ class CocoAnnotations:
         entries = self.entries.at(kept[self.entries.image_indices])
         entries = replace(entries, image_indices=np.cumsum(kept)[entries.image_indices] - 1)
         return replace(self, images=self.images.at(kept), entries=entries)
+
+    def numbered_like(self, known: Categories) -> CocoAnnotations:
+        """Return the annotations with the category ids that ``known`` has for the same names.
+
+        Annotations with a name that ``known`` lacks, or has twice, stay as they are.
+        """
+        ids = dict(zip(known.names, known.ids, strict=True))
+        if len(ids) < len(known) or not ids.keys() >= set(self.categories.names):
+            return self
+        order = sorted(range(len(self.categories)), key=lambda label: ids[self.categories.names[label]])
+        names = tuple(self.categories.names[label] for label in order)
+        labels = np.argsort(order)[self.entries.labels]
+        categories = Categories(tuple(ids[name] for name in names), names)
+        return replace(self, categories=categories, entries=replace(self.entries, labels=labels))
 
     def require_boxes(self) -> None:
         """Raise `InputError` if the file has no box to train on."""

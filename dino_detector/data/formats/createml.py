@@ -1,0 +1,34 @@
+"""Reads CreateML: a JSON list of images, whose boxes have a centre and a size in pixels.
+
+The format: https://developer.apple.com/documentation/createml/building-an-object-detector-data-source
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dino_detector.data.coco.entries import Content
+from dino_detector.data.formats.rows import Rows
+from dino_detector.errors import InputError
+
+
+def is_createml(content: Any) -> bool:
+    """Return whether parsed JSON is a CreateML file."""
+    first = content[0] if isinstance(content, list) and content else None
+    return isinstance(first, dict) and {"image", "annotations"} <= first.keys()
+
+
+def read_createml(content: list[Any], path: Path) -> Content:
+    """Read the parsed content of a file; raise `InputError` if an entry is wrong, naming its image."""
+    rows = Rows()
+    for entry in content:
+        try:
+            rows.image(entry.get("image") or entry["imagefilename"])
+            for item in entry["annotations"]:
+                x, y, width, height = (float(item["coordinates"][key]) for key in ("x", "y", "width", "height"))
+                rows.box(str(item["label"]), x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            name = entry.get("image") if isinstance(entry, dict) else entry
+            raise InputError(f"{path}: the entry of image {str(name)[:80]!r} is wrong ({error}); correct it") from error
+    return rows.content()

@@ -1,0 +1,85 @@
+"""One reader for the annotations of all labelling tools: the entries of a COCO file, whatever wrote them.
+
+===============================  =====================================================
+Tool                             Path of the annotations of a split
+===============================  =====================================================
+COCO, Roboflow, Label Studio     the JSON
+YOLO                             ``data.yaml:train``, or the folder of ``classes.txt``
+Pascal VOC                       ``ImageSets/Main/train.txt``, or the folder of the XML files
+labelme                          the folder of the JSON files
+CVAT for images                  the XML
+CreateML                         the JSON
+Open Images                      the CSV
+===============================  =====================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from dino_detector.data.coco.entries import Content, read_content
+from dino_detector.data.formats.createml import is_createml, read_createml
+from dino_detector.data.formats.cvat import read_cvat
+from dino_detector.data.formats.labelme import read_labelme
+from dino_detector.data.formats.open_images import read_open_images
+from dino_detector.data.formats.voc import read_voc
+from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, read_yolo
+from dino_detector.storage.files import paused_collection, read_json
+
+log = logging.getLogger(__name__)
+
+
+def read_annotations(path: Path, *, images: Path | None = None) -> Content:
+    """Read the annotations of a split; log what has no box and is left out.
+
+    Args:
+        path: see the table of this module.
+        images: folder of the images; Open Images, whose boxes are fractions, needs it.
+
+    Raises:
+        InputError: the annotations are missing or damaged; the message names the file and the entry.
+    """
+    left_out = None
+    with paused_collection():
+        if YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path)):
+            content = read_yolo(path)
+        elif path.is_dir() and next(path.rglob("*.xml"), None):
+            content = read_voc(path)
+        elif path.is_dir():
+            content, left_out = read_labelme(path)
+        elif path.suffix == ".txt":
+            content = read_voc(path)
+        elif path.suffix.lower() == ".xml":
+            content, left_out = read_cvat(path)
+        elif path.suffix.lower() == ".csv":
+            content = read_open_images(path, images or path.parent)
+        elif _lists_images(path) and is_createml(parsed := read_json(path)):
+            content = read_createml(parsed, path)
+        else:
+            content = read_content(path)
+    if left_out:
+        log.warning("%s: %s, and are left out", path, left_out)
+    return content
+
+
+def annotations_exist(path: Path) -> bool:
+    """Return whether there is a file or folder of annotations at a path of the table of this module."""
+    named = YOLO_SPLIT.match(str(path))
+    return Path(named[1]).is_file() if named else path.exists()
+
+
+def has_class_ids(path: Path) -> bool:
+    """Return whether the annotations number their classes, as COCO and YOLO do; other tools only name them."""
+    is_yolo = YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path))
+    return bool(is_yolo) or (path.suffix.lower() == ".json" and not _lists_images(path))
+
+
+def _lists_images(path: Path) -> bool:
+    """Return whether a JSON file begins like CreateML, a list of objects with annotations; False if unreadable."""
+    try:
+        with path.open("rb") as file:
+            return re.match(rb'(\xef\xbb\xbf)?\s*\[\s*\{.*"annotations"', file.read(2**16), re.DOTALL) is not None
+    except OSError:
+        return False

@@ -1,0 +1,64 @@
+"""Images, boxes and classes of another labelling format, collected as the entries of a COCO file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from dino_detector.data.coco.entries import AnnotationEntry, CategoryEntry, Content, ImageEntry
+
+
+class Rows:
+    """Collects images and boxes, numbered from 1 in the order in which they come.
+
+    Args:
+        classes: class names by category id; None numbers the names of the boxes from 1, in alphabetical order.
+    """
+
+    def __init__(self, classes: Mapping[int, str] | None = None) -> None:
+        self.classes = classes
+        self.images: list[ImageEntry] = []
+        self.boxes: list[tuple[int, str | int, list[float], bool]] = []
+
+    def image(self, file_name: str, *, width: int | None = None, height: int | None = None) -> None:
+        """Begin an image; without a size the reader of COCO files takes the size from the picture."""
+        entry = ImageEntry(id=len(self.images) + 1, file_name=file_name)
+        if width and height:
+            entry.width, entry.height = width, height
+        self.images.append(entry)
+
+    def measured(self, file_name: str, width: float, height: float) -> tuple[float, float]:
+        """Begin an image whose boxes are fractions; return the factors of x and y to pixels.
+
+        Width and height are NaN for a picture that can't be read. It gets one pixel: nobody sees its objects.
+        """
+        size = (1.0, 1.0) if math.isnan(width) else (width, height)
+        self.image(file_name, width=int(size[0]), height=int(size[1]))
+        return size
+
+    def box(
+        self, kind: str | int, left: float, top: float, right: float, bottom: float, *, crowd: bool = False
+    ) -> None:
+        """Add a box in pixels to the last image; ``kind`` is the name of its class, or its id in ``classes``."""
+        self.boxes.append((len(self.images), kind, [left, top, right - left, bottom - top], crowd))
+
+    def polygon(self, kind: str | int, points: Iterable[tuple[float, float]]) -> None:
+        """Add the box around points in pixels to the last image."""
+        x, y = zip(*points, strict=True)
+        self.box(kind, min(x), min(y), max(x), max(y))
+
+    def content(self) -> Content:
+        """Return the entries."""
+        classes = self.classes
+        if classes is None:
+            names = sorted({name for _, name, _, _ in self.boxes})
+            classes = dict(enumerate(names, start=1))
+        numbers = {name: number for number, name in classes.items()}
+        annotations = [
+            AnnotationEntry(
+                id=number, image_id=image, category_id=numbers.get(kind, kind), bbox=box, iscrowd=int(crowd)
+            )
+            for number, (image, kind, box, crowd) in enumerate(self.boxes, start=1)
+        ]
+        categories = [CategoryEntry(id=number, name=name) for number, name in classes.items()]
+        return Content(self.images, annotations, categories)

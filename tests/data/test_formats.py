@@ -1,0 +1,233 @@
+"""The formats of labelling tools: the right boxes, names and empty images, and errors that name the file and entry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from formats_of_tools import NAMES, ONE_SPLIT, TRAIN, TWO_SPLITS, VAL, Labelled, draw, voc_text, write_yolo, yolo_lines
+
+from dino_detector.config import Config
+from dino_detector.data.coco.annotations import CocoAnnotations
+from dino_detector.data.layouts import find_sources
+from dino_detector.errors import InputError
+from dino_detector.training.run_data import read_run_data
+
+
+def boxes_of(annotations: CocoAnnotations) -> dict[str, list[tuple[str, list[float]]]]:
+    """Return the class names and boxes of each image by its plain file name."""
+    found = {}
+    for image in annotations.images:
+        rows = annotations.annotations_of(image.image_id)
+        names = dict(zip(annotations.categories.ids, annotations.categories.names, strict=True))
+        found[Path(image.file_name).name] = sorted((names[row["category_id"]], row["bbox"]) for row in rows)
+    return found
+
+
+def expected(pictures: Sequence[Labelled]) -> dict[str, list[tuple[str, list[float]]]]:
+    return {
+        one.name: sorted((NAMES[kind], pytest.approx(list(map(float, box)), abs=1e-3)) for kind, *box in one.boxes)
+        for one in pictures
+    }
+
+
+@pytest.mark.parametrize("tool", [*TWO_SPLITS, *ONE_SPLIT])
+def test_a_folder_of_each_tool_trains_with_one_argument(tool: str, tmp_path: Path):
+    """The images, the boxes and the names are right, also where the validation images lack a class."""
+    (TWO_SPLITS | ONE_SPLIT)[tool](tmp_path)
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    assert boxes_of(run.train.annotations) == expected(TRAIN)
+    assert all((run.train.folder / name).is_file() for name in run.train.annotations.images.file_names)
+    sizes = {image.file_name.rsplit("/")[-1]: (image.width, image.height) for image in run.train.annotations.images}
+    assert sizes == {one.name: (one.width, one.height) for one in TRAIN}
+    if tool in ONE_SPLIT:
+        assert run.val is None
+    else:
+        assert boxes_of(run.val.annotations) == expected(VAL)
+        run.check_classes(run.train.annotations.categories, source=tmp_path, num_classes=2)
+
+
+@pytest.mark.parametrize("tool", [*TWO_SPLITS, *ONE_SPLIT])
+def test_an_evaluation_takes_the_validation_images_or_the_only_ones(tool: str, tmp_path: Path):
+    (TWO_SPLITS | ONE_SPLIT)[tool](tmp_path)
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=False)
+    assert run.train is None
+    assert boxes_of(run.val.annotations) == expected(VAL if tool in TWO_SPLITS else TRAIN)
+
+
+def test_data_excludes_the_flags_of_images(tmp_path: Path):
+    write_yolo(tmp_path)
+    with pytest.raises(InputError, match="--val_images"):
+        read_run_data(Config.from_flat({"data": tmp_path, "val_images": tmp_path}), training=True)
+
+
+def test_a_folder_without_annotations_names_the_formats(tmp_path: Path):
+    draw(tmp_path, TRAIN)
+    with pytest.raises(InputError, match=rf"{tmp_path}: holds pictures but no annotation.*YOLO.*VOC.*labelme.*CVAT"):
+        find_sources(tmp_path)
+
+
+# --- YOLO ---------------------------------------------------------------------------------------------------------
+
+
+def yolo(root: Path, text: str) -> dict[str, CocoAnnotations]:
+    (root / "data.yaml").write_text(text)
+    return {name: CocoAnnotations.read(path) for name, path, _ in find_sources(root / "data.yaml")}
+
+
+def lay_out(root: Path, images: str = "images/train", labels: str = "labels/train") -> None:
+    draw(root / images, TRAIN)
+    (root / labels).mkdir(parents=True, exist_ok=True)
+    for picture in TRAIN:
+        (root / labels / picture.name).with_suffix(".txt").write_text(yolo_lines(picture))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "text"),
+    [
+        ("images/train", "labels/train", "path: .\ntrain: images/train\n"),
+        ("images/train", "labels/train", "path: somewhere/else\ntrain: images/train\n"),
+        ("set/images/train", "set/labels/train", "path: set\ntrain: images/train\n"),
+        ("images/train/deep", "labels/train/deep", "train: images\n"),
+        ("plain", "plain", "train: plain\n"),
+        ("images", "labels", "train: list.txt\n"),
+        ("images", "labels", "train: [images]\n"),
+    ],
+    ids=["path", "a path of another machine", "a path below", "nested", "labels beside", "list", "several folders"],
+)
+def test_yolo_paths_are_those_of_ultralytics(images: str, labels: str, text: str, tmp_path: Path):
+    lay_out(tmp_path, images, labels)
+    (tmp_path / "list.txt").write_text("".join(f"./images/{one.name}\n" for one in TRAIN))
+    found = yolo(tmp_path, f"{text}names: {{0: {NAMES[0]!r}, 1: {NAMES[1]!r}}}\n")
+    assert boxes_of(found["train"]) == expected(TRAIN)
+
+
+def test_a_test_split_without_pictures_is_left_out(tmp_path: Path):
+    lay_out(tmp_path)
+    found = yolo(tmp_path, "train: images/train\nval: images/train\ntest: ../test/images\nnames: [a, b]\n")
+    assert list(found) == ["train", "val"]
+
+
+def test_polygons_and_gaps_in_the_class_numbers_are_read(tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "labels" / "train" / "a.txt").write_text("7 0.25 0.5 0.5 0.25 0.75 0.75\n")
+    (tmp_path / "labels" / "train" / "b.txt").unlink()
+    found = yolo(tmp_path, "train: images/train\nnames: {0: cat, 7: dog}\n")["train"]
+    assert found.categories.ids == (0, 7)
+    assert boxes_of(found) == {"a.jpg": [("dog", [30.0, 20.0, 60.0, 40.0])], "b.jpg": [], "c.jpg": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0 0.5 0.5 0.2", "has 4 numbers"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "has 6 numbers"),
+        ("cat 0.5 0.5 0.2 0.2", "not a list of numbers"),
+        ("2 0.5 0.5 0.2 0.2", "class 2 is not among the 2 classes"),
+        ("0 nan 0.5 0.2 0.2", "not finite"),
+    ],
+)
+def test_a_wrong_line_is_named_and_others_are_counted(line: str, reason: str, tmp_path: Path):
+    lay_out(tmp_path)
+    file = tmp_path / "labels" / "train" / "b.txt"
+    file.write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n\n{line}\n")
+    with pytest.raises(InputError, match=rf"{re.escape(str(file))}, line 2: .*{reason}.*; 1 more line"):
+        yolo(tmp_path, "train: images/train\nnames: [red, blue]\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("train: images/train\n", "no list names"),
+        ("names: [a]\ntrain: images/absent\n", "names 'images/absent'"),
+        ("names: 3\ntrain: images/train\n", "names: must list the classes"),
+        ("names: [a\ntrain: images/train\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_data_yaml_is_named(text: str, reason: str, tmp_path: Path):
+    lay_out(tmp_path)
+    with pytest.raises(InputError, match=rf"data\.yaml: .*{reason}"):
+        yolo(tmp_path, text)
+
+
+# --- XML and JSON -------------------------------------------------------------------------------------------------
+
+
+def test_difficult_objects_of_voc_are_crowds(tmp_path: Path):
+    draw(tmp_path, TRAIN[:1])
+    text = voc_text(TRAIN[0]).replace("<difficult>0</difficult>", "<difficult>1</difficult>", 1)
+    text = text.replace("<annotation>", '<annotation verified="yes">')  # as labelImg writes it
+    (tmp_path / "a.xml").write_text(text)
+    (source,) = find_sources(tmp_path)
+    assert CocoAnnotations.read(source.path).entries.is_crowd.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[:-20], "cannot be read as XML"),
+        (lambda text: text.replace("<ymax>60</ymax>", ""), "object 1 has no box"),
+        (lambda text: text.replace("<xmin>61", "<xmin>left"), "object 2 has no box"),
+        (lambda text: re.sub("<name>.*?</name>", "<name/>", text), "object 1 has no name"),
+    ],
+)
+def test_a_damaged_voc_file_is_named(change, reason: str, tmp_path: Path):
+    draw(tmp_path, TRAIN[:1])
+    (tmp_path / "a.xml").write_text(change(voc_text(TRAIN[0])))
+    with pytest.raises(InputError, match=rf"a\.xml: {reason}"):
+        CocoAnnotations.read(find_sources(tmp_path)[0].path)
+
+
+def cvat(root: Path, shapes: str) -> CocoAnnotations:
+    draw(root / "images", TRAIN[:1])
+    image = f'<image id="0" name="a.jpg" width="120" height="80">{shapes}</image>'
+    (root / "annotations.xml").write_text(f"<annotations><version>1.1</version>{image}</annotations>")
+    return CocoAnnotations.read(find_sources(root)[0].path)
+
+
+def test_shapes_of_cvat_become_the_box_around_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A box of 40 x 20 pixels, turned by 90 degrees about its centre, is 20 wide and 40 high."""
+    found = cvat(
+        tmp_path,
+        '<box label="b" xtl="20" ytl="30" xbr="60" ybr="50" rotation="90"/>'
+        '<polygon label="p" points="1,2;30,5;12,40.5"/>'
+        '<ellipse label="e" cx="50" cy="40" rx="10" ry="5"/>'
+        '<mask label="m" rle="1,2" left="3" top="4" width="7" height="8"/>'
+        '<points label="b" points="1,2"/><tag label="t"/>',
+    )
+    boxes = dict(boxes_of(found)["a.jpg"])
+    assert boxes["b"] == pytest.approx([30, 20, 20, 40])
+    assert boxes["p"] == [1, 2, 29, 38.5]
+    assert boxes["e"] == pytest.approx([40, 35, 20, 10])
+    assert boxes["m"] == [3, 4, 7, 8]
+    assert "annotations.xml: 1 lines, points, cuboids and skeletons have no box" in caplog.text
+
+
+def test_tracks_of_a_video_are_refused(tmp_path: Path):
+    draw(tmp_path / "images", TRAIN[:1])
+    (tmp_path / "annotations.xml").write_text('<annotations><track id="0" label="a"></track></annotations>')
+    with pytest.raises(InputError, match=r"annotations\.xml: has the tracks of a video"):
+        CocoAnnotations.read(find_sources(tmp_path)[0].path)
+
+
+def test_shapes_of_labelme_become_the_box_around_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    draw(tmp_path, TRAIN[:1])
+    shapes = [
+        {"label": "c", "shape_type": "circle", "points": [[50, 40], [53, 44]]},
+        {"label": "p", "shape_type": "polygon", "points": [[1, 2], [30, 5], [12, 40.5]]},
+        {"label": "d", "shape_type": "point", "points": [[1, 2]]},
+    ]
+    file = tmp_path / "a.json"
+    file.write_text(
+        json.dumps({"shapes": shapes, "imagePath": "C:\\mine\\a.jpg", "imageWidth": 120, "imageHeight": 80})
+    )
+    (source,) = find_sources(tmp_path)
+    found = CocoAnnotations.read(source.path, images=source.images)
+    assert boxes_of(found) == {"a.jpg": [("c", [45, 35, 10, 10]), ("p", [1, 2, 29, 38.5])]}
+    assert "1 points and lines have no box" in caplog.text
+    file.write_text(json.dumps({"shapes": [{"points": [[1, 2], [3, 4]]}], "imagePath": "a.jpg"}))
+    with pytest.raises(InputError, match=r"a\.json: shape 1 has no label"):
+        CocoAnnotations.read(source.path)
