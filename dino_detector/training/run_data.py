@@ -12,7 +12,7 @@ from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
-from dino_detector.data.formats.reading import has_class_ids
+from dino_detector.data.formats.reading import format_of, has_class_ids
 from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
 from dino_detector.download import (
     CocoSplit,
@@ -149,7 +149,7 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
 
 
 def _found(config: Config, *, training: bool) -> tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]:
-    """Find the splits of the data set that the user names, and log its format."""
+    """Find the splits of the data set that the user names."""
     data, settings = config.data.data, config.flat()
     names = [f"{split}_{part}" for split in ("train", "val") for part in ("images", "annotations")]
     names += [f"download_{split}_data" for split in ("train", "val", "test")]
@@ -204,6 +204,10 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
         InputError: the data is wrong, as far as that shows before an image is decoded or downloaded.
     """
     train_paths, val_paths, test_paths = find_paths(config, training=training)
+    if config.data.data is not None:
+        found = [paths for paths in (train_paths, val_paths) if paths is not None]
+        parts = [f"{paths.split} from {format_of(paths.annotations)} {paths.annotations}" for paths in found]
+        log.info("%s: %s", config.data.data, ", ".join(parts))
     train = None if train_paths is None else _read_annotated(config, train_paths)
     # an indices file lists images of one split: of the training split, if there is one
     val = None if val_paths is None else _read_annotated(config, val_paths, may_be_listed=train is None)

@@ -13,12 +13,6 @@ from dino_detector.data.formats.rows import Rows
 from dino_detector.errors import InputError
 
 
-def is_createml(content: Any) -> bool:
-    """Return whether parsed JSON is a CreateML file."""
-    first = content[0] if isinstance(content, list) and content else None
-    return isinstance(first, dict) and {"image", "annotations"} <= first.keys()
-
-
 def read_createml(content: list[Any], path: Path) -> Content:
     """Read the parsed content of a file; raise `InputError` if an entry is wrong, naming its image."""
     rows = Rows()

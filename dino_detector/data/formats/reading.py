@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 
 from dino_detector.data.coco.entries import Content, read_content
-from dino_detector.data.formats.createml import is_createml, read_createml
+from dino_detector.data.formats.createml import read_createml
 from dino_detector.data.formats.cvat import read_cvat
 from dino_detector.data.formats.labelme import read_labelme
 from dino_detector.data.formats.open_images import read_open_images
@@ -29,6 +29,19 @@ from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, read_yolo
 from dino_detector.storage.files import paused_collection, read_json
 
 log = logging.getLogger(__name__)
+
+
+def format_of(path: Path) -> str:
+    """Return the name of the format at a path of the table of this module; COCO if no other fits."""
+    suffix = path.suffix.lower()
+    if YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path)):
+        return "YOLO"
+    if suffix == ".txt" or (path.is_dir() and next(path.rglob("*.xml"), None)):
+        return "Pascal VOC"
+    if path.is_dir():
+        return "labelme"
+    others = {".xml": "CVAT", ".csv": "Open Images"}
+    return "CreateML" if suffix == ".json" and _lists_images(path) else others.get(suffix, "COCO")
 
 
 def read_annotations(path: Path, *, images: Path | None = None) -> Content:
@@ -41,24 +54,22 @@ def read_annotations(path: Path, *, images: Path | None = None) -> Content:
     Raises:
         InputError: the annotations are missing or damaged; the message names the file and the entry.
     """
-    left_out = None
     with paused_collection():
-        if YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path)):
-            content = read_yolo(path)
-        elif path.is_dir() and next(path.rglob("*.xml"), None):
-            content = read_voc(path)
-        elif path.is_dir():
-            content, left_out = read_labelme(path)
-        elif path.suffix == ".txt":
-            content = read_voc(path)
-        elif path.suffix.lower() == ".xml":
-            content, left_out = read_cvat(path)
-        elif path.suffix.lower() == ".csv":
-            content = read_open_images(path, images or path.parent)
-        elif _lists_images(path) and is_createml(parsed := read_json(path)):
-            content = read_createml(parsed, path)
-        else:
-            content = read_content(path)
+        match format_of(path):
+            case "YOLO":
+                return read_yolo(path)
+            case "Pascal VOC":
+                return read_voc(path)
+            case "Open Images":
+                return read_open_images(path, images or path.parent)
+            case "CreateML":
+                return read_createml(read_json(path), path)
+            case "labelme":
+                content, left_out = read_labelme(path)
+            case "CVAT":
+                content, left_out = read_cvat(path)
+            case _:
+                return read_content(path)
     if left_out:
         log.warning("%s: %s, and are left out", path, left_out)
     return content
@@ -72,8 +83,7 @@ def annotations_exist(path: Path) -> bool:
 
 def has_class_ids(path: Path) -> bool:
     """Return whether the annotations number their classes, as COCO and YOLO do; other tools only name them."""
-    is_yolo = YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path))
-    return bool(is_yolo) or (path.suffix.lower() == ".json" and not _lists_images(path))
+    return format_of(path) in ("COCO", "YOLO")
 
 
 def _lists_images(path: Path) -> bool:

@@ -1,6 +1,9 @@
 """Faster equivalents of the network's modules for a CPU, behind `optimize_for_cpu`.
 
-`python -m benchmarks.speed.cpu_parts` measures the gain of each: the time without it, divided by the time with it.
+`python -m benchmarks.speed.cpu_parts` measures the gain of each part: the time without it, divided by the time with it.
+On two cores of an AMD EPYC without bf16 instructions, in float32, medians of nine rounds on 1 December 2026: packed
+linear layers 1.06 for an image, the heap 1.05 for a training step, query attention 0.99 and depth-wise convolutions
+0.91. The last two therefore act in bf16 alone, where this machine can't measure them.
 """
 
 from torch import nn

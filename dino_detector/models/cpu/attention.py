@@ -1,7 +1,7 @@
 """Attention that is faster on a CPU than PyTorch's fused kernel.
 
-For 4 images of 577 tokens and 6 heads in bf16 the fused kernel takes 29 ms and `attend` 14 ms; with the backward pass
-107 ms and 37 ms (one core with AVX-512 bf16, 27 November 2026, commit c9fb179).
+For 4 images of 577 tokens and 6 heads in bf16, the fused kernel took 29 ms and `attend` 14 ms; with the backward pass
+107 ms and 37 ms (one core with AVX-512 bf16, 27 November 2026).
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ AttentionInterface.register(CPU_ATTENTION, attend)
 
 
 class UnfusedAttention(nn.MultiheadAttention):
-    """`torch.nn.MultiheadAttention` that trains without the fused kernel, whose backward pass is slow on a CPU."""
+    """`torch.nn.MultiheadAttention` that trains in bf16 without the fused kernel, whose backward pass is slow there."""
 
     def forward(self, *args: Any, **options: Any) -> tuple[Tensor, None]:
         """Attend like `torch.nn.MultiheadAttention`, and return None in place of the attention weights."""
-        if self.training:  # PyTorch leaves the fused kernel where weights are asked for
+        if self.training and torch.is_autocast_enabled("cpu"):  # asking for weights avoids the fused kernel
             options |= {"need_weights": True, "average_attn_weights": False}
         return super().forward(*args, **options)[0], None

@@ -1,4 +1,4 @@
-"""Depth-wise convolution that trains fast on a CPU."""
+"""Depth-wise convolution that trains fast in bf16 on a CPU."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch.nn import functional as F
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depth-wise `torch.nn.Conv2d` that trains in float32, with its bias apart.
+    """A depth-wise `torch.nn.Conv2d` that computes in float32 where training computes in bf16, with its bias apart.
 
     The gradient of the weights takes longer in bf16 than in float32. The gradient of a bias inside the convolution is
-    a second convolution; the gradient of a bias outside is a sum.
+    a second convolution; the gradient of a bias outside is a sum. A training in float32 has the plain convolution,
+    which took 0.91 times as long (`dino_detector.models.cpu`).
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         """Convolve ``[B, d, h, w]``."""
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):
             return super().forward(maps)
         with torch.autocast("cpu", enabled=False):
             near = F.conv2d(maps.float(), self.weight, padding=self.padding, groups=self.groups)
