@@ -13,7 +13,7 @@ from dino_detector.errors import InputError, did_you_mean
 PROG = "dino-detector"
 COMMANDS = {
     "data": "check a data set before training: what it holds, and what is most worth fixing",
-    "train": "train a detector on images with COCO annotations",
+    "train": "train a detector on labelled images",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",
     "export": "write a detector for ONNX Runtime or OpenVINO",
@@ -23,7 +23,7 @@ COMMANDS = {
 }
 HELP = f"""usage: {PROG} COMMAND [--SETTING VALUE ...]
 
-Object detection on a frozen DINOv2 backbone, with data in COCO format.
+Object detection on a frozen DINOv2 backbone, with data of any labelling tool.
 
 commands:
 {chr(10).join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())}

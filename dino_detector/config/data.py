@@ -26,11 +26,11 @@ class DataConfig:
     train_images: Path | None = None
     """folder of the training images"""
     train_annotations: Path | None = None
-    """COCO detection JSON of the training images"""
+    """annotations of the training images: a COCO detection JSON, or those of another tool, such as data.yaml:train"""
     val_images: Path | None = None
     """folder of the validation images"""
     val_annotations: Path | None = None
-    """COCO detection JSON of the validation images"""
+    """annotations of the validation images"""
     testdev_images: Path | None = None
     """folder of test images without annotations; their detections go to testdev_predictions_final.json"""
     download_train_data: bool = False

@@ -236,7 +236,7 @@ def _what_is_there(folder: Path) -> str:
     packed = [path.name for path in files if path.suffix.lower() in PACKED]
     if packed:
         return f"holds compressed files ({listed(packed)}); unpack them first"
-    if any(folder.rglob("labels/*.txt")):
+    if any("labels" in path.parts for path in folder.rglob("*.txt")):
         return "holds YOLO labels but neither data.yaml nor classes.txt; write the names of the classes to one of them"
     if others := [path.name for path in files if path.suffix == ".json"]:
         return f"no detection file among its JSON files ({listed(others)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,6 +110,27 @@ def test_a_test_split_without_pictures_is_left_out(tmp_path: Path):
     lay_out(tmp_path)
     found = yolo(tmp_path, "train: images/train\nval: images/train\ntest: ../test/images\nnames: [a, b]\n")
     assert list(found) == ["train", "val"]
+
+
+def test_labels_without_a_picture_and_pictures_without_labels_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    lay_out(tmp_path)
+    (tmp_path / "images" / "train" / "a.jpg").unlink()
+    yolo(tmp_path, "train: images/train\nnames: [yes, no]\n")
+    assert "1 label file without a picture: a.txt" in caplog.text
+    shutil.move(tmp_path / "labels", tmp_path / "elsewhere")
+    yolo(tmp_path, "train: images/train\nnames: [yes, no]\n")
+    assert f"none of 2 pictures has a label file, such as {tmp_path / 'labels' / 'train' / 'b.txt'}" in caplog.text
+
+
+def test_classes_may_be_called_yes_and_no_and_an_unreadable_picture_keeps_its_boxes(tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "images" / "train" / "a.jpg").write_bytes(b"broken")
+    found = yolo(tmp_path, "train: images/train\nval: null\nnames: [yes, no]\n")
+    assert found.keys() == {"train"}
+    assert found["train"].categories.names == ("yes", "no")
+    assert len(boxes_of(found["train"])["a.jpg"]) == 2
 
 
 def test_polygons_and_gaps_in_the_class_numbers_are_read(tmp_path: Path):

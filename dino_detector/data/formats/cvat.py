@@ -47,7 +47,10 @@ def read_cvat(path: Path) -> tuple[Content, str | None]:
                     raise InputError(
                         f"{path}: image {name!r} has a wrong <{shape.tag}> ({error}); correct it"
                     ) from error
-    return rows.content(), f"{skipped:,} lines, points, cuboids and skeletons have no box" if skipped else None
+    return (
+        rows.content(),
+        f"{skipped:,} lines, points, cuboids and skeletons have no box, and are left out" if skipped else None,
+    )
 
 
 def _outline(shape: Element) -> list[tuple[float, float]]:

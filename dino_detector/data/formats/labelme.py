@@ -55,7 +55,7 @@ def read_labelme(folder: Path) -> tuple[Content, str | None]:
                 raise InputError(f"{file}: shape {number} has no label or no points ({error}); correct it") from error
     if not rows.images:
         raise InputError(f"{folder}: holds no annotations; give the folder or the file that a labelling tool wrote")
-    return rows.content(), f"{skipped:,} points and lines have no box" if skipped else None
+    return rows.content(), f"{skipped:,} points and lines have no box, and are left out" if skipped else None
 
 
 def _file_name(named: object, file: Path, folder: Path) -> str:

@@ -45,7 +45,7 @@ def format_of(path: Path) -> str:
 
 
 def read_annotations(path: Path, *, images: Path | None = None) -> Content:
-    """Read the annotations of a split; log what has no box and is left out.
+    """Read the annotations of a split; log shapes without a box, and label files without a picture.
 
     Args:
         path: see the table of this module.
@@ -57,7 +57,7 @@ def read_annotations(path: Path, *, images: Path | None = None) -> Content:
     with paused_collection():
         match format_of(path):
             case "YOLO":
-                return read_yolo(path)
+                content, left_out = read_yolo(path)
             case "Pascal VOC":
                 return read_voc(path)
             case "Open Images":
@@ -71,7 +71,7 @@ def read_annotations(path: Path, *, images: Path | None = None) -> Content:
             case _:
                 return read_content(path)
     if left_out:
-        log.warning("%s: %s, and are left out", path, left_out)
+        log.warning("%s: %s", path, left_out)
     return content
 
 

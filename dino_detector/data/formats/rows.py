@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from dino_detector.data.coco.entries import AnnotationEntry, CategoryEntry, Content, ImageEntry
 
+UNREADABLE = (1000.0, 1000.0)
+"""width and height of a picture that can't be read"""
+
 
 class Rows:
     """Collects images and boxes, numbered from 1 in the order in which they come.
@@ -30,9 +33,9 @@ class Rows:
     def measured(self, file_name: str, width: float, height: float) -> tuple[float, float]:
         """Begin an image whose boxes are fractions; return the factors of x and y to pixels.
 
-        Width and height are NaN for a picture that can't be read. It gets one pixel: nobody sees its objects.
+        Width and height are NaN for a picture that can't be read, whose objects nobody sees; any size will do.
         """
-        size = (1.0, 1.0) if math.isnan(width) else (width, height)
+        size = UNREADABLE if math.isnan(width) else (width, height)
         self.image(file_name, width=int(size[0]), height=int(size[1]))
         return size
 
@@ -54,11 +57,10 @@ class Rows:
             names = sorted({name for _, name, _, _ in self.boxes})
             classes = dict(enumerate(names, start=1))
         numbers = {name: number for number, name in classes.items()}
-        annotations = [
-            AnnotationEntry(
-                id=number, image_id=image, category_id=numbers.get(kind, kind), bbox=box, iscrowd=int(crowd)
-            )
-            for number, (image, kind, box, crowd) in enumerate(self.boxes, start=1)
-        ]
+        annotations = []
+        for number, (image, kind, box, crowd) in enumerate(self.boxes, start=1):
+            entry = AnnotationEntry(id=number, image_id=image, category_id=numbers.get(kind, kind), bbox=box)
+            entry.area, entry.iscrowd = box[2] * box[3], int(crowd)
+            annotations.append(entry)
         categories = [CategoryEntry(id=number, name=name) for number, name in classes.items()]
         return Content(self.images, annotations, categories)

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,6 +19,7 @@ from dino_detector.data.formats.rows import Rows
 from dino_detector.data.pictures.finding import find_pictures
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted, listed
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """keys of ``data.yaml`` by split"""
@@ -51,7 +52,7 @@ def yolo_splits(path: Path) -> dict[str, Path]:
     Exports without test pictures name their folder all the same: a missing test split is left out.
     """
     content = _data_yaml(path)
-    named = {name: next((content[key] for key in keys if content.get(key)), None) for name, keys in SPLITS.items()}
+    named = {name: _places(content, name) for name in SPLITS}
     if isinstance(named["test"], str) and not _existing(named["test"], _root(content, path), path):
         del named["test"]
     return {name: Path(f"{path}:{name}") for name, place in named.items() if place}
@@ -72,7 +73,7 @@ def find_yolo(path: Path) -> YoloSplit:
         file, split = named.groups()
         content = _data_yaml(Path(file))
         classes = _class_names(content.get("names"), Path(file))
-        found = next((content[key] for key in SPLITS[split] if content.get(key)), None)
+        found = _places(content, split)
         if found is None:
             raise InputError(f"{file}: names no pictures for {split}; add the line {split}: images/{split}")
         root = _root(content, Path(file))
@@ -87,10 +88,13 @@ def classes_file(folder: Path) -> Path | None:
     return next((folder / name for name in CLASSES if (folder / name).is_file()), None)
 
 
-def read_yolo(path: Path) -> Content:
+def read_yolo(path: Path) -> tuple[Content, str | None]:
     """Read the labels of a split: a line is a class and a box, centre and size as fractions, or a class and a polygon.
 
     An empty or missing label file means that the picture has no objects.
+
+    Returns:
+        The entries, and a line about label files that are not where they are expected; None if there are none.
 
     Raises:
         InputError: a line is wrong; the message names its file and number, and counts the other wrong lines.
@@ -113,7 +117,17 @@ def read_yolo(path: Path) -> Content:
     if wrong:
         others = f"; {len(wrong) - 1:,} more lines are wrong" if len(wrong) > 1 else ""
         raise InputError(f"{wrong[0]}; correct the line{others}")
-    return rows.content()
+    return rows.content(), _lost_labels(split.pictures)
+
+
+def _lost_labels(pictures: list[Path]) -> str | None:
+    expected = {label_path(picture) for picture in pictures}
+    folders = {path.parent for path in expected}
+    there = {path for folder in folders for path in folder.glob("*.txt") if path.name not in CLASSES}
+    if not there & expected:
+        return f"none of {counted(len(pictures), 'picture')} has a label file, such as {label_path(pictures[0])}"
+    lost = sorted(path.name for path in there - expected)
+    return f"{counted(len(lost), 'label file')} without a picture: {listed(lost)}" if lost else None
 
 
 def label_path(picture: Path) -> Path:
@@ -147,7 +161,7 @@ def _add(rows: Rows, words: list[str], scale: tuple[float, float]) -> str | None
 
 def _data_yaml(path: Path) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text("utf-8-sig"))
+        content = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader)  # a class may be called yes
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; correct the path") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -157,6 +171,11 @@ def _data_yaml(path: Path) -> dict[str, object]:
     if not isinstance(content, dict) or "names" not in content:
         raise InputError(f"{path}: has no list names: of the classes; add it, such as names: [cat, dog]")
     return content
+
+
+def _places(content: dict[str, Any], split: str) -> Any:
+    """Return the folder, list or folders of a split; None if ``data.yaml`` names none."""
+    return next((content[key] for key in SPLITS[split] if content.get(key) not in (None, "", "null", "~")), None)
 
 
 def _class_names(names: object, path: Path) -> dict[int, str]:
