@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
-from dino_detector.storage.files import write_whole
+from dino_detector.storage.files import read_json, write_whole
 
 if TYPE_CHECKING:
     from dino_detector.data.layouts import AnnotationFile
@@ -36,10 +36,7 @@ def main(settings: DataCheckSettings) -> None:
     from dino_detector.data_check.report import payload, report_text, sources_text
 
     allow_megapixels(settings.max_megapixels)
-    sources, *folders = _sources(settings)
-    if settings.output is not None and settings.output.resolve() in {source.path.resolve() for source in sources}:
-        raise InputError(f"{settings.output}: is one of the annotation files; change --output")
-    loaded = load(sources, *folders)
+    loaded = load(*_sources(settings))
     print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
     names = () if settings.skip_images else chain.from_iterable(files.names for files in loaded.files)
     opened = sum(name is not None for name in names)
@@ -75,6 +72,17 @@ def _require_paths(settings: DataCheckSettings) -> None:
         raise InputError(f"--{given} needs one annotation file, but {settings.data} is a folder; give the file")
     if settings.output is not None and settings.output.is_dir():
         raise InputError(f"{settings.output}: is a folder; give a file as --output")
+    if settings.output is not None and settings.output.exists() and not _is_ours(settings.output):
+        raise InputError(f"{settings.output}: is no list of findings and would be replaced; change --output")
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file holds the findings of an earlier check."""
+    try:
+        content = read_json(path)
+    except InputError:
+        return False
+    return isinstance(content, dict) and {"splits", "findings"} <= content.keys()
 
 
 def _sources(settings: DataCheckSettings) -> tuple[list[AnnotationFile], Path, list[Path | None]]:

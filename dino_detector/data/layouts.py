@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.formats.open_images import is_open_images
+from dino_detector.data.formats.rows import files_below
 from dino_detector.data.formats.voc import LISTS
-from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, find_yolo, is_data_yaml, yolo_splits
-from dino_detector.data.pictures.finding import evenly_spaced, picture_extensions
+from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, find_yolo, is_data_yaml, label_path, yolo_splits
+from dino_detector.data.pictures.finding import evenly_spaced, is_picture, picture_extensions
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
+from dino_detector.storage.files import read_lines
 
 KNOWN = (
     "COCO (annotations/instances_train.json and instances_val.json, or a JSON beside the images), YOLO (data.yaml), "
@@ -66,7 +68,7 @@ def find_sources(data: Path) -> list[AnnotationFile]:
 def _sources_of_file(path: Path) -> list[AnnotationFile]:
     """Return the splits of a single file."""
     if path.suffix.lower() in (".yaml", ".yml"):
-        return [AnnotationFile(name, split, find_yolo(split).folder) for name, split in yolo_splits(path).items()]
+        return [AnnotationFile(name, split, _yolo_folder(name, split)) for name, split in yolo_splits(path).items()]
     if named := YOLO_SPLIT.match(str(path)):
         return [AnnotationFile(named[2], path, find_yolo(path).folder)]
     return name_sources([path], path.parent)
@@ -76,22 +78,46 @@ def _yolo(folder: Path) -> list[AnnotationFile]:
     """Return the splits of the ``data.yaml`` of a folder, or the folder itself if it has a list of classes."""
     files = [path for form in ("*.yaml", "*.yml") for path in sorted(folder.glob(form)) if is_data_yaml(path)]
     if files:
-        return _sources_of_file(files[0])
-    if classes_file(folder) and any(folder.rglob("*.txt")):
-        return [AnnotationFile(folder.name, folder, find_yolo(folder).folder)]
-    return []
+        chosen = next((path for path in files if path.name == "data.yaml"), files[0])
+        if chosen.name != "data.yaml" and len(files) > 1:
+            names = listed([path.name for path in files])
+            raise InputError(f"{folder}: {names} each list classes and pictures; give one of these files")
+        return _sources_of_file(chosen)
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    if not classes_file(folder) or not any(map(is_picture, files_below(images, "*"))):
+        return []
+    found = find_yolo(folder)
+    if not any(label_path(picture).is_file() for picture in found.pictures):
+        return []  # the list of classes is of another tool
+    if any(_role_of(path, images) == "val" for path in images.iterdir() if path.is_dir()):
+        raise InputError(f"{folder}: images/ has folders of splits; write a data.yaml with train:, val: and names:")
+    return [AnnotationFile(folder.resolve().name, folder, found.folder)]
+
+
+def _yolo_folder(name: str, split: Path) -> Path | None:
+    """Return the folder of the pictures of a split; None for a test split that can't be read, which may be unused."""
+    try:
+        return find_yolo(split).folder
+    except InputError:
+        if name != "test":
+            raise
+        return None
 
 
 def _voc(folder: Path) -> list[AnnotationFile]:
     """Return the lists in ``ImageSets/Main``, or the folders of XML files."""
-    root = next((path.parent for path in (*folder.glob("Annotations"), *folder.glob("*/Annotations"))), folder)
-    lists = [root / LISTS / f"{name}.txt" for name in ("train", "val", "test")]
-    if not lists[0].is_file():
-        lists[0] = root / LISTS / "trainval.txt"
-    if found := [path for path in lists if path.is_file() and path.read_text("utf-8-sig").strip()]:
-        return [file._replace(images=_pictures_of(root)) for file in name_sources(found, root)]
-    if (root / "Annotations").is_dir():
-        return [AnnotationFile(folder.name, root / "Annotations", _pictures_of(root))]
+    roots = [path.parent for path in (*folder.glob("Annotations"), *sorted(folder.glob("*/Annotations")))]
+    if len(roots) > 1:
+        named = name_sources([root / "Annotations" for root in roots], folder)
+        return [file._replace(images=_pictures_of(file.path.parent)) for file in named]
+    if roots:
+        (root,) = roots
+        lists = {name: root / LISTS / f"{name}.txt" for name in ("train", "val", "test")}
+        if not lists["train"].is_file():
+            lists["train"] = root / LISTS / "trainval.txt"
+        lists = {name: path for name, path in lists.items() if path.is_file() and read_lines(path)}
+        chosen = lists or {folder.resolve().name: root / "Annotations"}
+        return [AnnotationFile(name, path, _pictures_of(root)) for name, path in chosen.items()]
     return _by_folder(folder, "*.xml", rb"<annotation[\s>]")
 
 
@@ -100,7 +126,7 @@ def _cvat(folder: Path) -> list[AnnotationFile]:
 
 
 def _createml(folder: Path) -> list[AnnotationFile]:
-    return name_sources(_with_start(folder, "*.json", b'"coordinates"'), folder)
+    return name_sources(_with_start(folder, "*.json", rb'^\W*\[\s*\{.*"annotations?"'), folder)
 
 
 def _labelme(folder: Path) -> list[AnnotationFile]:
@@ -110,25 +136,32 @@ def _labelme(folder: Path) -> list[AnnotationFile]:
 def _open_images(folder: Path) -> list[AnnotationFile]:
     files = [path for form in ("*.csv", "*/*.csv") for path in sorted(folder.glob(form)) if is_open_images(path)]
     named = name_sources(files, folder)
-    places = [[path.parent / spelling for spelling in SPELLINGS.get(name, ())] for name, path, _ in named]
-    folders = [next((place for place in some if place.is_dir()), folder) for some in places]
+    places = [
+        [root / spelling for root in (path.parent, folder) for spelling in SPELLINGS.get(name, ())]
+        for name, path, _ in named
+    ]
+    folders = [next((place for place in some if place.is_dir()), None) for some in places]
     return [file._replace(images=place) for file, place in zip(named, folders, strict=True)]
 
 
 def _by_folder(folder: Path, form: str, start: bytes) -> list[AnnotationFile]:
     """Return the folders of files that belong to one picture each: train, val and test below, or the folder itself."""
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and _with_start(path, form, start, most=1)]
-    roles = {role: path for path in below if (role := _role_of(path, folder))}
+    with_role = [path for path in below if _role_of(path, folder)]
+    roles = {_role_of(path, folder): path for path in with_role}
+    if len(roles) < len(with_role):
+        names = listed([path.name for path in with_role])
+        raise InputError(f"{folder}: several folders of one split ({names}); join them")
     if "train" in roles:
         return [AnnotationFile(role, roles[role], roles[role]) for role in SPELLINGS if role in roles]
     found = _with_start(folder, form, start, most=1) or below
-    return [AnnotationFile(folder.name, folder, folder)] if found else []
+    return [AnnotationFile(folder.resolve().name, folder, folder)] if found else []
 
 
 def _with_start(folder: Path, form: str, start: bytes, *, most: int | None = None) -> list[Path]:
     """Return the files of a folder and of its subfolders that match a pattern near their beginning."""
     found = chain.from_iterable(sorted(folder.glob(form)) for form in (form, f"*/{form}"))
-    return list(islice((path for path in found if re.search(start, _start(path))), most))
+    return list(islice((path for path in found if re.search(start, _start(path), re.DOTALL)), most))
 
 
 def _start(path: Path) -> bytes:
@@ -226,6 +259,8 @@ def _looks_like_coco(path: Path) -> bool:
             start = file.read(START)
     except OSError:
         return True
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):  # CreateML
+        return False
     lists = rb'"images"\s*:\s*\[' if len(start) < START else rb'"(images|annotations)"'
     return re.search(lists, start.replace(b"\0", b"")) is not None  # in UTF-16, too
 

@@ -160,6 +160,14 @@ def parse_json(content: bytes) -> Any:
             raise ValueError("its lists and objects are nested too deeply") from None
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 text without blanks at their ends, and without empty lines; raise `InputError`."""
+    try:
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
+
+
 def as_utf8(content: bytes) -> bytes:
     """Return JSON text as UTF-8 without a byte order mark.
 

@@ -238,7 +238,7 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
         folder = find_folder(whole.images.file_names)
         if folder is None:
             name = quoted(whole.images.file_names[0])
-            raise InputError(f"{whole.path}: the images, such as {name}, are not near it; put them beside it")
+            raise InputError(f"{whole.path}: the images, such as {name}, were not found near it; put them beside it")
         paths = paths._replace(images=folder)
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:

@@ -175,6 +175,30 @@ def test_a_wrong_data_yaml_is_named(text: str, reason: str, tmp_path: Path):
         yolo(tmp_path, text)
 
 
+def test_keypoints_behind_a_box_are_left_out(tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.25 0.1 0.1 2 0.2 0.2 2\n")
+    found = yolo(tmp_path, "kpt_shape: [2, 3]\ntrain: images/train\nnames: [cat, dog]\n")["train"]
+    assert boxes_of(found)["a.jpg"] == [("cat", [30.0, 30.0, 60.0, 20.0])]
+
+
+def test_a_list_of_classes_beside_other_annotations_does_not_make_them_yolo(tmp_path: Path):
+    for tool in ("labelme", "voc"):
+        (tmp_path / tool).mkdir()
+        TWO_SPLITS[tool](tmp_path / tool)
+        (tmp_path / tool / "labels.txt").write_text("a\nb\n")
+        run = read_run_data(Config.from_flat({"data": tmp_path / tool}), training=True)
+        assert boxes_of(run.train.annotations) == expected(TRAIN)
+
+
+def test_splits_below_a_list_of_classes_need_a_data_yaml(tmp_path: Path):
+    lay_out(tmp_path)
+    lay_out(tmp_path, "images/val", "labels/val")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(InputError, match=r"write a data\.yaml"):
+        find_sources(tmp_path)
+
+
 # --- XML and JSON -------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +225,43 @@ def test_a_damaged_voc_file_is_named(change, reason: str, tmp_path: Path):
     (tmp_path / "a.xml").write_text(change(voc_text(TRAIN[0])))
     with pytest.raises(InputError, match=rf"a\.xml: {reason}"):
         CocoAnnotations.read(find_sources(tmp_path)[0].path)
+
+
+def test_trainval_of_voc_is_the_training_split(tmp_path: Path):
+    TWO_SPLITS["voc"](tmp_path)
+    lists = tmp_path / "ImageSets" / "Main"
+    (lists / "train.txt").rename(lists / "trainval.txt")
+    assert [source.name for source in find_sources(tmp_path)] == ["train", "val"]
+
+
+def test_each_split_of_voc_may_have_its_own_folder(tmp_path: Path):
+    for split, pictures in (("train", TRAIN), ("val", VAL)):
+        draw(tmp_path / split / "JPEGImages", pictures)
+        (tmp_path / split / "Annotations").mkdir()
+        for picture in pictures:
+            (tmp_path / split / "Annotations" / f"{picture.name[:-4]}.xml").write_text(voc_text(picture), "utf-8")
+        (tmp_path / split / "Annotations" / "._a.xml").write_bytes(b"of macOS")
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    assert boxes_of(run.train.annotations) == expected(TRAIN)
+    assert boxes_of(run.val.annotations) == expected(VAL)
+
+
+def test_pictures_of_another_split_are_no_negatives_of_open_images(tmp_path: Path):
+    TWO_SPLITS["open_images"](tmp_path)
+    (tmp_path / "csv").mkdir()
+    for file in list(tmp_path.glob("*.csv")):
+        file.rename(tmp_path / "csv" / file.name)
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    assert boxes_of(run.train.annotations) == expected(TRAIN)
+
+
+def test_a_long_list_of_createml_is_no_coco_file(tmp_path: Path):
+    TWO_SPLITS["createml"](tmp_path)
+    file = tmp_path / "train" / "_annotations.createml.json"
+    content = json.loads(file.read_text())
+    content += [{"image": f"gone_{number}.jpg", "annotations": []} for number in range(3000)]
+    file.write_text(json.dumps(content))
+    assert [source.name for source in find_sources(tmp_path)] == ["train", "val"]
 
 
 def cvat(root: Path, shapes: str) -> CocoAnnotations:

@@ -311,7 +311,7 @@ def test_one_unreadable_file_does_not_hide_the_other(data: Data, capsys: pytest.
     ("content", "said"),
     [
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "list of detections"),
-        ('{"shapes": []}', "LabelMe"),
+        ('{"shapes": []}', "labelme"),
         ('{"foo": 1}', 'no list "images"'),
         ("hello", "not JSON"),
         ("", "is empty"),

@@ -29,8 +29,8 @@ LARGE = 2**26
 
 OTHER_FORMATS = {
     ("score", "bbox"): "a list of detections (COCO results), not annotations; give the annotation file it was made for",
-    ("image", "annotations"): "a CreateML file, not COCO; export the annotations as COCO JSON",
-    ("shapes",): "a LabelMe file of one image, not COCO; export the annotations as COCO JSON",
+    ("image", "annotations"): "a CreateML file, not COCO; save it as UTF-8",
+    ("shapes",): "a labelme file of one image; give its folder",
     ("_via_img_metadata",): "a VIA project, not COCO; export the annotations as COCO JSON",
 }
 """formats that are given in place of COCO, by keys of the object or of the first object of the list"""

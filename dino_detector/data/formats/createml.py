@@ -30,7 +30,7 @@ def read_createml(content: list[Any], path: Path) -> Content:
             name = entry.get("image") or entry["imagefilename"]
             width, height = known[name]
             rows.image(name, **({} if math.isnan(width) else {"width": int(width), "height": int(height)}))
-            for item in entry["annotations"]:
+            for item in entry.get("annotations") or entry.get("annotation") or ():
                 x, y, width, height = (float(item["coordinates"][key]) for key in ("x", "y", "width", "height"))
                 rows.box(str(item["label"]), x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

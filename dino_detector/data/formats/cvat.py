@@ -30,13 +30,14 @@ def read_cvat(path: Path) -> tuple[Content, str | None]:
     root = read_xml(path, "annotations")
     if root.find("track") is not None:
         raise InputError(f"{path}: has the tracks of a video; export the task as CVAT for images 1.1 with its frames")
-    names = [(label.findtext("name") or "").strip() for label in root.iterfind("meta//labels/label")]
+    labels = [label for label in root.iterfind("meta//labels/label") if label.find("parent") is None]
+    names = [(label.findtext("name") or "").strip() for label in labels]  # a point of a skeleton has a parent
     names += [shape.get("label", "") for image in root.iterfind("image") for shape in image]
     classes = {name: number for number, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
     rows, skipped = Rows({number: name for name, number in classes.items()}), 0
     for image in root.iterfind("image"):
         name = image.get("name") or ""
-        rows.image(name, **{side: int(image.get(side) or 0) for side in ("width", "height")})
+        rows.image(name, **{side: int(float(image.get(side) or 0)) for side in ("width", "height")})
         for shape in image:
             if shape.tag in BOXLESS:
                 skipped += 1

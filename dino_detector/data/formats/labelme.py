@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dino_detector.data.coco.entries import Content
-from dino_detector.data.formats.rows import Rows
+from dino_detector.data.formats.rows import Rows, files_below
 from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json
 
-POINTLESS = ("point", "points", "line", "linestrip")
+WITHOUT_AREA = ("point", "points", "line", "linestrip")
 """shapes without an area"""
 
 
@@ -33,7 +33,7 @@ def read_labelme(folder: Path) -> tuple[Content, str | None]:
         InputError: a file is damaged or a shape has no label or points; the message names the file.
     """
     rows, skipped = Rows(), 0
-    for file in sorted(folder.rglob("*.json")):
+    for file in files_below(folder, "*.json"):
         content = read_json(file)
         if not is_labelme(content):
             continue
@@ -43,7 +43,7 @@ def read_labelme(folder: Path) -> tuple[Content, str | None]:
             try:
                 kind, label = shape.get("shape_type", "polygon"), shape["label"]
                 points = [(float(x), float(y)) for x, y in shape["points"]]
-                if kind in POINTLESS or len(points) < 2:
+                if kind in WITHOUT_AREA or len(points) < 2:
                     skipped += 1
                 elif kind == "circle":
                     (x, y), edge = points[0], points[1]

@@ -25,25 +25,32 @@ def is_open_images(path: Path) -> bool:
         return set(COLUMNS) <= set(next(csv.reader(file), []))
 
 
-def read_open_images(path: Path, folder: Path) -> Content:
+def read_open_images(path: Path, images: Path | None) -> Content:
     """Read the boxes of the pictures in a folder; a group of objects is a crowd.
 
-    Pictures of the folder without a line have no objects; lines of other pictures are left out.
+    Pictures of the folder without a line have no objects. Without ``images``, the pictures are below the folder of the
+    file, and pictures without a line are left out. Lines of absent pictures are left out.
 
     Raises:
         InputError: a line is wrong; the message names its number.
     """
+    folder = images or path.parent
     pictures = find_pictures(folder, recursive=True).pictures
+    stems = {picture.stem for picture in pictures}
     names = _class_names(path)
     by_image: dict[str, list[tuple[str, list[float], bool]]] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in (reader := csv.DictReader(file)):
+            if row["ImageID"] not in stems:
+                continue
             try:
                 edges = [float(row[edge]) for edge in ("XMin", "YMin", "XMax", "YMax")]
             except (TypeError, ValueError):
                 raise InputError(f"{path}, line {reader.line_num}: a box is not four numbers; correct it") from None
             label = names.get(row["LabelName"], row["LabelName"])
             by_image.setdefault(row["ImageID"], []).append((label, edges, row.get("IsGroupOf") == "1"))
+    if images is None:
+        pictures = [picture for picture in pictures if picture.stem in by_image]
     rows = Rows()
     for picture, (width, height) in zip(pictures, picture_sizes(pictures).tolist(), strict=True):
         across, down = rows.measured(picture.relative_to(folder).as_posix(), width, height)

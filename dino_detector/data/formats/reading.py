@@ -1,4 +1,4 @@
-"""One reader for the annotations of all labelling tools: the entries of a COCO file, whatever wrote them.
+"""Read the annotations of any labelling tool as the entries of a COCO file.
 
 ===============================  =====================================================
 Tool                             Path of the annotations of a split
@@ -24,6 +24,7 @@ from dino_detector.data.formats.createml import read_createml
 from dino_detector.data.formats.cvat import read_cvat
 from dino_detector.data.formats.labelme import read_labelme
 from dino_detector.data.formats.open_images import read_open_images
+from dino_detector.data.formats.rows import files_below
 from dino_detector.data.formats.voc import read_voc
 from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, read_yolo
 from dino_detector.storage.files import paused_collection, read_json
@@ -36,7 +37,7 @@ def format_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path)):
         return "YOLO"
-    if suffix == ".txt" or (path.is_dir() and next(path.rglob("*.xml"), None)):
+    if suffix == ".txt" or (path.is_dir() and next(files_below(path, "*.xml"), None)):
         return "Pascal VOC"
     if path.is_dir():
         return "labelme"
@@ -61,7 +62,7 @@ def read_annotations(path: Path, *, images: Path | None = None) -> Content:
             case "Pascal VOC":
                 return read_voc(path)
             case "Open Images":
-                return read_open_images(path, images or path.parent)
+                return read_open_images(path, images)
             case "CreateML":
                 return read_createml(read_json(path), path)
             case "labelme":
@@ -82,7 +83,7 @@ def annotations_exist(path: Path) -> bool:
 
 
 def has_class_ids(path: Path) -> bool:
-    """Return whether the annotations number their classes, as COCO and YOLO do; other tools only name them."""
+    """Return whether the format stores class ids, as COCO and YOLO do; other formats store class names only."""
     return format_of(path) in ("COCO", "YOLO")
 
 
@@ -90,6 +91,6 @@ def _lists_images(path: Path) -> bool:
     """Return whether a JSON file begins like CreateML, a list of objects with annotations; False if unreadable."""
     try:
         with path.open("rb") as file:
-            return re.match(rb'(\xef\xbb\xbf)?\s*\[\s*\{.*"annotations"', file.read(2**16), re.DOTALL) is not None
+            return re.match(rb'(\xef\xbb\xbf)?\s*\[\s*\{.*"annotations?"', file.read(2**16), re.DOTALL) is not None
     except OSError:
         return False

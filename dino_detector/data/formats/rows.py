@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from dino_detector.data.coco.entries import AnnotationEntry, CategoryEntry, Content, ImageEntry
+
+
+def files_below(folder: Path, form: str) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders that match a glob pattern, in order, without hidden ones."""
+    for path in sorted(folder.rglob(form)):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
 
 UNREADABLE = (1000.0, 1000.0)
 """width and height of a picture that can't be read"""

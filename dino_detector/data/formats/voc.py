@@ -6,13 +6,15 @@ turns the class ``cat &amp; dog`` into ``dog``, takes a file that is cut short, 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from dino_detector.data.coco.entries import Content
-from dino_detector.data.formats.rows import Rows
+from dino_detector.data.formats.rows import Rows, files_below
 from dino_detector.data.formats.xml_files import read_xml
 from dino_detector.errors import InputError
+from dino_detector.storage.files import read_lines
 
 LISTS = Path("ImageSets", "Main")
 """folder of the lists of names, below the folder of the data set"""
@@ -44,8 +46,8 @@ def read_voc(path: Path) -> Content:
 def _files(path: Path) -> list[Path]:
     """Return the XML files of a folder, or of the names in a list."""
     if path.is_dir():
-        return sorted(path.rglob("*.xml"))
-    names = dict.fromkeys(line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+        return list(files_below(path, "*.xml"))
+    names = dict.fromkeys(re.sub(r"\s+-?[01]$", "", line) for line in read_lines(path))  # lists of a class have marks
     return [path.parents[2] / "Annotations" / f"{name}.xml" for name in names]
 
 

@@ -20,6 +20,7 @@ from dino_detector.data.pictures.finding import find_pictures
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed
+from dino_detector.storage.files import read_lines
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """keys of ``data.yaml`` by split"""
@@ -30,11 +31,15 @@ YOLO_SPLIT = re.compile(r"^(.+\.ya?ml):(train|val|test)$")
 
 
 class YoloSplit(NamedTuple):
-    """The pictures of a split, the folder above all of them, and the class names by index."""
+    """The pictures of a split, the folder above all of them, and the class names by index.
+
+    With ``keypoints``, a box is followed by keypoints.
+    """
 
     pictures: list[Path]
     folder: Path
     classes: dict[int, str]
+    keypoints: bool = False
 
 
 def is_data_yaml(path: Path) -> bool:
@@ -66,9 +71,9 @@ def find_yolo(path: Path) -> YoloSplit:
     """
     listed, named = classes_file(path), YOLO_SPLIT.match(str(path))
     if listed is not None:
-        names = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()]
+        content, names = {}, read_lines(listed)
         pictures = find_pictures(path / "images" if (path / "images").is_dir() else path, recursive=True).pictures
-        classes = dict(enumerate(name for name in names if name))
+        classes = dict(enumerate(names))
     else:
         file, split = named.groups()
         content = _data_yaml(Path(file))
@@ -79,8 +84,10 @@ def find_yolo(path: Path) -> YoloSplit:
         root = _root(content, Path(file))
         places = found if isinstance(found, list) else [found]
         pictures = [picture for place in places for picture in _pictures(str(place), root, Path(file))]
+    if any(picture.is_absolute() for picture in pictures):
+        pictures = [picture.absolute() for picture in pictures]
     folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
-    return YoloSplit(pictures, folder, classes)
+    return YoloSplit(pictures, folder, classes, "kpt_shape" in content)
 
 
 def classes_file(folder: Path) -> Path | None:
@@ -112,7 +119,7 @@ def read_yolo(path: Path) -> tuple[Content, str | None]:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{labels}: cannot be read as text ({error}); correct the file") from error
         for number, line in enumerate(lines, start=1):
-            if line.strip() and (reason := _add(rows, line.split(), scale)):
+            if line.strip() and (reason := _add(rows, line.split(), scale, split.keypoints)):
                 wrong.append(f"{labels}, line {number}: {reason}")
     if wrong:
         others = f"; {len(wrong) - 1:,} more lines are wrong" if len(wrong) > 1 else ""
@@ -131,14 +138,15 @@ def _lost_labels(pictures: list[Path]) -> str | None:
 
 
 def label_path(picture: Path) -> Path:
-    """Return the label file: the last folder ``images`` becomes ``labels``; without one it lies beside the picture."""
+    """Return the label file: ``labels`` replaces the last folder named ``images``, or the label is beside."""
     parts = list(picture.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    there, beside = Path(*parts).with_suffix(".txt"), picture.with_suffix(".txt")
+    return beside if beside.is_file() and not there.is_file() else there
 
 
-def _add(rows: Rows, words: list[str], scale: tuple[float, float]) -> str | None:
+def _add(rows: Rows, words: list[str], scale: tuple[float, float], keypoints: bool) -> str | None:
     """Add the box of a line to the last image; return the reason if the line is wrong."""
     try:
         kind, *numbers = (float(word) for word in words)
@@ -148,6 +156,7 @@ def _add(rows: Rows, words: list[str], scale: tuple[float, float]) -> str | None
         return f"class {words[0][:20]} is not among the {len(rows.classes)} classes, which count from 0"
     if not all(map(math.isfinite, numbers)):
         return "a number is not finite"
+    numbers = numbers[:4] if keypoints else numbers
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
         return f"has {len(words)} numbers; a box has 5, a polygon an odd number from 7"
     pairs = [(x * scale[0], y * scale[1]) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
@@ -205,8 +214,7 @@ def _pictures(place: str, root: Path, file: Path) -> list[Path]:
         raise InputError(f"{file}: names {place!r}, and there is no {root / place}; correct its paths")
     if found.is_dir():
         return find_pictures(found, recursive=True).pictures
-    lines = [line.strip() for line in found.read_text("utf-8-sig").splitlines()]
-    pictures = [_listed(line, found.parent, root) for line in lines if line]
+    pictures = [_listed(line, found.parent, root) for line in read_lines(found)]
     if not pictures:
         raise InputError(f"{found}: lists no picture; write one on each line")
     return pictures
