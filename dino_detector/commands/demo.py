@@ -75,7 +75,7 @@ Try next:
   dino-detector analyze --metrics_file {newest_metrics}
   dino-detector predict {files.val_images} --checkpoint {checkpoint}
   dino-detector train --help
-  dino-detector train --train_images DIR --train_annotations FILE --val_images DIR --val_annotations FILE""")
+  dino-detector train DATA      (a folder from any labelling tool)""")
 
 
 def demo_config(files: DemoFiles, output_dir: Path) -> Config:
