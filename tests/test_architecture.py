@@ -46,7 +46,7 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 
 LINES_OF_FOLDER = {
     "commands": 1_210,
-    "training": 2_720,
+    "training": 2_730,
     "analysis": 2_520,
     "data_check": 1_110,
     "inference": 970,

@@ -26,7 +26,7 @@ class DataConfig:
     train_images: Path | None = None
     """folder of the training images"""
     train_annotations: Path | None = None
-    """annotations of the training images: a COCO detection JSON, or those of another tool, such as data.yaml:train"""
+    """annotations of the training images, in the format of any labelling tool; a split of YOLO is data.yaml:train"""
     val_images: Path | None = None
     """folder of the validation images"""
     val_annotations: Path | None = None

@@ -47,6 +47,10 @@ class SplitPaths(NamedTuple):
     found: AnnotationFile | None = None
 
 
+PathsOfSplits = tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]
+"""training, validation and test split of a run; None for a split that it does not use"""
+
+
 class SplitData(NamedTuple):
     """Images and annotations of one split.
 
@@ -111,8 +115,8 @@ class RunData(NamedTuple):
             log.info("the images of %s are listed in %s", subset.name, subset.write(folder))
 
 
-def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]:
-    """Find the paths of the training, validation and test images of a run, without opening a file or downloading.
+def find_paths(config: Config, *, training: bool) -> PathsOfSplits:
+    """Find the paths of the training, validation and test images of a run, without opening an image or downloading.
 
     A run without named images uses COCO 2017 in ``data_dir``: for training, for validation if training uses it too, and
     for an evaluation that names no images at all. A debug run has no validation split: it is evaluated on its training
@@ -121,8 +125,15 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
     Raises:
         InputError: a split is missing, lacks its images or its annotations, or is given twice.
     """
-    if config.data.data is not None:
-        return _found(config, training=training)
+    find = _named_by_flags if config.data.data is None else _found
+    train, val, test = find(config, training=training)
+    if config.subset.test_mini and test is None:
+        raise InputError("--test_mini needs --testdev_images, or --download_test_data; add one or leave it out")
+    return train, val, test
+
+
+def _named_by_flags(config: Config, *, training: bool) -> PathsOfSplits:
+    """Find the splits whose paths the user names one by one, or COCO 2017."""
     train = val = None
     if training or config.subset.debug:
         train = _named(config, "train") or _coco(config, "train")
@@ -143,33 +154,29 @@ def find_paths(config: Config, *, training: bool) -> tuple[SplitPaths | None, Sp
                 "evaluation needs --val_images and --val_annotations, or --testdev_images, or --download_val_data or "
                 "--download_test_data to fetch COCO 2017; see --help"
             )
-    if config.subset.test_mini and test is None:
-        raise InputError("--test_mini needs --testdev_images, or --download_test_data; add one or leave it out")
     return train, val, test
 
 
-def _found(config: Config, *, training: bool) -> tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]:
+def _found(config: Config, *, training: bool) -> PathsOfSplits:
     """Find the splits of the data set that the user names."""
     data, settings = config.data.data, config.flat()
     names = [f"{split}_{part}" for split in ("train", "val") for part in ("images", "annotations")]
     names += [f"download_{split}_data" for split in ("train", "val", "test")]
     if given := [name for name in names if settings[name]]:
         raise InputError(f"{data} names the images and annotations, so it excludes --{given[0]}; leave one out")
-    sources = {source.name: source for source in find_sources(data)}
-    splits = {name: SplitPaths(name, source.images, source.path, found=source) for name, source in sources.items()}
-    (*others,) = [name for name in sources if name not in ("train", "val", "test")]
-    test = _named(config, "test")
-    if len(others) == 1 and len(sources) == 1:  # the only split serves for both
-        (only,) = (splits[name]._replace(split="train" if training else "val") for name in others)
-        return (only, None, test) if training or config.subset.debug else (None, only, test)
-    if training or config.subset.debug:
-        if "train" not in splits:
-            raise InputError(f"{data}: has {listed(list(sources))}, but no split train; name one folder or file train")
-        return splits["train"], None if config.subset.debug else splits.get("val"), test
-    evaluated = splits.get("val") or splits.get("test")
-    if evaluated is None:
-        raise InputError(f"{data}: has {listed(list(sources))}, but no split val or test; name one folder or file val")
-    return None, evaluated._replace(split="val"), test
+    splits = {one.name: SplitPaths(one.name, one.images, one.path, found=one) for one in find_sources(data)}
+    test, trains = _named(config, "test"), training or config.subset.debug
+    if len(splits) == 1 and not splits.keys() & {"train", "val", "test"}:  # the only split serves for both
+        only = next(iter(splits.values()))._replace(split="train" if training else "val")
+        return (only, None, test) if trains else (None, only, test)
+    wanted = ["train"] if trains else ["val", "test"]
+    chosen = next((splits[name] for name in wanted if name in splits), None)
+    if chosen is None:
+        lacks = f"but no split {' or '.join(wanted)}; name one folder or file {wanted[0]}"
+        raise InputError(f"{data}: has {listed(list(splits))}, {lacks}")
+    if trains:
+        return chosen, None if config.subset.debug else splits.get("val"), test
+    return None, chosen._replace(split="val"), test
 
 
 def _named(config: Config, split: CocoSplit) -> SplitPaths | None:
@@ -205,7 +212,7 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     """
     train_paths, val_paths, test_paths = find_paths(config, training=training)
     if config.data.data is not None:
-        found = [paths for paths in (train_paths, val_paths) if paths is not None]
+        found = filter(None, (train_paths, val_paths))
         parts = [f"{paths.split} from {format_of(paths.annotations)} {paths.annotations}" for paths in found]
         log.info("%s: %s", config.data.data, ", ".join(parts))
     train = None if train_paths is None else _read_annotated(config, train_paths)
@@ -231,7 +238,8 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
         download_annotations(paths.split, config.download)
     find_folder = None
     if paths.found is not None:
-        find_folder = partial(find_images_dir, source=paths.found, folder=_root_of(config.data.data), given=None)
+        root = config.data.data if config.data.data.is_dir() else config.data.data.parent
+        find_folder = partial(find_images_dir, source=paths.found, folder=root, given=None)
     images = None if paths.download else paths.images
     whole = CocoAnnotations.read(paths.annotations, images=images, find_folder=find_folder)
     if paths.images is None:
@@ -255,10 +263,6 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
                 f"{remedy[0]}, or another {remedy[1]}"
             )
     return _with_files(paths, part, subset)
-
-
-def _root_of(data: Path) -> Path:
-    return data if data.is_dir() else data.parent
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:

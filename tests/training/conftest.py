@@ -120,6 +120,13 @@ TINY: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session")
+def frozen_base(dinov2_folder: Path) -> dict[str, Any]:
+    """Return settings of adapters on a pretrained, frozen backbone."""
+    base = {"backbone_weights": "pretrained", "backbone_architecture": {}, "dino_model": str(dinov2_folder)}
+    return base | {"train_backbone": "lora"}
+
+
 class Run(NamedTuple):
     """A finished run: its folder, settings and last metrics."""
 

@@ -177,14 +177,11 @@ def test_a_mistyped_setting_in_a_file_is_named(place, refused):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, train, dinov2_folder):
+def finished(tmp_path_factory, train, frozen_base):
     """Return a run of two epochs on a frozen base."""
     return train(
         tmp_path_factory.mktemp("finished"),
-        backbone_weights="pretrained",
-        backbone_architecture={},
-        dino_model=str(dinov2_folder),
-        train_backbone="lora",
+        **frozen_base,
         epochs=2,
     )
 

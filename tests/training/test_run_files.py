@@ -24,27 +24,21 @@ from dino_detector.validate import coco_metrics
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, train, dinov2_folder):
+def finished(tmp_path_factory, train, frozen_base):
     """Train adapters and decoder for three epochs on a frozen base, evaluated after epochs 2 and 3."""
     return train(
         tmp_path_factory.mktemp("run"),
-        backbone_weights="pretrained",
-        backbone_architecture={},
-        dino_model=str(dinov2_folder),
-        train_backbone="lora",
+        **frozen_base,
         val_frequency=2,
     )
 
 
 @pytest.fixture(scope="module")
-def learning(tmp_path_factory, train, train_split, dinov2_folder):
+def learning(tmp_path_factory, train, train_split, frozen_base):
     """Overfit the images with dropout, evaluated on the same images after epochs 6 and 12."""
     return train(
         tmp_path_factory.mktemp("run"),
-        backbone_weights="pretrained",
-        backbone_architecture={},
-        dino_model=str(dinov2_folder),
-        train_backbone="lora",
+        **frozen_base,
         lora_dropout=0.1,
         decoder_dropout=0.1,
         augmentation=True,

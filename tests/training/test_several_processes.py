@@ -34,8 +34,14 @@ def start(warm_python: Path) -> Start:
     return partial(start_with, warm_python)
 
 
-def start_with(python: Path | str, config: Path, *flags: object, **options: Any) -> subprocess.Popen[str]:
-    words = [python, "-m", "dino_detector.train", "--config", config, *flags]
+def start_with(
+    python: Path | str,
+    config: Path,
+    *flags: object,
+    program: tuple[object, ...] = ("-m", "dino_detector.train"),
+    **options: Any,
+) -> subprocess.Popen[str]:
+    words = [python, *program, "--config", config, *flags]
     return subprocess.Popen(
         [str(word) for word in words],
         env=ENVIRONMENT,
@@ -191,7 +197,7 @@ def test_the_other_processes_read_what_the_run_moves_aside(
 
 
 def test_what_no_process_has_memory_for_is_one_line(
-    warm_python: Path, tmp_path: Path, settings: Callable[..., Config]
+    start: Start, tmp_path: Path, settings: Callable[..., Config]
 ) -> None:
     """One process runs out of memory in the rehearsal; the others end with it."""
     write_config(settings(tmp_path / "out", batch_size=4), tmp_path / "run.yaml")
@@ -207,12 +213,8 @@ def test_what_no_process_has_memory_for_is_one_line(
         "rehearsal.take = limited\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    words = [warm_python, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
-    run = subprocess.run([str(word) for word in words], env=ENVIRONMENT, capture_output=True, text=True)
-    assert run.returncode == 2, run.stderr[-3000:]
-    assert re.fullmatch(
-        "error: out of memory: a step of 4 images .*--batch_size 2 --accumulate_batches 2 fits\n", run.stderr
-    )
+    _, err = finish(start(tmp_path / "run.yaml", "--distributed", program=(tmp_path / "command.py",)), code=2)
+    assert re.fullmatch("error: out of memory: a step of 4 images .*--batch_size 2 --accumulate_batches 2 fits\n", err)
 
 
 def test_processes_stop_early_together(start: Start, tmp_path: Path, settings: Callable[..., Config]) -> None:
@@ -243,7 +245,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(
 
 @pytest.mark.parametrize("main_process", [True, False])
 def test_a_killed_process_ends_the_others_with_one_line(
-    main_process: bool, warm_python: Path, tmp_path: Path, settings: Callable[..., Config]
+    main_process: bool, start: Start, tmp_path: Path, settings: Callable[..., Config]
 ) -> None:
     """The operating system kills a process that takes too much memory."""
     write_config(settings(tmp_path / "out", val_frequency=3), tmp_path / "run.yaml")
@@ -257,10 +259,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
         "RunFiles.on_train_epoch_start = die\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    words = [warm_python, tmp_path / "command.py", "--config", tmp_path / "run.yaml", "--distributed"]
-    process = subprocess.Popen(
-        [str(word) for word in words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start(tmp_path / "run.yaml", "--distributed", program=(tmp_path / "command.py",))
     _, err = finish(process, code=-signal.SIGKILL if main_process else 2)
     last = tmp_path / "out" / "dino_detector_last.pth"
     assert err == f"error: another process of the run ended (out of memory?); resume with --checkpoint {last}\n"
