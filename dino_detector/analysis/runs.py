@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
-from dino_detector.data.formats.reading import annotations_exist, has_class_ids
+from dino_detector.data.layouts import annotations_exist
 from dino_detector.errors import InputError
 from dino_detector.plain_text import quoted, short_path
 from dino_detector.storage.files import paused_collection, read_json
@@ -71,9 +71,9 @@ def read_run(path: Path, given: dict[str, Path | None], *, known: CocoAnnotation
         shared = known is not None and known.path.resolve() == annotations.resolve()
         truth = known if shared else CocoAnnotations.read(annotations, images=images)
         truth = truth if images is None else truth.with_files(images, required=False)
-        if not has_class_ids(annotations):
-            ids, names = zip(*((row.category_id, row.name) for row in metrics.per_class), strict=True)
-            truth = truth.numbered_like(Categories(ids, names))
+        classes = [(row.category_id, row.name) for row in metrics.per_class]
+        known = Categories(tuple(number for number, _ in classes), tuple(name for _, name in classes))
+        truth = truth.numbered_like(known).with_classes(known.names)  # the evaluation did the same
         truth.warn_of_limit(metrics.max_detections)
     origin = []
     if content.get("checkpoint") is not None:

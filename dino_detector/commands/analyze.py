@@ -88,7 +88,7 @@ def _exists(name: str, path: Path) -> bool:
     """Return whether annotations are there that are no file, such as ``data.yaml:val``."""
     if not name.endswith("annotations"):
         return False
-    from dino_detector.data.formats.reading import annotations_exist
+    from dino_detector.data.layouts import annotations_exist
 
     return annotations_exist(path)
 

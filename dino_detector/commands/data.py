@@ -14,7 +14,7 @@ from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json, write_whole
 
 if TYPE_CHECKING:
-    from dino_detector.data.layouts import AnnotationFile
+    from dino_detector.data.formats.splits import AnnotationFile
 
 MANY_IMAGES = 2_000
 """number of images from which the check announces that opening them takes minutes"""
@@ -54,7 +54,7 @@ def main(settings: DataCheckSettings) -> None:
 
 def _require_paths(settings: DataCheckSettings) -> None:
     """Raise `InputError` for wrong settings, before any file is read."""
-    from dino_detector.data.formats.reading import annotations_exist
+    from dino_detector.data.layouts import annotations_exist
     from dino_detector.data_check.patches import PATCH
 
     if not annotations_exist(settings.data):
@@ -87,11 +87,12 @@ def _is_ours(path: Path) -> bool:
 
 def _sources(settings: DataCheckSettings) -> tuple[list[AnnotationFile], Path, list[Path | None]]:
     """Return the annotation files, the folder to search for images, and the given folders of images."""
-    from dino_detector.data.layouts import AnnotationFile, find_sources
+    from dino_detector.data.layouts import find_sources, source_of
 
     given = settings.data
     if settings.val_annotations is None:
         sources = find_sources(given)
         return sources, given if given.is_dir() else given.parent, [settings.images] * len(sources)
-    sources = [AnnotationFile("train", given), AnnotationFile("val", settings.val_annotations)]
+    named = {"train": given, "val": settings.val_annotations}
+    sources = [source_of(path)._replace(name=name) for name, path in named.items()]
     return sources, given.parent, [settings.images, settings.val_images]

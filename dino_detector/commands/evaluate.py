@@ -6,12 +6,16 @@ import logging
 from collections.abc import Set
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config
 from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
+
+if TYPE_CHECKING:
+    from dino_detector.training.data_paths import PathsOfSplits
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +24,7 @@ EVALUATION_HELP = {
         (
             *("data", "val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
-            *("max_megapixels", "max_detections"),
+            *("max_megapixels", "max_detections", "by_name", "skip_unreadable"),
             *("coco_mini_seed", "coco_mini_indices_file"),
             *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
             *("tile_size", "tile_overlap"),
@@ -28,6 +32,7 @@ EVALUATION_HELP = {
         "",
     ),
     "checkpoint": "checkpoint to evaluate",
+    "val_fraction": "evaluate on the validation images that a training with this fraction took from its images",
     "seed": "seed that chooses the images of --test_mini (default: 42)",
     "use_coco_mini": "evaluate only on the validation images of the COCO mini",
     "coco_mini_size": "validation images: 1,000 for 1k, 5,000 for 5k, all for 10k or if there are fewer (default: 1k)",
@@ -48,23 +53,24 @@ def evaluate_run(config: Config, given: Set[str]) -> None:
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
-    from dino_detector.training.run_data import find_paths
+    from dino_detector.training.data_paths import find_paths
 
-    find_paths(config, training=False)
+    paths = find_paths(config, training=False)
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
-        _evaluate_into(training.output_dir, with_indices_file(config, given), given)
+        _evaluate_into(training.output_dir, with_indices_file(config, given), given, paths)
 
 
 main = command(Config, shown=EVALUATION_HELP)(evaluate_run)
 
 
-def _evaluate_into(folder: Path, config: Config, given: Set[str]) -> None:
+def _evaluate_into(folder: Path, config: Config, given: Set[str], paths: PathsOfSplits) -> None:
     """Evaluate and write the results; the caller holds the lock of the folder."""
     from dino_detector.analysis.tables import metrics_table
     from dino_detector.structures.evaluation_files import EvaluationFiles
     from dino_detector.training.evaluation import evaluate, write_test_results
 
-    found = evaluate(config, dino_model=config.backbone.dino_model if "dino_model" in given else None)
+    dino_model = config.backbone.dino_model if "dino_model" in given else None
+    found = evaluate(config, dino_model=dino_model, paths=paths)
     if not is_main_process():
         return
     _warn_of_model_settings(config, given, found.config)

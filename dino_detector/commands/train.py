@@ -23,9 +23,9 @@ def main(config: Config, given: Set[str]) -> None:
     """
     if config.training.only_evaluate:
         return evaluate_run(config, given)
-    from dino_detector.training.run_data import find_paths
+    from dino_detector.training.data_paths import find_paths
 
-    find_paths(config, training=True)  # report a missing flag before torch is imported
+    paths = find_paths(config, training=True)  # report a missing flag before torch is imported
     from dino_detector.analysis.tables import metrics_table, overfitting_verdict
     from dino_detector.training.fit import fit
 
@@ -35,7 +35,7 @@ def main(config: Config, given: Set[str]) -> None:
     if kept:  # for example settings of a file that was written for another run
         presets = " and ".join(name for name in ("lightweight", "debug") if values[name])
         log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
-    metrics = fit(config)
+    metrics = fit(config, paths=paths)
     if is_main_process() and metrics is not None:
         print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
         if config.subset.debug:

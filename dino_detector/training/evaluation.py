@@ -25,6 +25,7 @@ from dino_detector.storage.files import write_whole
 from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.structures.evaluation_files import write_results
 from dino_detector.structures.metrics import CocoMetrics
+from dino_detector.training.data_paths import PathsOfSplits
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.run_data import RunData, read_run_data
@@ -61,12 +62,13 @@ class Evaluation(NamedTuple):
     unreadable: tuple[str, ...]
 
 
-def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
+def evaluate(config: Config, *, dino_model: str | None = None, paths: PathsOfSplits | None = None) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images, and detect objects in the test images.
 
     The checkpoint decides the detector and its preprocessing. ``config`` decides the data, the batch size, the device,
     the processes, the tiles and, unless it is auto, the precision. The function creates ``output_dir`` and writes
     nothing there. ``dino_model`` is the name or folder of the base model; None takes the name in the checkpoint.
+    ``paths`` are the paths of the data, if `find_paths` was called before.
 
     Raises:
         InputError: the data or the checkpoint is wrong, or a validation image is unreadable.
@@ -80,7 +82,8 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     machine = machine._replace(precision=_precision(header.config, config, machine.device))
     here = {name: value for name, value in config.flat().items() if name in DECIDED_HERE}
     config = header.config.replace(**here | {"precision": machine.precision})
-    run_data = read_run_data(config, training=False, categories=header.categories)
+    _warn_of_training_images(header.config, config)
+    run_data = read_run_data(config, training=False, categories=header.categories, paths=paths)
     run_data.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     run_data.fetch(config.download)
     if run_data.val is not None and rank_zero_only.rank == 0:
@@ -97,8 +100,10 @@ def evaluate(config: Config, *, dino_model: str | None = None) -> Evaluation:
     data.header = header
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
     trainer = build_trainer(config, machine)
-    if run_data.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
-        data.val_dataset().check_readable()  # another process could not end the run cleanly
+    skips = config.data.skip_unreadable  # every process leaves out the same images
+    if run_data.val is not None and (skips or (machine.processes > 1 and rank_zero_only.rank == 0)):
+        data.check_validation_images()  # another process could not end the run cleanly
+        run_data = data.run_data
     if run_data.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
     if run_data.test is not None:
@@ -124,6 +129,15 @@ def write_test_results(results: list[dict[str, Any]], images: CocoAnnotations, o
     path = output_dir / "testdev_predictions_final.json"
     write_results(path, results)
     return path
+
+
+def _warn_of_training_images(trained: Config, config: Config) -> None:
+    """Warn if the detector was trained on a part of a data set that is evaluated as a whole."""
+    named = config.data.data
+    same = named is not None and trained.data.data is not None and named.resolve() == trained.data.data.resolve()
+    if same and trained.data.val_fraction is not None and config.data.val_fraction is None:
+        text = "the detector was trained on images of %s with --val_fraction %g; without that, they are evaluated too"
+        log.warning(text, named, trained.data.val_fraction)
 
 
 def _precision(trained: Config, wanted: Config, device: torch.device) -> str:

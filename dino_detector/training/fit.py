@@ -25,6 +25,7 @@ from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.caching import TrunkCaching
+from dino_detector.training.data_paths import PathsOfSplits
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
 from dino_detector.training.evaluation import unreadable_images, write_test_results
@@ -44,7 +45,9 @@ from dino_detector.training.trainer import Machine, build_trainer, resolve_machi
 log = logging.getLogger(__name__)
 
 
-def fit(config: Config, *, callbacks: Sequence[Callback] = ()) -> CocoMetrics | None:
+def fit(
+    config: Config, *, callbacks: Sequence[Callback] = (), paths: PathsOfSplits | None = None
+) -> CocoMetrics | None:
     """Train a detector, from scratch or from a checkpoint, and write its files to ``output_dir``.
 
     All checks run before the first step and leave ``output_dir`` unchanged. A new run moves the files of an earlier run
@@ -53,6 +56,7 @@ def fit(config: Config, *, callbacks: Sequence[Callback] = ()) -> CocoMetrics | 
     Args:
         config: settings.
         callbacks: further Lightning callbacks.
+        paths: the paths of the data, if `find_paths` was called before.
 
     Returns:
         Metrics after the last epoch; None without validation images.
@@ -64,20 +68,20 @@ def fit(config: Config, *, callbacks: Sequence[Callback] = ()) -> CocoMetrics | 
     if config.tiling.tile_size is not None:
         raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
     if rank_zero_only.rank:
-        return _fit(config, callbacks)
+        return _fit(config, callbacks, paths)
     with locked(config.training.output_dir, "training"):
         recover(config.training.output_dir)
-        return _fit(config, callbacks)
+        return _fit(config, callbacks, paths)
 
 
-def _fit(config: Config, callbacks: Sequence[Callback]) -> CocoMetrics | None:
+def _fit(config: Config, callbacks: Sequence[Callback], paths: PathsOfSplits | None) -> CocoMetrics | None:
     """Train, as one of the processes of the run."""
     machine = resolve_machine(config)
     if config.distributed.distributed:
         config = config.replace(world_size=machine.processes)  # a resumed run must have the same number
     require_loggers(config)
     allow_megapixels(config.data.max_megapixels)
-    run_data = read_run_data(config, training=True)
+    run_data = read_run_data(config, training=True, paths=paths)
     train = run_data.train.annotations
     run_data.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
     config = _with_white_level(config, run_data.train)
@@ -89,8 +93,9 @@ def _fit(config: Config, callbacks: Sequence[Callback]) -> CocoMetrics | None:
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
     run_data.fetch(config.download)
-    if run_data.val is not None and rank_zero_only.rank == 0:
-        data.val_dataset().check_readable()  # an unreadable image would end the first evaluation, hours from now
+    if run_data.val is not None and (rank_zero_only.rank == 0 or config.data.skip_unreadable):
+        data.check_validation_images()  # an unreadable image would end the first evaluation, hours from now
+        run_data = data.run_data
 
     seed_everything(training.seed, verbose=False)
     detector = build_detector(config, categories=train.categories)
@@ -139,7 +144,8 @@ def _fit(config: Config, callbacks: Sequence[Callback]) -> CocoMetrics | None:
     with explained(trainer, config):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if module.skipped:
-        log.warning("%d images were unreadable and skipped; one: %s", len(module.skipped), min(module.skipped))
+        skipped = counted(len(module.skipped), "image was", "images were")
+        log.warning("%s unreadable and skipped; one: %s", skipped, min(module.skipped))
     folder = training.output_dir
     log.info("trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, folder)
     if files.best_epoch:
@@ -220,7 +226,8 @@ def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images
         text = "the last %s of %d show whole images without objects of other images (--no_augment_fraction %g)"
         log.info(text, counted(plain, "epoch"), epochs, augmentation.no_augment_fraction)
     if val is None:
-        log.info("there is no evaluation, because there are no validation images (--val_images and --val_annotations)")
+        remedy = "--val_fraction 0.2 takes some of the training images, --val_images and --val_annotations name others"
+        log.info("there is no evaluation, because there are no validation images; %s", remedy)
     elif not len(val.annotations.training.labels):
         log.warning("%s has no boxes, so there is no AP and no best checkpoint", val.annotations.path)
     else:

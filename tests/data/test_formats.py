@@ -76,7 +76,7 @@ def test_a_folder_without_annotations_names_the_formats(tmp_path: Path):
 
 def yolo(root: Path, text: str) -> dict[str, CocoAnnotations]:
     (root / "data.yaml").write_text(text)
-    return {name: CocoAnnotations.read(path) for name, path, _ in find_sources(root / "data.yaml")}
+    return {name: CocoAnnotations.read(path) for name, path, *_ in find_sources(root / "data.yaml")}
 
 
 def lay_out(root: Path, images: str = "images/train", labels: str = "labels/train") -> None:
@@ -286,7 +286,7 @@ def test_shapes_of_cvat_become_the_box_around_them(tmp_path: Path, caplog: pytes
     assert boxes["p"] == [1, 2, 29, 38.5]
     assert boxes["e"] == pytest.approx([40, 35, 20, 10])
     assert boxes["m"] == [3, 4, 7, 8]
-    assert "annotations.xml: 1 lines, points, cuboids and skeletons have no box" in caplog.text
+    assert "annotations.xml: 1 shape (1 <points>) has no box and is left out" in caplog.text
 
 
 def test_tracks_of_a_video_are_refused(tmp_path: Path):
@@ -310,7 +310,7 @@ def test_shapes_of_labelme_become_the_box_around_them(tmp_path: Path, caplog: py
     (source,) = find_sources(tmp_path)
     found = CocoAnnotations.read(source.path, images=source.images)
     assert boxes_of(found) == {"a.jpg": [("c", [45, 35, 10, 10]), ("p", [1, 2, 29, 38.5])]}
-    assert "1 points and lines have no box" in caplog.text
+    assert "1 point or line without a box is left out" in caplog.text
     file.write_text(json.dumps({"shapes": [{"points": [[1, 2], [3, 4]]}], "imagePath": "a.jpg"}))
     with pytest.raises(InputError, match=r"a\.json: shape 1 has no label"):
         CocoAnnotations.read(source.path)
