@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train a detector on labelled images",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",
+    "suggest": "which pictures to label next",
+    "doubts": "labels that are probably wrong",
     "export": "write a detector for ONNX Runtime or OpenVINO",
     "analyze": "report, tables, charts and pictures of metrics and detections",
     "download": "fetch COCO 2017",

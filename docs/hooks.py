@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import dino_detector
-from dino_detector.config import DEBUG, LIGHTWEIGHT, Config, DownloadConfig, ImageSize, TilingConfig, commands
+from dino_detector.config import DEBUG, LIGHTWEIGHT, Config, DownloadConfig, ImageSize, TilingConfig, commands, labelling
 from dino_detector.config.setting import Setting, settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,8 @@ FROM_OUTSIDE = {
 COMMANDS = {
     "train, evaluate": [item.default_factory for item in dataclasses.fields(Config)],
     "predict": [commands.PredictSettings, TilingConfig],
+    "suggest": [labelling.SuggestSettings],
+    "doubts": [labelling.DoubtSettings],
     "export": [commands.ExportSettings],
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],

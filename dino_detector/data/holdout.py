@@ -102,6 +102,11 @@ def hold_out(folder: Path, names: Sequence[str], fraction: float, *, source: Pat
     return HeldOut(is_val, summary, tuple(warnings))
 
 
+def near_copies(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Return the number of the group of each image, ``[I]`` int64: near-copies and frames of one video share one."""
+    return _grouped(names, _look_at(folder, names))
+
+
 def _sides(group: np.ndarray, looks: Looks, fraction: float) -> np.ndarray:
     """Return the validation images ``[I]`` bool of groups ``[I]``; both sides have at least one readable image."""
     order, decides = looks.digests.T

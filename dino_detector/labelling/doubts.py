@@ -1,0 +1,274 @@
+"""Labels that are probably wrong: in another class, loose, double or missing, the most doubtful first."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dino_detector.config import Config
+from dino_detector.data.pictures.opening import allow_megapixels
+from dino_detector.errors import InputError
+from dino_detector.labelling.calibration import Calibration, ImageBoxes, calibrate
+from dino_detector.labelling.evidence import Boxes, label_evidence, unlabelled_evidence
+from dino_detector.labelling.folds import detect_by_others, divide
+from dino_detector.labelling.labelled_data import JoinedData, LabelledData
+from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.storage.output_folder import make_output_dir
+from dino_detector.structures.categories import Categories
+
+log = logging.getLogger(__name__)
+
+KINDS = ("class", "loose", "double")
+"""kinds of doubts about a label, in the order of the calibrated states; ``missing`` is a label that is not there"""
+LEAST_MISSING = 0.02
+"""least doubt of a missing label in the list"""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong, or an object without a label.
+
+    Attributes:
+        kind: ``class``, ``loose``, ``double`` or ``missing``: the likeliest mistake.
+        doubt: probability of a mistake, 0..1, if one label in 20 has one.
+        split: split of the data set.
+        image_id: id of the image in the split.
+        file_name: file of the image, relative to the folder of the data.
+        annotation_id: id of the label in the split; None for a missing label.
+        bbox: x, y, width and height of the label in pixels; None for a missing label.
+        class_name: class of the label; None for a missing label.
+        suggested_bbox: box of the object by the detections; None if they show none, or if the label is a double.
+        suggested_class: class of the object by the detections, likewise.
+        score: score of that detection, 0..1, or None.
+        twin_id: id of the label that a double repeats, or None.
+        fold: fold of the image, from 0; the detector of this fold did not train on it.
+    """
+
+    kind: str
+    doubt: float
+    split: str
+    image_id: int
+    file_name: str
+    annotation_id: int | None
+    bbox: tuple[float, ...] | None
+    class_name: str | None
+    suggested_bbox: tuple[float, ...] | None
+    suggested_class: str | None
+    score: float | None
+    twin_id: int | None
+    fold: int
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Every label, and every object that seems to lack one, the most doubtful first.
+
+    Attributes:
+        rows: the list.
+        folder: folder of the images.
+        images: number of images.
+        labels: number of labels, without crowd regions.
+        categories: the classes.
+    """
+
+    rows: tuple[Doubt, ...]
+    folder: Path
+    images: int
+    labels: int
+    categories: Categories
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the list in plain Python types for ``json.dump``."""
+        return {
+            "images_folder": str(self.folder),
+            "images": self.images,
+            "labels": self.labels,
+            "categories": self.categories.as_coco(),
+            "doubts": [dict(vars(row)) for row in self.rows],
+        }
+
+
+def find_doubts(
+    data: str | Path,
+    *,
+    checkpoint: str | Path,
+    folds: int = 3,
+    epochs: int | None = None,
+    cache_trunk: str | Path | None = None,
+    output_dir: str | Path = "outputs/doubts",
+    device: str = "auto",
+    num_workers: int | None = None,
+    max_megapixels: float | None = None,
+    seed: int = 42,
+    report: Callable[[str], None] = log.info,
+) -> Doubts:
+    """Rank all labels of a data set by the doubt of detectors that did not train on them.
+
+    The detectors have the settings of the checkpoint and start from new weights, because the weights of the checkpoint
+    have seen the labels. No file of the data set is changed.
+
+    Args:
+        data: folder or file of a data set of any labelling tool; all splits with labels take part.
+        checkpoint: checkpoint of a detector for such images, with the settings of the detectors to train.
+        folds: number of detectors; each trains on the images of the other folds.
+        epochs: passes of each training over its images; None takes the number of the checkpoint's training.
+        cache_trunk: folder of a trunk cache to use and keep; None makes a temporary one in ``output_dir``.
+        output_dir: folder for temporary files.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        num_workers: processes that load images; None takes the number of the checkpoint's training.
+        max_megapixels: largest picture to open; None takes the value of the checkpoint's training.
+        seed: seed of the folds, the trainings and the calibration.
+        report: receives a line at the start of each part of the work.
+
+    Raises:
+        InputError: the data or the checkpoint is wrong, or there are too few images.
+    """
+    header, _ = read_checkpoint(Path(checkpoint))
+    config = header.config.replace(device=device, seed=seed)
+    given = {"epochs": epochs, "num_workers": num_workers, "max_megapixels": max_megapixels}
+    config = config.replace(**{name: value for name, value in given.items() if value is not None})
+    allow_megapixels(config.data.max_megapixels)
+    joined = LabelledData.read(Path(data)).joined()
+    _require_enough(joined, Path(data), folds)
+    fold_of = divide(joined.folder, [image["file_name"] for image in joined.images], folds=folds, seed=seed)
+    make_output_dir(Path(output_dir))
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".doubts-") as work:
+        cache = None
+        if _has_frozen_trunk(config):
+            cache = Path(work) / "trunk" if cache_trunk is None else Path(cache_trunk)
+        found = detect_by_others(joined, fold_of, config, work=Path(work), cache=cache, report=report)
+    report("calibrate the doubts on practice mistakes")
+    return rank(joined, found, fold_of, seed=seed)
+
+
+def rank(joined: JoinedData, found: dict[int, list[dict[str, Any]]], fold_of: np.ndarray, *, seed: int) -> Doubts:
+    """Rank labels by detections of detectors that did not train on them; see `find_doubts`.
+
+    Args:
+        joined: images and labels.
+        found: detections as COCO results, by image id.
+        fold_of: ``[I]`` fold of each image.
+        seed: seed of the calibration.
+    """
+    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in joined.images}
+    for label in joined.labels:
+        if not label["iscrowd"]:
+            by_image[label["image_id"]].append(label)
+    boxes = [
+        ImageBoxes(
+            _boxes(by_image[image["id"]], joined.categories),
+            _boxes(found[image["id"]], joined.categories),
+            (image["height"], image["width"]),
+        )
+        for image in joined.images
+    ]
+    calibration = calibrate(boxes, classes=np.arange(len(joined.categories)), seed=seed)
+    rows: list[Doubt] = []
+    for number, (image, content) in enumerate(zip(joined.images, boxes, strict=True)):
+        split, image_id = joined.origins[number]
+        place = {"split": split, "image_id": image_id, "file_name": image["file_name"], "fold": int(fold_of[number])}
+        rows += _of_labels(by_image[image["id"]], found[image["id"]], content, calibration, joined.categories, place)
+        rows += _missing(found[image["id"]], content, calibration, joined.categories, place)
+    rows.sort(key=lambda row: -row.doubt)
+    count = sum(len(content.labels.classes) for content in boxes)
+    return Doubts(tuple(rows), joined.folder, len(joined.images), count, joined.categories)
+
+
+def _of_labels(
+    labels: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    content: ImageBoxes,
+    calibration: Calibration,
+    categories: Categories,
+    place: dict[str, Any],
+) -> list[Doubt]:
+    """Return a doubt about each label of an image."""
+    if not labels:
+        return []
+    evidence = label_evidence(content.labels, content.found, size=content.size)
+    states = calibration.of_labels(evidence.features)  # [N, 4]
+    rows = []
+    for number, label in enumerate(labels):
+        kind = KINDS[int(states[number, 1:].argmax())]
+        twin = evidence.twins[number] if kind == "double" else -1
+        shown = evidence.detections[number] if kind != "double" else -1
+        best = None if shown < 0 else found[shown]
+        rows.append(
+            Doubt(
+                kind=kind,
+                doubt=round(float(1 - states[number, 0]), 6),
+                annotation_id=label["original_id"],
+                bbox=tuple(label["bbox"]),
+                class_name=_name(label, categories),
+                suggested_bbox=None if best is None else tuple(best["bbox"]),
+                suggested_class=None if best is None else _name(best, categories),
+                score=None if best is None else best["score"],
+                twin_id=None if twin < 0 else labels[twin]["original_id"],
+                **place,
+            )
+        )
+    return rows
+
+
+def _missing(
+    found: list[dict[str, Any]],
+    content: ImageBoxes,
+    calibration: Calibration,
+    categories: Categories,
+    place: dict[str, Any],
+) -> list[Doubt]:
+    """Return a doubt about each object that is detected and not labelled."""
+    evidence = unlabelled_evidence(content.labels, content.found, size=content.size)
+    if not len(evidence.detections):
+        return []
+    doubts = calibration.of_unlabelled(evidence.features)
+    return [
+        Doubt(
+            kind="missing",
+            doubt=round(float(doubt), 6),
+            annotation_id=None,
+            bbox=None,
+            class_name=None,
+            suggested_bbox=tuple(found[row]["bbox"]),
+            suggested_class=_name(found[row], categories),
+            score=found[row]["score"],
+            twin_id=None,
+            **place,
+        )
+        for row, doubt in zip(evidence.detections.tolist(), doubts, strict=True)
+        if doubt >= LEAST_MISSING
+    ]
+
+
+def _boxes(rows: list[dict[str, Any]], categories: Categories) -> Boxes:
+    """Return COCO annotations or results as arrays."""
+    xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    classes = np.array([categories.label(row["category_id"]) for row in rows], np.int64)
+    scores = np.array([row.get("score", 1.0) for row in rows], np.float64)
+    return Boxes(np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]), classes, scores)
+
+
+def _name(row: dict[str, Any], categories: Categories) -> str:
+    return categories.names[categories.label(row["category_id"])]
+
+
+def _has_frozen_trunk(config: Config) -> bool:
+    """Return whether there are frozen layers whose output can be cached."""
+    backbone = config.backbone
+    return backbone.backbone_weights == "pretrained" and backbone.train_backbone != "full" and backbone.lora_layers != 0
+
+
+def _require_enough(joined: JoinedData, data: Path, folds: int) -> None:
+    """Raise `InputError` if there are too few images or labels for the folds."""
+    labelled = {label["image_id"] for label in joined.labels if not label["iscrowd"]}
+    if len(labelled) < folds:
+        raise InputError(
+            f"{data}: {len(labelled)} of its {len(joined.images)} images have labels, and --folds {folds} needs at "
+            f"least {folds}; label more images"
+        )
