@@ -18,6 +18,7 @@ from dino_detector.data.pictures.decoding import read_image
 from dino_detector.errors import InputError
 from dino_detector.storage.files import write_whole
 
+PREFIX = "data:image/jpeg;base64,"
 SIDE = 320
 """longer side of a picture of a card, in pixels"""
 QUALITY = 78
@@ -138,7 +139,7 @@ def _drawn(picture: Image.Image, boxes: Sequence[tuple[Box, str]], *, offset: tu
         pen.rectangle(edges, outline=color, width=2)
     content = io.BytesIO()
     small.save(content, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    return PREFIX + base64.b64encode(content.getvalue()).decode("ascii")
 
 
 def _card(card: Card) -> str:
