@@ -22,13 +22,11 @@ KNOWN = {
 NOTHING = {b"", b"[]", b"null", b"[[]]", b'""', b"{}", b"0"}
 """values of a field that says nothing"""
 THINGS = {
-    ("annotations", "segmentation"): "polygon or mask",
-    ("annotations", "keypoints"): "set of keypoints",
-    ("categories", "supercategory"): "supercategory",
+    ("annotations", "segmentation"): ("polygon or mask", "polygons and masks"),
+    ("annotations", "keypoints"): ("set of keypoints", "sets of keypoints"),
+    ("categories", "supercategory"): ("supercategory", "supercategories"),
 }
-"""fields with a name of their own in notes"""
-PLURALS = {"polygon or mask": "polygons and masks", "set of keypoints": "sets of keypoints"}
-PLURALS |= {"supercategory": "supercategories"}
+"""fields with a name of their own in notes, for one and for many"""
 
 
 def copy_coco(source: Path, target: Path, pictures: Sequence[Picture]) -> None:
@@ -67,11 +65,12 @@ def note_extras(source: Path, title: str, notes: Notes) -> None:
                     if field not in known and _says_something(value):
                         others[field] = others.get(field, 0) + 1
             for field, count in others.items():
-                thing = THINGS.get((key, field))
-                if thing:
-                    notes.count(thing, f"{title} files of boxes have none; left out", count, many=PLURALS[thing])
+                if (key, field) in THINGS:
+                    one, many = THINGS[key, field]
+                    notes.count(one, f"{title} files of boxes have none; left out", count, many=many)
                 elif field != "num_keypoints":
-                    notes.count(f"{field!r} of {key}", f"{title} has no place for it; left out", count)
+                    what = f"{field!r} of {key}"
+                    notes.count(what, f"{title} has no place for it; left out", count, many=what)
         fields = [key for key, value in lists.items() if key not in KNOWN and _says_something(value)]
         notes.add("field of the file", f"{title} has no place for it; left out", fields, many="fields of the file")
 

@@ -106,12 +106,12 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
     data, output = Path(data), Path(output)
     _require_apart(data, output)
     notes = Notes()
-    with paused_collection(), explained_writing(output):
+    with paused_collection():
         sources = read_sources(data, to)
         for source in sources.values():
             _require_outside({picture.file.parent for picture in source.pictures if picture.file}, output)
         labelled = label(sources, to, notes)
-        with _staging(output) as folder:
+        with explained_writing(output), _staging(output.resolve()) as folder:
             groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
             give_names(groups, to, notes, folds=_folds(folder))
             _write(labelled, sources, to, folder, notes)
@@ -139,7 +139,10 @@ def _write(labelled: Labelled, sources: dict[str, Source], to: Format, folder: P
     lost = ["images", "boxes"] if "COCO" in forms else []
     lost += ["classes"] if forms & {"COCO", "YOLO"} and to not in ("coco", "yolo") else []
     if lost:
-        notes.say(f"ids of {', '.join(lost)}", f"{TITLES[to]} has none; names stay")
+        notes.say(
+            f"ids of {' and '.join([', '.join(lost[:-1]), lost[-1]] if lost[1:] else lost)}",
+            f"{TITLES[to]} has none; names stay",
+        )
 
 
 def _require_apart(data: Path, output: Path) -> None:
@@ -147,6 +150,8 @@ def _require_apart(data: Path, output: Path) -> None:
     there, target = data.resolve(), output.resolve()
     if there == target or there in target.parents or target in there.parents:
         raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {data}")
+    if target == Path.cwd():
+        raise InputError(f"{output}: is the current folder; give a new folder")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; give a new folder")
     if output.is_dir() and any(output.iterdir()) and not is_conversion(output):
@@ -220,12 +225,16 @@ def _place_pictures(labelled: Labelled, to: Format, folder: Path, how: Pictures,
     ]
     for below in {target.parent for _, target in pairs}:
         below.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        from tqdm.auto import tqdm  # late: only commands that run long show a bar
+    from tqdm.auto import tqdm  # late: only commands that run long show a bar
 
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         done = pool.map(lambda pair: _place(*pair, link=how == "link"), pairs)
-        for _ in tqdm(done, total=len(pairs), unit=" images", disable=None, leave=False):
-            pass
+        try:
+            for _ in tqdm(done, total=len(pairs), unit=" images", disable=None, leave=False):
+                pass
+        except BaseException:  # Ctrl-C does not wait for the other pictures
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _place(file: Path, target: Path, *, link: bool) -> None:

@@ -18,6 +18,8 @@ LIST_MARK = re.compile(r"\s+(?=-?[01]$)")
 """space before the mark of a picture in a list of a class of Pascal VOC"""
 COCO_NAME = "instances_"
 """start of names of COCO files"""
+OWN_FOLDER = "images"
+"""folder of the pictures in YOLO and CVAT; YOLO looks for labels in the folder that replaces the last one"""
 EXTENSIONS = {"JPEG": ".jpg", "TIFF": ".tif", "MPO": ".jpg"}
 
 
@@ -40,8 +42,7 @@ def safe_name(name: str, file: Path | None, form: str) -> str:
     parts = [re.sub(r"^\.", "_.", part.strip()) or "_" for part in parts]  # readers pass over hidden files
     if form != "cvat" and file is not None and not parts[-1].lower().endswith(tuple(picture_extensions())):
         parts[-1] += _extension_of(file)  # readers know pictures by their extension
-    if form == "yolo":  # labels are in the folder that replaces the last one called images
-        parts[:-1] = ["images_" if part == "images" else part for part in parts[:-1]]
+    parts[:-1] = [part for part in parts[:-1] if part != OWN_FOLDER]
     if form == "labelme" and parts[-1].startswith(COCO_NAME):
         parts[-1] = f"_{parts[-1]}"
     if form == "voc":
@@ -73,19 +74,23 @@ def give_names(groups: Sequence[Sequence[Picture]], form: str, notes: Notes, *, 
         name = without_extension(name) if by_stem else name
         return unicodedata.normalize("NFC", name).casefold() if folds else name
 
-    changed = []
+    moved, unsafe, shared = [], [], []
     for pictures in groups:
         wanted = [safe_name(picture.name, picture.file, form) for picture in pictures]
         taken: dict[str, int] = {}
         for position, name in enumerate(wanted):
             taken.setdefault(key(name), position)
         for position, (picture, name) in enumerate(zip(pictures, wanted, strict=True)):
-            new = name if taken[key(name)] == position else _free_name(name, taken, key)
+            is_first = taken[key(name)] == position
+            new = name if is_first else _free_name(name, taken, key)
             if new != picture.name:
+                kept = [part for part in picture.name.split("/") if part != OWN_FOLDER]
+                changed = shared if not is_first else moved if "/".join(kept) == new else unsafe
                 changed.append(f"{picture.name} -> {new}")
                 picture.name = new
-    effect = "another picture has the name, or tools can't read it"
-    notes.add("changed file name", effect, changed)
+    notes.add("file name", f"without the folder {OWN_FOLDER}, which has a meaning of its own in YOLO and CVAT", moved)
+    notes.add("file name", "changed, as tools would pass over the file or mistake it", unsafe)
+    notes.add("file name", f"changed, as another picture has {'its file of labels' if by_stem else 'the name'}", shared)
 
 
 def _free_name(name: str, taken: dict[str, int], key: Callable[[str], str]) -> str:

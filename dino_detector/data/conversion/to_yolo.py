@@ -18,8 +18,8 @@ def write_yolo(data: Labelled, folder: Path, notes: Notes) -> None:
     A picture of 20,000 pixels has its boxes within a hundred-thousandth of a pixel.
     """
     splits = {split or "train": pictures for split, pictures in data.splits.items()}
-    if "train" not in splits or "val" not in splits:
-        notes.say("no train or no val split", "Ultralytics wants both; add the missing one to data.yaml")
+    for missing in {"train", "val"} - splits.keys():
+        notes.say(f"no {missing} split", f"Ultralytics wants train and val; add {missing}: to data.yaml")
     lines = {split: f"images/{split}" for split in splits}
     text = yaml.safe_dump(lines | {"nc": len(data.classes), "names": data.classes}, **YAML)
     (folder / "data.yaml").write_text(text, "utf-8")
