@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +120,7 @@ def coco_rows(folder: Path) -> dict[str, dict[tuple[int, int], tuple[str, list[R
         for one in content["annotations"]:
             row = Row(names[one["category_id"]], tuple(one["bbox"]), bool(one["iscrowd"]))
             rows[one["image_id"]].append(row)
-        for number, one in images.items():
+        for one in images.values():
             with Image.open(folder / place / one["file_name"]) as picture:
                 assert picture.size == (one["width"], one["height"])
         found[split] = {
@@ -390,7 +389,7 @@ def test_boxes_of_a_stored_picture_turn_with_it(turn: int, tmp_path: Path):
     content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "data" / "all.json").write_text(json.dumps(content))
     convert(tmp_path / "data", to="yolo", output=tmp_path / "out")
-    kind, x, y, width, height = map(float, (tmp_path / "out" / "labels" / "train" / "a.txt").read_text().split())
+    _, x, y, width, height = map(float, (tmp_path / "out" / "labels" / "train" / "a.txt").read_text().split())
     with Image.open(tmp_path / "out" / "images" / "train" / "a.png") as stored:
         shown = np.asarray(ImageOps.exif_transpose(stored)) if turn > 4 else pixels
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
@@ -414,7 +413,7 @@ def test_a_link_is_the_same_file_and_a_copy_is_not(source: Path, tmp_path: Path)
     for how, same in (("copy", False), ("link", True)):
         convert(source, to="yolo", output=tmp_path / how, pictures=how)
         there = tmp_path / how / "images" / "val" / "empty.png"
-        assert os.path.samefile(there, source / "val" / "empty.png") is same
+        assert there.samefile(source / "val" / "empty.png") is same
 
 
 @pytest.mark.parametrize("output", ["data", "data/out", "."])

@@ -58,8 +58,8 @@ def read_sources(data: Path, form: str) -> dict[str, Source]:
     others = [name for name in names if name not in ROLES]
     if len(files) > 1 and others and form not in ("coco", "cvat"):
         raise InputError(
-            f"{data}: has the splits {listed(names)}, and {TITLES[form]} has train, val and test only; convert one file "
-            f"at a time, such as {files[0].path}"
+            f"{data}: has the splits {listed(names)}, and {TITLES[form]} has train, val and test only; "
+            f"convert one file at a time, such as {files[0].path}"
         )
     folder = data if data.is_dir() else data.parent
     keys = [name.replace("/", "_").replace("\\", "_") if name in ROLES or len(files) > 1 else "" for name in names]
