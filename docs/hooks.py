@@ -38,6 +38,7 @@ COMMANDS = {
     "export": [commands.ExportSettings],
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],
+    "convert": [commands.ConvertSettings],
     "download": [commands.DownloadSettings, DownloadConfig],
     "demo": [commands.DemoSettings],
 }

@@ -53,11 +53,11 @@ LINES_OF_FOLDER = {
     "labelling": 1_400,
     "inference": 970,
     "models": 1_830,
-    "data": 5_120,
+    "data": 6_170,
     "download": 780,
     "structures": 560,
-    "config": 940,
-    "storage": 410,
+    "config": 950,
+    "storage": 420,
     ".": 850,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""

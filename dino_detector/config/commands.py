@@ -149,3 +149,18 @@ class DataCheckSettings:
     """largest picture to open"""
     output: Path | None = None
     """JSON file to write, with every finding and all its ids"""
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """The data set to convert, and the one to write."""
+
+    data: Path
+    """folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images"""
+    output: Path
+    """new folder for the converted data set; an earlier conversion there is moved aside"""
+    _: KW_ONLY
+    to: Literal["coco", "yolo", "voc", "labelme", "cvat"]
+    """format to write"""
+    pictures: Literal["copy", "link", "none"] = "copy"
+    """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or none"""

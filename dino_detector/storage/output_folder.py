@@ -87,7 +87,7 @@ def move_aside(files: Sequence[Path], folder: Path) -> None:
     if not files:
         return
     newest = max(file.stat().st_mtime for file in files)
-    aside = folder / time.strftime("earlier_%Y%m%d-%H%M%S", time.localtime(newest))
+    aside = folder / _earlier(newest)
     while aside.exists():
         aside = aside.with_name(f"{aside.name}_")
     for file in files:
@@ -95,3 +95,16 @@ def move_aside(files: Sequence[Path], folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
     log.info("moved the files of an earlier run to %s", aside)
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a folder of an earlier program; the new name has the time of its last change."""
+    aside = folder.with_name(f"{folder.name}.{_earlier(folder.stat().st_mtime)}")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}_")
+    folder.rename(aside)
+    log.info("moved the data of an earlier run to %s", aside)
+
+
+def _earlier(seconds: float) -> str:
+    return time.strftime("earlier_%Y%m%d-%H%M%S", time.localtime(seconds))

@@ -1,0 +1,1 @@
+"""Writes a data set in the format of another labelling tool."""
