@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "detect objects in a picture or a folder of pictures",
     "suggest": "which pictures to label next",
     "doubts": "labels that are probably wrong",
+    "label": "pre-labels for pictures without labels, for a labelling tool",
     "export": "write a detector for ONNX Runtime or OpenVINO",
     "analyze": "report, tables, charts and pictures of metrics and detections",
     "download": "fetch COCO 2017",

@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": [commands.PredictSettings, TilingConfig],
     "suggest": [labelling.SuggestSettings],
     "doubts": [labelling.DoubtSettings],
+    "label": [labelling.LabelSettings],
     "export": [commands.ExportSettings],
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],

@@ -68,3 +68,35 @@ class DoubtSettings:
     """largest picture to open"""
     seed: int = setting(42, at_least=0, below=2**32)
     """seed of the folds, the trainings and the calibration"""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Pictures, detector and results."""
+
+    data_or_folder: Path
+    """folder of pictures, or a data set of any labelling tool, whose pictures with labels are left out"""
+    _: KW_ONLY
+    checkpoint: Path
+    """checkpoint of the detector"""
+    to: Literal["coco", "yolo", "voc", "labelme", "label-studio", "cvat"]
+    """labelling tool that imports the boxes"""
+    output_dir: Path = Path("outputs/prelabels")
+    """new folder for boxes and pictures; earlier pre-labels there are moved aside"""
+    labelled: Path | None = None
+    """data set whose validation images give the best threshold of each class; null takes the validation files beside
+    the checkpoint, or 0.5 if there are none"""
+    threshold: float | None = setting(None, at_least=0, at_most=1)
+    """least score of a box of any class, in place of each class's best"""
+    pictures: Literal["copy", "link", "none"] = "copy"
+    """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or none"""
+    batch_size: int = setting(8, at_least=1)
+    """pictures that run at once"""
+    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
+    """largest picture to open"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps"""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
+    dino_model: str | None = None
+    """name or folder of the base model; null means the model that the checkpoint names"""

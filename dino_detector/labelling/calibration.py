@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dino_detector.labelling.evidence import Boxes, ious, label_evidence, unlabelled_evidence
-from dino_detector.labelling.evidence import SAME_OBJECT
+from dino_detector.labelling.evidence import SAME_OBJECT, Boxes, ious, label_evidence, unlabelled_evidence
 from dino_detector.labelling.practice import ASSUMED_SHARE, DOUBLE, FINE, SPOILED_SHARE, spoiled
 
 WANTED = 3_000

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ SAME_OBJECT = 0.5
 """IoU from which two detections are of one object; the one with the higher score counts"""
 LEAST_SCORE = 0.05
 """least score of a detection that may be an object"""
+WORK_WEIGHT = 1.0
+"""exponent of the expected number of labels; 0 would choose crowded pictures"""
 DISTANCE_WEIGHT = 1.0
 """exponent of the distance to the nearest chosen picture; 0 would choose by uncertainty alone"""
 NAMED = 3
@@ -216,17 +218,23 @@ def objects_in(found: ImageDetections) -> ImageDetections:
 
 
 def uncertainties(found: Sequence[ImageDetections], categories: Categories) -> np.ndarray:
-    """Return the uncertainty ``[N]`` of each picture: the entropies of its objects, summed with weights of classes.
+    """Return the uncertainty ``[N]`` of each picture: its expected number of uncertain objects for each label it needs.
 
-    The weight of a class is the inverse root of its expected number of objects, so that rare classes count.
+    An object with the score s is there with probability s and has the entropy of s. Classes have the inverse of their
+    expected number of objects as weights, so rare classes count as much as frequent ones. The sum over the objects of a
+    picture is divided by a power of the expected number of labels, which is the work of labelling it.
     """
-    objects = [objects_in(one) for one in found]
-    expected = np.full(len(categories), 1e-9)
-    for one in objects:
-        np.add.at(expected, one.labels.numpy(), one.scores.numpy().astype(np.float64))
-    weights = 1 / np.sqrt(np.maximum(expected, 1.0))
-    weights /= weights.mean()
-    return np.array([float((entropies(one.scores.numpy()) * weights[one.labels.numpy()]).sum()) for one in objects])
+    objects = [(one.scores.numpy().astype(np.float64), one.labels.numpy()) for one in map(objects_in, found)]
+    expected = np.zeros(len(categories))
+    for scores, labels in objects:
+        np.add.at(expected, labels, scores)
+    weights = expected.sum() / len(categories) / np.maximum(expected, 1.0)
+    return np.array(
+        [
+            float((scores * entropies(scores) * weights[labels]).sum() / (1 + scores.sum()) ** WORK_WEIGHT)
+            for scores, labels in objects
+        ]
+    )
 
 
 def entropies(scores: np.ndarray) -> np.ndarray:

@@ -32,7 +32,9 @@ def perfect_data() -> tuple[JoinedData, dict[int, list[dict[str, Any]]]]:
             found[image].append(one | {"bbox": near, "score": float(rng.uniform(0.6, 0.95))})
         found[image].append({"image_id": image, "category_id": 3, "bbox": [600.0, 400.0, 30.0, 30.0], "score": 0.06})
     images = [{"id": image, "file_name": f"{image}.jpg", "height": 480, "width": 640} for image in range(1, IMAGES + 1)]
-    return JoinedData(Path("/"), images, labels, CATEGORIES, tuple(("train", 100 + image["id"]) for image in images)), found
+    return JoinedData(
+        Path("/"), images, labels, CATEGORIES, tuple(("train", 100 + image["id"]) for image in images)
+    ), found
 
 
 @pytest.fixture(scope="module")

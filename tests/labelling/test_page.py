@@ -28,7 +28,7 @@ def test_a_crop_shows_the_label_in_orange_and_the_detection_in_blue(tmp_path: Pa
     Image.new("RGB", (400, 300), (128, 128, 128)).save(file)
     url = crop_with_boxes(file, label=(100, 100, 40, 40), found=(110, 105, 40, 40))
     pixels = np.asarray(picture_of(url)).astype(int)
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    red, _green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     assert ((red - blue) > 100).any()  # orange
     assert ((blue - red) > 80).any()  # blue
     assert max(picture_of(url).size) == 320

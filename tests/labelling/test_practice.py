@@ -54,4 +54,4 @@ def test_with_one_class_no_label_gets_a_wrong_one():
 def test_a_shifted_box_stays_inside_the_image():
     box = np.array([0.0, 0.0, 640.0, 480.0])
     moved = [shifted(box, (0.3, 0.6), size=SIZE, rng=np.random.default_rng(seed)) for seed in range(10)]
-    assert all(one is None or (one[:2] >= 0).all() and (one[2:] <= (640, 480)).all() for one in moved)
+    assert all(one is None or ((one[:2] >= 0).all() and (one[2:] <= (640, 480)).all()) for one in moved)

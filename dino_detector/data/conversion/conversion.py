@@ -124,6 +124,30 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
     return result
 
 
+def write_labelled(
+    labelled: Labelled, *, to: Format, output: Path, pictures: Pictures = "copy", source: Path | str
+) -> Conversion:
+    """Write boxes that are in memory as a data set, as `convert` does; ``source`` says where they come from.
+
+    Raises:
+        InputError: ``output`` holds other files, or pictures of the data set.
+    """
+    notes = Notes()
+    _require_free(output)
+    _require_outside({picture.file.parent for picture in labelled.pictures() if picture.file}, output)
+    with explained_writing(output), _staging(output.resolve()) as folder:
+        groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
+        give_names(groups, to, notes, folds=_folds(folder))
+        WRITERS[to](labelled, folder, notes)
+        _place_pictures(labelled, to, folder, pictures, notes)
+        images = {name: len(some) for name, some in labelled.splits.items()}
+        boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
+        result = Conversion(output, to, images, boxes, labelled.classes, notes.all())
+        record = f"{RECORD_START}\nfrom {source}\n\n{printable(result.text(shown=10**9))}\n"
+        (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
+    return result
+
+
 def _write(labelled: Labelled, sources: dict[str, Source], to: Format, folder: Path, notes: Notes) -> None:
     """Write the annotations; COCO files stay as they are in COCO, and other formats lack some of their fields."""
     if to == "coco" and all(source.form == "COCO" for source in sources.values()):
@@ -150,7 +174,12 @@ def _require_apart(data: Path, output: Path) -> None:
     there, target = data.resolve(), output.resolve()
     if there == target or there in target.parents or target in there.parents:
         raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {data}")
-    if target == Path.cwd():
+    _require_free(output)
+
+
+def _require_free(output: Path) -> None:
+    """Raise `InputError` if the output is a file, or holds files that no conversion wrote."""
+    if output.resolve() == Path.cwd():
         raise InputError(f"{output}: is the current folder; give a new folder")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; give a new folder")
