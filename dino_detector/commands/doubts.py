@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +34,10 @@ def main(settings: DoubtSettings) -> None:
 
     require_checkpoint(settings.checkpoint)
     with locked(settings.output_dir, "doubts"):
-        from dino_detector.labelling.doubts import find_doubts
+        from dino_detector.labelling.doubts import WORK, find_doubts
 
+        for left in settings.output_dir.glob(f"{WORK}*"):  # of a killed call
+            shutil.rmtree(left, ignore_errors=True)
         given = {name: value for name, value in vars(settings).items() if name not in ("data", "shown")}
         found = find_doubts(settings.data, **given, report=lambda line: print(line, flush=True))
         make_room(settings.output_dir, [LIST, PAGE])

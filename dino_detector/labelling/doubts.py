@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 KINDS = ("class", "loose", "double")
 """kinds of doubts about a label, in the order of the calibrated states; ``missing`` is a label that is not there"""
+WORK = ".doubts-"
+"""first characters of the folder with temporary files"""
 LEAST_MISSING = 0.02
 """least doubt of a missing label in the list"""
 
@@ -137,8 +139,9 @@ def find_doubts(
     joined = LabelledData.read(Path(data)).joined()
     _require_enough(joined, Path(data), folds)
     fold_of = divide(joined.folder, [image["file_name"] for image in joined.images], folds=folds, seed=seed)
+    _require_labels_outside(joined, fold_of, Path(data))
     make_output_dir(Path(output_dir))
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".doubts-") as work:
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=WORK) as work:
         cache = None
         if _has_frozen_trunk(config):
             cache = Path(work) / "trunk" if cache_trunk is None else Path(cache_trunk)
@@ -272,3 +275,10 @@ def _require_enough(joined: JoinedData, data: Path, folds: int) -> None:
             f"{data}: {len(labelled)} of its {len(joined.images)} images have labels, and --folds {folds} needs at "
             f"least {folds}; label more images"
         )
+
+
+def _require_labels_outside(joined: JoinedData, fold_of: np.ndarray, data: Path) -> None:
+    """Raise `InputError` if all labels are in one fold, so that its detector would train without a label."""
+    rows = [label["image_id"] - 1 for label in joined.labels if not label["iscrowd"]]
+    if len(np.unique(fold_of[rows])) < 2:
+        raise InputError(f"{data}: all labels are in near-copies of one image, which nothing can judge; add images")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from dino_detector.data.conversion.conversion import Pictures, write_labelled
+from dino_detector.data.conversion.conversion import Pictures, require_apart, write_labelled
 from dino_detector.data.conversion.labelled import Box, Labelled, Picture
 from dino_detector.data.pictures.decoding import read_image
 from dino_detector.data.pictures.finding import find_pictures
@@ -93,6 +93,7 @@ def label(
         InputError: the data or the checkpoint is wrong, or every picture has labels.
     """
     data, output = Path(data), Path(output_dir)
+    require_apart(data, output)
     files, with_labels = _without_labels(data)
     detector = Detector.load(checkpoint, device=device, dino_model=dino_model).optimize(precision=precision)
     allow_megapixels(max_megapixels or detector.config.data.max_megapixels)

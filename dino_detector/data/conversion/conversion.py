@@ -104,7 +104,7 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
         InputError: the data can't be read, or ``output`` holds other files or overlaps ``data``.
     """
     data, output = Path(data), Path(output)
-    _require_apart(data, output)
+    require_apart(data, output)
     notes = Notes()
     with paused_collection():
         sources = read_sources(data, to)
@@ -127,13 +127,19 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
 def write_labelled(
     labelled: Labelled, *, to: Format, output: Path, pictures: Pictures = "copy", source: Path | str
 ) -> Conversion:
-    """Write boxes that are in memory as a data set, as `convert` does; ``source`` says where they come from.
+    """Write boxes that are in memory as a data set, as `convert` does; call `require_apart` first.
+
+    Args:
+        labelled: pictures and boxes.
+        to: the format to write.
+        output: the new folder.
+        pictures: copy pictures, hard-link them, or leave them out.
+        source: where the boxes come from, for the record of the conversion.
 
     Raises:
-        InputError: ``output`` holds other files, or pictures of the data set.
+        InputError: ``output`` holds pictures of ``labelled``.
     """
     notes = Notes()
-    _require_free(output)
     _require_outside({picture.file.parent for picture in labelled.pictures() if picture.file}, output)
     with explained_writing(output), _staging(output.resolve()) as folder:
         groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
@@ -169,7 +175,7 @@ def _write(labelled: Labelled, sources: dict[str, Source], to: Format, folder: P
         )
 
 
-def _require_apart(data: Path, output: Path) -> None:
+def require_apart(data: Path, output: Path) -> None:
     """Raise `InputError` if the output would change the data or other files."""
     there, target = data.resolve(), output.resolve()
     if there == target or there in target.parents or target in there.parents:
