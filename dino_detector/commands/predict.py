@@ -111,8 +111,12 @@ class Printed(NamedTuple):
         print(f"{plain(path, 200)}: {objects or 'nothing'}")
 
 
-def predict(settings: PredictSettings, tiling: TilingConfig, watcher: Watcher) -> Predicted:
+def predict(
+    settings: PredictSettings, tiling: TilingConfig, watcher: Watcher, *, pictures: Sequence[Path] | None = None
+) -> Predicted:
     """Detect objects in the pictures, and write the results of each detector to its folder.
+
+    ``pictures`` replace the picture or the folder of the settings.
 
     Raises:
         InputError: a setting or a checkpoint is wrong.
@@ -120,15 +124,21 @@ def predict(settings: PredictSettings, tiling: TilingConfig, watcher: Watcher) -
     """
     opening.allow_megapixels(settings.max_megapixels)
     folders = _folders(settings)
-    found = finding.find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
-    sources = _sources(found, settings.image_or_folder)
+    given = settings.image_or_folder
+    if pictures is None:
+        found = finding.find_pictures(given, recursive=settings.recursive, results=LIST)
+    else:
+        if missing := [path for path in pictures if not path.is_file()]:
+            raise InputError(f"{missing[0]}: no such picture; correct the path, or give a folder alone")
+        found = finding.PictureFolder([*pictures], [], 0, [])
+    sources = _sources(found, given)
     _refuse_overwriting(sources, folders)
     from dino_detector.inference.detector_group import DetectorGroup
 
     with locked(settings.output_dir, "prediction"):
         group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
         group.optimize(precision=settings.precision)
-        left_out = plain(found.left_out_line(settings.image_or_folder) or "", 200)
+        left_out = plain(found.left_out_line(given) or "", 200)
         hint = "; --recursive takes subfolders too" if found.nested and left_out else ""
         watcher.begin(group, sources, left_out + hint)
         outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
@@ -158,6 +168,8 @@ def _sources(found: finding.PictureFolder, given: Path) -> list[Source]:
     """Return each picture with the file to draw it to, which has its name, or ``.png`` added to an unwritable name."""
     sources = []
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
+    if len(set(names)) < len(names):  # files of several folders
+        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
     taken = set(names)
     for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
         drawn = name
