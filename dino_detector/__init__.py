@@ -1,10 +1,17 @@
 """Object detection on a frozen DINOv2 backbone: LoRA adapters, a DETR-like decoder, small checkpoints.
 
+Train, evaluate and detect::
+
+    import dino_detector as dd
+
+    run = dd.train("my_data", epochs=30, lightweight=True)
+    report = dd.evaluate("my_data", checkpoint=run.best)
+    detections = run.detector.predict("street.jpg")
+
 Example:
-    >>> import dino_detector as dd
-    >>> run = dd.train("my_data", epochs=30, lightweight=True)
-    >>> run.detector.predict("street.jpg")
-    >>> dd.evaluate("my_data", checkpoint=run.best).show()
+    >>> from dino_detector import Detector
+    >>> detector = Detector.load("outputs/dino_detector_final.pth")
+    >>> detections = detector.predict("street.jpg")
 """
 
 from __future__ import annotations

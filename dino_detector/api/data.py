@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 def check_data(data: PathLike, **settings: Unpack[CheckDataKeywords]) -> DataReport:
     """Check a data set before training: what it holds, and what is most worth fixing.
 
-    Example:
-        >>> report = check_data("my_data")
-        >>> report.problems
-        >>> print(report)
+    Example::
+
+        report = check_data("my_data")
+        report.problems
+        print(report)
 
     Args:
         data: folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images.

@@ -36,9 +36,10 @@ log = logging.getLogger(__name__)
 def predict(image_or_folder: PathLike | Sequence[PathLike], **settings: Unpack[PredictKeywords]) -> Predictions:
     """Detect objects in a picture, some pictures, or a folder of pictures.
 
-    Example:
-        >>> for detections in predict("photos", checkpoint=run.best, threshold=0.4):
-        ...     print(detections.xyxy, detections.confidence, detections.data["class_name"])
+    Example::
+
+        for detections in predict("photos", checkpoint=run.best, threshold=0.4):
+            print(detections.xyxy, detections.confidence, detections.data["class_name"])
 
     Like the command, the function writes each picture with its boxes and predictions.json to ``output_dir``.
     `Detector.predict` writes nothing, and takes images in memory.
@@ -85,9 +86,10 @@ def predict(image_or_folder: PathLike | Sequence[PathLike], **settings: Unpack[P
 def export(**settings: Unpack[ExportKeywords]) -> Path:
     """Write a detector as a file that ONNX Runtime or OpenVINO runs, without PyTorch and the base model.
 
-    Example:
-        >>> path = export(checkpoint=run.best, output="detector.onnx")
-        >>> ExportedDetector.load(path).predict("photo.jpg")
+    Example::
+
+        path = export(checkpoint=run.best, output="detector.onnx")
+        ExportedDetector.load(path).predict("photo.jpg")
 
     Returns:
         The path of the file.

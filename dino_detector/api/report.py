@@ -38,10 +38,11 @@ def evaluate(
 ) -> Report:
     """Evaluate a checkpoint on validation images, and detect in test images that have no annotations.
 
-    Example:
-        >>> report = evaluate("my_data", checkpoint=run.best)
-        >>> report.AP, report.per_class
-        >>> report.show()
+    Example::
+
+        report = evaluate("my_data", checkpoint=run.best)
+        report.AP, report.per_class
+        report.show()
 
     The settings of the model come from the checkpoint. Other settings of training are accepted and have no effect.
 
@@ -80,8 +81,9 @@ def evaluate(
 def analyze(**settings: Unpack[AnalyzeKeywords]) -> Analysis:
     """Show how good a detector is and what it gets wrong: a report, tables, charts and pictures.
 
-    Example:
-        >>> analyze(metrics_file="outputs/val_metrics_epoch_10.json").show()
+    Example::
+
+        analyze(metrics_file="outputs/val_metrics_epoch_10.json").show()
 
     Give one of three inputs. ``metrics_file``: metrics of a training or an evaluation; of two files the first is the
     baseline. ``predictions_file``: detections, with their images in ``test_images``. ``run_eval=True``: evaluate

@@ -45,10 +45,11 @@ def train(
 ) -> Run:
     """Train a detector on labelled images.
 
-    Example:
-        >>> import dino_detector as dd
-        >>> run = dd.train("my_data", epochs=30, lightweight=True)
-        >>> run.metrics.AP, run.best
+    Example::
+
+        import dino_detector as dd
+        run = dd.train("my_data", epochs=30, lightweight=True)
+        run.metrics.AP, run.best
 
     A cell or a program can be interrupted: the files of the finished steps are in the output folder, and the function
     raises `StoppedByUser`. ``train("my_data", checkpoint="outputs/dino_detector_last.pth", ...)`` with the same
@@ -128,9 +129,10 @@ def require_one_process(config: Config) -> None:
 class Run:
     """A training run: its files, and what they hold.
 
-    Example:
-        >>> run = Run.open("outputs")
-        >>> run.metrics.AP, run.history, run.detector.predict("photo.jpg")
+    Example::
+
+        run = Run.open("outputs")
+        run.metrics.AP, run.history, run.detector.predict("photo.jpg")
 
     Attributes:
         folder: the output folder.
