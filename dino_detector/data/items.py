@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.images import CocoImages, Objects
+from dino_detector.data.pictures.decoding import to_rgb_tensor
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
 from dino_detector.structures.categories import Categories
@@ -27,7 +30,7 @@ NAMES = {"train": "training", "val": "validation"}
 class Item(NamedTuple):
     """An image, uint8 ``[3, H, W]``, and its objects with contiguous labels."""
 
-    image: Any
+    image: Tensor
     objects: Objects
 
     @property
@@ -52,8 +55,6 @@ class Items:
 
     def __getitem__(self, index: int) -> Item:
         """Return the item at an index; raise `InputError` if it is no pair of an image and a target."""
-        from dino_detector.data.pictures.decoding import to_rgb_tensor
-
         where, item = f"{self.name}, item {index}", self.data[index]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise InputError(f"{where}: is {type(item).__name__}, and must be a pair (image, target)")
@@ -62,7 +63,9 @@ class Items:
             has = f"has {', '.join(map(str, target))}" if isinstance(target, Mapping) else f"is {type(target).__name__}"
             raise InputError(f'{where}: its target {has}, and must be a dictionary with "boxes" and "labels"')
         try:
-            pixels = to_rgb_tensor(image).as_subclass(_tensor_type())
+            pixels = to_rgb_tensor(image).as_subclass(
+                Tensor
+            )  # torchvision's image tensors would pass their own type on
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         boxes_xyxy = _boxes(target["boxes"], where)
@@ -142,14 +145,12 @@ class ItemImages(CocoImages):
         """Return the objects in an image."""
         return super().objects(index) if self.fixed else self._item(index).objects
 
-    def read(self, index: int) -> Any:
+    def read(self, index: int) -> Tensor:
         """Return an image ``[3, H, W]`` uint8."""
         return self._item(index).image
 
-    def read_part(self, index: int, crop: Window, size: tuple[int, int]) -> Any:
+    def read_part(self, index: int, crop: Window, size: tuple[int, int]) -> Tensor:
         """Return a part of an image, resized to ``[3, *size]`` uint8."""
-        from torchvision.transforms.v2 import functional as F
-
         left, top, width, height = crop
         return F.resize(F.crop(self._item(index).image, top, left, height, width), list(size), antialias=True)
 
@@ -205,10 +206,3 @@ def _boxes(given: Any, where: str) -> ndarray:
         wanted = "left, top, right and bottom in pixels"
         raise InputError(f'{where}: "boxes" has {wrong.tolist()}, and must have {wanted}; correct or convert it')
     return boxes
-
-
-def _tensor_type() -> type:
-    """Return the plain tensor type: torchvision's image tensors would pass their own type on."""
-    from torch import Tensor
-
-    return Tensor

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
 from dino_detector.data.formats.reading import format_of, has_class_ids
-from dino_detector.data.items import ItemImages
 from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
 from dino_detector.download import (
     CocoSplit,
@@ -28,6 +27,9 @@ from dino_detector.errors import InputError
 from dino_detector.plain_text import listed, quoted
 from dino_detector.storage.files import write_whole
 from dino_detector.structures.categories import Categories, check_categories, require_num_classes
+
+if TYPE_CHECKING:
+    from dino_detector.data.items import ItemImages
 
 log = logging.getLogger(__name__)
 

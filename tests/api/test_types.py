@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import dino_detector as dd
 
 pytest.importorskip("mypy")
 
@@ -27,7 +30,9 @@ dd.export(checkpoint="a.pth", precision="64")
 def test_mypy_refuses_wrong_names_and_types_alone(tmp_path: Path):
     (tmp_path / "use.py").write_text(CODE)
     words = ["--follow-imports=silent", "--ignore-missing-imports", "--cache-dir", tmp_path / "cache", "use.py"]
-    done = subprocess.run([sys.executable, "-m", "mypy", *words], cwd=tmp_path, capture_output=True, text=True)
+    environment = os.environ | {"MYPYPATH": str(Path(dd.__file__).parents[1])}
+    command = [sys.executable, "-m", "mypy", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     said = {int(line.split(":")[1]): line for line in done.stdout.splitlines() if line.startswith("use.py:")}
     assert 'Revealed type is "dino_detector.api.run.Run"' in said[4]
     assert "pathlib.Path" in said[5]
