@@ -5,6 +5,7 @@ The functions share settings, checks and work with the commands; `dino_detector.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -16,7 +17,6 @@ import typing
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -176,6 +176,24 @@ def progress(total: int, *, unit: str) -> Any:
     return tqdm(total=total, unit=f" {unit}", disable=not total, leave=False)
 
 
+def short_errors(function: Function) -> Function:
+    """Let a function raise errors of the user without the frames below it.
+
+    A notebook keeps the frames of the last error, and they would keep the network and its memory.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **settings: Any) -> Any:
+        try:
+            return function(*args, **settings)
+        except (InputError, StoppedByUser) as error:
+            stop = error
+        stop.__traceback__ = stop.__context__ = stop.__cause__ = None
+        raise stop
+
+    return call
+
+
 def documented(*groups: type, shown: Collection[str] | None = None) -> Callable[[Function], Function]:
     """Give a function of keyword arguments a signature and a docstring with each setting, its default and its help.
 
@@ -201,9 +219,10 @@ def documented(*groups: type, shown: Collection[str] | None = None) -> Callable[
                 )
                 value = "" if setting.required else f" = {default!r}"
                 lines += [f"    {name}: {kind}{value}", *_filled(in_python(helps[name]))]
-        function.__signature__ = signature.replace(parameters=[*own, *settings])
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\n" + "\n".join(lines)
-        return function
+        call = short_errors(function)
+        call.__signature__ = signature.replace(parameters=[*own, *settings])
+        call.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\n" + "\n".join(lines)
+        return call
 
     return decorate
 
@@ -237,7 +256,7 @@ def _kind_text(kind: Any) -> str:
     return "Any" if origin is Any else origin.__name__
 
 
-@cache
+@functools.cache
 def texts_of(group: type) -> dict[str, str]:
     """Return the help of each setting of a dataclass."""
     documentation = docstring_parser.parse_from_object(group)

@@ -66,8 +66,10 @@ class DataReport:
 
     def __repr__(self) -> str:
         lines = [f"DataReport: {self._counts()}"]
-        lines += [f"  {what}: {count}; {fix}" for what, count, fix in self._rows()[:WORST]]
-        rest = len(self._rows()) - WORST
+        rows = self._rows()
+        lines += [f"  {what}: {count}; {fix}" for what, count, fix in rows[:WORST]]
+        lines += [] if rows else ["  nothing to fix was found"]
+        rest = len(rows) - WORST
         return "\n".join(lines + ([f"  and {counted(rest, 'problem')} more; print() shows all"] if rest > 0 else []))
 
     def _repr_html_(self) -> str:

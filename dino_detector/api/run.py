@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from dino_detector.api.calling import documented, in_memory, python_call, settings_from
+from dino_detector.api.calling import documented, in_memory, python_call, settings_from, short_errors
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.train import TrainKeywords
 from dino_detector.commands.train import train as train_with
@@ -201,6 +201,7 @@ class Run:
         with python_call():
             return Detector.load(self.best)
 
+    @short_errors
     def resume(self, **settings: Unpack[TrainKeywords]) -> Run:
         """Resume a run on files from its last checkpoint, with its settings and the given ones.
 

@@ -30,6 +30,7 @@ def facts_of(detector: Detector) -> dict[str, str]:
     total = sum(parameter.numel() for parameter in parameters)
     data, decoder = config.data, config.decoder
     height, width = data.image_size
+    layers = counted(decoder.decoder_layers, "layer")
     found = detector.header.evaluation
     accuracy = "not measured"
     if found is not None and found["AP"] != -1:
@@ -38,7 +39,7 @@ def facts_of(detector: Detector) -> dict[str, str]:
     return {
         "base": f"{plain(config.backbone.dino_model)}, {backbone.trunk_depth} of {backbone.depth} layers frozen",
         "input": f"{height} x {width} pixels (height x width), {data.resize_mode}",
-        "decoder": f"{decoder.num_queries} queries, {counted(decoder.decoder_layers, 'layer')}, {decoder.hidden_dim} wide",
+        "decoder": f"{decoder.num_queries} queries, {layers}, {decoder.hidden_dim} wide",
         "parameters": f"{total:,}, of which {trained:,} train",
         "accuracy": accuracy,
         "runs on": f"{detector.device}, precision {detector.inference_precision}",
