@@ -28,8 +28,9 @@ FROM_OUTSIDE = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
     "demo_backbone.md": "dino_detector/models/demo_backbone/README.md",
+    **{f"examples/{name}.ipynb": f"examples/{name}.ipynb" for name in ("own_data", "several_detectors")},
 }
-"""pages of the site, and the files of the repository that they show"""
+"""pages and files of the site, and the files of the repository that they show"""
 COMMANDS = {
     "train, evaluate": [item.default_factory for item in dataclasses.fields(Config)],
     "predict": [commands.PredictSettings, TilingConfig],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dino_detector.commands.frame import command
 from dino_detector.config.commands import AnalyzeSettings
@@ -44,9 +44,34 @@ def main(settings: AnalyzeSettings) -> None:
     detections, with their images in --test_images. --run_eval: evaluate --model_path on --val_images with
     --val_annotations.
     """
+    analyzed = analyze(settings)
+    _print_tables(analyzed, settings)
+    _list_files(analyzed.written)
+
+
+class Analyzed(NamedTuple):
+    """An analysis.
+
+    Attributes:
+        run: the analyzed evaluation or detections.
+        baseline: the evaluation that it is compared with, if any.
+        payload: contents of the report; None without ground truth.
+        shown: detections that score at least the threshold.
+        written: files, each with its meaning.
+    """
+
+    run: Run
+    baseline: Run | None
+    payload: dict[str, Any] | None
+    shown: list[dict[str, Any]]
+    written: dict[Path, str]
+
+
+def analyze(settings: AnalyzeSettings) -> Analyzed:
+    """Read and check all input, or evaluate, and write the files; raise `InputError` for wrong settings or input."""
     _check(settings)
     with locked(settings.output_dir, "evaluation"):
-        _list_files(_analyze(settings))
+        return _analyze(settings)
 
 
 def _check(settings: AnalyzeSettings) -> None:
@@ -111,13 +136,29 @@ def _list_files(written: dict[Path, str]) -> None:
         print(f"\nOpen the report in a browser: {report.resolve().as_uri()}")
 
 
-def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
-    """Read and check all input, or evaluate; then print tables and write files."""
+def _print_tables(analyzed: Analyzed, settings: AnalyzeSettings) -> None:
+    """Print metrics, the comparison with the baseline, and how many detections there are."""
+    from dino_detector.analysis.tables import comparison_table, metrics_table
+
+    run, baseline, payload, shown, _ = analyzed
+    if payload is not None:
+        print(f"\n{run.source}\n\n{metrics_table(run.metrics)}")
+        if baseline is not None:
+            print(f"\n{run.source} compared with the baseline {baseline.source}\n")
+            print(comparison_table(payload["comparison"]))
+    if run.results is not None:
+        threshold = f"with a score of at least {settings.confidence_threshold:g}"
+        print(f"\n{run.predictions}: {_extent(run.results)}; {threshold}: {_extent(shown)}")
+        if payload is None:
+            print("No report: it takes ground truth to tell good detections from bad; --test_annotations gives it")
+
+
+def _analyze(settings: AnalyzeSettings) -> Analyzed:
+    """Read all input, or evaluate; then write the files."""
     from dino_detector.analysis.drawn_images import choose_pictures, draw_pictures
     from dino_detector.analysis.outputs import PICTURES, REPORT, names_of, save_metrics_charts, save_results_charts
     from dino_detector.analysis.payload import report_payload
     from dino_detector.analysis.report.page import write_report
-    from dino_detector.analysis.tables import comparison_table, metrics_table
     from dino_detector.data.pictures.opening import allow_megapixels
 
     allow_megapixels(settings.max_megapixels)
@@ -143,18 +184,11 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
         if settings.run_eval:
             written |= {run.source: f"metrics of {settings.model_path}"}
             written |= {run.predictions: f"detections of {settings.model_path}"}
-        print(f"\n{run.source}\n\n{metrics_table(run.metrics)}")
-        if baseline is not None:
-            print(f"\n{run.source} compared with the baseline {baseline.source}\n")
-            print(comparison_table(payload["comparison"]))
         written |= save_metrics_charts(payload, folder, run.source)
     if run.results is not None:
-        print(f"\n{run.predictions}: {_extent(run.results)}; with a score of at least {threshold:g}: {_extent(shown)}")
-        if payload is None:
-            print("No report: it takes ground truth to tell good detections from bad; --test_annotations gives it")
         written |= save_results_charts(run, folder, threshold=threshold)
         written |= draw_pictures(run, pictures, shown, threshold=threshold)
-    return written
+    return Analyzed(run, baseline, payload, shown, written)
 
 
 def _read(settings: AnalyzeSettings) -> tuple[Run, Run | None]:

@@ -126,12 +126,11 @@ class CocoDetection(Dataset[Sample | CachedSample]):
     def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
         """Return the sample of a key or of an index; raise `InputError` if an image, or every image, can't be read."""
         key = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        images = self.images.snapshot()
         if self.on_bad_image == "raise":
-            return self.view(self.images, key)
+            return self.view(images, key)
         skipped: list[str] = []
-        sample = first_readable(
-            self.images, key.index, lambda index: self.view(self.images, key._replace(index=index)), skipped
-        )
+        sample = first_readable(images, key.index, lambda index: self.view(images, key._replace(index=index)), skipped)
         return replace(sample, skipped=(*skipped, *sample.skipped))
 
     def check_readable(self) -> None:

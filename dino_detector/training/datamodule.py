@@ -98,6 +98,8 @@ class DetectionData(LightningDataModule):
         return CocoDetection(self._images(self.run_data.val), view=view, on_bad_image="raise")
 
     def _images(self, split: SplitData) -> CocoImages:
+        if split.items is not None:
+            return split.items
         return CocoImages(split.folder, split.annotations, white_level=self.config.data.white_level)
 
     @cached_property

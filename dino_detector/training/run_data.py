@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
@@ -24,10 +25,16 @@ from dino_detector.download import (
 )
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed, quoted
+from dino_detector.storage.files import write_whole
 from dino_detector.structures.categories import Categories, check_categories, require_num_classes
+
+if TYPE_CHECKING:
+    from dino_detector.data.items import ItemImages
 
 log = logging.getLogger(__name__)
 
+VAL_ANNOTATIONS, EVALUATED_ANNOTATIONS = "val_annotations.json", "evaluated_annotations.json"
+"""files of the ground truth of a data set in memory: of a training, and of an evaluation"""
 MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
 """number of training images of a COCO mini"""
 
@@ -60,6 +67,7 @@ class SplitData(NamedTuple):
         download: what to download: all images of the split, or the images of the subset; None if they are there.
         subset: the subset that was selected; None for the whole split.
         unreadable: one line for each file in a folder of test images that is not an image.
+        items: the images of a data set in memory; None for files.
     """
 
     folder: Path
@@ -68,6 +76,7 @@ class SplitData(NamedTuple):
     download: Literal["all", "subset"] | None = None
     subset: Subset | None = None
     unreadable: tuple[str, ...] = ()
+    items: ItemImages | None = None
 
 
 class RunData(NamedTuple):
@@ -113,6 +122,13 @@ class RunData(NamedTuple):
         """Write the files that reproduce the subsets."""
         for subset in self.subsets:
             log.info("the images of %s are listed in %s", subset.name, subset.write(folder))
+
+
+class ReadData(Protocol):
+    """A function that reads the data of a run, such as `read_run_data`."""
+
+    def __call__(self, config: Config, *, training: bool, categories: Categories | None = None) -> RunData:
+        """Read and check the data."""
 
 
 def find_paths(config: Config, *, training: bool) -> PathsOfSplits:
@@ -250,9 +266,8 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
         paths = paths._replace(images=folder)
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
-        size, seed, remedy = settings.debug_samples, config.training.seed, ("--debug_samples", "--seed")
-        chosen = _select(whole, size, seed, flag="debug_samples")
-        part, subset = _cut(whole, chosen, paths.split, "debug", str(size), seed)
+        remedy = ("--debug_samples", "--seed")
+        part, subset = cut_down(config, whole, paths.split)
     elif settings.use_coco_mini:
         part, subset = _coco_mini(settings, whole, paths.split, may_be_listed=may_be_listed)
     if paths.split == "train":
@@ -263,6 +278,19 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
                 f"{remedy[0]}, or another {remedy[1]}"
             )
     return _with_files(paths, part, subset)
+
+
+def cut_down(config: Config, whole: CocoAnnotations, split: CocoSplit) -> tuple[CocoAnnotations, Subset]:
+    """Return the images of a debug run, selected by the seed, as annotations and as a subset."""
+    size, seed = config.subset.debug_samples, config.training.seed
+    chosen = _select(whole, size, seed, flag="debug_samples")
+    return _cut(whole, chosen, split, "debug", str(size), seed)
+
+
+def write_items(val: SplitData | None) -> None:
+    """Write the ground truth of a validation data set in memory to the file that the metrics file names."""
+    if val is not None and val.items is not None:
+        write_whole(val.annotations.path, json.dumps(val.annotations.ground_truth, ensure_ascii=False) + "\n")
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:
