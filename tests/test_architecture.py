@@ -52,7 +52,7 @@ LINES_OF_FOLDER = {
     "data_check": 1_110,
     "inference": 970,
     "models": 1_830,
-    "data": 6_170,
+    "data": 6_190,
     "download": 780,
     "structures": 560,
     "config": 950,

@@ -49,6 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, dinov2_folder: Path) -> Path
         detector.save(folder / f"{name}.pth")
     shutil.copytree(folder / "cars", folder / "signs")
     detector.merge().export(folder / "detector.onnx")
+    write_demo_set(folder / "data", train_images=2, val_images=1)
     for name in ("photo", "street", "a", "b"):
         pixels = torch.randint(256, (60, 90, 3), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{name}.jpg")

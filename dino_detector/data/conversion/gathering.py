@@ -14,7 +14,9 @@ from dino_detector.data.coco.reader import read_entries
 from dino_detector.data.conversion.labelled import Box, Labelled, Notes, Picture
 from dino_detector.data.conversion.xml_text import xml_name
 from dino_detector.data.formats.reading import format_of, read_annotations
+from dino_detector.data.formats.rows import UNREADABLE
 from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
+from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
 
@@ -106,6 +108,7 @@ def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:
     ids = [int(numbers[key]) if math.isfinite(numbers[key]) else -1 for key in ordered]
     for source, of_split in zip(sources.values(), keys, strict=True):
         _note_file_names(source, notes)
+        _note_unreadable(source, notes)
         _note_classes(source, of_split, form, notes)
         _add_boxes(source, [labels[key] for key in of_split], notes)
     return Labelled({name: source.pictures for name, source in sources.items()}, [name for name, _ in ordered], ids)
@@ -124,6 +127,17 @@ def _note_file_names(source: Source, notes: Notes) -> None:
     pairs = zip(source.columns.images.names, source.pictures, strict=True)
     changed = (f"{name} -> {picture.name}" for name, picture in pairs if picture.file and name != picture.name)
     notes.add("file name", "written as the file is called on disk", changed)
+
+
+def _note_unreadable(source: Source, notes: Notes) -> None:
+    """Note pictures whose size is unknown though the boxes of the source are fractions of it."""
+    if source.form not in ("YOLO", "Open Images"):
+        return
+    likely = [picture for picture in source.pictures if picture.size == UNREADABLE]
+    sizes = picture_sizes([picture.file for picture in likely])
+    unknown = (one.name for one, size in zip(likely, sizes.tolist(), strict=True) if math.isnan(size[0]))
+    width, height = map(int, UNREADABLE)
+    notes.add("unreadable picture", f"its boxes are given as if it had {width:,} x {height:,} pixels", unknown)
 
 
 def _note_classes(source: Source, keys: list[tuple[str, int]], form: str, notes: Notes) -> None:
