@@ -45,19 +45,19 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "api": 1_600,
+    "api": 1_620,
     "commands": 1_350,
     "training": 2_960,
     "analysis": 2_520,
     "data_check": 1_110,
-    "inference": 970,
+    "inference": 1_040,
     "models": 1_830,
-    "data": 5_120,
+    "data": 5_320,
     "download": 780,
-    "structures": 560,
-    "config": 940,
+    "structures": 610,
+    "config": 1_030,
     "storage": 410,
-    ".": 850,
+    ".": 890,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750
