@@ -45,19 +45,19 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "api": 1_530,
-    "commands": 1_350,
+    "commands": 1_370,
+    "api": 1_620,
     "training": 2_960,
-    "analysis": 2_520,
+    "analysis": 2_510,
     "data_check": 1_110,
-    "inference": 970,
+    "inference": 1_040,
     "models": 1_830,
-    "data": 6_190,
+    "data": 6_390,
     "download": 780,
-    "structures": 560,
-    "config": 950,
+    "structures": 610,
+    "config": 1_040,
     "storage": 420,
-    ".": 850,
+    ".": 890,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750

@@ -36,12 +36,12 @@ LIBRARIES = ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightn
 """loggers with hints about code"""
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
 """variables of the environment that silence libraries when they are imported"""
-FLAG = re.compile(r"(?<![\w-])--(?=[a-z])")
+FLAG, NULL = re.compile(r"(?<![\w-])--(?=[a-z])"), re.compile(r"\bnull\b")
 
 
 def in_python(text: str) -> str:
-    """Return a message of the command line in Python's words: settings without dashes, and ``help()``."""
-    return FLAG.sub("", text.replace("; see --help", "; see help() of the function"))
+    """Return a message of the command line in Python's words: settings without dashes, None, and ``help()``."""
+    return NULL.sub("None", FLAG.sub("", text.replace("; see --help", "; see help() of the function")))
 
 
 def settings_from(
@@ -212,7 +212,7 @@ def documented(*groups: type, shown: Collection[str] | None = None) -> Callable[
             for name, setting in settings_of(group).items():
                 if name in taken or (shown is not None and name not in shown):
                     continue
-                default = inspect.Parameter.empty if setting.required else plain(setting.default())
+                default = inspect.Parameter.empty if setting.required else _shown_default(setting.default())
                 kind = kind_text(setting)
                 settings.append(
                     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Words(kind))
@@ -225,6 +225,11 @@ def documented(*groups: type, shown: Collection[str] | None = None) -> Callable[
         return call
 
     return decorate
+
+
+def _shown_default(value: Any) -> Any:
+    """Return a default as an argument."""
+    return value.height if isinstance(value, ImageSize) and len(set(value)) == 1 else plain(value)
 
 
 class Words(str):

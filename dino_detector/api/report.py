@@ -12,7 +12,6 @@ from dino_detector.api.calling import documented, in_memory, python_call, settin
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.analyze import AnalyzeKeywords
 from dino_detector.api.keywords.evaluate import EvaluateKeywords
-from dino_detector.api.run import require_one_process
 from dino_detector.commands.analyze import Analyzed
 from dino_detector.commands.analyze import analyze as analyze_with
 from dino_detector.commands.evaluate import EVALUATION_HELP, Evaluated, evaluate_and_write
@@ -69,7 +68,8 @@ def evaluate(
             read_data = ItemData(None, data, classes)
         elif classes is not None:
             raise InputError("classes is for data sets in memory; files name their classes")
-        require_one_process(resolved)
+        if resolved.distributed.distributed:
+            raise InputError("evaluate runs in one process; dino-detector evaluate --distributed runs in several")
         evaluated = evaluate_and_write(resolved, names, read_data=read_data)
         assert evaluated is not None
         for reason in evaluated.found.unreadable:

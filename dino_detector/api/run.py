@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from dino_detector.api.calling import documented, in_memory, python_call, settings_from, short_errors
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.train import TrainKeywords
+from dino_detector.api.processes import train_in_processes
 from dino_detector.commands.train import train as train_with
 from dino_detector.config import Config
 from dino_detector.config.resolving import read_settings_file
@@ -63,7 +64,8 @@ def train(
             data set show in every epoch.
         val: validation data set in memory, without random transforms; None trains without evaluation.
         classes: classes of a data set in memory: a list of names for labels from 0, or a mapping from label to name.
-        callbacks: Lightning callbacks.
+        callbacks: Lightning callbacks. With ``distributed``, training runs in other processes, which callbacks,
+            loggers and a data set in memory can't reach.
         loggers: Lightning loggers, beside those that the setting ``logger`` names.
         config: YAML file of settings; keyword arguments win over it.
 
@@ -91,9 +93,18 @@ def train(
         elif val is not None or classes is not None:
             name = "val" if val is not None else "classes"
             raise InputError(f"{name} is for data sets in memory; val_images and val_annotations name files")
-        require_one_process(resolved)
-        metrics = train_with(resolved, names, **extras)
-        return Run(resolved.training.output_dir, metrics)
+        return _trained(resolved, names, extras)
+
+
+def _trained(config: Config, given: Set[str], extras: dict[str, Any]) -> Run:
+    """Train, and return the run; ``extras`` are objects of this program: callbacks, loggers and data."""
+    if not config.distributed.distributed:
+        return Run(config.training.output_dir, train_with(config, given, **extras))
+    if objects := [name for name, value in extras.items() if value]:
+        what = {"read_data": "a data set in memory"}.get(objects[0], objects[0])
+        raise InputError(f"distributed trains in other processes, which {what} can't reach; leave one out")
+    train_in_processes(config, given)
+    return Run.open(config.training.output_dir)
 
 
 def _require_classes(callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> None:
@@ -113,17 +124,6 @@ def _require_classes(callbacks: Sequence[Callback], loggers: Sequence[Logger]) -
                     "" if not type(one).__module__.startswith("pytorch_lightning") else "; import it from lightning"
                 )
                 raise InputError(f"{name} must be of lightning.pytorch, not {type(one).__name__}{package}")
-
-
-def require_one_process(config: Config) -> None:
-    """Raise `InputError` for several processes where Lightning can't start this program again."""
-    import __main__
-
-    if config.distributed.distributed and not hasattr(__main__, "__file__"):
-        raise InputError(
-            "distributed starts this program again in each process, which a notebook is not; run dino-detector train "
-            "with --distributed, or a script"
-        )
 
 
 class Run:
@@ -216,8 +216,7 @@ class Run:
                 )
             values = config.flat() | {"checkpoint": self.last, "skip_checkpoint_load": False} | dict(settings)
             resolved, _ = settings_from((Config,), {**values, "output_dir": self.folder}, usage="", check=False)
-            require_one_process(resolved)
-            return Run(self.folder, train_with(resolved, frozenset(values)))
+            return _trained(resolved, frozenset(values), {})
 
     def __repr__(self) -> str:
         return "\n".join([f"Run in {self.folder}", *(f"  {name:<11} {text}" for name, text in self._facts().items())])

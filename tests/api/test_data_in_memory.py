@@ -119,9 +119,9 @@ def test_a_data_set_in_memory_trains_and_evaluates(
     train: Callable[..., dd.Run] = dd.train
     data = Squares()
     with pytest.raises(dd.InputError, match="needs classes"):
-        train(data, output_dir=tmp_path, **small)
+        train(Squares(), output_dir=tmp_path, **small)
     with pytest.raises(dd.InputError, match="cache_trunk knows images by their files"):
-        train(data, classes=["cat", "dog"], cache_trunk=tmp_path / "cache", output_dir=tmp_path, **small)
+        train(Squares(), classes=["cat", "dog"], cache_trunk=tmp_path / "cache", output_dir=tmp_path, **small)
     run = train(data, val=Squares(3), classes=["cat", "dog"], epochs=1, output_dir=tmp_path, **small)
     assert run.metrics.num_images == 3
     assert [(one.category_id, one.name, one.boxes) for one in run.metrics.per_class] == [(0, "cat", 1), (1, "dog", 1)]

@@ -197,3 +197,12 @@ def test_the_check_of_a_data_set_gives_findings(drawn: Path):
     assert "Counts" in str(report)
     assert "<table>" in report._repr_html_()
     assert [problem.kind.name for problem in report.problems[:3]] == report.to_dict()["most_worth_fixing"]
+
+
+def test_several_processes_train_beside_this_program(drawn: Path, small: dict[str, Any], tmp_path: Path):
+    settings = small | {"distributed": True, "world_size": 2, "epochs": 1, "output_dir": tmp_path}
+    with pytest.raises(dd.InputError, match=r"distributed trains in other processes, which callbacks can't reach"):
+        dd.train(drawn, callbacks=[Interrupting()], **settings)
+    with pytest.raises(dd.InputError, match="absent"):
+        dd.train("absent", **settings)
+    assert [record["epoch"] for record in dd.train(drawn, **settings).records] == [1]

@@ -49,6 +49,6 @@ class AnalyzeKeywords(TypedDict, total=False):
     """detections per image and class that the metrics of predictions_file or run_eval count, at least COCO's 100; a
     metrics file has its own number"""
     dino_model: str | None
-    """name or folder of the base model; null means the model that the checkpoint names"""
+    """name or folder of the base model; None means the model that the checkpoint names"""
     output_dir: PathLike
     """folder for all files; files of an earlier call with the same names are moved aside"""

@@ -73,6 +73,6 @@ class EvaluateKeywords(TypedDict, total=False):
     distributed: bool
     """train and evaluate in several processes, which this one command starts"""
     world_size: int | None
-    """number of processes; null means one for each GPU, or 2 on a CPU"""
+    """number of processes; None means one for each GPU, or 2 on a CPU"""
     dist_url: str
     """address where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""

@@ -19,4 +19,4 @@ class ExportKeywords(TypedDict, total=False):
     precision: Literal["32", "int8"]
     """int8 makes an .onnx file smaller and faster, and a little less accurate"""
     dino_model: str | None
-    """name or folder of the base model; null means the model that the checkpoint names"""
+    """name or folder of the base model; None means the model that the checkpoint names"""

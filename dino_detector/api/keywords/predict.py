@@ -30,7 +30,7 @@ class PredictKeywords(TypedDict, total=False):
     precision: Literal["auto", "32", "bf16", "16"]
     """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
     dino_model: str | None
-    """name or folder of the base model; null means the model that the checkpoint names"""
+    """name or folder of the base model; None means the model that the checkpoint names"""
     tile_size: Size | None
     """detect in tiles of this size besides the whole image, in pixels of the image, a number or HEIGHTxWIDTH; each
     tile is resized to the input size of the network. An image that fits in one tile is not divided"""

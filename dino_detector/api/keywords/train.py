@@ -35,7 +35,7 @@ class TrainKeywords(TypedDict, total=False):
     resize_mode: Literal["stretch", "letterbox"]
     """stretch the image to the input size, or keep its aspect ratio and pad"""
     white_level: float | None
-    """value of white in greyscale pictures of more than 8 bits, such as 4095 for 12 bits; null measures it in the
+    """value of white in greyscale pictures of more than 8 bits, such as 4095 for 12 bits; None measures it in the
     training images, and the checkpoint stores it"""
     max_megapixels: float
     """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
@@ -125,10 +125,10 @@ class TrainKeywords(TypedDict, total=False):
     """projections of a layer that get adapters: query, key, value, output, or mlp for all linear layers of the
     MLP"""
     lora_layers: int | None
-    """number of last layers that get adapters, counted back from the last of feature_layers; null adapts all.
+    """number of last layers that get adapters, counted back from the last of feature_layers; None adapts all.
     Layers below run without gradient"""
     feature_layers: Sequence[int] | None
-    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. null splits the layers, from
+    """backbone layers whose outputs the neck reads, counted from 0; -1 is the last. None splits the layers, from
     the last frozen one to the last, into four equal parts and takes the last layer of each"""
     num_queries: int
     """object queries: the largest number of objects that the detector finds in an image, each scored for every
@@ -201,11 +201,11 @@ class TrainKeywords(TypedDict, total=False):
     learning_rate: float
     """peak learning rate of the neck, the decoder and the heads"""
     backbone_learning_rate: float | None
-    """peak learning rate of the backbone; null: learning_rate, or a tenth of it if pretrained weights train in
+    """peak learning rate of the backbone; None: learning_rate, or a tenth of it if pretrained weights train in
     full"""
     layer_decay: float | None
     """layer-wise decay of the backbone's learning rate: the rate of layer l of d, counted from 0, is multiplied by
-    layer_decay ** (d - l), and the rate of the embeddings by layer_decay ** (d + 1); 1 turns it off. null means 0.8
+    layer_decay ** (d - l), and the rate of the embeddings by layer_decay ** (d + 1); 1 turns it off. None means 0.8
     where the backbone trains in full, and 1 for adapters"""
     weight_decay: float
     """weight decay of AdamW on matrices; biases, norms, queries and embeddings have none"""
@@ -215,7 +215,7 @@ class TrainKeywords(TypedDict, total=False):
     """learning rate after the warm-up: cosine falls at once; flat_cosine is constant and falls at the end; wsd
     (warm-up, stable, decay) is constant too, then falls as 1 - sqrt(progress): fast at first, slowly at the end"""
     cooldown_fraction: float | None
-    """fraction of the steps, at the end, in which the learning rate falls; null: 0.5 for flat_cosine, 0.2 for
+    """fraction of the steps, at the end, in which the learning rate falls; None: 0.5 for flat_cosine, 0.2 for
     wsd"""
     gradient_clip: float
     """largest norm of the gradient; 0 turns clipping off"""
@@ -242,7 +242,7 @@ class TrainKeywords(TypedDict, total=False):
     too. The run first reports how much disk space the cache takes. Cached images are not read again"""
     cache_views: int | None
     """augmented views to cache per training image: epochs show the views in turn, so that the first cache_views
-    epochs fill the cache and later epochs read it; null means one view per four augmented epochs, at most 8"""
+    epochs fill the cache and later epochs read it; None means one view per four augmented epochs, at most 8"""
     tile_size: Size | None
     """detect in tiles of this size besides the whole image, in pixels of the image, a number or HEIGHTxWIDTH; each
     tile is resized to the input size of the network. An image that fits in one tile is not divided"""
@@ -254,13 +254,13 @@ class TrainKeywords(TypedDict, total=False):
     distributed: bool
     """train and evaluate in several processes, which this one command starts"""
     world_size: int | None
-    """number of processes; null means one for each GPU, or 2 on a CPU"""
+    """number of processes; None means one for each GPU, or 2 on a CPU"""
     dist_url: str
     """address where the processes meet: tcp://HOST:PORT, or env:// for a free port of this machine"""
     logger: Sequence[Literal["tensorboard", "csv", "wandb", "mlflow"]]
     """loggers; wandb and mlflow need their own packages, and an empty list logs nothing"""
     log_dir: PathLike | None
-    """folder of the logs, which go to its subfolders tensorboard/, csv/ and so on; null means output_dir"""
+    """folder of the logs, which go to its subfolders tensorboard/, csv/ and so on; None means output_dir"""
     experiment_name: str | None
     """name of the run; the folder of its logs is named by the time and this name"""
     log_frequency: int
