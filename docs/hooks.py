@@ -36,6 +36,7 @@ COMMANDS = {
     "export": [commands.ExportSettings],
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],
+    "recommend": [commands.RecommendSettings],
     "download": [commands.DownloadSettings, DownloadConfig],
     "demo": [commands.DemoSettings],
 }

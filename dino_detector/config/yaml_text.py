@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def read_yaml(text: str | bytes) -> Any:
 def as_yaml(config: Config) -> str:
     """Return all settings as YAML, for ``--config`` to read."""
     return yaml.dump(config.flat(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a setting as YAML on one line."""
+    return yaml.dump([value], Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def write_config(config: Config, path: Path) -> None:
