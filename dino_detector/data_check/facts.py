@@ -57,7 +57,7 @@ class RareClass(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Numbers of a data set: of the training split, and of all ``labelled`` splits that count objects of an image."""
+    """Numbers of a data set: of its training split, and of the ``labelled`` splits of a run, the training split too."""
 
     train: Split
     labelled: Sequence[Split]
@@ -79,12 +79,12 @@ class Facts:
 
     @cached_property
     def most_boxes(self) -> int:
-        """Most objects in an image of any split."""
+        """Most objects in an image of a labelled split."""
         return max(_largest_count(split.boxes.image[split.trained]) for split in self.labelled)
 
     @cached_property
     def most_of_a_class(self) -> int:
-        """Most objects of one class in an image of any split."""
+        """Most objects of one class in an image of a labelled split."""
         return max(
             _largest_count(fingerprints(split.boxes.image[rows], split.boxes.category[rows]))
             for split in self.labelled

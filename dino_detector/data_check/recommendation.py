@@ -95,7 +95,8 @@ def recommend(data: str | Path, *, device: str = "auto", hardware: Hardware | No
     checked = check(loaded, grid=grid, num_queries=MOST_QUERIES, advance=None)
     facts = _facts(data, checked)
     hardware = find_hardware(device) if hardware is None else hardware
-    choices = choose(facts, hardware)
+    choices = [] if device == "auto" else [Choice("device", device, "the device that you gave")]
+    choices += choose(facts, hardware)
     boxes, classes = counted(int(facts.train.trained.sum()), "box", "boxes"), counted(facts.classes, "class", "classes")
     numbers = f"{counted(facts.images, 'training image')} with {boxes} of {classes}"
     summary = f"{plain(data, WIDTH)} ({numbers}) and this machine ({hardware})"
@@ -114,7 +115,7 @@ def _facts(data: Path, checked: Check) -> Facts:
             raise InputError(unreadable[0].note)
         lacks = "but no split train; name one folder or file train"
         raise InputError(f"{data}: has {listed(list(splits))}, {lacks}")
-    facts = Facts(train, [split for split in checked.splits if split.labelled])
+    facts = Facts(train, [split for split in checked.splits if split.labelled and split.name != "test"])
     if not len(facts.sides(checked.grid)):
         raise InputError(f"{train.path}: has no box to train on; dino-detector data {data} names the mistakes")
     return facts

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dino_detector.config import LIGHTWEIGHT, Config, ImageSize
-from dino_detector.data_check.classes import IMBALANCE
+from dino_detector.data_check.classes import FEW_BOXES, IMBALANCE
 from dino_detector.data_check.facts import GIB, Facts, Hardware
 from dino_detector.data_check.patches import PATCH, SMALL_SHARE, STRETCHED, STRETCHED_SHARE, PatchGrid, larger_input
-from dino_detector.plain_text import counted, percent, plain
+from dino_detector.download.disk import as_size
+from dino_detector.plain_text import counted, percent, quoted
 
 
 class Limits(NamedTuple):
@@ -97,7 +98,7 @@ def lightweight(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     """Choose the lightweight preset on a processor, and on a GPU without room for the standard model."""
     need, memory = step_memory(1, {"lightweight": False, "image_size": 518}), f"{hardware.memory / GIB:.1f} GiB"
     if hardware.device == "cpu":
-        reason = "there is no GPU, and the preset trains in 0.28 of the time of the standard model (choose_a_model.md)"
+        reason = "on a processor; the preset trains in 0.28 of the time of the standard model (choose_a_model.md)"
         return Choice("lightweight", True, reason)
     if need > SPARE * hardware.memory:
         reason = f"a step of the standard model takes about {need / GIB:.1f} GiB, and the GPU has {memory}"
@@ -156,7 +157,7 @@ def image_size(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     else:
         reason = small
     if shape != 1:
-        reason = f"half of the pictures are wider than {shape:.2f} times their height; {reason}"
+        reason = f"the median picture is {shape:.2f} times as wide as high; {reason}"
     return Choice("image_size", size.height if size.height == size.width else str(size), reason)
 
 
@@ -215,11 +216,11 @@ def epochs(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     text = f"{counted(images, 'image')} in {default} epochs make {default * steps:,} steps"
     if default * steps < LEAST_STEPS:
         value = min(MOST_EPOCHS, 10 * math.ceil(LEAST_STEPS / steps / 10))
-        return Choice("epochs", value, f"{text}, and AP still rises within {LEAST_STEPS:,} (recipe.md)")
+        return Choice("epochs", value, f"{text}, and AP still rose at {LEAST_STEPS:,} (recipe.md)")
     if default * images > limits.images:
         value = max(limits.epochs, limits.images // images)
         return Choice("epochs", value, f"{images:,} images: {limits.schedule}")
-    return Choice("epochs", default, f"{text}, and AP still rises within {LEAST_STEPS:,} (recipe.md)")
+    return Choice("epochs", default, f"{text}; AP still rose at {LEAST_STEPS:,} (recipe.md)")
 
 
 def val_frequency(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
@@ -240,9 +241,9 @@ def repeat_threshold(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice
     """Repeat the images of rare classes if the data check calls the classes out of balance."""
     default, rare = DEFAULTS["repeat_threshold"], facts.rare_class
     if rare is None:
-        return Choice("repeat_threshold", default, "there is one class, or one class alone has ten boxes or more")
+        return Choice("repeat_threshold", default, f"fewer than two classes have {FEW_BOXES} boxes")
     threshold = round(min(COMMON_SHARE, 1 / facts.classes), 3)
-    times = f"the largest class has {rare.imbalance:,.1f} times the boxes of {plain(rare.name, 32)}"
+    times = f"the largest class has {rare.imbalance:,.1f} times the boxes of {quoted(rare.name, 32)}"
     if rare.imbalance <= IMBALANCE:
         return Choice("repeat_threshold", default, f"{times}, at most {IMBALANCE}")
     where = f"which is in {percent(rare.image_share)} of the images"
@@ -269,10 +270,10 @@ def cache_trunk(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     """Cache the trunk on a processor if the disk has room; a gain on a GPU is not measured."""
     if hardware.device != "cpu":
         return Choice("cache_trunk", None, "the gain on a GPU is not measured (cache_the_trunk.md)")
-    need, free = cache_bytes(facts, chosen), f"{hardware.free_disk / GIB:.1f} GiB of free disk"
+    need, free = cache_bytes(facts, chosen), f"{as_size(hardware.free_disk)} of free disk"
     if need > CACHE_SHARE * hardware.free_disk:
-        return Choice("cache_trunk", None, f"the cache would take {need / GIB:.1f} of {free}")
-    reason = f"1.9 times as fast from the filled cache (cache_the_trunk.md), {need / GIB:.2g} of {free}"
+        return Choice("cache_trunk", None, f"the cache would take {as_size(need)} of {free}")
+    reason = f"1.9 times as fast from the filled cache (cache_the_trunk.md); it takes {as_size(need)} of {free}"
     return Choice("cache_trunk", "trunk_cache", reason)
 
 
