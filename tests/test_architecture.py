@@ -187,12 +187,13 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not set(run.stdout.split()) & (HEAVY | LATE)
 
 
-@pytest.mark.parametrize("command", ["data", "train", "evaluate", "predict", "analyze"])
+@pytest.mark.parametrize("command", ["data", "recommend", "train", "evaluate", "predict", "analyze"])
 def test_checks_of_a_command_line_and_of_data_load_no_torch(command: str):
     """A mistake is reported at once, and the data check takes no memory for libraries that it does not use."""
     modules = [
         f"dino_detector.commands.{command}",
         "dino_detector.data_check.report",
+        "dino_detector.data_check.recommendation",
         "dino_detector.training.run_data",
     ]
     code = f"import sys, {', '.join(modules)}; print(*{{'torch', 'torchvision', 'lightning'}} & sys.modules.keys())"

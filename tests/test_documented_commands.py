@@ -280,6 +280,8 @@ def check_command(name: str, folder: Path) -> None:
         assert drawn.size == Image.open(folder / "photo.jpg").size
     elif name == "export":
         assert ExportedDetector.load(folder / "detector.onnx").predict(folder / "photo.jpg", threshold=0.0)
+    elif name == "recommend":
+        assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == "data"
     else:
         assert name == "data"  # it writes no file; other tests check its output
 

@@ -176,17 +176,14 @@ def num_queries(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     """Choose twice the most objects of an image, because copy-paste adds objects of another image."""
     most, default = facts.most_boxes, _default("num_queries", chosen)
     objects = f"an image has up to {counted(most, 'object')}"
+    if 2 * most <= default:
+        return Choice("num_queries", default, f"{objects}, and the default is at least twice this number")
     wanted = 10 * math.ceil(2 * most / 10)
-    if wanted > CHEAP_QUERIES:
-        wanted = max(CHEAP_QUERIES, min(MOST_QUERIES, 50 * math.ceil(1.2 * most / 50)))
-        reason = f"{objects}; queries cost little up to {CHEAP_QUERIES} (performance.md)"
-    elif wanted > default:
+    if wanted <= CHEAP_QUERIES:
         reason = f"{objects}, and copy-paste adds objects of another; queries cost little (choose_a_model.md)"
-    else:
-        wanted, reason = default, f"{objects}, and the default is at least twice this number"
-    rows, columns = (side // PATCH for side in ImageSize.parse(chosen["image_size"]))
-    cells = sum(math.ceil(rows * scale) * math.ceil(columns * scale) for scale in chosen["feature_scales"])
-    return Choice("num_queries", min(wanted, cells), reason)
+        return Choice("num_queries", wanted, reason)
+    wanted = max(CHEAP_QUERIES, min(MOST_QUERIES, 50 * math.ceil(1.2 * most / 50)))
+    return Choice("num_queries", wanted, f"{objects}; queries cost little up to {CHEAP_QUERIES} (performance.md)")
 
 
 def batch_size(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
