@@ -24,13 +24,11 @@ class Limits(NamedTuple):
     """Limits of a run on one kind of device.
 
     Attributes:
-        factor: largest factor on the sides of the input for small objects. Not measured.
         images: images that a run sees, each once in an epoch.
         epochs: fewest epochs, even with more images.
         schedule: the reason for both numbers.
     """
 
-    factor: float
     images: int
     epochs: int
     schedule: str
@@ -44,9 +42,9 @@ class Memory(NamedTuple):
     finer: float
 
 
-PROCESSOR = Limits(1.5, 100_000, 10, "100,000 images take two cores 5 to 12 hours (performance.md)")
+PROCESSOR = Limits(100_000, 10, "100,000 images take two cores 5 to 12 hours (performance.md)")
 """5.7 and 2.3 images/s of the lightweight preset with bf16 and without"""
-GPU = Limits(2.0, 1_500_000, 12, "12 epochs of COCO's 118,287 images are the common 1x schedule")
+GPU = Limits(1_500_000, 12, "12 epochs of COCO's 118,287 images are the common 1x schedule")
 """from the literature; GPUs are not measured"""
 MEMORY = {False: Memory(0.5, 0.9, 1.5), True: Memory(0.2, 0.25, 0.65)}
 """GiB of a step of the standard model and of the lightweight preset: ``python -m benchmarks.speed.ours step`` at 518
@@ -54,6 +52,8 @@ pixels in float32 on a processor, which measured 1.39 GiB for one image of the s
 and 0.43 and 1.11 GiB for one and four images of the preset (0.85 for one with finer levels). GPUs are not measured"""
 SPARE = 0.8
 """share of the memory that a step may take"""
+LARGEST_FACTOR = 2.0
+"""largest factor on the sides of a GPU's input for small objects, which makes four times the patches. Not measured"""
 WIDE = 1.6
 """aspect ratio from which the input gets the shape of the pictures; 16:9 is wider, 3:2 is not. Not measured"""
 SAFE_SIDE = 2.0
@@ -121,7 +121,7 @@ def resize_mode(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     if shape is None:
         half = "would be squeezed to half their width or height"
         return Choice(
-            "resize_mode", "letterbox", f"in an input of one shape {percent(squeezed)} of the pictures {half}"
+            "resize_mode", "letterbox", f"{percent(squeezed)} of the pictures {half} in an input of one shape"
         )
     text = "of the pictures are squeezed to half their width or height"
     return Choice("resize_mode", "stretch", f"{percent(squeezed)} {text}")
@@ -138,22 +138,20 @@ def image_size(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     sides, size = facts.sides(grid), grid.image_size
     below, low = facts.share_below_patch(grid), float(np.quantile(sides, 0.05))
     small = f"{percent(below)} of the boxes are below a patch ({PATCH} pixels) at {size}"
-    if below >= SMALL_SHARE:
-        larger = larger_input(sides, grid, most=_limits(hardware).factor)
-        if larger is None:
-            reason = f"{small}, and {_limits(hardware).factor:g} times the sides would not help half of them"
-        else:
-            size, left = larger
-            reason = f"{small}, and {percent(left)} at this size"
+    if below >= SMALL_SHARE and hardware.device == "cpu":
+        reason = f"{small}; on a processor finer levels come before a larger input (recipe.md)"
+    elif below >= SMALL_SHARE:
+        larger = larger_input(sides, grid, most=LARGEST_FACTOR)
+        size, left = (size, below) if larger is None else larger
+        worth = f"{LARGEST_FACTOR:g} times the sides would not help half of them"
+        reason = f"{small}, and {worth if larger is None else f'{percent(left)} at this size'}"
     elif hardware.device == "cpu" and low > SAFE_SIDE:
         patches = _patches(size)
         wanted = max(SMALLEST_INPUT, default * SAFE_SIDE / low)
         size = _of_shape(min(default, PATCH * math.ceil(round(wanted / PATCH, 6))), shape)
         least = float(np.quantile(facts.sides(PatchGrid(size, grid.resize_mode)), 0.05))
-        reason = (
-            f"95 % of the boxes keep sides of {least:.1f} patches, at {_patches(size) / patches:.2f} of the patches"
-        )
-        reason += f" of {grid.image_size}"
+        share = f"{_patches(size) / patches:.2f} of the patches of {grid.image_size}"
+        reason = f"95 % of the boxes keep sides of {least:.1f} patches, at {share}"
     else:
         reason = small
     if shape != 1:
@@ -164,12 +162,10 @@ def image_size(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
 def feature_scales(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     """Choose finer levels if objects are still small at the chosen size."""
     share = facts.share_below_patch(grid_of(chosen))
-    small = f"{percent(share)} of the boxes are below a patch at this size"
+    small, default = f"{percent(share)} of the boxes are below a patch at this size", _default("feature_scales", chosen)
     if share >= SMALL_SHARE:
-        return Choice("feature_scales", FINER, f"{small}: try finer cells (recipe.md)")
-    return Choice(
-        "feature_scales", _default("feature_scales", chosen), f"{small}; one level has a lower AP (recipe.md)"
-    )
+        return Choice("feature_scales", FINER, f"{small}: finer levels come first (recipe.md)")
+    return Choice("feature_scales", default, f"{small}; one level alone has a lower AP (recipe.md)")
 
 
 def num_queries(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
