@@ -38,6 +38,7 @@ COMMANDS = {
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],
     "convert": [commands.ConvertSettings],
+    "recommend": [commands.RecommendSettings],
     "download": [commands.DownloadSettings, DownloadConfig],
     "demo": [commands.DemoSettings],
 }

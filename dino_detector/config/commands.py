@@ -164,3 +164,16 @@ class ConvertSettings:
     """format to write"""
     pictures: Literal["copy", "link", "none"] = "copy"
     """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or none"""
+
+
+@dataclass(frozen=True)
+class RecommendSettings:
+    """The data to train on, and the file to write."""
+
+    data: Path
+    """folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images"""
+    _: KW_ONLY
+    output: Path = Path("config.yaml")
+    """settings file to write; only a file of an earlier recommend is replaced, and it is kept if it was changed"""
+    device: str = "auto"
+    """device of the training: auto, cpu, cuda, cuda:1 or mps"""
