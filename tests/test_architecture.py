@@ -18,7 +18,7 @@ PACKAGE = Path(dino_detector.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "plain_text"},
+    {"errors", "plain_text", "terminal"},
     {"storage"},
     {"config", "structures"},
     {"matching"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import columns, counted, plain, short_path
 from dino_detector.storage.output_folder import locked, move_aside
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.analysis.runs import Run
@@ -143,10 +145,10 @@ def _analyze(settings: AnalyzeSettings) -> dict[Path, str]:
         if settings.run_eval:
             written |= {run.source: f"metrics of {settings.model_path}"}
             written |= {run.predictions: f"detections of {settings.model_path}"}
-        print(f"\n{run.source}\n\n{metrics_table(run.metrics)}")
+        print(f"\n{run.source}\n\n{with_headings(metrics_table(run.metrics), sys.stdout)}")
         if baseline is not None:
             print(f"\n{run.source} compared with the baseline {baseline.source}\n")
-            print(comparison_table(payload["comparison"]))
+            print(with_headings(comparison_table(payload["comparison"]), sys.stdout))
         written |= save_metrics_charts(payload, folder, run.source)
     if run.results is not None:
         print(f"\n{run.predictions}: {_extent(run.results)}; with a score of at least {threshold:g}: {_extent(shown)}")

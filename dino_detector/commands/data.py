@@ -12,6 +12,7 @@ from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json, write_whole
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.data.layouts import AnnotationFile
@@ -46,7 +47,7 @@ def main(settings: DataCheckSettings) -> None:
     with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
         advance = bar.update if opened else None
         result = check(loaded, grid=grid, num_queries=settings.num_queries, advance=advance)
-    print(report_text(result))
+    print(with_headings(report_text(result), sys.stdout))
     if settings.output is not None:
         write_whole(settings.output, json.dumps(payload(result), indent=1))
         print(f"\nAll findings with all their ids are in {settings.output}")

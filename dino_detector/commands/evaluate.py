@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ from dino_detector.config import Config
 from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
+from dino_detector.terminal import with_headings
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def _evaluate_into(folder: Path, config: Config, given: Set[str]) -> None:
     if found.metrics is not None:
         facts = {"checkpoint": str(config.training.checkpoint), "precision": found.config.training.precision}
         files.write(found.metrics, found.results, **facts)
-        print(metrics_table(found.metrics))
+        print(with_headings(metrics_table(found.metrics), sys.stdout))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if found.data.test is not None:
         test = found.data.test.annotations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
 
 from dino_detector.commands.evaluate import evaluate_run, with_indices_file
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
+from dino_detector.terminal import with_headings
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,6 @@ def main(config: Config, given: Set[str]) -> None:
         log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
     metrics = fit(config)
     if is_main_process() and metrics is not None:
-        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
+        print(f"\nthe last evaluation:\n{with_headings(metrics_table(metrics), sys.stdout)}")
         if config.subset.debug:
             print(f"\n{overfitting_verdict(metrics)}")
