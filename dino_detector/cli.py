@@ -13,6 +13,7 @@ from dino_detector.errors import InputError, did_you_mean
 PROG = "dino-detector"
 COMMANDS = {
     "data": "check a data set before training: what it holds, and what is most worth fixing",
+    "recommend": "recommend the settings of a training for a data set and this machine, with reasons",
     "train": "train a detector on labelled images",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",

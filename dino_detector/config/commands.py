@@ -149,3 +149,16 @@ class DataCheckSettings:
     """largest picture to open"""
     output: Path | None = None
     """JSON file to write, with every finding and all its ids"""
+
+
+@dataclass(frozen=True)
+class RecommendSettings:
+    """The data to train on, and the file to write."""
+
+    data: Path
+    """folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images"""
+    _: KW_ONLY
+    output: Path = Path("config.yaml")
+    """YAML file to write, for train --config; a file that exists is never replaced"""
+    device: str = "auto"
+    """device to train on: auto, cpu, cuda, cuda:1 or mps"""

@@ -37,8 +37,8 @@ class RunEstimate(Callback):
     The time is the measured mean of the training batches, and for each evaluation the images times the measured seconds
     of a forward pass. With a trunk cache, images that an earlier epoch has shown do without the measured time of the
     trunk. The time of ``--lightweight`` is measured on the current batch with an untrained network of the preset, which
-    needs no download. It is left out with a trunk cache, in short runs, and where the memory is too small. Settings that
-    differ from the defaults count as given and win over the preset, as on the command line.
+    needs no download. It is left out with a trunk cache, in short runs, and where the memory is too small. Settings
+    that differ from the defaults count as given and win over the preset, as on the command line.
     """
 
     def __init__(self, config: Config, pace: Pace, *, precision: str) -> None:
@@ -52,9 +52,7 @@ class RunEstimate(Callback):
         self._started = time.monotonic()
         self._lacking = self._images = 0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell the estimate as soon as enough batches are measured."""
         self._lacking, self._images = self._lacking + len(batch.shown), self._images + len(batch.image_ids)
         pace = self.pace
@@ -65,7 +63,7 @@ class RunEstimate(Callback):
             self._tell(trainer, pl_module, batch, batch_idx + 1)
 
     def _tell(self, trainer: Trainer, pl_module: Any, batch: Batch, batches_done: int) -> None:
-        config, epoch, epochs = self.config, trainer.current_epoch + 1, trainer.max_epochs
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         batches, device = int(trainer.num_training_batches), pl_module.device
         each = self.pace.seconds_per_batch
         peaks = peak_memory(device)  # before the measurements below add to it
