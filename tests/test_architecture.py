@@ -45,18 +45,18 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_210,
-    "training": 2_730,
+    "commands": 1_240,
+    "training": 3_170,
     "analysis": 2_520,
-    "data_check": 1_110,
+    "data_check": 1_470,
     "inference": 970,
     "models": 1_830,
     "data": 5_120,
     "download": 780,
     "structures": 560,
-    "config": 940,
+    "config": 950,
     "storage": 410,
-    ".": 850,
+    ".": 880,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750

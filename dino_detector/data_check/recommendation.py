@@ -204,7 +204,8 @@ class _Plan:
         reason = f"{percent(stretched)} of the images have one side at least {STRETCHED:g} times the other"
         self._choose("resize_mode", mode, reason, "check_your_data.md")
         scales = LIGHTWEIGHT["feature_scales"] if self.light else Config().decoder.feature_scales
-        reason = f"a side has {middle:.1f} patches in the median: the {'levels of the preset' if self.light else 'default levels'} fit"
+        usual = "levels of the preset" if self.light else "default levels"
+        reason = f"a side has {middle:.1f} patches in the median: the {usual} fit"
         if below >= SMALL_SHARE:
             scales, reason = [4.0, 2.0, 1.0], f"{percent(below)} of the boxes are below a patch: finer cells show them"
             self.advice.append(

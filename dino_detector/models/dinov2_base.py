@@ -190,8 +190,8 @@ def _unavailable(name: str, error: Exception) -> InputError:
     if len(reason) > LONGEST_REASON:
         reason = f"{reason[:LONGEST_REASON].rstrip(' .')}..."
     return InputError(
-        f"dino_model {name!r} can't be loaded: {reason} -- remedies: try --dino_model dinov2-demo, a small model in the "
-        "package; check the name; copy the model's folder here and give its path; fill the cache with "
+        f"dino_model {name!r} can't be loaded: {reason} -- remedies: try --dino_model dinov2-demo, a small model in "
+        "the package; check the name; copy the model's folder here and give its path; fill the cache with "
         "'hf download NAME'; or train from scratch with --backbone_weights random --train_backbone full"
     )
 
