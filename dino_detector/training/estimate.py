@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from dino_detector.config import LIGHTWEIGHT, Config
 from dino_detector.data.dataset import SampleKey
@@ -54,21 +53,23 @@ class RunEstimate(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell the estimate as soon as enough batches are measured."""
+        if not self.pace.batches:  # the warm-up, in which the workers start
+            self._waited = trainer.train_dataloader.seconds_waited
+            return
         self._lacking, self._images = self._lacking + len(batch.shown), self._images + len(batch.image_ids)
         pace = self.pace
         if self._told or pace.batches < LEAST_BATCHES or pace.batches * pace.seconds_per_batch < LEAST_SECONDS:
             return
         self._told = True
-        if trainer.is_global_zero and len(batch.pixel_values):
+        if trainer.is_global_zero:
             self._tell(trainer, pl_module, batch, batch_idx + 1)
 
     def _tell(self, trainer: Trainer, pl_module: Any, batch: Batch, batches_done: int) -> None:
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        batches, device = int(trainer.num_training_batches), pl_module.device
-        each = self.pace.seconds_per_batch
-        peaks = peak_memory(device)  # before the measurements below add to it
-        forward = forward_seconds(pl_module.detector, batch.pixel_values, trainer)
-        waited = trainer.train_dataloader.seconds_waited / self._images
+        batches, each = int(trainer.num_training_batches), self.pace.seconds_per_batch
+        peaks = peak_memory(pl_module.device)  # before the measurements below add to it
+        forward = forward_seconds(pl_module.detector, batch, trainer)
+        waited = (trainer.train_dataloader.seconds_waited - self._waited) / self._images
         val = trainer.datamodule.run_data.val
         val_images = 0 if val is None else len(val.annotations.images) / trainer.world_size
         if self.pace.evaluation_seconds is None:
@@ -88,7 +89,7 @@ class RunEstimate(Callback):
         light = None if total < LONG_RUN else self._lightweight(trainer, pl_module, batch)
         if light is not None:
             step, light_forward = light
-            seconds = (batches * (epochs - epoch + 1)) * max(step, 0.0)
+            seconds = batches * (epochs - epoch + 1) * step
             seconds += len(evaluations) * val_images * (light_forward + waited)
             if seconds < total:
                 text += f"; --lightweight {about(seconds)}"
@@ -97,7 +98,7 @@ class RunEstimate(Callback):
     def _saved_by_cache(self, trainer: Trainer, pl_module: Any, batch: Batch) -> float:
         """Return the seconds that a trunk cache saves in the epochs to come."""
         caching = trainer.datamodule.caching
-        if caching is None:
+        if caching is None or not len(batch.pixel_values):
             return 0.0
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             trunk = timed(lambda: caching.backbone.trunk(batch.pixel_values), pl_module.device)
@@ -112,14 +113,14 @@ class RunEstimate(Callback):
         changes = {name: value for name, value in LIGHTWEIGHT.items() if config[name] == defaults[name] != value}
         if self.config.training.lightweight or not changes or trainer.datamodule.caching is not None:
             return None
-        device, detector = pl_module.device, None
+        device = pl_module.device
         try:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 light = self.config.replace(**changes, backbone_weights="random")
                 detector = build_detector(light, categories=pl_module.detector.categories)
                 detector.to(device).train().optimize_training(precision=self.precision, device=device)
                 step = training_seconds(detector, pl_module.criterion, batch, trainer)
-                forward = forward_seconds(detector, batch.pixel_values, trainer)
+                forward = forward_seconds(detector, batch, trainer)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -133,14 +134,18 @@ class RunEstimate(Callback):
         return (max(step, load / workers) if workers else step + load), forward
 
 
-def forward_seconds(detector: Detector, pixel_values: Tensor, trainer: Trainer) -> float:
+def forward_seconds(detector: Detector, batch: Batch, trainer: Trainer) -> float:
     """Return the seconds of a forward pass in evaluation mode, by image; the second of two passes is timed."""
-    was_training = detector.training
+    was_training, caching = detector.training, trainer.datamodule.caching
+
+    def predict() -> None:
+        detector(batch.pixel_values) if caching is None else detector.decode(caching.tokens(batch))
+
     detector.eval()
     try:
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            detector(pixel_values)
-            return timed(lambda: detector(pixel_values), pixel_values.device) / len(pixel_values)
+            predict()
+            return timed(predict, detector.device) / len(batch.image_ids)
     finally:
         detector.train(was_training)
 
@@ -155,7 +160,7 @@ def training_seconds(detector: Detector, criterion: Any, batch: Batch, trainer: 
         losses.total.backward()
 
     step()
-    return (timed(step, batch.pixel_values.device) + timed(step, batch.pixel_values.device)) / 2
+    return (timed(step, detector.device) + timed(step, detector.device)) / 2
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> float:

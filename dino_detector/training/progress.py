@@ -28,7 +28,7 @@ SECONDS_BETWEEN_READS = 0.5
 
 def shows_live_line() -> bool:
     """Return whether stderr is a terminal that can redraw a line, or the program runs in a notebook."""
-    return is_live(sys.stderr) or tqdm.__module__ == "tqdm.notebook"
+    return is_live(sys.stderr) or tqdm.__module__ == "tqdm.auto"  # elsewhere tqdm.asyncio
 
 
 def duration(seconds: float) -> str:
@@ -144,12 +144,13 @@ class LiveLine(ProgressBar):
         shape: dict[str, Any] = {"dynamic_ncols": True}
         if sys.stderr.isatty() and 0 in _terminal_size():  # a pseudo-terminal may have no size: tqdm would show nothing
             shape = {"ncols": 80, "nrows": 24}
-        form = "{desc} {percentage:3.0f}%{postfix} |{bar}|"
-        self._bar = tqdm(desc=title, total=int(total), leave=False, bar_format=form, file=sys.stderr, **shape)
+        self._title = title
+        shape |= {"bar_format": "{desc} |{bar}|", "leave": False, "file": sys.stderr}
+        self._bar = tqdm(desc=f"{title}   0%", total=int(total), **shape)
 
     def _draw(self, done: int, text: str) -> None:
         self._bar.n = done
-        self._bar.set_postfix_str(f" {text}", refresh=True)
+        self._bar.set_description_str(f"{self._title} {100 * done // self._bar.total:3d}%  {text}")
 
     def _close(self) -> None:
         if self._bar is not None:
