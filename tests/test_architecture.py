@@ -18,7 +18,7 @@ PACKAGE = Path(dino_detector.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "plain_text"},
+    {"errors", "plain_text", "terminal"},
     {"storage"},
     {"config", "structures"},
     {"matching"},
@@ -45,19 +45,19 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_410,
+    "commands": 1_430,
     "api": 1_620,
-    "training": 2_960,
+    "training": 3_400,
     "analysis": 2_510,
     "data_check": 1_780,
     "inference": 1_040,
-    "models": 1_830,
+    "models": 1_840,
     "data": 6_390,
     "download": 780,
     "structures": 610,
     "config": 1_060,
     "storage": 420,
-    ".": 890,
+    ".": 950,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750

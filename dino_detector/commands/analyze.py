@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import columns, counted, plain, short_path
 from dino_detector.storage.output_folder import locked, move_aside
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.analysis.runs import Run
@@ -142,10 +144,10 @@ def _print_tables(analyzed: Analyzed, settings: AnalyzeSettings) -> None:
 
     run, baseline, payload, shown, _ = analyzed
     if payload is not None:
-        print(f"\n{run.source}\n\n{metrics_table(run.metrics)}")
+        print(f"\n{run.source}\n\n{with_headings(metrics_table(run.metrics), sys.stdout)}")
         if baseline is not None:
             print(f"\n{run.source} compared with the baseline {baseline.source}\n")
-            print(comparison_table(payload["comparison"]))
+            print(with_headings(comparison_table(payload["comparison"]), sys.stdout))
     if run.results is not None:
         threshold = f"with a score of at least {settings.confidence_threshold:g}"
         print(f"\n{run.predictions}: {_extent(run.results)}; {threshold}: {_extent(shown)}")

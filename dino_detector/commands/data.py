@@ -12,6 +12,7 @@ from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
 from dino_detector.storage.files import read_json, write_whole
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ def main(settings: DataCheckSettings) -> None:
         print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
     with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
         result = check_loaded(loaded, settings, advance=bar.update if opened else None)
-    print(report_text(result))
+    print(with_headings(report_text(result), sys.stdout))
     if settings.output is not None:
         print(f"\nAll findings with all their ids are in {settings.output}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ from dino_detector.config import Config
 from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.structures.evaluation_files import EvaluationFiles
@@ -122,7 +124,7 @@ def _print(evaluated: Evaluated) -> None:
 
     found, files, path = evaluated
     if files is not None:
-        print(metrics_table(found.metrics))
+        print(with_headings(metrics_table(found.metrics), sys.stdout))
         print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if path is not None:
         test = found.data.test

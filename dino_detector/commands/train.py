@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from dino_detector.commands.evaluate import evaluate_run, with_indices_file
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.structures.metrics import CocoMetrics
@@ -32,7 +34,7 @@ def main(config: Config, given: Set[str]) -> None:
     if is_main_process() and metrics is not None:
         from dino_detector.analysis.tables import metrics_table, overfitting_verdict
 
-        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
+        print(f"\nthe last evaluation:\n{with_headings(metrics_table(metrics), sys.stdout)}")
         if config.subset.debug:
             print(f"\n{overfitting_verdict(metrics)}")
 

@@ -20,7 +20,7 @@ from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
-from dino_detector.models.dinov2_base import check_image_size, model_config_of
+from dino_detector.models.dinov2_base import check_image_size, check_published_size, model_config_of
 from dino_detector.plain_text import counted
 from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
@@ -28,6 +28,7 @@ from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
+from dino_detector.training.estimate import RunEstimate
 from dino_detector.training.evaluation import unreadable_images, write_test_results
 from dino_detector.training.failures import explained
 from dino_detector.training.history import EpochHistory
@@ -37,6 +38,7 @@ from dino_detector.training.logging.scalars import HistogramLog, ScalarLog
 from dino_detector.training.memory import MemoryMonitor, Rehearsal
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.optimization import MovingAverage
+from dino_detector.training.pace import Pace
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.resuming import read_start
 from dino_detector.training.run_data import ReadData, RunData, SplitData, read_run_data, write_items
@@ -103,6 +105,7 @@ def _fit(
     stopping = build_early_stopping(training, run_data.val)
     data = DetectionData(config=config, run_data=run_data)
     start = read_start(config, data)
+    check_published_size(config.data.image_size, config.backbone.dino_model)  # before the model is fetched
     patch = model_config_of(config.backbone).patch_size
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
@@ -136,7 +139,8 @@ def _fit(
             write_items(run_data.val)
             write_config(module.settings, training.output_dir / "config.yaml")
 
-    logs, rehearsal, logged = config.logging, Rehearsal(config), [*build_loggers(config), *loggers]
+    logs, rehearsal, pace = config.logging, Rehearsal(config), Pace()
+    logged = [*build_loggers(config), *loggers]
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     ordered = [
         rehearsal,
@@ -148,6 +152,8 @@ def _fit(
         ImageLog(logs.log_images_frequency) if logs.log_images else None,
         MemoryMonitor(rehearsal) if logs.memory_monitor else None,
         *callbacks,
+        pace,
+        RunEstimate(config, pace, precision=machine.precision),
         EpochLines(),
         EpochHistory(),
         stopping,
