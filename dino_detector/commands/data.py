@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
+from dino_detector.plain_text import plain
 from dino_detector.storage.files import read_json, write_whole
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def main(settings: DataCheckSettings) -> None:
     _require_paths(settings)
     from tqdm import tqdm
 
+    from dino_detector.data.coco.findings import ranked
     from dino_detector.data.pictures.opening import allow_megapixels
     from dino_detector.data_check.check import check, load
     from dino_detector.data_check.patches import PatchGrid
@@ -37,7 +39,8 @@ def main(settings: DataCheckSettings) -> None:
 
     allow_megapixels(settings.max_megapixels)
     loaded = load(*_sources(settings))
-    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
+    unreadable = [one for one in loaded.findings if one.kind == "file_unreadable"]
+    print(sources_text(loaded.splits, loaded.files, unreadable), end="\n\n", flush=True)
     names = () if settings.skip_images else chain.from_iterable(files.names for files in loaded.files)
     opened = sum(name is not None for name in names)
     if opened >= MANY_IMAGES:
@@ -50,6 +53,12 @@ def main(settings: DataCheckSettings) -> None:
     if settings.output is not None:
         write_whole(settings.output, json.dumps(payload(result), indent=1))
         print(f"\nAll findings with all their ids are in {settings.output}")
+    if unreadable:
+        names = ", ".join(plain(one.split) for one in unreadable)
+        raise InputError(f"{settings.data}: can't read the annotations of {names}: {unreadable[0].note}")
+    stops = [problem.kind.title for problem in ranked(result.findings) if problem.stops]
+    if stops:
+        raise InputError(f"{settings.data}: training does not start before these are corrected: {'; '.join(stops)}")
 
 
 def _require_paths(settings: DataCheckSettings) -> None:

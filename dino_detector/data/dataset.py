@@ -15,6 +15,7 @@ from torchvision.ops import box_convert
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.windows import ResizeMode, map_window, resize_to_input, whole_window
+from dino_detector.errors import InputError
 
 SKIPS = ", or leave it out of the evaluation with --skip_unreadable"
 """a remedy for an unreadable image of an evaluation"""

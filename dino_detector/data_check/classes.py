@@ -71,7 +71,7 @@ def check_classes(splits: Sequence[Split], rows: Sequence[ClassRow]) -> list[Fin
     findings += _check_counts(first, ours, dummies)
     for other, theirs in others:
         if first.categories.listed and other.categories.listed:
-            findings += _check_agreement(first, other)
+            findings += _check_agreement(first, other, used={name for name, count in theirs.items() if count})
             if first.name == "train":
                 findings += _check_presence(ours, theirs, other.name)
     return findings
@@ -127,14 +127,20 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> It
     yield from _find(split.name, len(counts), note, class_imbalance=behind)
 
 
-def _check_agreement(first: Split, other: Split) -> Iterator[Finding]:
-    """Find classes that only one file lists, or that have different ids; training compares train with val alone."""
+def _check_agreement(first: Split, other: Split, *, used: set[str]) -> Iterator[Finding]:
+    """Find classes that only one file lists, or that have different ids; training compares train with val alone.
+
+    A class without a box in the other file is left out there, so only the classes that it has ``used`` must agree.
+    Formats that name classes and do not number them have no ids to compare.
+    """
     one, two = (dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other))
-    moved = [f"{name} ({one[name]} and {two[name]})" for name in one if name in two and one[name] != two[name]]
+    numbered = first.boxes.places is None and other.boxes.places is None
+    both = [name for name in one if name in used and one[name] != two[name]] if numbered else []
+    moved = [f"{name} ({one[name]} and {two[name]})" for name in both]
     found = _find(
         f"{first.name} and {other.name}",
         len(one.keys() | two.keys()),
-        classes_differ=[name for name in two if name not in one],
+        classes_differ=[name for name in two if name not in one and name in used],
         classes_absent=[name for name in one if name not in two],
         class_ids_differ=moved,
     )

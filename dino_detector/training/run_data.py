@@ -140,6 +140,8 @@ def read_run_data(
     if val is not None and known is not None:
         has_ids = FORMATS[(val_paths or train_paths).source.format].has_class_ids
         val = val._replace(annotations=_in_classes(val.annotations, known, by_name=config.data.by_name or not has_ids))
+    if train is not None and val is not None:
+        _warn_of_shared_images(train, val)
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
@@ -148,6 +150,14 @@ def read_run_data(
     if test_paths is not None:
         test = _read_test(config, test_paths, categories or train.annotations.categories)
     return RunData(train, val, test)
+
+
+def _warn_of_shared_images(train: SplitData, val: SplitData) -> None:
+    """Warn if the detector is evaluated on images that it trains on."""
+    paths = [{f"{one.folder.absolute()}/{name}" for name in one.annotations.images.file_names} for one in (train, val)]
+    if shared := len(paths[0] & paths[1]):
+        text = "%s of %s validation images are training images too, so the AP will be too high; give other images"
+        log.warning(text, f"{shared:,}", f"{len(paths[1]):,}")
 
 
 def _without_empty_classes(train: SplitData, val: SplitData | None) -> SplitData:
