@@ -71,7 +71,7 @@ def check_classes(splits: Sequence[Split], rows: Sequence[ClassRow]) -> list[Fin
     findings += _check_counts(first, ours, dummies)
     for other, theirs in others:
         if first.categories.listed and other.categories.listed:
-            findings += _check_agreement(first, other, used={name for name, count in theirs.items() if count})
+            findings += _check_agreement(first, other)
             if first.name == "train":
                 findings += _check_presence(ours, theirs, other.name)
     return findings
@@ -127,13 +127,14 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> It
     yield from _find(split.name, len(counts), note, class_imbalance=behind)
 
 
-def _check_agreement(first: Split, other: Split, *, used: set[str]) -> Iterator[Finding]:
+def _check_agreement(first: Split, other: Split) -> Iterator[Finding]:
     """Find classes that only one file lists, or that have different ids; training compares train with val alone.
 
-    A class without a box in the other file is left out there, so only the classes that it has ``used`` must agree.
+    A class without a box in the other file is left out there, so only the classes of its boxes must agree.
     Formats that name classes and do not number them have no ids to compare.
     """
     one, two = (dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other))
+    used = {other.categories.names[row] for row in np.unique(other.boxes.category).tolist() if row >= 0}
     numbered = first.boxes.places is None and other.boxes.places is None
     both = [name for name in one if name in used and one[name] != two[name]] if numbered else []
     moved = [f"{name} ({one[name]} and {two[name]})" for name in both]
