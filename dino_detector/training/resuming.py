@@ -27,6 +27,7 @@ MAY_CHANGE = frozenset(
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug", "debug_lr", "lightweight", "output_dir"),
         *(
             "data",
+            "by_name",
             "skip_unreadable",
             "checkpoint",
             "skip_checkpoint_load",
