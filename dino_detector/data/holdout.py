@@ -132,7 +132,7 @@ def _look_at(folder: Path, names: Sequence[str]) -> Looks:
             with opened(path, prepare=_at_low_resolution) as image:
                 return digest, thumbnail_of(image)
         except (InputError, OSError):
-            return bytes(16), None
+            return b"\xff" * 16, None  # it never decides for its group
 
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         found = list(pool.map(look, names))
