@@ -33,7 +33,7 @@ from dino_detector.config import Config, ImageSize
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.findings import STOPS
 from dino_detector.data.coco.subsets import Subset
-from dino_detector.data.layouts import AnnotationFile
+from dino_detector.data.formats.splits import AnnotationFile
 from dino_detector.data.pictures.decoding import check_image, read_image
 from dino_detector.data.pictures.finding import is_picture
 from dino_detector.data.pictures.opening import image_size

@@ -45,19 +45,19 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_430,
-    "api": 1_620,
-    "training": 3_400,
-    "analysis": 2_510,
-    "data_check": 1_780,
+    "commands": 1_470,
+    "api": 1_650,
+    "training": 3_570,
+    "analysis": 2_520,
+    "data_check": 1_680,
     "inference": 1_040,
     "models": 1_840,
-    "data": 6_390,
+    "data": 7_090,
     "download": 780,
-    "structures": 610,
-    "config": 1_060,
+    "structures": 630,
+    "config": 1_080,
     "storage": 420,
-    ".": 950,
+    ".": 970,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750

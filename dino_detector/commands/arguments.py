@@ -133,7 +133,7 @@ def _split(
     """Return the words of each given setting and flag.
 
     If the positional setting is missing, it takes the last of several paths after a flag:
-    ``--checkpoint a.pth picture.jpg``.
+    ``--checkpoint a.pth picture.jpg``. A positional setting that may be missing takes a folder only.
     """
     spaced = [re.sub(r"^(?=-[.\d])", " ", word) for word in argv]  # argparse takes -3,-1 for a flag, but not " -3,-1"
     try:
@@ -150,7 +150,7 @@ def _split(
     words = {name: [given] if isinstance(given, str) else given for name, given in vars(parsed).items()}
     absent = [name for name, setting in known.items() if setting.positional and name not in words]
     several = [some for name, some in words.items() if name in known and known[name].kind == list[Path] and some[1:]]
-    if absent and several:
+    if absent and several and (known[absent[0]].required or Path(several[-1][-1]).is_dir()):
         words[absent[0]] = [several[-1].pop()]
     return words
 

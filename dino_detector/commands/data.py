@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
+from dino_detector.plain_text import plain
 from dino_detector.storage.files import read_json, write_whole
 from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dino_detector.data.layouts import AnnotationFile
+    from dino_detector.data.formats.splits import AnnotationFile
     from dino_detector.data_check.check import Check, Loaded
 
 MANY_IMAGES = 2_000
@@ -33,10 +34,12 @@ def main(settings: DataCheckSettings) -> None:
     """
     from tqdm import tqdm
 
+    from dino_detector.data.coco.findings import ranked
     from dino_detector.data_check.report import report_text, sources_text
 
     loaded, opened = load_data(settings)
-    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
+    unreadable = [one for one in loaded.findings if one.kind == "file_unreadable"]
+    print(sources_text(loaded.splits, loaded.files, unreadable), end="\n\n", flush=True)
     if opened >= MANY_IMAGES:
         print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
     with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
@@ -44,6 +47,12 @@ def main(settings: DataCheckSettings) -> None:
     print(with_headings(report_text(result), sys.stdout))
     if settings.output is not None:
         print(f"\nAll findings with all their ids are in {settings.output}")
+    if unreadable:
+        names = ", ".join(plain(one.split) for one in unreadable)
+        raise InputError(f"{settings.data}: can't read the annotations of {names}: {unreadable[0].note}")
+    stops = [problem.kind.title for problem in ranked(result.findings) if problem.stops]
+    if stops:
+        raise InputError(f"{settings.data}: training does not start before these are corrected: {'; '.join(stops)}")
 
 
 def load_data(settings: DataCheckSettings) -> tuple[Loaded, int]:
@@ -77,7 +86,7 @@ def check_loaded(loaded: Loaded, settings: DataCheckSettings, *, advance: Callab
 
 def _require_paths(settings: DataCheckSettings) -> None:
     """Raise `InputError` for wrong settings, before any file is read."""
-    from dino_detector.data.formats.reading import annotations_exist
+    from dino_detector.data.layouts import annotations_exist
     from dino_detector.data_check.patches import PATCH
 
     if not annotations_exist(settings.data):
@@ -110,11 +119,12 @@ def _is_ours(path: Path) -> bool:
 
 def _sources(settings: DataCheckSettings) -> tuple[list[AnnotationFile], Path, list[Path | None]]:
     """Return the annotation files, the folder to search for images, and the given folders of images."""
-    from dino_detector.data.layouts import AnnotationFile, find_sources
+    from dino_detector.data.layouts import find_sources, source_of
 
     given = settings.data
     if settings.val_annotations is None:
         sources = find_sources(given)
         return sources, given if given.is_dir() else given.parent, [settings.images] * len(sources)
-    sources = [AnnotationFile("train", given), AnnotationFile("val", settings.val_annotations)]
+    named = {"train": given, "val": settings.val_annotations}
+    sources = [source_of(path)._replace(name=name) for name, path in named.items()]
     return sources, given.parent, [settings.images, settings.val_images]

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Set
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from dino_detector.training.evaluation import Evaluation
     from dino_detector.training.run_data import ReadData
 
+if TYPE_CHECKING:
+    pass
+
 log = logging.getLogger(__name__)
 
 EVALUATION_HELP = {
@@ -28,7 +32,7 @@ EVALUATION_HELP = {
         (
             *("data", "val_images", "val_annotations", "testdev_images", "download_val_data", "download_test_data"),
             *("data_dir", "coco_url", "coco_checksums", "num_classes", "num_workers", "batch_size", "precision"),
-            *("max_megapixels", "max_detections"),
+            *("max_megapixels", "max_detections", "by_name", "skip_unreadable"),
             *("coco_mini_seed", "coco_mini_indices_file"),
             *("test_mini", "test_mini_size", "device", "distributed", "world_size", "dist_url"),
             *("tile_size", "tile_overlap"),
@@ -36,6 +40,7 @@ EVALUATION_HELP = {
         "",
     ),
     "checkpoint": "checkpoint to evaluate",
+    "val_fraction": "evaluate on the validation images that a training with this fraction took from its images",
     "seed": "seed that chooses the images of --test_mini (default: 42)",
     "use_coco_mini": "evaluate only on the validation images of the COCO mini",
     "coco_mini_size": "validation images: 1,000 for 1k, 5,000 for 5k, all for 10k or if there are fewer (default: 1k)",
@@ -80,22 +85,31 @@ def evaluate_and_write(config: Config, given: Set[str], *, read_data: ReadData |
     if training.checkpoint is None or training.skip_checkpoint_load:
         skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
         raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
-    if read_data is None:
-        from dino_detector.training.run_data import find_paths
-
-        find_paths(config, training=False)
+    read_data = read_data or find_data(config, training=False)
     with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
         return _evaluate_into(training.output_dir, with_indices_file(config, given), given, read_data)
 
 
-def _evaluate_into(folder: Path, config: Config, given: Set[str], read_data: ReadData | None) -> Evaluated | None:
+def find_data(config: Config, *, training: bool) -> ReadData:
+    """Find the files of a run, and return the function that reads them.
+
+    Raises:
+        InputError: a split is missing, or is given twice.
+    """
+    from dino_detector.training.data_paths import find_paths
+    from dino_detector.training.run_data import read_run_data
+
+    return partial(read_run_data, paths=find_paths(config, training=training))
+
+
+def _evaluate_into(folder: Path, config: Config, given: Set[str], read_data: ReadData) -> Evaluated | None:
     """Evaluate and write the results; the caller holds the lock of the folder."""
     from dino_detector.structures.evaluation_files import EvaluationFiles
     from dino_detector.training.evaluation import evaluate, write_test_results
     from dino_detector.training.run_data import EVALUATED_ANNOTATIONS, write_items
 
     dino_model = config.backbone.dino_model if "dino_model" in given else None
-    found = evaluate(config, dino_model=dino_model, **({} if read_data is None else {"read_data": read_data}))
+    found = evaluate(config, dino_model=dino_model, read_data=read_data)
     if not is_main_process():
         return None
     _warn_of_model_settings(config, given, found.config)

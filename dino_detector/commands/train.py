@@ -7,7 +7,7 @@ import sys
 from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
-from dino_detector.commands.evaluate import evaluate_run, with_indices_file
+from dino_detector.commands.evaluate import evaluate_run, find_data, with_indices_file
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
 from dino_detector.terminal import with_headings
@@ -46,11 +46,7 @@ def train(config: Config, given: Set[str], *, read_data: ReadData | None = None,
     ``extras`` are callbacks and loggers, see `training.fit.fit`.
     """
     if read_data is None:
-        from dino_detector.training.run_data import find_paths
-
-        find_paths(config, training=True)  # report a missing flag before torch is imported
-    else:
-        extras["read_data"] = read_data
+        read_data = find_data(config, training=True)  # report a missing flag before torch is imported
     from dino_detector.training.fit import fit
 
     config = with_indices_file(config, given)
@@ -59,4 +55,4 @@ def train(config: Config, given: Set[str], *, read_data: ReadData | None = None,
     if kept:  # for example settings of a file that was written for another run
         presets = " and ".join(name for name in ("lightweight", "debug") if values[name])
         log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
-    return fit(config, **extras)
+    return fit(config, read_data=read_data, **extras)

@@ -31,6 +31,19 @@ class DataConfig:
     """folder of the validation images"""
     val_annotations: Path | None = None
     """annotations of the validation images"""
+    val_fraction: float | None = setting(None, above=0, below=1)
+    """fraction of the training images to validate on, such as 0.2, where the data has no validation images. The content
+    of an image decides its side, so it keeps it when images are added. Near-copies, and frames of one video, stay on
+    one side"""
+    by_name: bool = False
+    """compare the classes of different files by name, and number them like the first file or the detector; without it,
+    ids must agree too"""
+    skip_unreadable: bool = False
+    """leave validation images that can't be read out of the evaluation, and name them; without it, they are an error.
+    Training always skips images that can't be read"""
+    keep_empty_classes: bool = False
+    """train the classes without a box too; without it, the detector has no class that neither the training nor the
+    validation file has a box of"""
     testdev_images: Path | None = None
     """folder of test images without annotations; their detections go to testdev_predictions_final.json"""
     download_train_data: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal, NamedTuple
@@ -15,6 +15,10 @@ from torchvision.ops import box_convert
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.windows import ResizeMode, map_window, resize_to_input, whole_window
+from dino_detector.errors import InputError
+
+SKIPS = ", or leave it out of the evaluation with --skip_unreadable"
+"""a remedy for an unreadable image of an evaluation"""
 
 
 class SampleKey(NamedTuple):
@@ -128,12 +132,32 @@ class CocoDetection(Dataset[Sample | CachedSample]):
         key = key if isinstance(key, SampleKey) else SampleKey(0, key)
         images = self.images.snapshot()
         if self.on_bad_image == "raise":
-            return self.view(images, key)
+            try:
+                return self.view(images, key)
+            except InputError as error:
+                raise InputError(f"{error}{SKIPS}") from error
         skipped: list[str] = []
         sample = first_readable(images, key.index, lambda index: self.view(images, key._replace(index=index)), skipped)
         return replace(sample, skipped=(*skipped, *sample.skipped))
 
     def check_readable(self) -> None:
         """Raise `InputError` for the first image that can't be read; decodes every image, on all cores."""
+        for reason in self._problems():
+            if reason is not None:
+                raise InputError(f"{reason}{SKIPS}")
+
+    def unreadable(self) -> dict[int, str]:
+        """Return the index of each image that can't be read, and the reason; decodes every image, on all cores."""
+        return {index: reason for index, reason in enumerate(self._problems()) if reason is not None}
+
+    def _problems(self) -> Iterator[str | None]:
+        """Yield the reason why an image can't be read, or None, image by image."""
+
+        def problem(index: int) -> str | None:
+            try:
+                self.images.check(index)
+            except InputError as error:
+                return str(error)
+
         with ThreadPoolExecutor() as pool:
-            list(pool.map(self.images.check, range(len(self))))
+            yield from pool.map(problem, range(len(self)))

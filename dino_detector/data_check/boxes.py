@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import STOPS, Finding
+from dino_detector.data.pictures.look_alikes import neighbours
 from dino_detector.data_check.patches import PatchGrid
 
 TINY_SIDE = 2.0
@@ -104,21 +103,6 @@ def _overlapping_pairs(boxes_xyxy: np.ndarray, image: np.ndarray) -> tuple[np.nd
         pairs.append(np.sort(order[np.column_stack([rows, others])[close]], axis=1))
         ious.append(iou[close])
     return np.concatenate(pairs), np.concatenate(ious)
-
-
-def neighbours(group: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the rows i and j, i < j, of all pairs with equal groups and ``start[j] <= stop[i]``.
-
-    Args:
-        group: ``[N]``, ascending.
-        start: ``[N]``, ascending within a group.
-        stop: ``[N]``.
-    """
-    rows, step = np.arange(len(group)), 1  # each row is compared with its next one, then with the one after it, ...
-    while len(rows := rows[rows + step < len(group)]):
-        rows = rows[(group[rows] == group[rows + step]) & (start[rows + step] <= stop[rows])]
-        yield rows, rows + step
-        step += 1
 
 
 def fingerprints(*columns: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from dino_detector.data.coco.findings import Finding
 from dino_detector.data.coco.image_files import ImageFiles, find_extra_files, find_image_files
 from dino_detector.data.coco.reader import read_entries
 from dino_detector.data.formats.reading import read_annotations
-from dino_detector.data.layouts import AnnotationFile, find_images_dir
+from dino_detector.data.formats.splits import AnnotationFile
+from dino_detector.data.layouts import find_images_dir
 from dino_detector.data_check.boxes import check_empty, check_extents, check_pairs
 from dino_detector.data_check.classes import ClassRow, check_classes, class_rows
 from dino_detector.data_check.duplicates import check_duplicates
@@ -59,11 +60,9 @@ def load(sources: Sequence[AnnotationFile], folder: Path, images_dirs: Sequence[
     for source, given in zip(sources, images_dirs, strict=True):
         find_folder = partial(find_images_dir, source=source, folder=folder, given=given)
         try:
+            reading = read_annotations(source._replace(images=given or source.images))
             split, mistakes = read_entries(
-                read_annotations(source.path, images=given or source.images),
-                source.path,
-                source.name,
-                find_folder=find_folder,
+                reading.content, source.path, source.name, find_folder=find_folder, places=reading.places
             )
         except InputError as error:
             errors.append(error)

@@ -16,11 +16,10 @@ from PIL import Image
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.pictures.bit_depth import is_deep, largest_value, white_level_of
+from dino_detector.data.pictures.look_alikes import THUMBNAIL, thumbnail_of
 from dino_detector.data.pictures.opening import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
 from dino_detector.errors import InputError
 
-THUMBNAIL = 32
-"""side of a thumbnail in pixels"""
 UNSUPPORTED = "with negative or NaN values"
 
 
@@ -98,20 +97,9 @@ def _read_picture(path: Path) -> Picture | str:
                     facts["largest"] = largest_value(np.asarray(image))
                 except InputError:
                     facts["kind"] = UNSUPPORTED
-            return Picture(path, thumbnail=_thumbnail(image), **facts)
+            return Picture(path, thumbnail=thumbnail_of(image), **facts)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")
-
-
-def _thumbnail(image: Image.Image) -> np.ndarray:
-    if is_deep(image):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        spread = max(1e-9, float(np.ptp(values)))
-        image = Image.fromarray(((values - values.min()) * (255 / spread)).astype(np.uint8))
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small)
 
 
 def _kind(image: Image.Image) -> str:

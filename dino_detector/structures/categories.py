@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dino_detector.errors import InputError
-from dino_detector.plain_text import plain, quoted
+from dino_detector.plain_text import columns, plain, quoted
 
 LONGEST_SHOWN = 40
 """longest name in terminals and pictures, in columns"""
@@ -72,21 +72,45 @@ def distinct(ids: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_categories(categories: Categories, *, known: Categories, source: Path, known_source: Path) -> None:
-    """Raise `InputError`, with both lists, unless ``known`` has every category with the same id and name."""
+    """Raise `InputError`, with the remedy, unless ``known`` has every category with the same id and name."""
     names = dict(zip(known.ids, known.names, strict=True))
     for category_id, name in zip(categories.ids, categories.names, strict=True):
         if names.get(category_id) != name:
             has = f"calls it {quoted(names[category_id])}" if category_id in names else "has no such id"
+            lists = f"; one has {categories.listed()}, the other {known.listed()}"
+            remedy = "give both files the same ids and names"
+            if set(categories.names) <= set(known.names):
+                remedy = "the names agree, so --by_name compares the classes by name"
+            elif name not in known.names:
+                remedy += f", or remove the boxes of {quoted(name)}"
             raise InputError(
-                f"{source}: category {category_id} is {quoted(name)}, but {known_source} {has}; one has "
-                f"{categories.listed()}, the other {known.listed()}: give both files the same ids and names"
+                f"{source}: category {category_id} is {quoted(name)}, but {known_source} {has}{lists}: {remedy}"
             )
 
 
-def require_num_classes(num_classes: int | None, categories: Categories, *, source: Path) -> None:
-    """Raise `InputError` if ``num_classes`` is given and differs from the number of classes in ``source``."""
+def side_by_side(known: Categories, found: Categories, *, titles: tuple[str, str]) -> list[str]:
+    """Return lines with the ids and names of two lists of classes, the ids that differ first."""
+    first, second = (dict(zip(one.ids, one.names, strict=True)) for one in (known, found))
+    ids = sorted(first.keys() | second.keys(), key=lambda number: (first.get(number) == second.get(number), number))
+    shown = [(str(number), *(plain(one.get(number, "-"), LONGEST_SHOWN) for one in (first, second))) for number in ids]
+    more = len(shown) - MOST_LISTED
+    rows = [("id", *(plain(title, LONGEST_SHOWN) for title in titles)), *shown[:MOST_LISTED]]
+    widths = [max(columns(row[place]) for row in rows) for place in range(2)]
+    lines = [
+        "  ".join([*(cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+    return lines + ([f"and {more:,} more"] if more > 0 else [])
+
+
+def require_num_classes(num_classes: int | None, categories: Categories, *, source: Path, left_out: int = 0) -> None:
+    """Raise `InputError` if ``num_classes`` is given and differs from the number of classes in ``source``.
+
+    ``left_out`` is the number of further classes, which have no box.
+    """
     if num_classes not in (None, len(categories)):
+        without = f" with boxes, and {left_out} without (--keep_empty_classes keeps them)" if left_out else ""
         raise InputError(
-            f"{source}: has {len(categories)} categories, but --num_classes is {num_classes}; leave it out (ids may "
-            "have gaps, so the highest id is not the number)"
+            f"{source}: has {len(categories)} categories{without}, but --num_classes is {num_classes}; leave it out "
+            "(ids may have gaps, so the highest id is not the number)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -16,9 +17,12 @@ from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample, SampleKey, WholeImages, full_size_sample
 from dino_detector.data.loading import build_evaluation_loader, build_full_size_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
+from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.run_data import RunData, SplitData
+
+log = logging.getLogger(__name__)
 
 
 class DetectionData(LightningDataModule):
@@ -96,6 +100,27 @@ class DetectionData(LightningDataModule):
         if self.caching is not None:
             view = self.caching.whole_view(view)
         return CocoDetection(self._images(self.run_data.val), view=view, on_bad_image="raise")
+
+    def check_validation_images(self) -> None:
+        """Decode every validation image; leave images that can't be read out of the evaluation, and name them.
+
+        Raises:
+            InputError: an image can't be read, and the settings do not skip it; or no image can be read.
+        """
+        dataset, split = self.val_dataset(), self.run_data.val
+        if not self.config.data.skip_unreadable:
+            return dataset.check_readable()
+        if not (skipped := dataset.unreadable()):
+            return None
+        records, reasons = split.annotations.images, list(skipped.values())
+        if len(skipped) == len(records):
+            raise InputError(f"{split.folder}: no validation image can be read; the first: {reasons[0]}")
+        left_out = f"{len(skipped):,} of {len(records):,} validation images {'is' if len(skipped) == 1 else 'are'}"
+        log.warning("%s left out of the evaluation (--skip_unreadable)", left_out)
+        for reason in reasons:
+            log.warning("not evaluated: %s", reason)
+        kept = [record.image_id for index, record in enumerate(records) if index not in skipped]
+        self.run_data = self.run_data._replace(val=split._replace(annotations=split.annotations.restricted_to(kept)))
 
     def _images(self, split: SplitData) -> CocoImages:
         if split.items is not None:

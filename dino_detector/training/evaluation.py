@@ -81,6 +81,7 @@ def evaluate(config: Config, *, dino_model: str | None = None, read_data: ReadDa
     machine = machine._replace(precision=_precision(header.config, config, machine.device))
     here = {name: value for name, value in config.flat().items() if name in DECIDED_HERE}
     config = header.config.replace(**here | {"precision": machine.precision})
+    _warn_of_training_images(header.config, config)
     run_data = read_data(config, training=False, categories=header.categories)
     run_data.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     run_data.fetch(config.download)
@@ -98,8 +99,10 @@ def evaluate(config: Config, *, dino_model: str | None = None, read_data: ReadDa
     data.header = header
     module = DetectorModule(detector=detector, criterion=build_criterion(config))
     trainer = build_trainer(config, machine)
-    if run_data.val is not None and machine.processes > 1 and rank_zero_only.rank == 0:
-        data.val_dataset().check_readable()  # another process could not end the run cleanly
+    skips = config.data.skip_unreadable  # every process leaves out the same images
+    if run_data.val is not None and (skips or (machine.processes > 1 and rank_zero_only.rank == 0)):
+        data.check_validation_images()  # another process could not end the run cleanly
+        run_data = data.run_data
     if run_data.val is not None:
         trainer.validate(module, datamodule=data, verbose=False)
     if run_data.test is not None:
@@ -125,6 +128,15 @@ def write_test_results(results: list[dict[str, Any]], images: CocoAnnotations, o
     path = output_dir / "testdev_predictions_final.json"
     write_results(path, results)
     return path
+
+
+def _warn_of_training_images(trained: Config, config: Config) -> None:
+    """Warn if the detector was trained on a part of a data set that is evaluated as a whole."""
+    named = config.data.data
+    same = named is not None and trained.data.data is not None and named.resolve() == trained.data.data.resolve()
+    if same and trained.data.val_fraction is not None and config.data.val_fraction is None:
+        text = "the detector was trained on images of %s with --val_fraction %g; without that, they are evaluated too"
+        log.warning(text, named, trained.data.val_fraction)
 
 
 def _precision(trained: Config, wanted: Config, device: torch.device) -> str:

@@ -110,8 +110,9 @@ def _fit(
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
     run_data.fetch(config.download)
-    if run_data.val is not None and rank_zero_only.rank == 0:
-        data.val_dataset().check_readable()  # an unreadable image would end the first evaluation, hours from now
+    if run_data.val is not None and (rank_zero_only.rank == 0 or config.data.skip_unreadable):
+        data.check_validation_images()  # an unreadable image would end the first evaluation, hours from now
+        run_data = data.run_data
 
     seed_everything(training.seed, verbose=False)
     detector = build_detector(config, categories=train.categories)
@@ -165,7 +166,8 @@ def _fit(
     with explained(trainer, config):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if module.skipped:
-        log.warning("%d images were unreadable and skipped; one: %s", len(module.skipped), min(module.skipped))
+        skipped = counted(len(module.skipped), "image was", "images were")
+        log.warning("%s unreadable and skipped; one: %s", skipped, min(module.skipped))
     folder = training.output_dir
     log.info("trained to epoch %d in %.0f s; files are in %s", trainer.current_epoch, files.seconds, folder)
     if files.best_epoch:
@@ -246,7 +248,8 @@ def _log_plan(detector: Detector, run_data: RunData, machine: Machine, *, images
         text = "the last %s of %d show whole images without objects of other images (--no_augment_fraction %g)"
         log.info(text, counted(plain, "epoch"), epochs, augmentation.no_augment_fraction)
     if val is None:
-        log.info("there is no evaluation, because there are no validation images (--val_images and --val_annotations)")
+        remedy = "--val_fraction 0.2 takes some of the training images, --val_images and --val_annotations name others"
+        log.info("there is no evaluation, because there are no validation images; %s", remedy)
     elif not len(val.annotations.training.labels):
         log.warning("%s has no boxes, so there is no AP and no best checkpoint", val.annotations.path)
     else:

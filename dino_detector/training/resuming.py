@@ -26,6 +26,7 @@ MAY_CHANGE = frozenset(
         *("download_train_data", "download_val_data", "download_test_data", "num_workers", "max_megapixels"),
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug", "debug_lr", "lightweight", "output_dir"),
         *("checkpoint", "skip_checkpoint_load", "only_evaluate", "epochs", "val_frequency", "precision", "device"),
+        *("data", "by_name", "skip_unreadable"),
         *("early_stopping_patience", "early_stopping_min_delta", "dist_url"),
     )
 ).union(*(vars(getattr(Config(), group)) for group in ("cache", "download", "evaluation", "logging", "tiling")))

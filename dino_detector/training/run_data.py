@@ -1,4 +1,4 @@
-"""Images and annotations of a run: found, read, checked, cut down to a subset, and downloaded on request."""
+"""Images and annotations of a run: read, checked, divided, cut down to a subset, and downloaded on request."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
-from dino_detector.data.formats.reading import format_of, has_class_ids
-from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
-from dino_detector.download import (
-    CocoSplit,
-    annotations_path,
-    download_annotations,
-    download_images,
-    download_split,
-    images_dir,
-)
+from dino_detector.data.formats.reading import FORMATS
+from dino_detector.data.holdout import hold_out
+from dino_detector.data.layouts import find_images_dir
+from dino_detector.download import CocoSplit, download_annotations, download_images, download_split
 from dino_detector.errors import InputError
-from dino_detector.plain_text import listed, quoted
+from dino_detector.plain_text import counted, listed, quoted
 from dino_detector.storage.files import write_whole
-from dino_detector.structures.categories import Categories, check_categories, require_num_classes
+from dino_detector.structures.categories import Categories, check_categories, require_num_classes, side_by_side
+from dino_detector.training.data_paths import PathsOfSplits, SplitPaths, find_paths
 
 if TYPE_CHECKING:
     from dino_detector.data.items import ItemImages
@@ -39,25 +34,6 @@ MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
 """number of training images of a COCO mini"""
 
 
-class SplitPaths(NamedTuple):
-    """Image folder and annotation file of one split; the user's own test images have no annotation file.
-
-    ``flag`` downloads missing files of COCO 2017, and is None for the user's own data. ``download`` says whether the
-    user gives the flag. A split that was ``found`` in a data set has its images near its annotations.
-    """
-
-    split: CocoSplit
-    images: Path | None
-    annotations: Path | None = None
-    flag: str | None = None
-    download: bool = False
-    found: AnnotationFile | None = None
-
-
-PathsOfSplits = tuple[SplitPaths | None, SplitPaths | None, SplitPaths | None]
-"""training, validation and test split of a run; None for a split that it does not use"""
-
-
 class SplitData(NamedTuple):
     """Images and annotations of one split.
 
@@ -68,6 +44,8 @@ class SplitData(NamedTuple):
         subset: the subset that was selected; None for the whole split.
         unreadable: one line for each file in a folder of test images that is not an image.
         items: the images of a data set in memory; None for files.
+        used_names: names of the classes that have a box in the whole split, before a subset is taken.
+        empty_classes: number of classes without a box that are left out.
     """
 
     folder: Path
@@ -77,6 +55,8 @@ class SplitData(NamedTuple):
     subset: Subset | None = None
     unreadable: tuple[str, ...] = ()
     items: ItemImages | None = None
+    used_names: frozenset[str] = frozenset()
+    empty_classes: int = 0
 
 
 class RunData(NamedTuple):
@@ -112,11 +92,20 @@ class RunData(NamedTuple):
                 data.annotations.with_files(data.folder)
 
     def check_classes(self, known: Categories, *, source: Path, num_classes: int | None) -> None:
-        """Raise `InputError` if the validation images or ``num_classes`` do not fit the known classes of ``source``."""
+        """Raise `InputError` if the validation images or ``num_classes`` do not fit the known classes of ``source``.
+
+        Log both lists of classes side by side before that.
+        """
         if self.val is not None:
             val = self.val.annotations
-            check_categories(val.categories, known=known, source=val.path, known_source=source)
-        require_num_classes(num_classes, known, source=source)
+            try:
+                check_categories(val.categories, known=known, source=val.path, known_source=source)
+            except InputError:
+                for line in side_by_side(known, val.categories, titles=(source.name, val.path.name)):
+                    log.info("%s", line)
+                raise
+        left_out = 0 if self.train is None else self.train.empty_classes
+        require_num_classes(num_classes, known, source=source, left_out=left_out)
 
     def write_subsets(self, folder: Path) -> None:
         """Write the files that reproduce the subsets."""
@@ -131,112 +120,44 @@ class ReadData(Protocol):
         """Read and check the data."""
 
 
-def find_paths(config: Config, *, training: bool) -> PathsOfSplits:
-    """Find the paths of the training, validation and test images of a run, without opening an image or downloading.
-
-    A run without named images uses COCO 2017 in ``data_dir``: for training, for validation if training uses it too, and
-    for an evaluation that names no images at all. A debug run has no validation split: it is evaluated on its training
-    images.
-
-    Raises:
-        InputError: a split is missing, lacks its images or its annotations, or is given twice.
-    """
-    find = _named_by_flags if config.data.data is None else _found
-    train, val, test = find(config, training=training)
-    if config.subset.test_mini and test is None:
-        raise InputError("--test_mini needs --testdev_images, or --download_test_data; add one or leave it out")
-    return train, val, test
-
-
-def _named_by_flags(config: Config, *, training: bool) -> PathsOfSplits:
-    """Find the splits whose paths the user names one by one, or COCO 2017."""
-    train = val = None
-    if training or config.subset.debug:
-        train = _named(config, "train") or _coco(config, "train")
-        if train is None:
-            raise InputError(
-                f"{'training' if training else 'evaluating a debug run'} needs --train_images and --train_annotations, "
-                f"or --download_train_data to fetch COCO 2017 to {config.download.data_dir}; see --help"
-            )
-    elif config.data.download_train_data:
-        raise InputError("--download_train_data has no use in an evaluation; leave it out")
-    test = _named(config, "test")
-    if not config.subset.debug:
-        val = _named(config, "val")
-        if val is None and (train.flag is not None if training else test is None):
-            val = _coco(config, "val")
-        if not training and val is None and test is None:
-            raise InputError(
-                "evaluation needs --val_images and --val_annotations, or --testdev_images, or --download_val_data or "
-                "--download_test_data to fetch COCO 2017; see --help"
-            )
-    return train, val, test
-
-
-def _found(config: Config, *, training: bool) -> PathsOfSplits:
-    """Find the splits of the data set that the user names."""
-    data, settings = config.data.data, config.flat()
-    names = [f"{split}_{part}" for split in ("train", "val") for part in ("images", "annotations")]
-    names += [f"download_{split}_data" for split in ("train", "val", "test")]
-    if given := [name for name in names if settings[name]]:
-        raise InputError(f"{data} names the images and annotations, so it excludes --{given[0]}; leave one out")
-    splits = {one.name: SplitPaths(one.name, one.images, one.path, found=one) for one in find_sources(data)}
-    test, trains = _named(config, "test"), training or config.subset.debug
-    if len(splits) == 1 and not splits.keys() & {"train", "val", "test"}:  # the only split serves for both
-        only = next(iter(splits.values()))._replace(split="train" if training else "val")
-        return (only, None, test) if trains else (None, only, test)
-    wanted = ["train"] if trains else ["val", "test"]
-    chosen = next((splits[name] for name in wanted if name in splits), None)
-    if chosen is None:
-        lacks = f"but no split {' or '.join(wanted)}; name one folder or file {wanted[0]}"
-        raise InputError(f"{data}: has {listed(list(splits))}, {lacks}")
-    if trains:
-        return chosen, None if config.subset.debug else splits.get("val"), test
-    return None, chosen._replace(split="val"), test
-
-
-def _named(config: Config, split: CocoSplit) -> SplitPaths | None:
-    """Return the paths of a split that the user names or downloads."""
-    settings = config.flat()
-    names = ["testdev_images"] if split == "test" else [f"{split}_images", f"{split}_annotations"]
-    given = [name for name in names if settings[name] is not None]
-    if settings[f"download_{split}_data"]:
-        if given:
-            flag = f"--download_{split}_data"
-            raise InputError(f"{flag} fetches COCO 2017 and uses it, so it excludes --{given[0]}; leave one out")
-        return _coco(config, split, download=True)
-    if given and given != names:
-        (missing,) = set(names) - set(given)
-        raise InputError(f"--{given[0]} needs --{missing}; see --help")
-    return SplitPaths(split, *(Path(settings[name]) for name in names)) if given else None
-
-
-def _coco(config: Config, split: CocoSplit, *, download: bool = False) -> SplitPaths | None:
-    """Return COCO 2017 in ``data_dir``: to be downloaded, or at least partly there after an earlier download."""
-    folder, flag = config.download.data_dir, f"--download_{split}_data"
-    paths = SplitPaths(split, images_dir(split, folder), annotations_path(split, folder), flag, download)
-    return paths if download or (paths.images.is_dir() and paths.annotations.is_file()) else None
-
-
-def read_run_data(config: Config, *, training: bool, categories: Categories | None = None) -> RunData:
+def read_run_data(
+    config: Config, *, training: bool, categories: Categories | None = None, paths: PathsOfSplits | None = None
+) -> RunData:
     """Read and check the data of a run, and download annotations on request; `RunData.fetch` downloads images.
 
-    ``categories`` are the classes of the evaluated detector; None takes the classes of the training images.
+    Args:
+        config: settings.
+        training: read the training images too.
+        categories: the classes of the evaluated detector; None takes the classes of the training images.
+        paths: result of `find_paths`, if it was called before.
 
     Raises:
         InputError: the data is wrong, as far as that shows before an image is decoded or downloaded.
     """
-    train_paths, val_paths, test_paths = find_paths(config, training=training)
+    train_paths, val_paths, test_paths = paths or find_paths(config, training=training)
     if config.data.data is not None:
-        found = filter(None, (train_paths, val_paths))
-        parts = [f"{paths.split} from {format_of(paths.annotations)} {paths.annotations}" for paths in found]
+        parts = [
+            f"{one.split} from {one.source.format} {one.source.path}"
+            for one in (train_paths, val_paths)
+            if one is not None
+        ]
         log.info("%s: %s", config.data.data, ", ".join(parts))
-    train = None if train_paths is None else _read_annotated(config, train_paths)
-    # an indices file lists images of one split: of the training split, if there is one
-    val = None if val_paths is None else _read_annotated(config, val_paths, may_be_listed=train is None)
+    fraction = None if config.subset.debug else config.data.val_fraction
+    if fraction is not None:
+        train, val = _read_divided(config, train_paths or val_paths, fraction)
+        train = train if training else None
+    else:
+        train = None if train_paths is None else _read_annotated(config, train_paths)
+        # an indices file lists images of one split: of the training split, if there is one
+        val = None if val_paths is None else _read_annotated(config, val_paths, may_be_listed=train is None)
+    if train is not None and not config.data.keep_empty_classes:
+        train = _without_empty_classes(train, val)
     known = categories or (None if train is None else train.annotations.categories)
-    if val is not None and known is not None and not has_class_ids(val.annotations.path):
-        val = val._replace(annotations=val.annotations.numbered_like(known))
+    if val is not None and known is not None:
+        has_ids = FORMATS[(val_paths or train_paths).source.format].has_class_ids
+        val = val._replace(annotations=_in_classes(val.annotations, known, by_name=config.data.by_name or not has_ids))
+    if train is not None and val is not None:
+        _warn_of_shared_images(train, val)
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
@@ -247,37 +168,104 @@ def read_run_data(config: Config, *, training: bool, categories: Categories | No
     return RunData(train, val, test)
 
 
+def _warn_of_shared_images(train: SplitData, val: SplitData) -> None:
+    """Warn if the detector is evaluated on images that it trains on."""
+    paths = [{f"{one.folder.absolute()}/{name}" for name in one.annotations.images.file_names} for one in (train, val)]
+    if shared := len(paths[0] & paths[1]):
+        text = "%s of %s validation images are training images too, so the AP will be too high; give other images"
+        log.warning(text, f"{shared:,}", f"{len(paths[1]):,}")
+
+
+def _without_empty_classes(train: SplitData, val: SplitData | None) -> SplitData:
+    """Return the training split without the classes that have no box in its whole file or the validation file."""
+    used = train.used_names | (frozenset() if val is None else val.used_names)
+    empty = [name for name in train.annotations.categories.names if name not in used]
+    if not empty:
+        return train
+    text = "%s: %s without a box: %s; left out of the detector's classes (--keep_empty_classes keeps them)"
+    log.info(text, train.annotations.path, counted(len(empty), "class", "classes"), listed(empty))
+    return train._replace(annotations=train.annotations.with_classes(used), empty_classes=len(empty))
+
+
+def _in_classes(val: CocoAnnotations, known: Categories, *, by_name: bool) -> CocoAnnotations:
+    """Return validation annotations with the ids of the known classes; a class without a box may be left out."""
+    if by_name:
+        val = val.numbered_like(known)
+    pairs = set(zip(known.ids, known.names, strict=True))
+    agreeing = [
+        name
+        for pair in zip(val.categories.ids, val.categories.names, strict=True)
+        if pair in pairs
+        for name in pair[1:]
+    ]
+    return val.with_classes(agreeing)
+
+
 def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = True) -> SplitData:
     """Read the training or the validation split."""
-    settings = config.subset
+    whole, paths = _read_whole(config, paths)
+    return _selected(config, paths, whole, used_names=whole.used_names, may_be_listed=may_be_listed)
+
+
+def _read_divided(config: Config, paths: SplitPaths, fraction: float) -> tuple[SplitData, SplitData]:
+    """Read the training split, and divide it into training and validation images."""
+    if paths.download:
+        raise InputError("--val_fraction divides your own images; COCO 2017 has validation images: --download_val_data")
+    whole, paths = _read_whole(config, paths)
+    whole = whole.with_files(paths.images)
+    held_out = hold_out(paths.images, whole.images.file_names, fraction, source=whole.path)
+    log.info("%s: %s", whole.path, held_out.summary)
+    for warning in held_out.warnings:
+        log.warning("%s: %s", whole.path, warning)
+    train, val = (whole.restricted_to(whole.images.ids[rows].tolist()) for rows in (~held_out.is_val, held_out.is_val))
+    return (
+        _selected(config, paths._replace(split="train"), train, used_names=whole.used_names),
+        _selected(config, paths._replace(split="val"), val, used_names=whole.used_names, may_be_listed=False),
+    )
+
+
+def _read_whole(config: Config, paths: SplitPaths) -> tuple[CocoAnnotations, SplitPaths]:
+    """Read the annotations of all images of a split, and find the folder of the images."""
     if paths.download:
         download_annotations(paths.split, config.download)
     find_folder = None
-    if paths.found is not None:
+    if paths.images is None:
         root = config.data.data if config.data.data.is_dir() else config.data.data.parent
-        find_folder = partial(find_images_dir, source=paths.found, folder=root, given=None)
-    images = None if paths.download else paths.images
-    whole = CocoAnnotations.read(paths.annotations, images=images, find_folder=find_folder)
+        find_folder = partial(find_images_dir, source=paths.source, folder=root, given=None)
+    whole = CocoAnnotations.read(paths.source, images=None if paths.download else paths.images, find_folder=find_folder)
     if paths.images is None:
         folder = find_folder(whole.images.file_names)
         if folder is None:
             name = quoted(whole.images.file_names[0])
             raise InputError(f"{whole.path}: the images, such as {name}, were not found near it; put them beside it")
         paths = paths._replace(images=folder)
+    if paths.split == "train":
+        whole.require_boxes()
+    return whole, paths
+
+
+def _selected(
+    config: Config,
+    paths: SplitPaths,
+    whole: CocoAnnotations,
+    *,
+    used_names: frozenset[str],
+    may_be_listed: bool = True,
+) -> SplitData:
+    """Return a split, or the subset of it that the settings choose."""
+    settings = config.subset
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
         remedy = ("--debug_samples", "--seed")
         part, subset = cut_down(config, whole, paths.split)
     elif settings.use_coco_mini:
         part, subset = _coco_mini(settings, whole, paths.split, may_be_listed=may_be_listed)
-    if paths.split == "train":
-        whole.require_boxes()
-        if not len(part.training.labels):
-            raise InputError(
-                f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
-                f"{remedy[0]}, or another {remedy[1]}"
-            )
-    return _with_files(paths, part, subset)
+    if paths.split == "train" and not len(part.training.labels):
+        raise InputError(
+            f"{whole.path}: none of the {len(part.images)} selected images has a box to train on; give a larger "
+            f"{remedy[0]}, or another {remedy[1]}"
+        )
+    return _with_files(paths, part, subset)._replace(used_names=used_names)
 
 
 def cut_down(config: Config, whole: CocoAnnotations, split: CocoSplit) -> tuple[CocoAnnotations, Subset]:

@@ -302,7 +302,7 @@ def test_boxes_in_other_formats_are_refused(write_json, coco, written, message):
 def test_missing_annotation_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json: no such annotation file; correct the path"):
         CocoAnnotations.read(tmp_path / "nowhere.json")
-    with pytest.raises(InputError, match="holds no annotations"):
+    with pytest.raises(InputError, match="no annotation file in it"):
         CocoAnnotations.read(tmp_path)
 
 

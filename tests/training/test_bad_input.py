@@ -293,7 +293,7 @@ def test_an_unreadable_validation_image_is_found_before_training(place, refused)
 def test_an_unreadable_training_image_is_skipped_and_the_summary_counts_it(place, caplog):
     path = place.cut("train/3.png")
     assert command.main(["--config", str(place.config)]) == 0
-    (summary,) = (text for text in caplog.messages if text.startswith("1 images were unreadable and skipped"))
+    (summary,) = (text for text in caplog.messages if text.startswith("1 image was unreadable and skipped"))
     assert f"{path}: cannot be read as an image" in summary
 
 

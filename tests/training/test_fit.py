@@ -178,7 +178,7 @@ def test_unreadable_training_image_is_skipped_and_counted(tmp_path, train, trunc
     messages = [record.getMessage() for record in caplog.records]
     assert [bad in message for message in messages] == [True, True]
     assert "image 40" in messages[0]
-    assert messages[1].startswith("1 images were unreadable and skipped")
+    assert messages[1].startswith("1 image was unreadable and skipped")
 
 
 def test_evaluation_sees_images_as_they_are_and_the_network_in_eval_mode(tmp_path, train, val_split):

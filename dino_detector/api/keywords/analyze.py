@@ -11,6 +11,9 @@ from dino_detector.api.keywords import PathLike
 class AnalyzeKeywords(TypedDict, total=False):
     """Settings of `analyze`."""
 
+    data: PathLike | None
+    """folder or file of a data set from any labelling tool, in place of the images and annotations below; the
+    validation split is used, or the test split if there is none"""
     metrics_file: PathLike | Sequence[PathLike]
     """metrics of training or evaluation, such as outputs/val_metrics_epoch_10.json; the first of two is the
     baseline"""
@@ -20,21 +23,27 @@ class AnalyzeKeywords(TypedDict, total=False):
     test_images: PathLike | None
     """folder of the images of predictions_file"""
     test_annotations: PathLike | None
-    """COCO JSON of test_images, with the names of files and classes; if it has annotations, metrics and report.html
-    are written too. It is not needed for COCO's test-dev2017 if testdev_image_info.json is beside the detections,
-    nor if images are named by their ids"""
+    """annotations of test_images in any format, or a COCO list with the names of files and classes; with
+    annotations, metrics and report.html are written too. It is not needed for COCO's test-dev2017 if
+    testdev_image_info.json is beside the detections, nor if images are named by their ids"""
     num_visualizations: int
     """pictures to draw, evenly spaced over the sorted ids of the images with something to draw"""
     confidence_threshold: float
     """lowest score of a detection to draw and count"""
     run_eval: bool
-    """evaluate model_path on val_images and val_annotations; metrics_file is then the baseline"""
+    """evaluate model_path on DATA, or val_images and val_annotations; metrics_file is then the baseline"""
     model_path: PathLike | None
     """checkpoint to evaluate"""
     val_images: PathLike | None
     """folder of the images to evaluate on, or the new folder of the images of metrics_file"""
     val_annotations: PathLike | None
-    """COCO detection JSON of val_images"""
+    """annotations of val_images, in the format of any labelling tool"""
+    val_fraction: float | None
+    """fraction of DATA that the training took for validation; run_eval evaluates the same images"""
+    by_name: bool
+    """let run_eval compare classes by name, where ids of DATA and of the detector differ"""
+    skip_unreadable: bool
+    """let run_eval leave out images that can't be read, and name them"""
     gallery_images: int
     """largest number of worst images in report.html"""
     device: str

@@ -20,6 +20,19 @@ class TrainKeywords(TypedDict, total=False):
     """folder of the validation images"""
     val_annotations: PathLike | None
     """annotations of the validation images"""
+    val_fraction: float | None
+    """fraction of the training images to validate on, such as 0.2, where the data has no validation images. The
+    content of an image decides its side, so it keeps it when images are added. Near-copies, and frames of one
+    video, stay on one side"""
+    by_name: bool
+    """compare the classes of different files by name, and number them like the first file or the detector; without
+    it, ids must agree too"""
+    skip_unreadable: bool
+    """leave validation images that can't be read out of the evaluation, and name them; without it, they are an
+    error. Training always skips images that can't be read"""
+    keep_empty_classes: bool
+    """train the classes without a box too; without it, the detector has no class that neither the training nor the
+    validation file has a box of"""
     testdev_images: PathLike | None
     """folder of test images without annotations; their detections go to testdev_predictions_final.json"""
     download_train_data: bool

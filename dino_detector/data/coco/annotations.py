@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from dino_detector.data.coco.findings import STOPS, WARNS, Finding
 from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.reader import FindFolder, read_entries
 from dino_detector.data.formats.reading import read_annotations
+from dino_detector.data.formats.splits import AnnotationFile
+from dino_detector.data.layouts import source_of
 from dino_detector.errors import InputError
 from dino_detector.storage.files import paused_collection
 from dino_detector.structures.categories import Categories
@@ -135,30 +137,38 @@ class CocoAnnotations:
         images: every image in the order of the file, also images without annotations.
         categories: the classes.
         entries: the usable annotations, crowd regions too.
+        has_places: the annotations are of another format than COCO, and the ids are made up.
     """
 
     path: Path
     images: ImageTable
     categories: Categories
     entries: AnnotationTable
+    has_places: bool = False
 
     @classmethod
     def read(
-        cls, path: Path | str, *, images: Path | None = None, find_folder: FindFolder | None = None
+        cls, path: AnnotationFile | Path | str, *, images: Path | None = None, find_folder: FindFolder | None = None
     ) -> CocoAnnotations:
         """Read and check annotations; log entries that are left out and values that are filled in.
 
         Args:
             path: a COCO detection JSON, or the annotations of another tool; see `dino_detector.data.formats.reading`.
+                A split that was found already is an `AnnotationFile`.
             images: folder of the images, to read sizes that the file lacks; None refuses a file that lacks sizes.
+            find_folder: finds that folder by the names of the images.
 
         Raises:
             InputError: the file is missing, not JSON or not COCO, or has a mistake that keeps training from starting.
         """
-        path = Path(path)
+        source = path if isinstance(path, AnnotationFile) else source_of(Path(path))
+        source = source if images is None else source._replace(images=images)
+        find = find_folder or (lambda _: images)
         with paused_collection():
-            content = read_annotations(path, images=images)
-            return _checked(*read_entries(content, path, path.name, find_folder=find_folder or (lambda _: images)))
+            reading = read_annotations(source)
+            return _checked(
+                *read_entries(reading.content, source.path, source.path.name, find_folder=find, places=reading.places)
+            )
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
@@ -208,19 +218,39 @@ class CocoAnnotations:
         entries = replace(entries, image_indices=np.cumsum(kept)[entries.image_indices] - 1)
         return replace(self, images=self.images.at(kept), entries=entries)
 
+    @property
+    def used_names(self) -> frozenset[str]:
+        """Names of the classes that have an annotation, crowd regions too."""
+        return frozenset(self.categories.names[label] for label in np.unique(self.entries.labels).tolist())
+
     def numbered_like(self, known: Categories) -> CocoAnnotations:
         """Return the annotations with the category ids that ``known`` has for the same names.
 
-        Annotations with a name that ``known`` lacks, or has twice, stay as they are.
+        A class that ``known`` lacks is left out if no annotation has it. Otherwise, or if a name stands for two
+        classes, the annotations stay as they are.
         """
-        ids = dict(zip(known.names, known.ids, strict=True))
-        if len(ids) < len(known) or not ids.keys() >= set(self.categories.names):
+        ids, names = dict(zip(known.names, known.ids, strict=True)), self.categories.names
+        if len(ids) < len(known) or len(set(names)) < len(names) or not ids.keys() >= self.used_names:
             return self
-        order = sorted(range(len(self.categories)), key=lambda label: ids[self.categories.names[label]])
-        names = tuple(self.categories.names[label] for label in order)
-        labels = np.argsort(order)[self.entries.labels]
-        categories = Categories(tuple(ids[name] for name in names), names)
-        return replace(self, categories=categories, entries=replace(self.entries, labels=labels))
+        return self._with_classes({label: ids[name] for label, name in enumerate(names) if name in ids})
+
+    def with_classes(self, names: Collection[str]) -> CocoAnnotations:
+        """Return the annotations with the classes of these names, and with all classes that an annotation has."""
+        kept = self.used_names.union(names)
+        ids = zip(self.categories.ids, self.categories.names, strict=True)
+        return self._with_classes({label: number for label, (number, name) in enumerate(ids) if name in kept})
+
+    def _with_classes(self, ids: dict[int, int]) -> CocoAnnotations:
+        """Return the annotations with the classes of some labels, each with an id; no annotation has another label."""
+        order = sorted(ids, key=ids.__getitem__)
+        categories = Categories(
+            tuple(ids[label] for label in order), tuple(self.categories.names[label] for label in order)
+        )
+        if categories == self.categories:
+            return self
+        labels = np.zeros(len(self.categories), np.int64)
+        labels[order] = np.arange(len(order))
+        return replace(self, categories=categories, entries=replace(self.entries, labels=labels[self.entries.labels]))
 
     def require_boxes(self) -> None:
         """Raise `InputError` if the file has no box to train on."""
@@ -332,7 +362,7 @@ def _checked(split: Split, findings: list[Finding]) -> CocoAnnotations:
         is_crowd=boxes.crowd,
     )
     table = ImageTable.of(images.ids, images.names, images.sizes[:, ::-1])
-    return CocoAnnotations(split.path, table, categories, every.at(split.usable))
+    return CocoAnnotations(split.path, table, categories, every.at(split.usable), boxes.places is not None)
 
 
 def _annotation_ids(given: Sequence[int | None]) -> np.ndarray:

@@ -45,6 +45,7 @@ class BoxColumns:
         xywh: ``[M, 4]`` float64 pixels, NaN if the box is not four finite numbers.
         crowd: ``[M]`` bool.
         area: ``[M]`` float64 square pixels, NaN if unknown.
+        places: the place of each annotation in the files of another format, whose ids are made up; None for COCO.
     """
 
     ids: list[Id]
@@ -53,6 +54,11 @@ class BoxColumns:
     xywh: np.ndarray
     crowd: np.ndarray
     area: np.ndarray
+    places: Sequence[str] | None = None
+
+    def label(self, row: int) -> Id:
+        """Return the place of an annotation, or its id, or else its position in the list from 0."""
+        return entry_label(self.ids, row) if self.places is None else self.places[row]
 
 
 @dataclass
@@ -120,7 +126,7 @@ class Split:
 
     def find_boxes(self, kind: str, rows: Any, note: str = "", *, total: int | None = None, **details: Any) -> Finding:
         """Return a finding about annotations; ``rows`` are positions or a mask ``[M]``, ``details`` as in `Finding`."""
-        ids = [entry_label(self.boxes.ids, row) for row in _positions(rows)]
+        ids = [self.boxes.label(row) for row in _positions(rows)]
         total = len(self.boxes.ids) if total is None else total
         return Finding(kind, self.name, len(ids), total, "boxes", ids, note, **details)
 

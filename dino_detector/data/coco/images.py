@@ -50,6 +50,7 @@ class CocoImages:
         self.folder = Path(folder)
         self.white_level = white_level
         self.annotations_path = annotations.path
+        self._has_ids = not annotations.has_places
         self.records = annotations.images
         self.table = annotations.training
         self._all = np.arange(len(self.records))
@@ -96,7 +97,8 @@ class CocoImages:
             path, size = self.folder / record.file_name, self.size(index)
             return reader(path, expected_size=size, white_level=self.white_level, **how)
         except InputError as error:
-            raise InputError(f"{error}, or remove image {record.image_id} from {self.annotations_path}") from error
+            image = f"image {record.image_id} from {self.annotations_path}" if self._has_ids else "it and its labels"
+            raise InputError(f"{error}, or remove {image}") from error
 
 
 def first_readable(images: CocoImages, index: int, look: Callable[[int], Found], skipped: list[str]) -> Found:

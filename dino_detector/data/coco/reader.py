@@ -43,7 +43,9 @@ FindFolder = Callable[[Sequence[str | None]], Path | None]
 """returns the folder of the images with these file names, None if it is unknown"""
 
 
-def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFolder) -> tuple[Split, list[Finding]]:
+def read_entries(
+    content: Content, path: Path, name: str, *, find_folder: FindFolder, places: Sequence[str] | None = None
+) -> tuple[Split, list[Finding]]:
     """Keep every readable entry of an annotation file, and report every mistake as a finding.
 
     Args:
@@ -51,6 +53,7 @@ def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFo
         path: the file.
         name: name of the split in the findings.
         find_folder: finds the folder of the images; sizes that the file lacks are read from the pictures there.
+        places: the place of each annotation in the files of another format, for findings.
 
     Returns:
         The entries, with boxes in other formats converted, and the findings.
@@ -60,7 +63,7 @@ def read_entries(content: Content, path: Path, name: str, *, find_folder: FindFo
     images, annotations, categories = kept
     total = sum(len(entries or []) for entries in given)
     non_objects = total - sum(map(len, kept))
-    reader = _Reader(name)
+    reader = _Reader(name, places)
     labelled = content.annotations is not None or content.categories is None
     if labelled:
         missing = [key for key in ("annotations", "categories") if getattr(content, key) is None]
@@ -162,11 +165,13 @@ class _Reader:
     Attributes:
         findings: the findings so far.
         box_ids: ids of the annotations.
+        places: their places in the files of another format; None for COCO.
         boxless: rows of annotations whose bbox can't be used, by the kind of the finding.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, places: Sequence[str] | None = None) -> None:
         self.name = name
+        self.places = places
         self.findings: list[Finding] = []
         self.box_ids: list[Id] = []
         self.boxless: dict[str, list[int]] = {}
@@ -179,7 +184,7 @@ class _Reader:
 
     def find_rows(self, kind: str, rows: Sequence[int], note: str = "", fix: str = "") -> None:
         """Add a finding about rows of ``annotations``."""
-        labels = [entry_label(self.box_ids, row) for row in rows]
+        labels = [entry_label(self.box_ids, row) if self.places is None else self.places[row] for row in rows]
         self.find("annotations", len(self.box_ids), {kind: labels}, note, fix)
 
     def ids(self, given: list[Any], kind: str, unit: str, *, may_be_missing: bool = False) -> list[Id]:
@@ -244,7 +249,8 @@ class _Reader:
         category = self.references(entries, "category", categories.ids)
         xywh = self.xywh(entries)
         crowd = self.crowd(column(entries, "iscrowd"))
-        return BoxColumns(self.box_ids, image, category, xywh, crowd, self.area(column(entries, "area")))
+        area = self.area(column(entries, "area"))
+        return BoxColumns(self.box_ids, image, category, xywh, crowd, area, self.places)
 
     def references(self, entries: list[Any], kind: str, known: list[Id]) -> np.ndarray:
         """Return the position ``[M]`` of the image or category of each annotation, -1 if the file does not list it."""

@@ -13,9 +13,10 @@ from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.reader import read_entries
 from dino_detector.data.conversion.labelled import Box, Labelled, Notes, Picture
 from dino_detector.data.conversion.xml_text import xml_name
-from dino_detector.data.formats.reading import format_of, read_annotations
+from dino_detector.data.formats.reading import read_annotations
 from dino_detector.data.formats.rows import UNREADABLE
-from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
+from dino_detector.data.formats.splits import AnnotationFile
+from dino_detector.data.layouts import find_images_dir, find_sources
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
@@ -69,7 +70,7 @@ def read_sources(data: Path, form: str) -> dict[str, Source]:
 
 
 def _read(file: AnnotationFile, folder: Path) -> Source:
-    content = read_annotations(file.path, images=file.images)
+    content = read_annotations(file).content
     found: list[Path | None] = []
 
     def find_folder(names: Sequence[str | None]) -> Path | None:
@@ -87,7 +88,7 @@ def _read(file: AnnotationFile, folder: Path) -> Source:
         for row, (name, on_disk, size) in enumerate(zip(names, files, columns.images.sizes.tolist(), strict=True))
         for path in [images_dir / on_disk if on_disk else None]
     ]
-    return Source(file, format_of(file.path), columns, findings, pictures)
+    return Source(file, file.format, columns, findings, pictures)
 
 
 def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:

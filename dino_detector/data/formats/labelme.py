@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dino_detector.data.coco.entries import Content
-from dino_detector.data.formats.rows import Rows, files_below
+from dino_detector.data.formats.rows import Reading, Rows, files_below
+from dino_detector.data.formats.splits import AnnotationFile, folders_of
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted
 from dino_detector.storage.files import read_json
 
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -21,18 +22,20 @@ def is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def read_labelme(folder: Path) -> tuple[Content, str | None]:
+def find_labelme(folder: Path) -> list[AnnotationFile]:
+    """Return the folders of JSON files."""
+    return folders_of("labelme", folder, "*.json")
+
+
+def read_labelme(source: AnnotationFile) -> Reading:
     """Read the files of a folder and its subfolders; file names are relative to the folder.
 
     supervision's reader skips circles, refuses equal names in two folders, and its errors name no file.
 
-    Returns:
-        The entries, and a line about the shapes that have no box; None if there are none.
-
     Raises:
         InputError: a file is damaged or a shape has no label or points; the message names the file.
     """
-    rows, skipped = Rows(), 0
+    folder, rows, skipped = source.path, Rows(unit="shape"), 0
     for file in files_below(folder, "*.json"):
         content = read_json(file)
         if not is_labelme(content):
@@ -48,14 +51,15 @@ def read_labelme(folder: Path) -> tuple[Content, str | None]:
                 elif kind == "circle":
                     (x, y), edge = points[0], points[1]
                     radius = math.dist((x, y), edge)
-                    rows.box(str(label), x - radius, y - radius, x + radius, y + radius)
+                    rows.box(str(label), (x - radius, y - radius, x + radius, y + radius), (file, number))
                 else:
-                    rows.polygon(str(label), points)
+                    rows.polygon(str(label), points, (file, number))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{file}: shape {number} has no label or no points ({error}); correct it") from error
     if not rows.images:
         raise InputError(f"{folder}: holds no annotations; give the folder or the file that a labelling tool wrote")
-    return rows.content(), f"{skipped:,} points and lines have no box, and are left out" if skipped else None
+    left_out = counted(skipped, "point or line without a box is", "points and lines without a box are")
+    return rows.reading(f"{left_out} left out" if skipped else None)
 
 
 def _file_name(named: object, file: Path, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Read the annotations of any labelling tool as the entries of a COCO file.
+"""Reads the annotations of any labelling tool as the entries of a COCO file.
 
 ===============================  =====================================================
 Tool                             Path of the annotations of a split
@@ -7,7 +7,7 @@ COCO, Roboflow, Label Studio     the JSON
 YOLO                             ``data.yaml:train``, or the folder of ``classes.txt``
 Pascal VOC                       ``ImageSets/Main/train.txt``, or the folder of the XML files
 labelme                          the folder of the JSON files
-CVAT for images                  the XML
+CVAT for images                  the XML, or ``annotations.xml:train`` for a subset of a project
 CreateML                         the JSON
 Open Images                      the CSV
 ===============================  =====================================================
@@ -16,81 +16,58 @@ Open Images                      the CSV
 from __future__ import annotations
 
 import logging
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from dino_detector.data.coco.entries import Content, read_content
-from dino_detector.data.formats.createml import read_createml
-from dino_detector.data.formats.cvat import read_cvat
-from dino_detector.data.formats.labelme import read_labelme
-from dino_detector.data.formats.open_images import read_open_images
-from dino_detector.data.formats.rows import files_below
-from dino_detector.data.formats.voc import read_voc
-from dino_detector.data.formats.yolo import YOLO_SPLIT, classes_file, read_yolo
-from dino_detector.storage.files import paused_collection, read_json
+from dino_detector.data.formats.coco import find_coco, read_coco
+from dino_detector.data.formats.createml import find_createml, read_createml
+from dino_detector.data.formats.cvat import find_cvat, read_cvat
+from dino_detector.data.formats.labelme import find_labelme, read_labelme
+from dino_detector.data.formats.open_images import find_open_images, read_open_images
+from dino_detector.data.formats.rows import Reading
+from dino_detector.data.formats.splits import AnnotationFile
+from dino_detector.data.formats.voc import find_voc, read_voc
+from dino_detector.data.formats.yolo import find_yolo, read_yolo
+from dino_detector.storage.files import paused_collection
 
 log = logging.getLogger(__name__)
 
 
-def format_of(path: Path) -> str:
-    """Return the name of the format at a path of the table of this module; COCO if no other fits."""
-    suffix = path.suffix.lower()
-    if YOLO_SPLIT.match(str(path)) or (path.is_dir() and classes_file(path)):
-        return "YOLO"
-    if suffix == ".txt" or (path.is_dir() and next(files_below(path, "*.xml"), None)):
-        return "Pascal VOC"
-    if path.is_dir():
-        return "labelme"
-    others = {".xml": "CVAT", ".csv": "Open Images"}
-    return "CreateML" if suffix == ".json" and _lists_images(path) else others.get(suffix, "COCO")
+class Format(NamedTuple):
+    """A format of annotations.
+
+    Attributes:
+        find: returns the splits of a folder; an empty list if the folder has another format.
+        read: reads a split, and raises `InputError` that names the file and the entry of a mistake.
+        has_class_ids: whether files store ids of classes; otherwise classes have names only.
+    """
+
+    find: Callable[[Path], list[AnnotationFile]]
+    read: Callable[[AnnotationFile], Reading]
+    has_class_ids: bool = False
 
 
-def read_annotations(path: Path, *, images: Path | None = None) -> Content:
-    """Read the annotations of a split; log shapes without a box, and label files without a picture.
+FORMATS = {
+    "COCO": Format(find_coco, read_coco, has_class_ids=True),
+    "YOLO": Format(find_yolo, read_yolo, has_class_ids=True),
+    "Pascal VOC": Format(find_voc, read_voc),
+    "CVAT": Format(find_cvat, read_cvat),
+    "CreateML": Format(find_createml, read_createml),
+    "labelme": Format(find_labelme, read_labelme),
+    "Open Images": Format(find_open_images, read_open_images),
+}
+"""every format by its name, in the order in which a folder is tried"""
 
-    Args:
-        path: see the table of this module.
-        images: folder of the images; Open Images, whose boxes are fractions, needs it.
+
+def read_annotations(source: AnnotationFile) -> Reading:
+    """Read the annotations of a split; log what its reader leaves out.
 
     Raises:
         InputError: the annotations are missing or damaged; the message names the file and the entry.
     """
     with paused_collection():
-        match format_of(path):
-            case "YOLO":
-                content, left_out = read_yolo(path)
-            case "Pascal VOC":
-                return read_voc(path)
-            case "Open Images":
-                return read_open_images(path, images)
-            case "CreateML":
-                return read_createml(read_json(path), path)
-            case "labelme":
-                content, left_out = read_labelme(path)
-            case "CVAT":
-                content, left_out = read_cvat(path)
-            case _:
-                return read_content(path)
-    if left_out:
-        log.warning("%s: %s", path, left_out)
-    return content
-
-
-def annotations_exist(path: Path) -> bool:
-    """Return whether there is a file or folder of annotations at a path of the table of this module."""
-    named = YOLO_SPLIT.match(str(path))
-    return Path(named[1]).is_file() if named else path.exists()
-
-
-def has_class_ids(path: Path) -> bool:
-    """Return whether the format stores class ids, as COCO and YOLO do; other formats store class names only."""
-    return format_of(path) in ("COCO", "YOLO")
-
-
-def _lists_images(path: Path) -> bool:
-    """Return whether a JSON file begins like CreateML, a list of objects with annotations; False if unreadable."""
-    try:
-        with path.open("rb") as file:
-            return re.match(rb'(\xef\xbb\xbf)?\s*\[\s*\{.*"annotations?"', file.read(2**16), re.DOTALL) is not None
-    except OSError:
-        return False
+        reading = FORMATS[source.format].read(source)
+    for note in reading.notes:
+        log.warning("%s: %s", source.path, note)
+    return reading

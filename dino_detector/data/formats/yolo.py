@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from dino_detector.data.coco.entries import Content
-from dino_detector.data.formats.rows import Rows
-from dino_detector.data.pictures.finding import find_pictures
+from dino_detector.data.formats.rows import Reading, Rows, files_below
+from dino_detector.data.formats.splits import AnnotationFile, role_of
+from dino_detector.data.pictures.finding import find_pictures, is_picture
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed
@@ -28,88 +28,111 @@ CLASSES = ("classes.txt", "labels.txt", "obj.names")
 """files with a class name on each line"""
 YOLO_SPLIT = re.compile(r"^(.+\.ya?ml):(train|val|test)$")
 """path of a split: the ``data.yaml``, and the name of the split"""
+LARGEST = 2.0
+"""largest coordinate, as a fraction of the image; a larger one is in pixels"""
 
 
 class YoloSplit(NamedTuple):
-    """The pictures of a split, the folder above all of them, and the class names by index.
+    """The folders and the listed pictures of a split, the folder above all of them, and the class names by index.
 
     With ``keypoints``, a box is followed by keypoints.
     """
 
-    pictures: list[Path]
+    places: list[Path]
     folder: Path
     classes: dict[int, str]
     keypoints: bool = False
 
-
-def is_data_yaml(path: Path) -> bool:
-    """Return whether a YAML file lists classes and pictures."""
-    try:
-        content = yaml.safe_load(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return path.name == "data.yaml"  # its reader says what is wrong
-    return isinstance(content, dict) and "names" in content and bool({"train", "val", "valid", "test"} & content.keys())
+    def pictures(self) -> list[Path]:
+        """Return the pictures; raise `InputError` if a folder has none."""
+        parts = [find_pictures(place, recursive=True).pictures if place.is_dir() else [place] for place in self.places]
+        return list(dict.fromkeys(picture for part in parts for picture in part))
 
 
-def yolo_splits(path: Path) -> dict[str, Path]:
-    """Return the path ``data.yaml:SPLIT`` of each split that a ``data.yaml`` names, train first.
+def find_yolo(folder: Path) -> list[AnnotationFile]:
+    """Return the splits of the ``data.yaml`` of a folder, or the folder itself if it has a list of classes."""
+    files = [path for form in ("*.yaml", "*.yml") for path in sorted(folder.glob(form)) if _is_data_yaml(path)]
+    if files:
+        chosen = next((path for path in files if path.name == "data.yaml"), files[0])
+        if chosen.name != "data.yaml" and len(files) > 1:
+            names = listed([path.name for path in files])
+            raise InputError(f"{folder}: {names} each list classes and pictures; give one of these files")
+        return splits_of_yaml(chosen)
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    pictures = (path for path in files_below(images, "*") if is_picture(path))
+    if not _classes_file(folder) or not any(label_path(picture).is_file() for picture in pictures):
+        return []  # there is no list of classes, or it is of another tool
+    if any(role_of(path, images) == "val" for path in images.iterdir() if path.is_dir()):
+        raise InputError(f"{folder}: images/ has folders of splits; write a data.yaml with train:, val: and names:")
+    return [AnnotationFile(folder.resolve().name, folder, images, "YOLO")]
+
+
+def splits_of_yaml(path: Path) -> list[AnnotationFile]:
+    """Return the split ``data.yaml:SPLIT`` of each place that a ``data.yaml`` names, train first.
 
     Exports without test pictures name their folder all the same: a missing test split is left out.
     """
-    content = _data_yaml(path)
+    content = _read_yaml(path)
     named = {name: _places(content, name) for name in SPLITS}
-    if isinstance(named["test"], str) and not _existing(named["test"], _root(content, path), path):
+    if isinstance(named["test"], str) and not _existing(named["test"], content, path):
         del named["test"]
-    return {name: Path(f"{path}:{name}") for name, place in named.items() if place}
+    if not any(named.values()):
+        raise InputError(f"{path}: names no pictures; add the line train: images/train")
+    return [split_of_yaml(Path(f"{path}:{name}"), name) for name, place in named.items() if place]
 
 
-def find_yolo(path: Path) -> YoloSplit:
-    """Find the pictures of a split ``data.yaml:NAME``, or of a folder with ``classes.txt``.
+def split_of_yaml(path: Path, name: str) -> AnnotationFile:
+    """Return the split at a path ``data.yaml:NAME``; raise `InputError` if its pictures are missing."""
+    try:
+        folder = _yolo_split(path).folder
+    except InputError:
+        if name != "test":  # the pictures of a test split may be unused
+            raise
+        folder = None
+    return AnnotationFile(name, path, folder, "YOLO")
+
+
+def _yolo_split(path: Path) -> YoloSplit:
+    """Find the folders of a split ``data.yaml:NAME``, or of a folder with ``classes.txt``.
 
     Raises:
-        InputError: ``data.yaml`` or a path in it is wrong, or there is no picture.
+        InputError: ``data.yaml`` or a path in it is wrong.
     """
-    listed, named = classes_file(path), YOLO_SPLIT.match(str(path))
-    if listed is not None:
-        content, names = {}, read_lines(listed)
-        pictures = find_pictures(path / "images" if (path / "images").is_dir() else path, recursive=True).pictures
-        classes = dict(enumerate(names))
-    else:
-        file, split = named.groups()
-        content = _data_yaml(Path(file))
-        classes = _class_names(content.get("names"), Path(file))
-        found = _places(content, split)
-        if found is None:
-            raise InputError(f"{file}: names no pictures for {split}; add the line {split}: images/{split}")
-        root = _root(content, Path(file))
-        places = found if isinstance(found, list) else [found]
-        pictures = [picture for place in places for picture in _pictures(str(place), root, Path(file))]
-    if any(picture.is_absolute() for picture in pictures):
-        pictures = [picture.absolute() for picture in pictures]
-    folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
-    return YoloSplit(pictures, folder, classes, "kpt_shape" in content)
+    named = YOLO_SPLIT.match(str(path))
+    if named is None:
+        images = path / "images" if (path / "images").is_dir() else path
+        return YoloSplit([images], images, dict(enumerate(read_lines(_classes_file(path)))))
+    file, split = Path(named[1]), named[2]
+    content = _read_yaml(file)
+    classes = _class_names(content, file)
+    found = _places(content, split)
+    if found is None:
+        raise InputError(f"{file}: names no pictures for {split}; add the line {split}: images/{split}")
+    named_places = found if isinstance(found, list) else [found]
+    places = [place for name in named_places for place in _pictures(str(name), content, file, split)]
+    if any(place.is_absolute() for place in places):
+        places = [place.absolute() for place in places]
+    folder = Path(os.path.commonpath([place if place.is_dir() else place.parent for place in places]))
+    return YoloSplit(places, folder, classes, "kpt_shape" in content)
 
 
-def classes_file(folder: Path) -> Path | None:
+def _classes_file(folder: Path) -> Path | None:
     """Return the list of classes of a folder with YOLO labels; None if it has none."""
     return next((folder / name for name in CLASSES if (folder / name).is_file()), None)
 
 
-def read_yolo(path: Path) -> tuple[Content, str | None]:
+def read_yolo(source: AnnotationFile) -> Reading:
     """Read the labels of a split: a line is a class and a box, centre and size as fractions, or a class and a polygon.
 
     An empty or missing label file means that the picture has no objects.
 
-    Returns:
-        The entries, and a line about label files that are not where they are expected; None if there are none.
-
     Raises:
         InputError: a line is wrong; the message names its file and number, and counts the other wrong lines.
     """
-    split = find_yolo(path)
-    sizes = picture_sizes(split.pictures)
-    rows, wrong = Rows(split.classes), []
-    for picture, (width, height) in zip(split.pictures, sizes.tolist(), strict=True):
+    split = _yolo_split(source.path)
+    pictures = split.pictures()
+    rows, wrong = Rows(split.classes, unit="line"), []
+    for picture, (width, height) in zip(pictures, picture_sizes(pictures).tolist(), strict=True):
         scale = rows.measured(picture.relative_to(split.folder).as_posix(), width, height)
         labels = label_path(picture)
         try:
@@ -119,12 +142,12 @@ def read_yolo(path: Path) -> tuple[Content, str | None]:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{labels}: cannot be read as text ({error}); correct the file") from error
         for number, line in enumerate(lines, start=1):
-            if line.strip() and (reason := _add(rows, line.split(), scale, split.keypoints)):
+            if line.strip() and (reason := _add(rows, line.split(), scale, split.keypoints, (labels, number))):
                 wrong.append(f"{labels}, line {number}: {reason}")
     if wrong:
-        others = f"; {len(wrong) - 1:,} more lines are wrong" if len(wrong) > 1 else ""
+        others = f"; {counted(len(wrong) - 1, 'more line is', 'more lines are')} wrong" if len(wrong) > 1 else ""
         raise InputError(f"{wrong[0]}; correct the line{others}")
-    return rows.content(), _lost_labels(split.pictures)
+    return rows.reading(_lost_labels(pictures))
 
 
 def _lost_labels(pictures: list[Path]) -> str | None:
@@ -146,7 +169,9 @@ def label_path(picture: Path) -> Path:
     return beside if beside.is_file() and not there.is_file() else there
 
 
-def _add(rows: Rows, words: list[str], scale: tuple[float, float], keypoints: bool) -> str | None:
+def _add(
+    rows: Rows, words: list[str], scale: tuple[float, float], keypoints: bool, place: tuple[Path, int]
+) -> str | None:
     """Add the box of a line to the last image; return the reason if the line is wrong."""
     try:
         kind, *numbers = (float(word) for word in words)
@@ -158,17 +183,35 @@ def _add(rows: Rows, words: list[str], scale: tuple[float, float], keypoints: bo
         return "a number is not finite"
     numbers = numbers[:4] if keypoints else numbers
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        return f"has {len(words)} numbers; a box has 5, a polygon an odd number from 7"
+        hint = ""
+        if len(numbers) == 5:
+            hint = ", and a sixth number is the score of a detection (save_conf): remove it"
+        elif len(numbers) > 6 and (len(numbers) - 4) % 3 == 0:
+            points = (len(numbers) - 4) // 3
+            hint = f", and for {points} keypoints behind a box data.yaml needs kpt_shape: [{points}, 3]"
+        return f"has {len(words)} numbers; a box has 5, a polygon an odd number from 7{hint}"
+    if max(numbers) > LARGEST:
+        return f"has the coordinate {max(numbers):g}; write fractions of the width and height of the image, from 0 to 1"
     pairs = [(x * scale[0], y * scale[1]) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     if len(numbers) > 4:
-        rows.polygon(int(kind), pairs)
+        rows.polygon(int(kind), pairs, place)
     else:
         (x, y), (width, height) = pairs
-        rows.box(int(kind), x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        rows.box(int(kind), (x - width / 2, y - height / 2, x + width / 2, y + height / 2), place)
     return None
 
 
-def _data_yaml(path: Path) -> dict[str, object]:
+def _is_data_yaml(path: Path) -> bool:
+    """Return whether a YAML file lists classes and pictures; True for a damaged ``data.yaml``, whose reader says so."""
+    try:
+        content = _read_yaml(path)
+    except InputError:
+        return path.name == "data.yaml"
+    return any(_places(content, split) is not None for split in SPLITS)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of a ``data.yaml``, with texts as values; raise `InputError` if it lists no classes."""
     try:
         content = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader)  # a class may be called yes
     except FileNotFoundError:
@@ -177,55 +220,87 @@ def _data_yaml(path: Path) -> dict[str, object]:
         raise InputError(
             f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]}); correct the file"
         ) from error
-    if not isinstance(content, dict) or "names" not in content:
+    if not isinstance(content, dict) or not ("names" in content or "nc" in content):
         raise InputError(f"{path}: has no list names: of the classes; add it, such as names: [cat, dog]")
     return content
 
 
 def _places(content: dict[str, Any], split: str) -> Any:
     """Return the folder, list or folders of a split; None if ``data.yaml`` names none."""
-    return next((content[key] for key in SPLITS[split] if content.get(key) not in (None, "", "null", "~")), None)
+    return next((content[key] for key in SPLITS[split] if content.get(key) not in (None, "", "null", "~", [])), None)
 
 
-def _class_names(names: object, path: Path) -> dict[int, str]:
-    """Return the class names by index, from a list, or from a mapping with or without gaps."""
+def _class_names(content: dict[str, Any], path: Path) -> dict[int, str]:
+    """Return the class names by index, from a list, or from a mapping with or without gaps; ``class_0`` without names.
+
+    Raises:
+        InputError: ``names`` lists no class, or another number of classes than ``nc``.
+    """
+    names, number = content.get("names"), content.get("nc")
+    if number is not None and not (isinstance(number, str) and number.strip().isdecimal()):
+        raise InputError(f"{path}: nc: must be the number of classes, not {number!r}; correct or remove the line")
+    if names is None:
+        names = [f"class_{index}" for index in range(int(number))]  # as Ultralytics names them
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
-        found = {int(number): str(name) for number, name in names.items()}
+        found = {int(index): str(name) for index, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise InputError(f"{path}: names: must list the classes, such as [cat, dog] or 0: cat; correct it") from None
     if not found:
         raise InputError(f"{path}: names: lists no class; add one")
+    if number is not None and int(number) != len(found):
+        raise InputError(f"{path}: nc: is {number}, but names: lists {len(found)} classes; correct one of them")
     return dict(sorted(found.items()))
 
 
-def _root(content: dict[str, object], file: Path) -> Path:
-    """Return the folder that the paths in ``data.yaml`` start from: its ``path`` if that exists, or its own folder."""
-    given = content.get("path")
-    root = file.parent / str(given) if given else file.parent
-    return root if root.is_dir() else file.parent
+def _roots(content: dict[str, Any], file: Path) -> list[Path]:
+    """Return the folders that the paths in ``data.yaml`` start from: its ``path`` if that exists, and its own folder.
+
+    A relative ``path`` starts at ``data.yaml``, or at the working directory, as Ultralytics takes it.
+    """
+    given = str(content.get("path") or "")
+    named = [file.parent / given, Path(given)] if given else []
+    return [*(path for path in named if path.is_dir()), file.parent]
 
 
-def _pictures(place: str, root: Path, file: Path) -> list[Path]:
-    """Return the pictures of a folder or of a list of files."""
-    found = _existing(place, root, file)
+def _pictures(place: str, content: dict[str, Any], file: Path, split: str) -> list[Path]:
+    """Return a folder, or the pictures of a list of files."""
+    found = _existing(place, content, file)
+    roots = _roots(content, file)
     if found is None:
-        raise InputError(f"{file}: names {place!r}, and there is no {root / place}; correct its paths")
+        remedy = "correct its paths"
+        if split == "val":
+            remedy += (
+                ", or remove the line val: and give --val_fraction 0.2 to validate on a part of the training images"
+            )
+        raise InputError(f"{file}: names {place!r}, and there is no {roots[0] / place}; {remedy}")
     if found.is_dir():
-        return find_pictures(found, recursive=True).pictures
-    pictures = [_listed(line, found.parent, root) for line in read_lines(found)]
+        return [found]
+    pictures = [_listed(line, [found.parent, *roots]) for line in read_lines(found)]
     if not pictures:
         raise InputError(f"{found}: lists no picture; write one on each line")
     return pictures
 
 
-def _existing(place: str, root: Path, file: Path) -> Path | None:
+def _existing(place: str, content: dict[str, Any], file: Path) -> Path | None:
     """Return a path that ``data.yaml`` names; Roboflow's ``../train/images`` starts at ``data.yaml``, too."""
     names = [place, place.removeprefix("../")]
-    return next((path for name in names for path in (root / name, file.parent / name) if path.exists()), None)
+    roots = _roots(content, file)
+    found = next((root / name for name in names for root in roots if (root / name).exists()), None)
+    return found or _moved(place, roots)
 
 
-def _listed(line: str, *folders: Path) -> Path:
+def _listed(line: str, folders: list[Path]) -> Path:
     """Return a picture of a list of files, whose relative paths start at the list or at the root of the data set."""
-    return next((folder / line for folder in folders if (folder / line).is_file()), folders[0] / line)
+    found = next((folder / line for folder in folders if (folder / line).is_file()), None)
+    return found or _moved(line, folders) or folders[0] / line
+
+
+def _moved(name: str, folders: list[Path]) -> Path | None:
+    """Return the path that the end of an absolute path of another machine names below one of the folders."""
+    parts = name.replace("\\", "/").split("/")
+    if parts[0] != "" and not parts[0].endswith(":"):
+        return None
+    ends = ["/".join(parts[start:]) for start in range(1, len(parts)) if parts[start]]
+    return next((folder / end for end in ends for folder in folders if (folder / end).exists()), None)
