@@ -14,6 +14,7 @@ PROG = "dino-detector"
 COMMANDS = {
     "data": "check a data set before training: what it holds, and what is most worth fixing",
     "convert": "write a data set in the format of another labelling tool",
+    "recommend": "choose settings for a data set and this machine, with the reasons, as a config.yaml",
     "train": "train a detector on labelled images",
     "evaluate": "COCO metrics of a checkpoint on validation images, and detections for test-dev",
     "predict": "detect objects in a picture or a folder of pictures",

@@ -45,7 +45,33 @@ class Terminated(KeyboardInterrupt):
     number = signal.SIGTERM
 
 
+OTHER_NAMES = {
+    **dict.fromkeys(("weights", "model", "pretrained", "resume", "ckpt", "pretrain_weights"), ("checkpoint",)),
+    **dict.fromkeys(("conf", "conf_thres", "score_threshold"), ("threshold", "confidence_threshold")),
+    **dict.fromkeys(("imgsz", "img", "img_size", "resolution"), ("image_size",)),
+    **dict.fromkeys(("batch", "bs", "total_batch_size"), ("batch_size",)),
+    **dict.fromkeys(("lr", "lr0"), ("learning_rate",)),
+    **dict.fromkeys(("project", "out", "save_dir"), ("output_dir",)),
+    **dict.fromkeys(("workers", "dataloader_workers"), ("num_workers",)),
+    **dict.fromkeys(("dataset_dir", "dataset", "data_path"), ("data", "train_images")),
+    **dict.fromkeys(("val", "validate", "test", "eval"), ("evaluate",)),
+    **dict.fromkeys(("detect", "infer", "inference", "track"), ("predict",)),
+    **{"name": ("experiment_name",), "max_det": ("max_detections",), "patience": ("early_stopping_patience",)},
+    **{"check": ("data",), "convert": ("export",), "report": ("analyze",)},
+}
+"""names of flags and commands in other toolkits, such as Ultralytics and RF-DETR, and our names in their order"""
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean X?"`` with the known name closest to ``wanted``, or an empty string."""
-    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
+    """Return ``"; did you mean X?"`` with the known name closest to ``wanted``, or an empty string.
+
+    A name of another toolkit gives the name that has its meaning here.
+    """
+    known = list(known)
+    dashes = "--" if wanted.startswith("--") else ""
+    plain = wanted.removeprefix("--").replace("-", "_")
+    ours = [f"{dashes}{name}" for name in OTHER_NAMES.get(plain, ())]
+    if meant := next((name for name in ours if name in known), None):
+        return f"; did you mean {meant}?"
+    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""

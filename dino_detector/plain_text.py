@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from dino_detector.terminal import encodable
+
 WIDTH = 96
 """most columns of a line"""
 LONGEST = 64
@@ -80,6 +82,7 @@ def table(rows: Sequence[Sequence[str]], *, rules: Sequence[int] = (), least: tu
         rules: numbers of the rows that follow a rule, from 0.
         least: least width of the first column, and of each other column, in columns of the terminal.
     """
+    rows = [[encodable(cell) for cell in row] for row in rows]
     widths = [max(least[position > 0], *(columns(row[position]) for row in rows)) for position in range(len(rows[0]))]
     lines = []
     for number, (first, *others) in enumerate(rows):

@@ -19,7 +19,16 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import dino_detector
-from dino_detector.config import DEBUG, LIGHTWEIGHT, Config, DownloadConfig, ImageSize, TilingConfig, commands, labelling
+from dino_detector.config import (
+    DEBUG,
+    LIGHTWEIGHT,
+    Config,
+    DownloadConfig,
+    ImageSize,
+    TilingConfig,
+    commands,
+    labelling,
+)
 from dino_detector.config.setting import Setting, settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +37,9 @@ FROM_OUTSIDE = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
     "demo_backbone.md": "dino_detector/models/demo_backbone/README.md",
+    **{f"examples/{name}.ipynb": f"examples/{name}.ipynb" for name in ("own_data", "several_detectors")},
 }
-"""pages of the site, and the files of the repository that they show"""
+"""pages and files of the site, and the files of the repository that they show"""
 COMMANDS = {
     "train, evaluate": [item.default_factory for item in dataclasses.fields(Config)],
     "predict": [commands.PredictSettings, TilingConfig],
@@ -40,6 +50,7 @@ COMMANDS = {
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],
     "convert": [commands.ConvertSettings],
+    "recommend": [commands.RecommendSettings],
     "download": [commands.DownloadSettings, DownloadConfig],
     "demo": [commands.DemoSettings],
 }

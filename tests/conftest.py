@@ -12,9 +12,16 @@ from coco_tree import CocoTree, write_coco_tree
 from warm_python import serve_warm_python
 
 SLOW = (
-    *("training", "benchmarks", "tools", "inference/test_export.py"),
+    *("training", "benchmarks", "tools", "inference/test_export.py", "api/test_python_run.py", "api/test_types.py"),
+    *("api/test_data_in_memory.py", "test_notebooks.py"),
     *("models/test_demo_backbone.py", "analysis/report/test_report_browser.py", "commands/test_analyze.py"),
-    *("commands/test_analyze_report.py", "commands/test_predict.py", "test_cli.py", "test_coco_tree.py"),
+    *(
+        "commands/test_analyze_report.py",
+        "commands/test_predict.py",
+        "commands/test_recommend.py",
+        "test_cli.py",
+        "test_coco_tree.py",
+    ),
     *("test_documented_commands.py", "test_examples.py", "storage/test_file_set.py"),
 )
 """folders and files whose tests train, start processes or open a browser"""

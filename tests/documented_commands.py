@@ -17,7 +17,10 @@ PROGRAMS = {
     ("python3", "-m", "dino_detector.train"): train.main,
     ("python3", "download_coco.py"): download.main,
     ("python3", "analyze_results.py"): analyze.main,
-    **{("dino-detector", name): cli.main for name in ("data", "convert", "train", "evaluate", "predict", "export")},
+    **{
+        ("dino-detector", name): cli.main
+        for name in ("data", "convert", "recommend", "train", "evaluate", "predict", "export")
+    },
 }
 """documented programs, and the functions that run them"""
 

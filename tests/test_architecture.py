@@ -18,7 +18,7 @@ PACKAGE = Path(dino_detector.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "plain_text"},
+    {"errors", "plain_text", "terminal"},
     {"storage"},
     {"config", "structures"},
     {"matching"},
@@ -46,22 +46,23 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_210,
-    "training": 2_730,
+    "commands": 1_710,
+    "api": 1_650,
+    "training": 3_570,
     "analysis": 2_520,
-    "data_check": 1_110,
-    "labelling": 1_400,
-    "inference": 970,
-    "models": 1_830,
-    "data": 6_170,
+    "data_check": 1_680,
+    "labelling": 1_750,
+    "inference": 1_040,
+    "models": 1_840,
+    "data": 7_130,
     "download": 780,
-    "structures": 560,
-    "config": 950,
+    "structures": 630,
+    "config": 1_180,
     "storage": 420,
-    ".": 850,
+    ".": 970,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
-LINES_OF_SCRIPTS_AND_STYLES = 1_750
+LINES_OF_SCRIPTS_AND_STYLES = 1_780
 """most lines of JavaScript and CSS"""
 LINES_OF_FILE = 400
 
@@ -189,12 +190,13 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not set(run.stdout.split()) & (HEAVY | LATE)
 
 
-@pytest.mark.parametrize("command", ["data", "train", "evaluate", "predict", "analyze"])
+@pytest.mark.parametrize("command", ["data", "recommend", "train", "evaluate", "predict", "analyze"])
 def test_checks_of_a_command_line_and_of_data_load_no_torch(command: str):
     """A mistake is reported at once, and the data check takes no memory for libraries that it does not use."""
     modules = [
         f"dino_detector.commands.{command}",
         "dino_detector.data_check.report",
+        "dino_detector.data_check.recommendation",
         "dino_detector.training.run_data",
     ]
     code = f"import sys, {', '.join(modules)}; print(*{{'torch', 'torchvision', 'lightning'}} & sys.modules.keys())"

@@ -282,6 +282,8 @@ def check_command(name: str, folder: Path) -> None:
         assert ExportedDetector.load(folder / "detector.onnx").predict(folder / "photo.jpg", threshold=0.0)
     elif name == "convert":
         assert len(list((folder / "data_coco").glob("*/*.jpg"))) == 82
+    elif name == "recommend":
+        assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == "data"
     else:
         assert name == "data"  # it writes no file; other tests check its output
 

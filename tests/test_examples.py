@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dino_detector.config import Config
+from dino_detector.config import LIGHTWEIGHT, Config
+from dino_detector.data.demo_set import write_demo_set
 from dino_detector.inference.detector import build_detector
 from dino_detector.structures.categories import Categories
 
@@ -39,12 +41,15 @@ def files(tmp_path_factory: pytest.TempPathFactory, dinov2_folder: Path) -> Path
         **{"num_queries": 5, "decoder_layers": 1, "hidden_dim": 16, "num_heads": 4, "feedforward_dim": 24},
         **{"n_points": 2, "feature_scales": [1.0], "box_head_dim": 12},
     }
+    write_demo_set(folder / "my_data", train_images=4, val_images=2)
+    (folder / "tiny.json").write_text(json.dumps(settings))
     detector = build_detector(Config.from_flat(settings), categories=Categories((3, 9), ("cell", "plate")))
     for name in ("outputs/dino_detector_best", "outputs/dino_detector_final", "cars/dino_detector_best"):
         (folder / name).parent.mkdir(exist_ok=True)
         detector.save(folder / f"{name}.pth")
     shutil.copytree(folder / "cars", folder / "signs")
     detector.merge().export(folder / "detector.onnx")
+    write_demo_set(folder / "data", train_images=2, val_images=1)
     for name in ("photo", "street", "a", "b"):
         pixels = torch.randint(256, (60, 90, 3), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{name}.jpg")
@@ -55,6 +60,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, dinov2_folder: Path) -> Path
 def _in_a_copy(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    for name, value in json.loads(Path("tiny.json").read_text()).items():
+        monkeypatch.setitem(LIGHTWEIGHT, name, value)  # examples train a tiny detector
 
 
 @pytest.mark.usefixtures("_in_a_copy")

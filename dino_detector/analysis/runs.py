@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.entries import WHOLE_NUMBERS
 from dino_detector.data.coco.unlabelled import DETECTED_INFO, find_image_info
-from dino_detector.data.layouts import annotations_exist
+from dino_detector.data.layouts import annotations_exist, source_of
 from dino_detector.errors import InputError
 from dino_detector.plain_text import quoted, short_path
 from dino_detector.storage.files import paused_collection, read_json
@@ -108,7 +108,10 @@ def read_detections(source: Path, folder: Path, listed: Path | None, *, max_dete
     """
     results = read_results(source)
     images = find_image_list(source, folder) if listed is None else read_images(listed, folder=folder)
-    run = Run(source, None, results, None, None, source, folder, listed=images, named=_predicted_classes(source))
+    named = _predicted_classes(source)
+    if images is not None and named:
+        images = images.numbered_like(Categories(tuple(sorted(named)), tuple(named[one] for one in sorted(named))))
+    run = Run(source, None, results, None, None, source, folder, listed=images, named=named)
     if listed is None or not len(images.entries):
         return run
     _check_results(results, images, source=source)
@@ -164,10 +167,13 @@ def find_image_list(results: Path, folder: Path | None) -> CocoAnnotations | Non
 
 
 def read_images(path: Path, *, folder: Path | None = None) -> CocoAnnotations:
-    """Read the images, categories and annotations, if any, of a COCO file; raise `InputError` if it is invalid.
+    """Read the images, categories and annotations, if any, of a file; raise `InputError` if it is invalid.
 
     With ``folder``, the names of the images are the names of their files there.
     """
+    if (source := source_of(path)).format != "COCO":
+        annotations = CocoAnnotations.read(source, images=folder)
+        return annotations if folder is None else annotations.with_files(folder, required=False)
     with paused_collection():
         content = read_json(path)
         if isinstance(content, dict) and not content.get("annotations"):
@@ -188,7 +194,10 @@ def file_inside(folder: Path, name: str) -> Path | None:
 
 
 def _predicted_classes(results: Path) -> dict[int, str]:
-    """Return the names of classes by id in the list that ``predict`` writes beside its detections, if it is there."""
+    """Return the names of classes by id, from the files that ``predict`` or an evaluation writes beside detections."""
+    metrics = results.with_name(results.name.replace("_predictions", "_metrics", 1))
+    if metrics != results and metrics.is_file() and read_json(metrics).get("predictions") == results.name:
+        return {row.category_id: row.name for row in CocoMetrics.read(metrics).per_class}
     path = results.with_name(f"{results.stem}_images.json")
     content = read_json(path) if path.is_file() else {"categories": []}
     try:

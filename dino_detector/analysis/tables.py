@@ -9,6 +9,7 @@ from dino_detector.analysis.wording import comparison_verdict, flipped_captions
 from dino_detector.config import MAX_DETECTIONS
 from dino_detector.plain_text import plain, table
 from dino_detector.structures.metrics import PRECISION, CocoMetrics
+from dino_detector.structures.metrics import number_text as number_text
 
 OVERFITTED = 0.9
 """AP50 on its training images that shows that a model can overfit"""
@@ -79,8 +80,3 @@ def overfitting_verdict(metrics: CocoMetrics) -> str:
         f"The model has not overfitted: {numbers}, and {OVERFITTED} was wanted. If AP50 was still rising, give more "
         "--epochs; if not, look at the boxes (--log_images) and try another --debug_lr."
     )
-
-
-def number_text(value: float | None) -> str:
-    """Return a number of the metrics with three decimals; "-" for None and -1."""
-    return "-" if value in (None, -1) else f"{value:.3f}"

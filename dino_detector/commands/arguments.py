@@ -6,7 +6,6 @@ argparse splits the command line into words; `dino_detector.config` converts and
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import typing
@@ -17,12 +16,12 @@ from typing import Any, Literal
 
 import docstring_parser
 
-from dino_detector.config import Config, ImageSize, preset_settings
-from dino_detector.config.setting import Setting, convert, plain, settings_of
+from dino_detector.config import Config, ImageSize
+from dino_detector.config.resolving import Source, parts_of, read_settings_file, resolve
+from dino_detector.config.setting import Setting, plain, settings_of
 from dino_detector.config.yaml_text import NOT_YAML, as_yaml, read_yaml
-from dino_detector.errors import InputError, SettingError, did_you_mean
+from dino_detector.errors import InputError, did_you_mean
 
-RUN_GROUPS = tuple(group.default_factory for group in dataclasses.fields(Config))
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", ImageSize: "SIZE", dict: "JSON"}
 _documentation = cache(docstring_parser.parse_from_object)
 
@@ -56,7 +55,7 @@ def parse_settings(
         SystemExit: with code 0, after ``--help`` or ``--print_config``.
     """
     is_run = Config in groups
-    parts = RUN_GROUPS if is_run else groups
+    parts = parts_of(groups)
     known = settings_of(*parts)
     usage = " ".join(filter(None, [prog, usage, "[--config FILE]" if is_run else "", "[--SETTING VALUE ...]"]))
     parser = _build_parser(parts, shown, takes_files=is_run, prog=prog, description=description, usage=usage)
@@ -64,46 +63,13 @@ def parse_settings(
     flags.append("--help")
     words = _split(parser, argv, known, flags + (["--config", "--print_config"] if is_run else []))
     prints = words.pop("print_config", False)
-    sources = [(f"{path}: ", _read_file(Path(path))) for path in words.pop("config", [])]
-    sources.append(("--", {name: _read_words(given, known[name]) for name, given in words.items()}))
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    try:
-        for origin, given in sources:
-            origins |= dict.fromkeys(given, origin)
-            values |= convert(given, known)
-        if missing := [name for name, setting in known.items() if setting.required and name not in values]:
-            raise InputError(f"missing: {', '.join(missing)}; usage: {usage}")
-        values = {name: setting.default() for name, setting in known.items()} | preset_settings(values) | values
-        for name in words:
-            other, *needed = known[name].field.metadata.get("effective_with") or (None,)
-            if other and not (values[other] in needed if needed else values[other]):
-                condition = f"{other} {' or '.join(needed)}".strip()
-                raise InputError(f"--{name} has no effect without --{condition}; give both or neither")
-        if not is_run:
-            return tuple(group(**{name: values[name] for name in settings_of(group)}) for group in groups)
-        if "debug_lr" in words and "learning_rate" in words:
-            raise InputError("--debug_lr and --learning_rate both give the learning rate of a debug run; leave one out")
-        config = Config.from_flat(values | ({"learning_rate": values["debug_lr"]} if "debug_lr" in words else {}))
-    except SettingError as error:
-        raise InputError(origins.get(error.name, "") + str(error)) from None
+    sources = [Source(f"{path}: ", read_settings_file(Path(path))) for path in words.pop("config", [])]
+    sources.append(Source("--", {name: _read_words(given, known[name]) for name, given in words.items()}))
+    resolved = resolve(groups, sources, named=words, mark="--", usage=usage)
     if prints:
-        print(as_yaml(config), end="")
+        print(as_yaml(resolved[0]), end="")
         raise SystemExit(0)
-    return config, frozenset(origins)
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    """Return the settings of a file; raise `InputError` if it does not exist, is not YAML or is no mapping."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such settings file; correct --config")
-    try:
-        contents = read_yaml(path.read_bytes())
-    except (OSError, *NOT_YAML) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error}); correct the file or --config") from error
-    if not isinstance(contents, dict):
-        raise InputError(f"{path}: holds no settings; write one on each line, such as epochs: 50")
-    return {str(name): value for name, value in contents.items()}
+    return resolved
 
 
 def _build_parser(
@@ -167,7 +133,7 @@ def _split(
     """Return the words of each given setting and flag.
 
     If the positional setting is missing, it takes the last of several paths after a flag:
-    ``--checkpoint a.pth picture.jpg``.
+    ``--checkpoint a.pth picture.jpg``. A positional setting that may be missing takes a folder only.
     """
     spaced = [re.sub(r"^(?=-[.\d])", " ", word) for word in argv]  # argparse takes -3,-1 for a flag, but not " -3,-1"
     try:
@@ -184,7 +150,7 @@ def _split(
     words = {name: [given] if isinstance(given, str) else given for name, given in vars(parsed).items()}
     absent = [name for name, setting in known.items() if setting.positional and name not in words]
     several = [some for name, some in words.items() if name in known and known[name].kind == list[Path] and some[1:]]
-    if absent and several:
+    if absent and several and (known[absent[0]].required or Path(several[-1][-1]).is_dir()):
         words[absent[0]] = [several[-1].pop()]
     return words
 

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 from dino_detector.commands.frame import command
 from dino_detector.config.commands import DataCheckSettings
 from dino_detector.errors import InputError
+from dino_detector.plain_text import plain
 from dino_detector.storage.files import read_json, write_whole
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dino_detector.data.formats.splits import AnnotationFile
+    from dino_detector.data_check.check import Check, Loaded
 
 MANY_IMAGES = 2_000
 """number of images from which the check announces that opening them takes minutes"""
@@ -27,29 +32,56 @@ def main(settings: DataCheckSettings) -> None:
     The check covers counts, box sizes against the patch grid, class balance, duplicates, boxes outside their image, the
     same picture in two splits, and mistakes in COCO files. It changes no file of the data set.
     """
-    _require_paths(settings)
     from tqdm import tqdm
 
+    from dino_detector.data.coco.findings import ranked
+    from dino_detector.data_check.report import report_text, sources_text
+
+    loaded, opened = load_data(settings)
+    unreadable = [one for one in loaded.findings if one.kind == "file_unreadable"]
+    print(sources_text(loaded.splits, loaded.files, unreadable), end="\n\n", flush=True)
+    if opened >= MANY_IMAGES:
+        print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
+    with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
+        result = check_loaded(loaded, settings, advance=bar.update if opened else None)
+    print(with_headings(report_text(result), sys.stdout))
+    if settings.output is not None:
+        print(f"\nAll findings with all their ids are in {settings.output}")
+    if unreadable:
+        names = ", ".join(plain(one.split) for one in unreadable)
+        raise InputError(f"{settings.data}: can't read the annotations of {names}: {unreadable[0].note}")
+    stops = [problem.kind.title for problem in ranked(result.findings) if problem.stops]
+    if stops:
+        raise InputError(f"{settings.data}: training does not start before these are corrected: {'; '.join(stops)}")
+
+
+def load_data(settings: DataCheckSettings) -> tuple[Loaded, int]:
+    """Read the annotations and find the images; return them with the number of images to open.
+
+    Raises:
+        InputError: a setting is wrong, or none of the annotations can be read.
+    """
+    _require_paths(settings)
     from dino_detector.data.pictures.opening import allow_megapixels
-    from dino_detector.data_check.check import check, load
-    from dino_detector.data_check.patches import PatchGrid
-    from dino_detector.data_check.report import payload, report_text, sources_text
+    from dino_detector.data_check.check import load
 
     allow_megapixels(settings.max_megapixels)
     loaded = load(*_sources(settings))
-    print(sources_text(loaded.splits, loaded.files), end="\n\n", flush=True)
     names = () if settings.skip_images else chain.from_iterable(files.names for files in loaded.files)
-    opened = sum(name is not None for name in names)
-    if opened >= MANY_IMAGES:
-        print(f"Opening {opened:,} images, which takes some minutes; --skip_images leaves that out\n", flush=True)
+    return loaded, sum(name is not None for name in names)
+
+
+def check_loaded(loaded: Loaded, settings: DataCheckSettings, *, advance: Callable[[], object] | None) -> Check:
+    """Check data, and write the findings to the file of the settings; ``advance`` is called after each opened image."""
+    from dino_detector.data_check.check import check
+    from dino_detector.data_check.patches import PatchGrid
+    from dino_detector.data_check.report import payload
+
     grid = PatchGrid(settings.image_size, settings.resize_mode)
-    with tqdm(total=opened, unit=" images", disable=None if opened else True, leave=False, file=sys.stderr) as bar:
-        advance = bar.update if opened else None
-        result = check(loaded, grid=grid, num_queries=settings.num_queries, advance=advance)
-    print(report_text(result))
+    result = check(loaded, grid=grid, num_queries=settings.num_queries, advance=advance)
     if settings.output is not None:
         write_whole(settings.output, json.dumps(payload(result), indent=1))
-        print(f"\nAll findings with all their ids are in {settings.output}")
+    return result
 
 
 def _require_paths(settings: DataCheckSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from dino_detector.commands.frame import command
 from dino_detector.config import Config
 from dino_detector.config.commands import DemoSettings
 from dino_detector.storage.output_folder import locked
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
     from dino_detector.data.demo_set import DemoFiles
@@ -55,7 +57,7 @@ def _demo(output_dir: Path) -> None:
     print(f"2/4  training adapters and a decoder on the frozen backbone {DEMO_BACKBONE}, {epochs} epochs", flush=True)
     metrics = fit(config)
     print(f"3/4  COCO metrics on the {metrics.num_images} validation images\n", flush=True)
-    print(metrics_table(metrics))
+    print(with_headings(metrics_table(metrics), sys.stdout))
     checkpoint = output_dir / "dino_detector_final.pth"
     print("\n4/4  drawing predictions beside ground truth", flush=True)
     picture = output_dir / "predictions.png"

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config
 from dino_detector.config.yaml_text import write_config
 from dino_detector.errors import InputError
 from dino_detector.storage.output_folder import locked, make_room
+from dino_detector.terminal import with_headings
 
 if TYPE_CHECKING:
-    from dino_detector.training.data_paths import PathsOfSplits
+    from dino_detector.structures.evaluation_files import EvaluationFiles
+    from dino_detector.training.evaluation import Evaluation
+    from dino_detector.training.run_data import ReadData
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +50,14 @@ EVALUATION_HELP = {
 """settings that evaluation reads; a text replaces the help of training where that does not fit"""
 
 
+class Evaluated(NamedTuple):
+    """An evaluation and its files; None for files without validation or test images."""
+
+    found: Evaluation
+    files: EvaluationFiles | None
+    test_predictions: Path | None
+
+
 def evaluate_run(config: Config, given: Set[str]) -> None:
     """Evaluate a checkpoint on validation images, and detect in test images that have no annotations.
 
@@ -49,49 +65,84 @@ def evaluate_run(config: Config, given: Set[str]) -> None:
     model come from the checkpoint. Other settings of training are accepted and have no effect, so that the YAML file of
     a training serves here too.
     """
-    training = config.training
-    if training.checkpoint is None or training.skip_checkpoint_load:
-        skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
-        raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
-    from dino_detector.training.data_paths import find_paths
-
-    paths = find_paths(config, training=False)
-    with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
-        _evaluate_into(training.output_dir, with_indices_file(config, given), given, paths)
+    evaluated = evaluate_and_write(config, given)
+    if evaluated is not None:
+        _print(evaluated)
 
 
 main = command(Config, shown=EVALUATION_HELP)(evaluate_run)
 
 
-def _evaluate_into(folder: Path, config: Config, given: Set[str], paths: PathsOfSplits) -> None:
+def evaluate_and_write(config: Config, given: Set[str], *, read_data: ReadData | None = None) -> Evaluated | None:
+    """Evaluate the checkpoint of the settings and write the results; return None in further processes of the run.
+
+    ``given`` names the settings that the user gave. ``read_data`` replaces `read_run_data`, for data that is no file.
+
+    Raises:
+        InputError: there is no checkpoint, or it or the data is wrong.
+    """
+    training = config.training
+    if training.checkpoint is None or training.skip_checkpoint_load:
+        skipped = " and no --skip_checkpoint_load" if training.skip_checkpoint_load else ""
+        raise InputError(f"evaluation needs --checkpoint{skipped}; see --help")
+    read_data = read_data or find_data(config, training=False)
+    with locked(training.output_dir, "evaluation") if is_main_process() else nullcontext():
+        return _evaluate_into(training.output_dir, with_indices_file(config, given), given, read_data)
+
+
+def find_data(config: Config, *, training: bool) -> ReadData:
+    """Find the files of a run, and return the function that reads them.
+
+    Raises:
+        InputError: a split is missing, or is given twice.
+    """
+    from dino_detector.training.data_paths import find_paths
+    from dino_detector.training.run_data import read_run_data
+
+    return partial(read_run_data, paths=find_paths(config, training=training))
+
+
+def _evaluate_into(folder: Path, config: Config, given: Set[str], read_data: ReadData) -> Evaluated | None:
     """Evaluate and write the results; the caller holds the lock of the folder."""
-    from dino_detector.analysis.tables import metrics_table
     from dino_detector.structures.evaluation_files import EvaluationFiles
     from dino_detector.training.evaluation import evaluate, write_test_results
+    from dino_detector.training.run_data import EVALUATED_ANNOTATIONS, write_items
 
     dino_model = config.backbone.dino_model if "dino_model" in given else None
-    found = evaluate(config, dino_model=dino_model, paths=paths)
+    found = evaluate(config, dino_model=dino_model, read_data=read_data)
     if not is_main_process():
-        return
+        return None
     _warn_of_model_settings(config, given, found.config)
-    written = ["evaluation.yaml", *(subset.file_name for subset in found.data.subsets)]
+    written, files, path = ["evaluation.yaml", *(subset.file_name for subset in found.data.subsets)], None, None
     if found.metrics is not None:
         val = found.data.val
         files = EvaluationFiles.of(folder, "", images=val.folder, annotations=val.annotations.path)
         written += [files.metrics.name, files.predictions.name]
+        written += [] if val.items is None else [EVALUATED_ANNOTATIONS]
     written += ["testdev_*.json", "test_mini_*_indices.json"] if found.data.test is not None else []
     make_room(folder, written)
     found.data.write_subsets(folder)
+    write_items(found.data.val)
     write_config(found.config, folder / "evaluation.yaml")
-    if found.metrics is not None:
+    if files is not None:
         facts = {"checkpoint": str(config.training.checkpoint), "precision": found.config.training.precision}
         files.write(found.metrics, found.results, **facts)
-        print(metrics_table(found.metrics))
-        print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
     if found.data.test is not None:
-        test = found.data.test.annotations
-        path = write_test_results(found.test_results, test, folder)
-        read = len(test.images) + len(found.data.test.unreadable) - len(found.unreadable)
+        path = write_test_results(found.test_results, found.data.test.annotations, folder)
+    return Evaluated(found, files, path)
+
+
+def _print(evaluated: Evaluated) -> None:
+    """Print the metrics and where the files are; raise `InputError` at the end if a test image can't be read."""
+    from dino_detector.analysis.tables import metrics_table
+
+    found, files, path = evaluated
+    if files is not None:
+        print(with_headings(metrics_table(found.metrics), sys.stdout))
+        print(f"\nThe numbers are in {files.metrics}, the detections in {files.predictions}")
+    if path is not None:
+        test = found.data.test
+        read = len(test.annotations.images) + len(test.unreadable) - len(found.unreadable)
         print(f"{len(found.test_results):,} detections in {read:,} test images are in {path}")
     for reason in found.unreadable[1:]:
         log.warning("%s", reason)

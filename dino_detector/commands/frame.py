@@ -17,6 +17,10 @@ from dino_detector.commands.arguments import parse_settings
 from dino_detector.errors import InputError, SharedInputError, StoppedByUser, Terminated
 from dino_detector.plain_text import printable
 from dino_detector.storage.files import machine_error
+from dino_detector.terminal import styled
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "Storage size calculation overflowed")
+"""words in the errors of torch about memory; the command line does not import torch"""
 
 
 def command(
@@ -79,10 +83,15 @@ def run_command(command: Callable[[], int | None]) -> int:
         if reason is None:
             raise
         message = str(reason)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)):
+            raise
+        reason = " ".join(str(error).split("\n")[0].split())[-160:]
+        message = f"out of memory ({reason or 'of this machine'}); lower --batch_size, --image_size or --num_queries"
     finally:
         if in_main_thread:
             signal.signal(signal.SIGTERM, before)
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"{styled('error:', 'red', sys.stderr)} {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
@@ -103,9 +112,10 @@ class ProgressSafeHandler(logging.Handler):
         """Write a message, after its level if it is a warning or an error."""
         from tqdm import tqdm
 
-        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        level = f"{record.levelname.lower()}:" if record.levelno >= logging.WARNING else ""
+        level = styled(level, "red" if record.levelno >= logging.ERROR else "yellow", sys.stdout)
         with contextlib.suppress(BrokenPipeError):  # nobody reads stdout, as after `| head`; the run goes on
-            tqdm.write(printable(level + self.format(record)), file=sys.stdout)
+            tqdm.write(f"{level} {printable(self.format(record))}".lstrip(), file=sys.stdout)
 
 
 def configure_logging() -> None:
@@ -122,4 +132,5 @@ def configure_logging() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it logs each retry
     warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores is a choice
     warnings.filterwarnings("ignore", module="PIL")  # damaged metadata do not matter here

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dino_detector.commands.frame import command
 from dino_detector.config import MAX_DETECTIONS, TilingConfig
@@ -59,23 +59,90 @@ def main(settings: PredictSettings, tiling: TilingConfig) -> None:
     Writes each picture with its boxes, and predictions.json in the COCO results format with the file name of each
     detection's picture.
     """
+    done, unread = predict(settings, tiling, Printed(settings))
+    print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
+    if framed := [source.name for source in done if opening.has_several_frames(source.path)]:
+        have = "has" if len(framed) == 1 else "have"
+        print(f"{counted(len(framed), 'picture')} {have} several frames; the first was used: {listed(framed)}")
+    for reason in unread[:-1]:
+        log.warning("%s", reason)
+    if unread:
+        total = counted(len(done) + len(unread), "picture")
+        raise InputError(
+            f"{unread[-1]}; {len(unread)} of {total} can't be read, and the results of the others are complete"
+        )
+
+
+class Predicted(NamedTuple):
+    """Pictures with results, and a line for each picture that can't be read."""
+
+    done: list[Source]
+    unreadable: list[str]
+
+
+class Watcher(Protocol):
+    """Follows a prediction."""
+
+    def begin(self, group: DetectorGroup, sources: Sequence[Source], left_out: str) -> None:
+        """Begin, with a line about files that are left out, which may be empty."""
+
+    def found(self, source: Source, output: Output, shown: ImageDetections) -> None:
+        """Take the detections of a detector in a picture, which score at least the threshold."""
+
+
+class Printed(NamedTuple):
+    """Prints a line for each picture."""
+
+    settings: PredictSettings
+
+    def begin(self, group: DetectorGroup, sources: Sequence[Source], left_out: str) -> None:
+        """Print the number of pictures, the device, and what is left out."""
+        device, precision = group.detectors[0].device, group.detectors[0].inference_precision
+        pictures = f"{counted(len(sources), 'picture')} in {self.settings.image_or_folder}"
+        print(f"{pictures}; on {device}, precision {precision}")
+        if left_out:
+            print(left_out)
+
+    def found(self, source: Source, output: Output, shown: ImageDetections) -> None:
+        """Print the objects by class."""
+        counts = Counter(shown.labels.tolist())
+        objects = ", ".join(f"{counts[label]} {output.detector.categories.shown[label]}" for label in sorted(counts))
+        path = (output.folder / source.drawn).relative_to(self.settings.output_dir)
+        print(f"{plain(path, 200)}: {objects or 'nothing'}")
+
+
+def predict(
+    settings: PredictSettings, tiling: TilingConfig, watcher: Watcher, *, pictures: Sequence[Path] | None = None
+) -> Predicted:
+    """Detect objects in the pictures, and write the results of each detector to its folder.
+
+    ``pictures`` replace the picture or the folder of the settings.
+
+    Raises:
+        InputError: a setting or a checkpoint is wrong.
+        StoppedByUser: the user interrupted the work; the results of finished pictures are written.
+    """
     opening.allow_megapixels(settings.max_megapixels)
     folders = _folders(settings)
-    found = finding.find_pictures(settings.image_or_folder, recursive=settings.recursive, results=LIST)
-    sources = _sources(found, settings.image_or_folder)
+    given = settings.image_or_folder
+    if pictures is None:
+        found = finding.find_pictures(given, recursive=settings.recursive, results=LIST)
+    else:
+        if missing := [path for path in pictures if not path.is_file()]:
+            raise InputError(f"{missing[0]}: no such picture; correct the path, or give a folder alone")
+        found = finding.PictureFolder([*pictures], [], 0, [])
+    sources = _sources(found, given)
     _refuse_overwriting(sources, folders)
     from dino_detector.inference.detector_group import DetectorGroup
 
     with locked(settings.output_dir, "prediction"):
         group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
         group.optimize(precision=settings.precision)
-        device, precision = group.detectors[0].device, group.detectors[0].inference_precision
-        print(f"{counted(len(sources), 'picture')} in {settings.image_or_folder}; on {device}, precision {precision}")
-        if left_out := found.left_out_line(settings.image_or_folder):
-            hint = "; --recursive takes subfolders too" if found.nested else ""
-            print(f"{plain(left_out, 200)}{hint}")
+        left_out = plain(found.left_out_line(given) or "", 200)
+        hint = "; --recursive takes subfolders too" if found.nested and left_out else ""
+        watcher.begin(group, sources, left_out + hint)
         outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
-        _predict(group, outputs, sources, settings, tiling)
+        return _predict(group, outputs, sources, settings, tiling, watcher)
 
 
 def _folders(settings: PredictSettings) -> list[Path]:
@@ -101,6 +168,8 @@ def _sources(found: finding.PictureFolder, given: Path) -> list[Source]:
     """Return each picture with the file to draw it to, which has its name, or ``.png`` added to an unwritable name."""
     sources = []
     names = [path.relative_to(given).as_posix() if given.is_dir() else path.name for path in found.pictures]
+    if len(set(names)) < len(names):  # files of several folders
+        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
     taken = set(names)
     for number, (path, name) in enumerate(zip(found.pictures, names, strict=True), start=1):
         drawn = name
@@ -122,9 +191,14 @@ def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> N
 
 
 def _predict(
-    group: DetectorGroup, outputs: list[Output], sources: list[Source], settings: PredictSettings, tiling: TilingConfig
-) -> None:
-    """Detect in each picture and write the results; raise `InputError` at the end if a picture can't be read."""
+    group: DetectorGroup,
+    outputs: list[Output],
+    sources: list[Source],
+    settings: PredictSettings,
+    tiling: TilingConfig,
+    watcher: Watcher,
+) -> Predicted:
+    """Detect in each picture and write the results."""
     from dino_detector.data.pictures.decoding import read_image
     from dino_detector.structures.evaluation_files import write_results
 
@@ -150,7 +224,9 @@ def _predict(
         for found in group.detect_each(images(), tiling=tiling, batch_size=settings.batch_size):
             source, image = waiting.popleft()
             for output, detections in zip(outputs, found, strict=True):
-                _write_picture(output, source, image, detections, settings)
+                shown = detections.above(settings.threshold)
+                _write_picture(output, source, image, detections, shown)
+                watcher.found(source, output, shown)
             done.append(source)
     except KeyboardInterrupt as stop:
         message = f"stopped after {len(done)} of {number}; {RESULTS} has their detections"
@@ -159,33 +235,21 @@ def _predict(
         for output in outputs:
             write_results(output.folder / RESULTS, output.rows)
             _write_list(output, sources, set(done))
-    print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
-    if framed := [source.name for source in done if opening.has_several_frames(source.path)]:
-        have = "has" if len(framed) == 1 else "have"
-        print(f"{counted(len(framed), 'picture')} {have} several frames; the first was used: {listed(framed)}")
-    for reason in broken[:-1]:
-        log.warning("%s", reason)
-    if broken:
-        unread = f"{len(broken)} of {number} can't be read"
-        raise InputError(f"{broken[-1]}; {unread}, and the results of the others are complete")
+    return Predicted(done, broken)
 
 
 def _write_picture(
-    output: Output, source: Source, image: Tensor, detections: ImageDetections, settings: PredictSettings
+    output: Output, source: Source, image: Tensor, detections: ImageDetections, shown: ImageDetections
 ) -> None:
-    """Draw the detections in a picture ``[3, H, W]``, count them by class, and add them to the results."""
+    """Draw the ``shown`` detections in a picture ``[3, H, W]``, and add all detections to the results."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     from dino_detector.analysis.drawing import draw_detections
     from dino_detector.structures.detections import coco_results
 
     path, categories = output.folder / source.drawn, output.detector.categories
-    shown = detections.above(settings.threshold)
     boxes = shown.to_supervision(categories)
     finding.save_picture(draw_detections(to_pil_image(image), boxes, categories=categories, scores=True), path)
-    counts = Counter(shown.labels.tolist())
-    objects = ", ".join(f"{counts[label]} {categories.shown[label]}" for label in sorted(counts))
-    print(f"{plain(path.relative_to(settings.output_dir), 200)}: {objects or 'nothing'}")
     written = detections.best(max(MAX_DETECTIONS, len(shown.scores)))
     output.rows.extend(row | {"file_name": source.name} for row in coco_results(source.image_id, written, categories))
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Set
+from typing import TYPE_CHECKING, Any
 
-from dino_detector.commands.evaluate import evaluate_run, with_indices_file
+from dino_detector.commands.evaluate import evaluate_run, find_data, with_indices_file
 from dino_detector.commands.frame import command, is_main_process
 from dino_detector.config import Config, preset_settings
+from dino_detector.terminal import with_headings
+
+if TYPE_CHECKING:
+    from dino_detector.structures.metrics import CocoMetrics
+    from dino_detector.training.run_data import ReadData
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +30,23 @@ def main(config: Config, given: Set[str]) -> None:
     """
     if config.training.only_evaluate:
         return evaluate_run(config, given)
-    from dino_detector.training.data_paths import find_paths
+    metrics = train(config, given)
+    if is_main_process() and metrics is not None:
+        from dino_detector.analysis.tables import metrics_table, overfitting_verdict
 
-    paths = find_paths(config, training=True)  # report a missing flag before torch is imported
-    from dino_detector.analysis.tables import metrics_table, overfitting_verdict
+        print(f"\nthe last evaluation:\n{with_headings(metrics_table(metrics), sys.stdout)}")
+        if config.subset.debug:
+            print(f"\n{overfitting_verdict(metrics)}")
+
+
+def train(config: Config, given: Set[str], *, read_data: ReadData | None = None, **extras: Any) -> CocoMetrics | None:
+    """Train a detector and return the metrics after the last epoch; None without validation images.
+
+    ``given`` names the settings that the user gave. ``read_data`` replaces `read_run_data`, for data that is no file.
+    ``extras`` are callbacks and loggers, see `training.fit.fit`.
+    """
+    if read_data is None:
+        read_data = find_data(config, training=True)  # report a missing flag before torch is imported
     from dino_detector.training.fit import fit
 
     config = with_indices_file(config, given)
@@ -35,8 +55,4 @@ def main(config: Config, given: Set[str]) -> None:
     if kept:  # for example settings of a file that was written for another run
         presets = " and ".join(name for name in ("lightweight", "debug") if values[name])
         log.info("your settings override the preset %s: %s", presets, ", ".join(kept))
-    metrics = fit(config, paths=paths)
-    if is_main_process() and metrics is not None:
-        print(f"\nthe last evaluation:\n{metrics_table(metrics)}")
-        if config.subset.debug:
-            print(f"\n{overfitting_verdict(metrics)}")
+    return fit(config, read_data=read_data, **extras)

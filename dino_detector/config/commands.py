@@ -70,6 +70,9 @@ class DemoSettings:
 class AnalyzeSettings:
     """Metrics and detections to analyze, and results."""
 
+    data: Path | None = setting(None, positional=True)
+    """folder or file of a data set from any labelling tool, in place of the images and annotations below; the
+    validation split is used, or the test split if there is none"""
     metrics_file: list[Path] = setting([])
     """metrics of training or evaluation, such as outputs/val_metrics_epoch_10.json; the first of two is the baseline"""
     predictions_file: Path | None = None
@@ -78,21 +81,27 @@ class AnalyzeSettings:
     test_images: Path | None = None
     """folder of the images of --predictions_file"""
     test_annotations: Path | None = None
-    """COCO JSON of --test_images, with the names of files and classes; if it has annotations, metrics and report.html
-    are written too. It is not needed for COCO's test-dev2017 if testdev_image_info.json is beside the detections, nor
-    if images are named by their ids"""
+    """annotations of --test_images in any format, or a COCO list with the names of files and classes; with
+    annotations, metrics and report.html are written too. It is not needed for COCO's test-dev2017 if
+    testdev_image_info.json is beside the detections, nor if images are named by their ids"""
     num_visualizations: int = setting(10, at_least=0)
     """pictures to draw, evenly spaced over the sorted ids of the images with something to draw"""
     confidence_threshold: float = setting(0.5, at_least=0, at_most=1)
     """lowest score of a detection to draw and count"""
     run_eval: bool = False
-    """evaluate --model_path on --val_images and --val_annotations; --metrics_file is then the baseline"""
+    """evaluate --model_path on DATA, or --val_images and --val_annotations; --metrics_file is then the baseline"""
     model_path: Path | None = None
     """checkpoint to evaluate"""
     val_images: Path | None = None
     """folder of the images to evaluate on, or the new folder of the images of --metrics_file"""
     val_annotations: Path | None = None
-    """COCO detection JSON of --val_images"""
+    """annotations of --val_images, in the format of any labelling tool"""
+    val_fraction: float | None = setting(None, above=0, below=1, effective_with="run_eval")
+    """fraction of DATA that the training took for validation; --run_eval evaluates the same images"""
+    by_name: bool = setting(False, effective_with="run_eval")
+    """let --run_eval compare classes by name, where ids of DATA and of the detector differ"""
+    skip_unreadable: bool = setting(False, effective_with="run_eval")
+    """let --run_eval leave out images that can't be read, and name them"""
     gallery_images: int = setting(100, at_least=0)
     """largest number of worst images in report.html"""
     device: str = "auto"
@@ -164,3 +173,16 @@ class ConvertSettings:
     """format to write"""
     pictures: Literal["copy", "link", "none"] = "copy"
     """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or none"""
+
+
+@dataclass(frozen=True)
+class RecommendSettings:
+    """The data to train on, and the file to write."""
+
+    data: Path
+    """folder or file of a data set: COCO, YOLO, Pascal VOC, labelme, CVAT, CreateML or Open Images"""
+    _: KW_ONLY
+    output: Path = Path("config.yaml")
+    """settings file to write; only a file of an earlier recommend is replaced, and it is kept if it was changed"""
+    device: str = "auto"
+    """device of the training: auto, cpu, cuda, cuda:1 or mps"""

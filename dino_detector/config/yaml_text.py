@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,15 @@ def read_yaml(text: str | bytes) -> Any:
     return yaml.load(text, _Loader)
 
 
-def as_yaml(config: Config) -> str:
-    """Return all settings as YAML, for ``--config`` to read."""
-    return yaml.dump(config.flat(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def as_yaml(config: Config, names: Set[str] | None = None) -> str:
+    """Return all settings, or the named ones, as YAML, for ``--config`` to read."""
+    settings = {name: value for name, value in config.flat().items() if names is None or name in names}
+    return yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a setting as YAML on one line."""
+    return yaml.dump([value], Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def write_config(config: Config, path: Path) -> None:

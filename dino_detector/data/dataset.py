@@ -15,6 +15,7 @@ from torchvision.ops import box_convert
 from dino_detector.config import ImageSize
 from dino_detector.data.coco.images import CocoImages, first_readable
 from dino_detector.data.windows import ResizeMode, map_window, resize_to_input, whole_window
+from dino_detector.errors import InputError
 
 SKIPS = ", or leave it out of the evaluation with --skip_unreadable"
 """a remedy for an unreadable image of an evaluation"""
@@ -129,15 +130,14 @@ class CocoDetection(Dataset[Sample | CachedSample]):
     def __getitem__(self, key: SampleKey | int) -> Sample | CachedSample:
         """Return the sample of a key or of an index; raise `InputError` if an image, or every image, can't be read."""
         key = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        images = self.images.snapshot()
         if self.on_bad_image == "raise":
             try:
-                return self.view(self.images, key)
+                return self.view(images, key)
             except InputError as error:
                 raise InputError(f"{error}{SKIPS}") from error
         skipped: list[str] = []
-        sample = first_readable(
-            self.images, key.index, lambda index: self.view(self.images, key._replace(index=index)), skipped
-        )
+        sample = first_readable(images, key.index, lambda index: self.view(images, key._replace(index=index)), skipped)
         return replace(sample, skipped=(*skipped, *sample.skipped))
 
     def check_readable(self) -> None:

@@ -92,8 +92,11 @@ def hold_out(folder: Path, names: Sequence[str], fraction: float, *, source: Pat
     wanted = fraction * len(names)
     if abs(is_val.sum() - wanted) > max(1, FAR_OFF * wanted):
         largest = int(sizes.max())
-        because = f", because a group of {largest:,} images stays on one side" if largest > FAR_OFF * wanted else ""
-        warnings.append(f"{is_val.sum():,} of {counted(len(names), 'image')} are for validation{because}")
+        because = "because the content of each image decides its side, and there are few"
+        if largest > FAR_OFF * wanted:
+            because = f"because a group of {largest:,} images stays on one side"
+        share = is_val.sum() / len(names)
+        warnings.append(f"the validation images are a fraction of {share:.2f}, not {fraction:g}, {because}")
     stays = f"; {counted(groups, 'group')} of near-copies and frames of one video {'stays' if groups == 1 else 'stay'}"
     summary = (
         f"{(~is_val).sum():,} training and {is_val.sum():,} validation images (--val_fraction {fraction:g}"
@@ -134,7 +137,7 @@ def _look_at(folder: Path, names: Sequence[str]) -> Looks:
             with opened(path, prepare=_at_low_resolution) as image:
                 return digest, thumbnail_of(image)
         except (InputError, OSError):
-            return bytes(16), None
+            return b"\xff" * 16, None  # it never decides for its group
 
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         found = list(pool.map(look, names))

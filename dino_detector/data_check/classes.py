@@ -128,13 +128,20 @@ def _check_counts(split: Split, counts: dict[str, int], dummies: set[str]) -> It
 
 
 def _check_agreement(first: Split, other: Split) -> Iterator[Finding]:
-    """Find classes that only one file lists, or that have different ids; training compares train with val alone."""
+    """Find classes that only one file lists, or that have different ids; training compares train with val alone.
+
+    A class without a box in the other file is left out there, so only the classes of its boxes must agree.
+    Formats that name classes and do not number them have no ids to compare.
+    """
     one, two = (dict(zip(split.categories.names, split.categories.ids, strict=True)) for split in (first, other))
-    moved = [f"{name} ({one[name]} and {two[name]})" for name in one if name in two and one[name] != two[name]]
+    used = {other.categories.names[row] for row in np.unique(other.boxes.category).tolist() if row >= 0}
+    numbered = first.boxes.places is None and other.boxes.places is None
+    both = [name for name in one if name in used and one[name] != two[name]] if numbered else []
+    moved = [f"{name} ({one[name]} and {two[name]})" for name in both]
     found = _find(
         f"{first.name} and {other.name}",
         len(one.keys() | two.keys()),
-        classes_differ=[name for name in two if name not in one],
+        classes_differ=[name for name in two if name not in one and name in used],
         classes_absent=[name for name in one if name not in two],
         class_ids_differ=moved,
     )

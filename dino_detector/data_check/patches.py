@@ -88,18 +88,38 @@ def check_grid(split: Split, grid: PatchGrid, sides: np.ndarray, num_queries: in
     return findings
 
 
-def _larger_input(sides: np.ndarray, grid: PatchGrid) -> str:
-    """Advise the smallest input size that leaves few boxes below a patch; ``sides`` are in patches."""
+def larger_input(sides: np.ndarray, grid: PatchGrid, *, most: float = LARGER[-1]) -> tuple[ImageSize, float] | None:
+    """Return the smallest larger input that leaves few boxes below a patch, and the share that it leaves.
+
+    None means that even the largest input, ``most`` times the sides of the grid, leaves more than half of these boxes.
+
+    Args:
+        sides: ``[N]`` sides of the boxes in patches.
+        grid: the present input.
+        most: largest factor on its sides.
+    """
     below = float((sides < 1).mean())
-    for factor in LARGER:
-        height, width = (PATCH * round(side * factor / PATCH) for side in grid.image_size)
-        patches = height * width / (grid.image_size.height * grid.image_size.width)
-        left = float((sides * np.sqrt(patches) < 1).mean())
+    for factor in (one for one in LARGER if one <= most):
+        size = ImageSize(*(PATCH * round(side * factor / PATCH) for side in grid.image_size))
+        left = float((sides * np.sqrt(_times_the_patches(size, grid)) < 1).mean())
         if left <= max(ENOUGH, below / 5):
             break
-    if left > below / 2:
+    return None if left > below / 2 else (size, left)
+
+
+def _larger_input(sides: np.ndarray, grid: PatchGrid) -> str:
+    """Advise an input size that brings the boxes above a patch; ``sides`` are in patches."""
+    larger, below = larger_input(sides, grid), float((sides < 1).mean())
+    if larger is None:
         return "cut the pictures into tiles before training: no input size that is affordable brings them above a patch"
+    size, left = larger
+    times = _times_the_patches(size, grid)
     return (
-        f"--image_size {ImageSize(height, width)} brings {100 * (below - left) / below:.0f} % of them above one patch "
-        f"({patches:.1f} times the patches); --feature_scales [4,2,1] adds finer cells at less cost"
+        f"--image_size {size} brings {100 * (below - left) / below:.0f} % of them above one patch "
+        f"({times:.1f} times the patches); --feature_scales [4,2,1] adds finer cells at less cost"
     )
+
+
+def _times_the_patches(size: ImageSize, grid: PatchGrid) -> float:
+    """Return the number of patches of an input divided by the patches of the grid."""
+    return size.height * size.width / (grid.image_size.height * grid.image_size.width)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dino_detector.data.coco.columns import Split
-from dino_detector.data.coco.findings import GROUPS, STOPS, Finding, Problem, ranked
+from dino_detector.data.coco.findings import GROUPS, Finding, Problem, ranked
 from dino_detector.data.coco.image_files import ImageFiles
 from dino_detector.data_check.check import Check
 from dino_detector.data_check.patches import PATCH
@@ -28,15 +28,17 @@ PICTURE_KINDS = ("grey", "16-bit", "32-bit", "floating-point", "CMYK")
 PICTURE_KINDS += ("with a palette", "with transparency", "turned by EXIF")
 
 
-def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles]) -> str:
-    """Return the split, the annotation file and the folder of images of each source."""
-    width = max(len(plain(split.name)) for split in splits)
+def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles], unreadable: Sequence[Finding]) -> str:
+    """Return the split, the annotation file and the folder of images of each source; then the unreadable sources."""
+    names = [*(split.name for split in splits), *(one.split for one in unreadable)]
+    width = max(len(plain(name)) for name in names)
     lines = []
     for split, found in zip(splits, files, strict=True):
         where = f"{'images' if any(found.names) else 'none of its images'} in {split.images_dir}"
         if split.images_dir is None:
             where = "images not found; give their folder with --images"
         lines.append(f"{plain(split.name):{width}}  {plain(split.path, 200)}, {plain(where, 200)}")
+    lines += [f"{plain(one.split):{width}}  {plain(one.ids[0], 200)}, not readable" for one in unreadable]
     return "\n".join(lines)
 
 
@@ -168,9 +170,9 @@ def _worst(check: Check, problems: Sequence[Problem]) -> list[str]:
     lines = ["Most worth fixing"]
     for number, problem in enumerate(problems[:WORST], start=1):
         fix = next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)
-        stopped = any(finding.effect == STOPS for finding in problem.findings)
-        stops = " Training does not start before that." if stopped else ""
-        text = f"{problem.kind.title}: {_places(problem.findings, ' ({})')}. {fix[:1].upper()}{fix[1:]}.{stops}"
+        stops = " Training does not start before that." if problem.stops else ""
+        places = _places(problem.findings, " ({})")
+        text = f"{problem.kind.title}: {places}{'' if places.endswith('.') else '.'} {fix[:1].upper()}{fix[1:]}.{stops}"
         lines += wrapped(text[:1].upper() + text[1:], first=f"{number}. ", then="   ")
     if not any(split.labelled for split in check.splits) and not problems:
         lines.append("Nothing can be trained on or evaluated: there are no annotations.")

@@ -15,6 +15,7 @@ from torch import Tensor
 from dino_detector.config import Config
 from dino_detector.data.windows import resize_to_input
 from dino_detector.errors import InputError
+from dino_detector.inference.description import detector_html, detector_text
 from dino_detector.inference.image_detector import ImageDetector
 from dino_detector.inference.postprocess import best_pairs, in_original_pixels
 from dino_detector.models.checkpoint import HEADER, CheckpointHeader, read_checkpoint, write_checkpoint
@@ -53,6 +54,13 @@ class Detector(DetectorNetwork, ImageDetector):
         self.header, self.config, self.categories = header, config, header.categories
         self.white_level = config.data.white_level
         self.inference_precision = "32"
+
+    def __repr__(self) -> str:
+        """Return classes, base, sizes and accuracy in a few lines; ``print(detector.backbone)`` shows its layers."""
+        return detector_text(self)
+
+    def _repr_html_(self) -> str:
+        return detector_html(self)
 
     def optimize(self, *, precision: str = "auto") -> Detector:
         """Make detection fast on the detector's device: adapters merged, in the device's fastest precision.

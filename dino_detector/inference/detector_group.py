@@ -12,10 +12,12 @@ from torch import Tensor
 
 from dino_detector.data.windows import Window
 from dino_detector.errors import InputError
+from dino_detector.inference.description import classes_text
 from dino_detector.inference.detector import Detector
 from dino_detector.inference.image_detector import ImagePredictor
 from dino_detector.inference.tiling import merge_views
 from dino_detector.models.device import autocast_to
+from dino_detector.plain_text import counted
 from dino_detector.structures.detections import ImageDetections
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ class DetectorGroup(ImagePredictor[list[ImageDetections]]):
             self.detectors.append(detector)
         self.white_level = self.detectors[0].white_level
         self._kept = {layer for detector in self.detectors for layer in detector.backbone.feature_layers}
+
+    def __repr__(self) -> str:
+        shared = f"on one trunk, {self.detectors[0].config.backbone.dino_model}"
+        classes = [f"  {classes_text(detector.categories)}" for detector in self.detectors]
+        return "\n".join([f"DetectorGroup: {counted(len(self.detectors), 'detector')} {shared}", *classes])
 
     def optimize(self, *, precision: str = "auto") -> DetectorGroup:
         """Optimize all detectors, see `Detector.optimize`."""

@@ -47,6 +47,7 @@ class CheckpointHeader:
         std: standard deviation of each RGB channel, likewise.
         architecture: settings of the backbone's transformers config.
         base_fingerprint: SHA-256 of the base weights; None where the checkpoint holds all weights.
+        evaluation: ``epoch``, ``AP``, ``AP50`` and ``images`` of the evaluation of these weights; None without one.
     """
 
     config: Config
@@ -55,18 +56,21 @@ class CheckpointHeader:
     std: list[float]
     architecture: dict[str, Any]
     base_fingerprint: str | None
+    evaluation: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the header in plain Python types."""
         categories = {"category_ids": list(self.categories.ids), "category_names": list(self.categories.names)}
         plain = {name: getattr(self, name) for name in HEADER_FIELDS}
-        return {"format": FORMAT, "config": self.config.flat()} | categories | plain
+        measured = {"evaluation": self.evaluation}
+        return {"format": FORMAT, "config": self.config.flat()} | categories | plain | measured
 
     @classmethod
     def from_dict(cls, header: dict[str, Any]) -> CheckpointHeader:
         """Return the header that `to_dict` described; raise `InputError` where its settings are invalid."""
         categories = Categories(tuple(header["category_ids"]), tuple(header["category_names"]))
-        return cls(Config.from_flat(header["config"]), categories, *(header[name] for name in HEADER_FIELDS))
+        plain = (header[name] for name in HEADER_FIELDS)
+        return cls(Config.from_flat(header["config"]), categories, *plain, header.get("evaluation"))
 
 
 def require_checkpoint(path: Path) -> None:

@@ -44,6 +44,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "giant": {"hidden_size": 1536, "num_attention_heads": 24, "num_hidden_layers": 40, "use_swiglu_ffn": True},
 }
 """architectures of the published sizes, so that `--backbone_weights random` needs no network"""
+PUBLISHED_NAME = re.compile(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)")
+PUBLISHED_PATCH = 14
 
 SHIPPED = {"dinov2-demo": Path(__file__).parent / "demo_backbone"}
 """folders of the models in the package, by name; a folder of the user with that name wins"""
@@ -85,10 +87,10 @@ def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
     Raises:
         InputError: for a setting that `Dinov2Config` lacks, or values that do not fit together.
     """
-    published = re.fullmatch(r"facebook/dinov2-(with-registers-)?(small|base|large|giant)", name)
+    published = PUBLISHED_NAME.fullmatch(name)
     if published:
         kind = Dinov2WithRegistersConfig if published[1] else Dinov2Config
-        model_config = kind(image_size=518, patch_size=14, **PUBLISHED[published[2]])
+        model_config = kind(image_size=518, patch_size=PUBLISHED_PATCH, **PUBLISHED[published[2]])
     else:
         model_config = _read_config(name)
     derived = ("stage_names", "out_features", "out_indices")  # from the number of layers
@@ -109,6 +111,12 @@ def random_architecture(name: str, changes: dict[str, Any]) -> PreTrainedConfig:
             f"num_attention_heads {model_config.num_attention_heads}"
         )
     return model_config
+
+
+def check_published_size(image_size: ImageSize, name: str) -> None:
+    """Raise `InputError` as `check_image_size` does for a published model, without reading or fetching the model."""
+    if PUBLISHED_NAME.fullmatch(name):
+        check_image_size(image_size, PUBLISHED_PATCH)
 
 
 def check_image_size(image_size: ImageSize, patch_size: int) -> None:
@@ -146,6 +154,8 @@ def image_statistics(config: BackboneConfig) -> tuple[list[float], list[float]]:
     return list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
 
 
+LONGEST_REASON = 120
+"""characters of the reason of transformers that an error shows"""
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """errors of transformers for a model that is absent or damaged, or whose weights do not fit its config.json"""
 
@@ -177,11 +187,12 @@ def _announce_download(name: str) -> None:
 
 def _unavailable(name: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
+    if len(reason) > LONGEST_REASON:
+        reason = f"{reason[:LONGEST_REASON].rstrip(' .')}..."
     return InputError(
-        f"dino_model {name!r} can't be loaded: {reason[:300]} -- remedies: check the name or folder (such as "
-        "facebook/dinov2-small); on a machine without network, copy the model's folder there and give its path "
-        "with --dino_model, or fill the cache with 'hf download NAME' first; or train from scratch with "
-        "--backbone_weights random --train_backbone full; or try --dino_model dinov2-demo, a small model in the package"
+        f"dino_model {name!r} can't be loaded: {reason} -- remedies: try --dino_model dinov2-demo, a small model in "
+        "the package; check the name; copy the model's folder here and give its path; fill the cache with "
+        "'hf download NAME'; or train from scratch with --backbone_weights random --train_backbone full"
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from dino_detector.config import MAX_DETECTIONS
 from dino_detector.errors import InputError
-from dino_detector.plain_text import quoted
+from dino_detector.plain_text import counted, quoted
 from dino_detector.storage.files import read_json, write_whole
 from dino_detector.structures.categories import distinct
+from dino_detector.structures.html import html_block, html_table
 
 PRECISION = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """names of the precision metrics"""
@@ -32,7 +33,7 @@ class ClassMetrics:
     """ground truth boxes in the evaluated images, without crowds"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CocoMetrics:
     """The twelve COCO metrics, in 0..1, and the metrics of each class; -1 means that there is no such ground truth.
 
@@ -61,6 +62,20 @@ class CocoMetrics:
     """results in the evaluated images"""
     max_detections: int = MAX_DETECTIONS
     """detections per image and class that count"""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {number_text(getattr(self, name))}" for name in ("AP", "AP50", "AP75"))
+        classes = counted(len(self.per_class), "class", "classes")
+        return f"CocoMetrics({shown}; {counted(self.num_images, 'image')}, {classes})"
+
+    def _repr_html_(self) -> str:
+        numbers = html_table([*self.numbers], [[number_text(value) for value in self.numbers.values()]])
+        rows = [
+            (name, number_text(row.AP), number_text(row.AP50), f"{row.boxes:,}")
+            for name, row in zip(self.class_names, self.per_class, strict=True)
+        ]
+        title = f"{counted(self.num_images, 'image')}, {counted(self.num_detections, 'detection')}"
+        return html_block(title, numbers, html_table(("class", "AP", "AP50", "boxes"), rows))
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -99,6 +114,11 @@ class CocoMetrics:
         numbers = self.to_json()
         assert not numbers.keys() & extra.keys(), f"extra entries {sorted(extra)} would replace metrics"
         write_whole(path, json.dumps({**extra, **numbers}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def number_text(value: float | None) -> str:
+    """Return a number of the metrics with three decimals; "-" for None and -1."""
+    return "-" if value in (None, -1) else f"{value:.3f}"
 
 
 def _with_plain_names(content: Any) -> Any:

@@ -17,8 +17,8 @@ from dino_detector.data.coco.images import CocoImages
 from dino_detector.data.dataset import CocoDetection, Sample, SampleKey, WholeImages, full_size_sample
 from dino_detector.data.loading import build_evaluation_loader, build_full_size_loader, build_training_loader
 from dino_detector.data.sampling import BatchSizes, epoch_length, repeat_factors
-from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.errors import InputError
+from dino_detector.models.checkpoint import CheckpointHeader
 from dino_detector.training.caching import TrunkCaching
 from dino_detector.training.run_data import RunData, SplitData
 
@@ -123,6 +123,8 @@ class DetectionData(LightningDataModule):
         self.run_data = self.run_data._replace(val=split._replace(annotations=split.annotations.restricted_to(kept)))
 
     def _images(self, split: SplitData) -> CocoImages:
+        if split.items is not None:
+            return split.items
         return CocoImages(split.folder, split.annotations, white_level=self.config.data.white_level)
 
     @cached_property

@@ -25,10 +25,9 @@ from dino_detector.storage.files import write_whole
 from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.structures.evaluation_files import write_results
 from dino_detector.structures.metrics import CocoMetrics
-from dino_detector.training.data_paths import PathsOfSplits
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.module import DetectorModule
-from dino_detector.training.run_data import RunData, read_run_data
+from dino_detector.training.run_data import ReadData, RunData, read_run_data
 from dino_detector.training.trainer import build_trainer, resolve_machine
 
 log = logging.getLogger(__name__)
@@ -62,13 +61,13 @@ class Evaluation(NamedTuple):
     unreadable: tuple[str, ...]
 
 
-def evaluate(config: Config, *, dino_model: str | None = None, paths: PathsOfSplits | None = None) -> Evaluation:
+def evaluate(config: Config, *, dino_model: str | None = None, read_data: ReadData = read_run_data) -> Evaluation:
     """Evaluate ``config.training.checkpoint`` on the validation images, and detect objects in the test images.
 
     The checkpoint decides the detector and its preprocessing. ``config`` decides the data, the batch size, the device,
     the processes, the tiles and, unless it is auto, the precision. The function creates ``output_dir`` and writes
     nothing there. ``dino_model`` is the name or folder of the base model; None takes the name in the checkpoint.
-    ``paths`` are the paths of the data, if `find_paths` was called before.
+    ``read_data`` reads the data.
 
     Raises:
         InputError: the data or the checkpoint is wrong, or a validation image is unreadable.
@@ -83,7 +82,7 @@ def evaluate(config: Config, *, dino_model: str | None = None, paths: PathsOfSpl
     here = {name: value for name, value in config.flat().items() if name in DECIDED_HERE}
     config = header.config.replace(**here | {"precision": machine.precision})
     _warn_of_training_images(header.config, config)
-    run_data = read_run_data(config, training=False, categories=header.categories, paths=paths)
+    run_data = read_data(config, training=False, categories=header.categories)
     run_data.check_classes(header.categories, source=source, num_classes=config.data.num_classes)
     run_data.fetch(config.download)
     if run_data.val is not None and rank_zero_only.rank == 0:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dino_detector.config import Config
@@ -19,26 +20,28 @@ from dino_detector.errors import InputError
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.inference.postprocess import most_detections
 from dino_detector.losses import build_criterion
-from dino_detector.models.dinov2_base import check_image_size, model_config_of
+from dino_detector.models.dinov2_base import check_image_size, check_published_size, model_config_of
 from dino_detector.plain_text import counted
 from dino_detector.storage.file_set import recover
 from dino_detector.storage.output_folder import locked, make_output_dir
 from dino_detector.structures.metrics import CocoMetrics
 from dino_detector.training.caching import TrunkCaching
-from dino_detector.training.data_paths import PathsOfSplits
 from dino_detector.training.datamodule import DetectionData
 from dino_detector.training.early_stopping import build_early_stopping
+from dino_detector.training.estimate import RunEstimate
 from dino_detector.training.evaluation import unreadable_images, write_test_results
 from dino_detector.training.failures import explained
+from dino_detector.training.history import EpochHistory
 from dino_detector.training.logging.images import ImageLog
 from dino_detector.training.logging.loggers import RunDescription, build_loggers, require_loggers
 from dino_detector.training.logging.scalars import HistogramLog, ScalarLog
 from dino_detector.training.memory import MemoryMonitor, Rehearsal
 from dino_detector.training.module import DetectorModule
 from dino_detector.training.optimization import MovingAverage
+from dino_detector.training.pace import Pace
 from dino_detector.training.progress import EpochLines
 from dino_detector.training.resuming import read_start
-from dino_detector.training.run_data import RunData, SplitData, read_run_data
+from dino_detector.training.run_data import ReadData, RunData, SplitData, read_run_data, write_items
 from dino_detector.training.run_files import BEST, RunFiles, prepare_output_dir
 from dino_detector.training.trainer import Machine, build_trainer, resolve_machine
 
@@ -46,7 +49,11 @@ log = logging.getLogger(__name__)
 
 
 def fit(
-    config: Config, *, callbacks: Sequence[Callback] = (), paths: PathsOfSplits | None = None
+    config: Config,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    read_data: ReadData = read_run_data,
 ) -> CocoMetrics | None:
     """Train a detector, from scratch or from a checkpoint, and write its files to ``output_dir``.
 
@@ -56,7 +63,8 @@ def fit(
     Args:
         config: settings.
         callbacks: further Lightning callbacks.
-        paths: the paths of the data, if `find_paths` was called before.
+        loggers: further Lightning loggers.
+        read_data: reads the data.
 
     Returns:
         Metrics after the last epoch; None without validation images.
@@ -68,27 +76,36 @@ def fit(
     if config.tiling.tile_size is not None:
         raise InputError("tile_size is for evaluation and prediction; add --only_evaluate or leave it out")
     if rank_zero_only.rank:
-        return _fit(config, callbacks, paths)
+        return _fit(config, callbacks, loggers, read_data)
     with locked(config.training.output_dir, "training"):
         recover(config.training.output_dir)
-        return _fit(config, callbacks, paths)
+        return _fit(config, callbacks, loggers, read_data)
 
 
-def _fit(config: Config, callbacks: Sequence[Callback], paths: PathsOfSplits | None) -> CocoMetrics | None:
+def _fit(
+    config: Config, callbacks: Sequence[Callback], loggers: Sequence[Logger], read_data: ReadData
+) -> CocoMetrics | None:
     """Train, as one of the processes of the run."""
     machine = resolve_machine(config)
     if config.distributed.distributed:
         config = config.replace(world_size=machine.processes)  # a resumed run must have the same number
     require_loggers(config)
     allow_megapixels(config.data.max_megapixels)
-    run_data = read_run_data(config, training=True, paths=paths)
+    run_data = read_data(config, training=True)
     train = run_data.train.annotations
     run_data.check_classes(train.categories, source=train.path, num_classes=config.data.num_classes)
-    config = _with_white_level(config, run_data.train)
+    if run_data.train.items is None:
+        config = _with_white_level(config, run_data.train)
+    elif config.cache.cache_trunk is not None:
+        raise InputError(
+            "cache_trunk knows images by their files, and a data set in memory may give another image each time; leave "
+            "it out, or give a folder of files"
+        )
     training = config.training
     stopping = build_early_stopping(training, run_data.val)
     data = DetectionData(config=config, run_data=run_data)
     start = read_start(config, data)
+    check_published_size(config.data.image_size, config.backbone.dino_model)  # before the model is fetched
     patch = model_config_of(config.backbone).patch_size
     check_image_size(config.data.image_size, patch)
     _check_multi_scale(config, patch=patch)
@@ -120,26 +137,31 @@ def _fit(config: Config, callbacks: Sequence[Callback], paths: PathsOfSplits | N
         if trainer.is_global_zero:
             prepare_output_dir(training, epochs_before=epochs_before)
             run_data.write_subsets(training.output_dir)
+            write_items(run_data.val)
             write_config(module.settings, training.output_dir / "config.yaml")
 
-    logs, rehearsal = config.logging, Rehearsal(config)
+    logs, rehearsal, pace = config.logging, Rehearsal(config), Pace()
+    logged = [*build_loggers(config), *loggers]
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     ordered = [
         rehearsal,
         LambdaCallback(on_train_start=prepare_files),  # after the rehearsal, so that a failed one changes no file
         MovingAverage(training.ema_decay, warmup=training.ema_warmup) if training.ema_decay else None,
-        RunDescription(config) if logs.logger else None,
-        HistogramLog() if logs.logger else None,
-        ScalarLog(frequency=logs.log_frequency, layers=logs.log_layers) if logs.logger else None,
+        RunDescription(config) if logged else None,
+        HistogramLog() if logged else None,
+        ScalarLog(frequency=logs.log_frequency, layers=logs.log_layers) if logged else None,
         ImageLog(logs.log_images_frequency) if logs.log_images else None,
         MemoryMonitor(rehearsal) if logs.memory_monitor else None,
         *callbacks,
+        pace,
+        RunEstimate(config, pace, precision=machine.precision),
         EpochLines(),
+        EpochHistory(),
         stopping,
         files,
     ]
     wanted = [callback for callback in ordered if callback is not None]
-    trainer = build_trainer(config, machine, loggers=build_loggers(config), callbacks=wanted)
+    trainer = build_trainer(config, machine, loggers=logged, callbacks=wanted)
     resumed = None if epochs_before is None else training.checkpoint
     with explained(trainer, config):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)

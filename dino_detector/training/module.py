@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ class DetectorModule(LightningModule):
         self.skipped: set[str] = set()
         self._by_image: dict[int, list[dict[str, Any]]] = {}
         self._batch_index = 0
+        self._evaluated_step = -1
 
     def on_train_start(self) -> None:
         """Set the learning rates from this run's schedule; a resumed optimizer may hold rates of a shorter run."""
@@ -106,6 +108,7 @@ class DetectorModule(LightningModule):
         self.results = [result for found in by_image.values() for result in found if result["category_id"] in known]
         truth = annotations.ground_truth
         self.metrics = coco_metrics(truth, self.results, image_ids=by_image, max_detections=limit)
+        self._evaluated_step = self.trainer.global_step
         if self.metrics.AP != -1:  # there are boxes to find
             self.log("val/AP", self.metrics.AP, prog_bar=True, logger=False, rank_zero_only=True)
 
@@ -136,8 +139,15 @@ class DetectorModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the header of the detector and the number of epochs that the warm-up was planned for."""
-        checkpoint[HEADER] = self.detector.header.to_dict()
+        checkpoint[HEADER] = replace(self.detector.header, evaluation=self._evaluation()).to_dict()
         checkpoint["planned_epochs"] = self.planned_epochs or self.trainer.max_epochs
+
+    def _evaluation(self) -> dict[str, Any] | None:
+        """Return what the header of a checkpoint says of the metrics; None if they belong to earlier weights."""
+        if self.metrics is None or self._evaluated_step != self.trainer.global_step:
+            return None
+        counts = {"epoch": self.trainer.current_epoch + 1, "images": self.metrics.num_images}
+        return counts | {"AP": self.metrics.AP, "AP50": self.metrics.AP50}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the warm-up of the resumed run."""

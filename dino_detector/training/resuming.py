@@ -25,17 +25,8 @@ MAY_CHANGE = frozenset(
         *("train_images", "train_annotations", "val_images", "val_annotations", "testdev_images", "num_classes"),
         *("download_train_data", "download_val_data", "download_test_data", "num_workers", "max_megapixels"),
         *("coco_mini_indices_file", "test_mini", "test_mini_size", "debug", "debug_lr", "lightweight", "output_dir"),
-        *(
-            "data",
-            "skip_unreadable",
-            "checkpoint",
-            "skip_checkpoint_load",
-            "only_evaluate",
-            "epochs",
-            "val_frequency",
-            "precision",
-            "device",
-        ),
+        *("checkpoint", "skip_checkpoint_load", "only_evaluate", "epochs", "val_frequency", "precision", "device"),
+        *("data", "by_name", "skip_unreadable"),
         *("early_stopping_patience", "early_stopping_min_delta", "dist_url"),
     )
 ).union(*(vars(getattr(Config(), group)) for group in ("cache", "download", "evaluation", "logging", "tiling")))

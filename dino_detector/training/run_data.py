@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
@@ -18,11 +19,17 @@ from dino_detector.data.layouts import find_images_dir
 from dino_detector.download import CocoSplit, download_annotations, download_images, download_split
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed, quoted
+from dino_detector.storage.files import write_whole
 from dino_detector.structures.categories import Categories, check_categories, require_num_classes, side_by_side
 from dino_detector.training.data_paths import PathsOfSplits, SplitPaths, find_paths
 
+if TYPE_CHECKING:
+    from dino_detector.data.items import ItemImages
+
 log = logging.getLogger(__name__)
 
+VAL_ANNOTATIONS, EVALUATED_ANNOTATIONS = "val_annotations.json", "evaluated_annotations.json"
+"""files of the ground truth of a data set in memory: of a training, and of an evaluation"""
 MINI = {"1k": 1_000, "5k": 5_000, "10k": 10_000}
 """number of training images of a COCO mini"""
 
@@ -36,6 +43,7 @@ class SplitData(NamedTuple):
         download: what to download: all images of the split, or the images of the subset; None if they are there.
         subset: the subset that was selected; None for the whole split.
         unreadable: one line for each file in a folder of test images that is not an image.
+        items: the images of a data set in memory; None for files.
         used_names: names of the classes that have a box in the whole split, before a subset is taken.
         empty_classes: number of classes without a box that are left out.
     """
@@ -46,6 +54,7 @@ class SplitData(NamedTuple):
     download: Literal["all", "subset"] | None = None
     subset: Subset | None = None
     unreadable: tuple[str, ...] = ()
+    items: ItemImages | None = None
     used_names: frozenset[str] = frozenset()
     empty_classes: int = 0
 
@@ -104,6 +113,13 @@ class RunData(NamedTuple):
             log.info("the images of %s are listed in %s", subset.name, subset.write(folder))
 
 
+class ReadData(Protocol):
+    """A function that reads the data of a run, such as `read_run_data`."""
+
+    def __call__(self, config: Config, *, training: bool, categories: Categories | None = None) -> RunData:
+        """Read and check the data."""
+
+
 def read_run_data(
     config: Config, *, training: bool, categories: Categories | None = None, paths: PathsOfSplits | None = None
 ) -> RunData:
@@ -140,6 +156,8 @@ def read_run_data(
     if val is not None and known is not None:
         has_ids = FORMATS[(val_paths or train_paths).source.format].has_class_ids
         val = val._replace(annotations=_in_classes(val.annotations, known, by_name=config.data.by_name or not has_ids))
+    if train is not None and val is not None:
+        _warn_of_shared_images(train, val)
     if config.subset.debug:
         val = train
         if config.data.val_images or config.data.download_val_data:
@@ -148,6 +166,14 @@ def read_run_data(
     if test_paths is not None:
         test = _read_test(config, test_paths, categories or train.annotations.categories)
     return RunData(train, val, test)
+
+
+def _warn_of_shared_images(train: SplitData, val: SplitData) -> None:
+    """Warn if the detector is evaluated on images that it trains on."""
+    paths = [{f"{one.folder.absolute()}/{name}" for name in one.annotations.images.file_names} for one in (train, val)]
+    if shared := len(paths[0] & paths[1]):
+        text = "%s of %s validation images are training images too, so the AP will be too high; give other images"
+        log.warning(text, f"{shared:,}", f"{len(paths[1]):,}")
 
 
 def _without_empty_classes(train: SplitData, val: SplitData | None) -> SplitData:
@@ -230,9 +256,8 @@ def _selected(
     settings = config.subset
     part, subset, remedy = whole, None, ("--coco_mini_size", "--coco_mini_seed")
     if settings.debug:
-        size, seed, remedy = settings.debug_samples, config.training.seed, ("--debug_samples", "--seed")
-        chosen = _select(whole, size, seed, flag="debug_samples")
-        part, subset = _cut(whole, chosen, paths.split, "debug", str(size), seed)
+        remedy = ("--debug_samples", "--seed")
+        part, subset = cut_down(config, whole, paths.split)
     elif settings.use_coco_mini:
         part, subset = _coco_mini(settings, whole, paths.split, may_be_listed=may_be_listed)
     if paths.split == "train" and not len(part.training.labels):
@@ -241,6 +266,19 @@ def _selected(
             f"{remedy[0]}, or another {remedy[1]}"
         )
     return _with_files(paths, part, subset)._replace(used_names=used_names)
+
+
+def cut_down(config: Config, whole: CocoAnnotations, split: CocoSplit) -> tuple[CocoAnnotations, Subset]:
+    """Return the images of a debug run, selected by the seed, as annotations and as a subset."""
+    size, seed = config.subset.debug_samples, config.training.seed
+    chosen = _select(whole, size, seed, flag="debug_samples")
+    return _cut(whole, chosen, split, "debug", str(size), seed)
+
+
+def write_items(val: SplitData | None) -> None:
+    """Write the ground truth of a validation data set in memory to the file that the metrics file names."""
+    if val is not None and val.items is not None:
+        write_whole(val.annotations.path, json.dumps(val.annotations.ground_truth, ensure_ascii=False) + "\n")
 
 
 def _read_test(config: Config, paths: SplitPaths, categories: Categories) -> SplitData:

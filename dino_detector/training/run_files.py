@@ -22,7 +22,9 @@ from dino_detector.models.checkpoint import read_checkpoint, require_finite
 from dino_detector.storage.file_set import FileSet
 from dino_detector.storage.output_folder import move_aside
 from dino_detector.structures.evaluation_files import EvaluationFiles
+from dino_detector.training.history import HISTORY, EpochHistory
 from dino_detector.training.memory import peak_memory
+from dino_detector.training.run_data import VAL_ANNOTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "f
 FILES_OF_A_RUN = (
     *("dino_detector_*.pth", "val_metrics_epoch_*.json", "val_predictions_epoch_*.json", "config.yaml"),
     *("*_indices.json", "testdev_predictions_final.json", "testdev_image_info.json"),
+    *(HISTORY, VAL_ANNOTATIONS),
 )
 
 
@@ -56,7 +59,7 @@ def prepare_output_dir(training: TrainingConfig, *, epochs_before: int | None) -
     if epochs_before is not None and checkpoint.resolve().parent == folder.resolve():
         epochs = {file: int(match[1]) for file in files if (match := re.search(r"_epoch_(\d+)\.", file.name))}
         later = [file for file, epoch in epochs.items() if epoch > epochs_before]
-        newest = [folder / name for name in (LAST, BEST, FINAL) if later and (folder / name).exists()]
+        newest = [folder / name for name in (LAST, BEST, FINAL, HISTORY) if later and (folder / name).exists()]
         files = later + [
             file
             for file in newest
@@ -73,6 +76,7 @@ class RunFiles(Checkpoint):
     - An evaluated epoch N, counted from 1, adds ``dino_detector_epoch_N.pth``, ``val_metrics_epoch_N.json`` and
       ``val_predictions_epoch_N.json``. Without validation images it adds only the checkpoint.
     - An epoch with a higher AP than all earlier epochs adds ``dino_detector_best.pth``.
+    - ``history.csv`` has a record of each epoch; see `EpochHistory`.
     - The last epoch, also after early stopping, adds ``dino_detector_final.pth``.
 
     The files of an epoch are one `FileSet`: a killed program leaves all of them or none. Every checkpoint holds the
@@ -152,6 +156,9 @@ class RunFiles(Checkpoint):
         done = trainer.should_stop or epoch == trainer.max_epochs
         copies = [name for name, wanted in ((epoch_name(epoch), due), (BEST, is_best), (FINAL, done)) if wanted]
         with self._written(trainer, copies) as files:
+            histories = [callback for callback in trainer.callbacks if isinstance(callback, EpochHistory)]
+            if files is not None and histories:
+                files.path(HISTORY).write_text(histories[0].as_csv(), encoding="utf-8")
             if files is not None and due:
                 files.remove(*obsolete)
                 if metrics is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from dino_detector.config import Config
 from dino_detector.errors import InputError
 from dino_detector.models.checkpoint import read_checkpoint, write_checkpoint
 from dino_detector.models.device import resolve_device, resolve_precision
-from dino_detector.training.progress import EpochBar
+from dino_detector.training.progress import EvaluationLines, LiveLine, shows_live_line
 
 LIGHTNING_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -86,7 +85,7 @@ def build_trainer(
     Several processes use Lightning's DDP, with NCCL on GPUs and gloo on CPUs. The main process starts the others with
     its own command line.
     """
-    training, device, shows_progress = config.training, machine.device, sys.stderr.isatty()
+    training, device, is_live = config.training, machine.device, shows_live_line()
     if machine.processes > 1:
         atexit.register(_destroy_process_group)
     return Trainer(
@@ -102,9 +101,9 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=list(loggers),
         log_every_n_steps=config.logging.log_frequency,
-        callbacks=[*callbacks, *([EpochBar()] if shows_progress else [])],
+        callbacks=[*callbacks, LiveLine() if is_live else EvaluationLines()],
         plugins=[VerifiedCheckpointIO()],
-        enable_progress_bar=shows_progress,
+        enable_progress_bar=is_live,
         enable_checkpointing=bool(callbacks),  # only training has callbacks, and `RunFiles` writes checkpoints
         enable_model_summary=False,
     )

@@ -84,14 +84,14 @@ def error_of(code: int, capsys: pytest.CaptureFixture[str]) -> str:
     [
         (
             [],
-            "give what to analyze: --metrics_file FILE, --predictions_file FILE with --test_images DIR, or --run_eval "
-            "with --model_path FILE, --val_images DIR and --val_annotations FILE",
+            "give what to analyze: --metrics_file FILE, DATA --predictions_file FILE, or DATA --run_eval --model_path "
+            "FILE; --test_images DIR, or --val_images DIR and --val_annotations FILE, can stand for DATA",
         ),
         (["--num_visualizations", "3"], "give what to analyze: "),
         (["--metric_file", "x"], "unknown flag --metric_file; did you mean --metrics_file?"),
         (["--metrics_file", "none.json"], "none.json: no such file; correct --metrics_file"),
         (["--metrics_file", "images"], "images: no such file; correct --metrics_file"),
-        (["--predictions_file", "empty.json"], "--predictions_file needs --test_images; see --help"),
+        (["--predictions_file", "empty.json"], "--predictions_file needs DATA or --test_images; see --help"),
         (["--test_images", "images"], "--test_images is for --predictions_file, which is not given; see --help"),
         (
             ["--predictions_file", "empty.json", "--test_images", "none"],
@@ -159,7 +159,7 @@ def test_help_and_mistakes_import_nothing_heavy() -> None:
 def test_the_script_is_the_command() -> None:
     script = [sys.executable, str(ROOT / "analyze_results.py")]
     helped = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True)
-    assert helped.stdout.startswith("usage: python3 analyze_results.py --metrics_file [BASELINE] FILE")
+    assert helped.stdout.startswith("usage: python3 analyze_results.py [DATA] --metrics_file [BASELINE] FILE")
     assert "evenly spaced over the sorted" in helped.stdout
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -117,6 +117,10 @@ def test_an_unknown_setting_is_named_with_the_nearest(name: str, suggestion: str
 def test_nearest_suggests_only_what_is_close():
     assert did_you_mean("epoch", ["epochs", "seed"]) == "; did you mean epochs?"
     assert did_you_mean("epoch", ["seed"]) == ""
+    assert did_you_mean("--imgsz", ["--image_size", "--seed"]) == "; did you mean --image_size?"
+    assert did_you_mean("--conf-thres", ["--confidence_threshold"]) == "; did you mean --confidence_threshold?"
+    assert did_you_mean("detect", ["predict", "data"]) == "; did you mean predict?"
+    assert did_you_mean("--weights", ["--seed"]) == ""
 
 
 @pytest.mark.parametrize(

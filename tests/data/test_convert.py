@@ -479,3 +479,11 @@ def test_splits_that_a_format_has_no_place_for_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="YOLO has train, val and test only; convert one file at a time"):
         convert(data, to="yolo", output=tmp_path / "out")
     assert convert(data, to="coco", output=tmp_path / "coco").images == {"all": 1, "night": 1}
+
+
+def test_an_unreadable_picture_of_yolo_is_named(tmp_path: Path):
+    TWO_SPLITS["yolo"](tmp_path / "data")
+    (tmp_path / "data" / "train" / "images" / "b.jpg").write_bytes(b"no picture")
+    result = convert(tmp_path / "data", to="voc", output=tmp_path / "out")
+    assert "1 unreadable picture (b.jpg): its boxes are given as if it had 1,000 x 1,000 pixels" in lines_of(result)
+    assert (tmp_path / "out" / "JPEGImages" / "b.jpg").read_bytes() == b"no picture"

@@ -14,6 +14,7 @@ from formats_of_tools import NAMES, ONE_SPLIT, TRAIN, TWO_SPLITS, VAL, Labelled,
 from dino_detector.config import Config
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.layouts import find_sources
+from dino_detector.data_check.check import load
 from dino_detector.errors import InputError
 from dino_detector.training.run_data import read_run_data
 
@@ -106,6 +107,35 @@ def test_yolo_paths_are_those_of_ultralytics(images: str, labels: str, text: str
     assert boxes_of(found["train"]) == expected(TRAIN)
 
 
+def test_classes_without_names_have_the_names_of_ultralytics(tmp_path: Path):
+    lay_out(tmp_path)
+    assert yolo(tmp_path, "train: images/train\nnc: 2\n")["train"].categories.names == ("class_0", "class_1")
+
+
+@pytest.mark.parametrize(
+    "place", ["/home/me/set/images/train", "C:\\\\sets\\\\mine\\\\images\\\\train", "/home/me/list.txt"]
+)
+def test_absolute_paths_of_another_machine_are_found_by_their_ends(place: str, tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "list.txt").write_text("".join(f"/home/me/set/images/train/{one.name}\n" for one in TRAIN))
+    found = yolo(tmp_path, f'train: "{place}"\nnames: [{NAMES[0]!r}, {NAMES[1]!r}]\n')
+    assert boxes_of(found["train"]) == expected(TRAIN)
+
+
+def test_a_named_split_needs_no_other_split(tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/absent\nnames: [a, b]\n")
+    assert len(CocoAnnotations.read(tmp_path / "data.yaml:train").images) == 3
+    with pytest.raises(InputError, match=r"data\.yaml: names 'images/absent'"):
+        find_sources(tmp_path)
+
+
+def test_a_data_yaml_with_two_splits_is_no_split(tmp_path: Path):
+    write_yolo(tmp_path)
+    with pytest.raises(InputError, match=r"data\.yaml: has the splits train, val; give one, such as .*data\.yaml:val"):
+        CocoAnnotations.read(tmp_path / "data.yaml")
+
+
 def test_a_test_split_without_pictures_is_left_out(tmp_path: Path):
     lay_out(tmp_path)
     found = yolo(tmp_path, "train: images/train\nval: images/train\ntest: ../test/images\nnames: [a, b]\n")
@@ -150,6 +180,9 @@ def test_polygons_and_gaps_in_the_class_numbers_are_read(tmp_path: Path):
         ("cat 0.5 0.5 0.2 0.2", "not a list of numbers"),
         ("2 0.5 0.5 0.2 0.2", "class 2 is not among the 2 classes"),
         ("0 nan 0.5 0.2 0.2", "not finite"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "the score of a detection"),
+        ("0 310 200 64 48", "write fractions of the width and height"),
+        ("0 0.5 0.5 0.2 0.2 0.1 0.1 2", r"needs kpt_shape: \[1, 3\]"),
     ],
 )
 def test_a_wrong_line_is_named_and_others_are_counted(line: str, reason: str, tmp_path: Path):
@@ -166,6 +199,10 @@ def test_a_wrong_line_is_named_and_others_are_counted(line: str, reason: str, tm
         ("train: images/train\n", "no list names"),
         ("names: [a]\ntrain: images/absent\n", "names 'images/absent'"),
         ("names: 3\ntrain: images/train\n", "names: must list the classes"),
+        ("names: [a, b]\nnc: 3\ntrain: images/train\n", "nc: is 3, but names: lists 2 classes"),
+        ("names: [a, b]\nnc: many\ntrain: images/train\n", "nc: must be the number of classes"),
+        ("names: [a, b]\ntrain: images/train\nval: images/val\n", "remove the line val: and give --val_fraction"),
+        ("names: [a, b]\n", "names no pictures"),
         ("names: [a\ntrain: images/train\n", "cannot be read as YAML"),
     ],
 )
@@ -225,6 +262,37 @@ def test_a_damaged_voc_file_is_named(change, reason: str, tmp_path: Path):
     (tmp_path / "a.xml").write_text(change(voc_text(TRAIN[0])))
     with pytest.raises(InputError, match=rf"a\.xml: {reason}"):
         CocoAnnotations.read(find_sources(tmp_path)[0].path)
+
+
+def test_a_corner_at_zero_proves_that_corners_count_from_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """labelImg writes corners that count from 0; the boxes of the other pictures are then from 0, too."""
+    draw(tmp_path, TRAIN[:2])
+    (tmp_path / "a.xml").write_text(voc_text(TRAIN[0]))
+    (tmp_path / "b.xml").write_text(voc_text(TRAIN[1]).replace("<xmin>1<", "<xmin>0<"))
+    found = boxes_of(CocoAnnotations.read(tmp_path))
+    assert found["a.jpg"] == [(NAMES[1], [61, 6, 49, 69]), (NAMES[0], [11, 21, 29, 39])]
+    assert found["b.jpg"] == [(NAMES[1], [0, 1, 64, 95])]
+    assert re.search(r"corners count from 0 \(.*b\.xml, object 1\)", caplog.text)
+
+
+def test_equal_names_in_subfolders_of_voc_are_different_pictures(tmp_path: Path):
+    for number, name in enumerate(("one", "two")):
+        draw(tmp_path / "JPEGImages" / name, [TRAIN[number]._replace(name="a.jpg")])
+        (tmp_path / "Annotations" / name).mkdir(parents=True)
+        text = voc_text(TRAIN[number]._replace(name="a.jpg"))
+        (tmp_path / "Annotations" / name / "a.xml").write_text(text, "utf-8")
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    sizes = {image.file_name: (image.width, image.height) for image in run.train.annotations.images}
+    assert sizes == {"one/a.jpg": (120, 80), "two/a.jpg": (64, 96)}
+
+
+def test_one_xml_of_voc_and_a_list_of_another_tool_are_named(tmp_path: Path):
+    (tmp_path / "a.xml").write_text(voc_text(TRAIN[0]))
+    (tmp_path / "list.txt").write_text("a\n")
+    with pytest.raises(InputError, match=r"a\.xml: has the boxes of one picture; give the folder"):
+        CocoAnnotations.read(tmp_path / "a.xml")
+    with pytest.raises(InputError, match=r"list\.txt: is no list of Pascal VOC"):
+        CocoAnnotations.read(tmp_path / "list.txt")
 
 
 def test_trainval_of_voc_is_the_training_split(tmp_path: Path):
@@ -289,6 +357,35 @@ def test_shapes_of_cvat_become_the_box_around_them(tmp_path: Path, caplog: pytes
     assert "annotations.xml: 1 shape (1 <points>) has no box and is left out" in caplog.text
 
 
+def test_labels_of_tags_and_points_are_no_classes_of_cvat(tmp_path: Path):
+    labels = "".join(f"<label><name>{kind}</name><type>{kind}</type></label>" for kind in ("points", "tag", "any"))
+    draw(tmp_path, TRAIN[:1])
+    shapes = '<tag label="night"/><points label="p" points="1,2"/>'
+    image = f'<image id="0" name="a.jpg" width="120" height="80">{shapes}</image>'
+    meta = f"<meta><project><labels>{labels}</labels></project></meta>"
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{meta}{image}</annotations>")
+    assert CocoAnnotations.read(tmp_path / "annotations.xml").categories.names == ("any",)
+
+
+def test_subsets_of_a_project_of_cvat_are_splits(tmp_path: Path):
+    draw(tmp_path / "images", TRAIN + VAL)
+    images = ""
+    for subset, pictures in (("Train", TRAIN), ("Validation", VAL)):
+        for one in pictures:
+            boxes = "".join(
+                f'<box label="{"ab"[kind]}" xtl="{left}" ytl="{top}" xbr="{left + across}" ybr="{top + down}"/>'
+                for kind, left, top, across, down in one.boxes
+            )
+            size = f'width="{one.width}" height="{one.height}"'
+            images += f'<image id="0" name="{one.name}" subset="{subset}" {size}>{boxes}</image>'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    assert [image.file_name for image in run.train.annotations.images] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [image.file_name for image in run.val.annotations.images] == ["d.jpg", "e.jpg"]
+    assert run.val.annotations.path == tmp_path / "annotations.xml:val"
+    assert len(CocoAnnotations.read(tmp_path / "annotations.xml:val").entries) == 1
+
+
 def test_tracks_of_a_video_are_refused(tmp_path: Path):
     draw(tmp_path / "images", TRAIN[:1])
     (tmp_path / "annotations.xml").write_text('<annotations><track id="0" label="a"></track></annotations>')
@@ -314,3 +411,52 @@ def test_shapes_of_labelme_become_the_box_around_them(tmp_path: Path, caplog: py
     file.write_text(json.dumps({"shapes": [{"points": [[1, 2], [3, 4]]}], "imagePath": "a.jpg"}))
     with pytest.raises(InputError, match=r"a\.json: shape 1 has no label"):
         CocoAnnotations.read(source.path)
+
+
+# --- All formats --------------------------------------------------------------------------------------------------
+
+PLACES = {
+    "yolo": "train/labels/a.txt, line 1",
+    "voc": "Annotations/a.xml, object 1",
+    "roboflow_voc": "train/a.xml, object 1",
+    "labelme": "train/a.json, shape 1",
+    "cvat": "annotations.xml, image a.jpg, shape 1",
+    "createml": "_annotations.createml.json, image a.jpg, annotation 1",
+    "open_images": "train-annotations-bbox.csv, line 2",
+    "label_studio_yolo": "labels/a.txt, line 1",
+}
+
+
+@pytest.mark.parametrize("tool", PLACES)
+def test_a_finding_names_the_place_of_a_box_in_the_files_of_the_tool(tool: str, tmp_path: Path):
+    (TWO_SPLITS | ONE_SPLIT)[tool](tmp_path)
+    split = load(find_sources(tmp_path)[:1], tmp_path, [None]).splits[0]
+    (place,) = split.find_boxes("box_tiny", [0]).ids
+    assert place == f"{tmp_path}/{PLACES[tool]}" or place.endswith(f"/{PLACES[tool]}")
+
+
+@pytest.mark.parametrize("tool", [*TWO_SPLITS, *ONE_SPLIT])
+def test_the_path_of_a_split_reads_the_same_as_the_split_that_was_found(tool: str, tmp_path: Path):
+    """Metrics files hold these paths, and the analysis reads them again."""
+    (TWO_SPLITS | ONE_SPLIT)[tool](tmp_path)
+    for source in find_sources(tmp_path):
+        found = CocoAnnotations.read(source, images=source.images)
+        assert boxes_of(CocoAnnotations.read(source.path, images=source.images)) == boxes_of(found)
+
+
+def test_text_in_another_encoding_is_named(tmp_path: Path):
+    TWO_SPLITS["open_images"](tmp_path)
+    file = tmp_path / "train-annotations-bbox.csv"
+    file.write_bytes(file.read_bytes().replace(b"xclick", b"\xff\xfe"))
+    with pytest.raises(InputError, match=r"train-annotations-bbox\.csv: cannot be read as CSV .*; save it as UTF-8"):
+        CocoAnnotations.read(file)
+
+
+def test_a_folder_of_labelme_is_recognised_by_the_first_bytes_of_its_files(tmp_path: Path, monkeypatch):
+    """Files of labelme can hold the picture itself, so whole files would be megabytes."""
+    draw(tmp_path, TRAIN[:1])
+    content = {"version": "5", "shapes": [], "imagePath": "a.jpg", "imageData": "A" * 10**6}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    monkeypatch.setattr("dino_detector.data.formats.recognition.START", 0)  # nothing is read behind the first 4 KiB
+    (source,) = find_sources(tmp_path)
+    assert source.format == "labelme"

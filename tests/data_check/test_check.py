@@ -196,6 +196,8 @@ def test_splits_that_disagree_about_classes_are_told(data: Data) -> None:
     data.val["categories"] = [{"id": 1, "name": "tree"}, {"id": 2, "name": "car"}]
     assert found(data.check(skip_images=True))["class_ids_differ", "train and val"].count == 2
     data.val["categories"] = [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}, {"id": 3, "name": "bus"}]
+    assert ("classes_differ", "train and val") not in found(data.check(skip_images=True))  # it has no box
+    data.val["annotations"][0]["category_id"] = 3
     findings = found(data.check(skip_images=True))
     assert findings["classes_differ", "train and val"].ids == ["bus"]
     assert findings["classes_differ", "train and val"].effect == "stops"
@@ -207,6 +209,7 @@ def test_only_what_training_refuses_is_said_to_stop_it(data: Data) -> None:
     test = copy.deepcopy(data.val)
     without(test["annotations"], 12, "bbox")
     test["categories"] = [{"id": 1, "name": "tree"}, {"id": 2, "name": "car"}, {"id": 4, "name": "van"}]
+    test["annotations"][0]["category_id"] = 4
     (data.folder / "annotations").mkdir()
     (data.folder / "annotations" / "instances_test.json").write_text(json.dumps(test))
     shutil.copytree(data.folder / "val", data.folder / "test")

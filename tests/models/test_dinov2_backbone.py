@@ -547,7 +547,7 @@ def test_a_download_is_announced_and_without_network_the_model_that_comes_along_
 ):
     serve_hub_cache(tmp_path, monkeypatch)
     caplog.set_level(logging.INFO)
-    with pytest.raises(InputError, match=r"nowhere/dinov2' can't be loaded: .*or try --dino_model dinov2-demo"):
+    with pytest.raises(InputError, match=r"nowhere/dinov2' can't be loaded: .*: try --dino_model dinov2-demo"):
         build_backbone(BackboneConfig(dino_model="nowhere/dinov2"))
     said = [message for message in caplog.messages if "nowhere" in message]
     assert said == ["nowhere/dinov2 is not on this machine; fetching it from Hugging Face"]

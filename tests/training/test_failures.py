@@ -120,4 +120,5 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_checkpoint_before(settings
     errors = capsys.readouterr().err
     assert re.fullmatch(rf"error: .*the disk is full.*; resume with --checkpoint {last}\n", errors)
     torch.load(last, weights_only=True)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.yaml", "dino_detector_last.pth"]
+    written = ["config.yaml", "dino_detector_last.pth", "history.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written

@@ -37,7 +37,7 @@ def test_a_run_without_validation_images_evaluates_nothing_and_writes_its_checkp
     config = settings(tmp_path / "out", val_images=None, val_annotations=None, epochs=3, val_frequency=2)
     assert fit(config) is None
     kinds = ("epoch_2", "epoch_3", "last", "final")
-    assert files(tmp_path / "out") == {"config.yaml", *(f"dino_detector_{kind}.pth" for kind in kinds)}
+    assert files(tmp_path / "out") == {"config.yaml", "history.csv", *(f"dino_detector_{kind}.pth" for kind in kinds)}
     assert "there is no evaluation" in caplog.text
     Detector.load(tmp_path / "out" / "dino_detector_epoch_2.pth", device="cpu")
 

@@ -410,4 +410,5 @@ def test_the_bar_of_a_terminal_counts_epochs_from_one(
     train(tmp_path / "out", epochs=2)
     shown = "".join(capsys.readouterr())
     assert {int(number) for number in re.findall(r"(?i)epoch +(\d+)", shown)} == {1, 2}
-    assert "epoch 1/2: 100%" in shown
+    assert re.search(r"epoch 1/2 100%  loss \d+\.\d{3}  \d+\.\d images/s", shown)
+    assert "evaluating after epoch 2/2 100%  computing the metrics" in shown

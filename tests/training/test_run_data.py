@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from coco_tree import CocoTree
 from PIL import Image
@@ -283,3 +284,123 @@ def test_a_subset_without_boxes_is_not_taken_for_a_file_without_boxes(tmp_path: 
     wanted = "none of the 1 selected images has a box to train on; give a larger --debug_samples, or another --seed"
     with pytest.raises(InputError, match=wanted):
         run(debug=True, debug_samples=1, seed=seed, **where)
+
+
+# --- One folder in ------------------------------------------------------------------------------------------------
+
+
+def coco_file(path: Path, categories: dict[int, str], used: list[int], images: list[str]) -> Path:
+    """Write a COCO file with an image for each name, and a box of each used class in every image."""
+    entries = [{"id": number, "file_name": name, "width": 64, "height": 48} for number, name in enumerate(images, 1)]
+    boxes = [
+        {"id": 100 * image["id"] + one, "image_id": image["id"], "category_id": one, "bbox": [1, 1, 20, 20]}
+        for image in entries
+        for one in used
+    ]
+    listed = [{"id": number, "name": name} for number, name in categories.items()]
+    path.write_text(json.dumps({"images": entries, "annotations": boxes, "categories": listed}))
+    for image in entries:
+        patches = np.random.default_rng(sum(image["file_name"].encode())).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(patches).resize((64, 48), Image.Resampling.BICUBIC).save(path.parent / image["file_name"])
+    return path
+
+
+def named_files(train: Path, val: Path | None = None) -> dict[str, Path]:
+    settings = {"train_images": train.parent, "train_annotations": train}
+    return settings if val is None else settings | {"val_images": val.parent, "val_annotations": val}
+
+
+LETTERS = [f"{letter}{letter}x.png" for letter in "abcdefghijklmnopqrst"]
+
+
+@pytest.mark.parametrize("by", ["data", "flags"])
+def test_a_fraction_of_one_folder_is_for_validation_in_training_and_in_evaluation(
+    by: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file = coco_file(tmp_path / "all.json", {1: "red"}, [1], LETTERS)
+    settings = ({"data": tmp_path} if by == "data" else named_files(file)) | {"val_fraction": 0.3}
+    trained, evaluated = run(**settings), run(training=False, **settings)
+    train, val = set(ids(trained.train.annotations)), set(ids(trained.val.annotations))
+    assert train | val == set(range(1, 21))
+    assert not train & val
+    assert evaluated.train is None
+    assert set(ids(evaluated.val.annotations)) == val
+    assert f"{len(train)} training and {len(val)} validation images (--val_fraction 0.3)" in caplog.text
+
+
+def test_a_fraction_is_refused_where_there_are_validation_images(tmp_path: Path) -> None:
+    train = coco_file(tmp_path / "train.json", {1: "red"}, [1], LETTERS[:10])
+    val = coco_file(tmp_path / "val.json", {1: "red"}, [1], LETTERS[10:])
+    for settings in ({"data": tmp_path}, named_files(train, val)):
+        for training in (True, False):
+            with pytest.raises(InputError, match=r"has validation images \(.*val\.json\), so leave out --val_fraction"):
+                run(training=training, val_fraction=0.2, **settings)
+
+
+def test_images_that_train_and_validate_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = coco_file(tmp_path / "all.json", {1: "red"}, [1], LETTERS[:4])
+    run(**named_files(file, file))
+    assert "4 of 4 validation images are training images too" in caplog.text
+
+
+def test_a_class_without_a_box_in_both_files_is_no_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Roboflow's class 0 is the project; green has its boxes in the validation file alone."""
+    caplog.set_level("INFO")
+    classes = {0: "project", 1: "red", 2: "green"}
+    train = coco_file(tmp_path / "train.json", classes, [1], LETTERS[:4])
+    val = coco_file(tmp_path / "val.json", classes, [1, 2], LETTERS[4:8])
+    found = run(**named_files(train, val))
+    assert found.train.annotations.categories.names == ("red", "green")
+    assert found.train.annotations.categories.ids == (1, 2)
+    assert [row["category_id"] for row in found.val.annotations.annotations_of(1)] == [1, 2]
+    assert "train.json: 1 class without a box: project; left out" in caplog.text
+    found.check_classes(found.train.annotations.categories, source=train, num_classes=2)
+    with pytest.raises(InputError, match=r"has 2 categories with boxes, and 1 without \(--keep_empty_classes"):
+        found.check_classes(found.train.annotations.categories, source=train, num_classes=3)
+    assert run(keep_empty_classes=True, **named_files(train, val)).train.annotations.categories.ids == (0, 1, 2)
+    # a later evaluation of the whole file, and of a file that uses the class
+    known = found.train.annotations.categories
+    evaluated = read_run_data(Config.from_flat({"data": val}), training=False, categories=known)
+    evaluated.check_classes(known, source=tmp_path / "best.pth", num_classes=None)
+    coco_file(tmp_path / "val.json", classes, [0, 1], LETTERS[4:8])
+    evaluated = read_run_data(Config.from_flat({"data": val}), training=False, categories=known)
+    with pytest.raises(InputError, match=r"category 0 is 'project', but .*best\.pth has no such id"):
+        evaluated.check_classes(known, source=tmp_path / "best.pth", num_classes=None)
+
+
+def test_a_subset_keeps_the_classes_of_the_whole_file(tmp_path: Path) -> None:
+    file = coco_file(tmp_path / "all.json", {1: "red", 2: "green"}, [1], LETTERS[:4])
+    content = json.loads(file.read_text())
+    content["annotations"][0]["category_id"] = 2  # one box in one image
+    file.write_text(json.dumps(content))
+    for seed in range(4):
+        found = run(debug=True, debug_samples=1, seed=seed, **named_files(file))
+        assert found.train.annotations.categories.names == ("red", "green")
+
+
+def test_classes_with_other_ids_are_shown_side_by_side_and_compared_by_name_on_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Label Studio counts from 0, Roboflow from 1."""
+    caplog.set_level("INFO")
+    train = coco_file(tmp_path / "train.json", {0: "red", 1: "green"}, [0, 1], LETTERS[:4])
+    val = coco_file(tmp_path / "val.json", {0: "project", 1: "red", 2: "green"}, [2], LETTERS[4:8])
+    found = run(**named_files(train, val))
+    known = found.train.annotations.categories
+    with pytest.raises(InputError, match=r"the names agree, so --by_name compares the classes by name"):
+        found.check_classes(known, source=train, num_classes=None)
+    assert "0   red         -" in caplog.messages
+    assert "2   -           green" in caplog.messages
+    for settings, classes in ((named_files(train, val), None), ({"data": val}, known)):
+        one = read_run_data(
+            Config.from_flat(settings | {"by_name": True}), training=classes is None, categories=classes
+        )
+        one.check_classes(known, source=train, num_classes=None)
+        assert [row["category_id"] for row in one.val.annotations.annotations_of(1)] == [1]
+
+
+def test_test_mini_works_beside_data(tmp_path: Path) -> None:
+    coco_file(tmp_path / "all.json", {1: "red"}, [1], LETTERS[:4])
+    found = run(data=tmp_path / "all.json", testdev_images=tmp_path, test_mini=True, test_mini_size=2)
+    assert len(found.test.annotations.images) == 2

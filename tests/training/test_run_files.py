@@ -106,6 +106,7 @@ def test_files_are_named_by_epochs_from_1_and_the_last_epoch_is_evaluated(finish
         "dino_detector_epoch_3.pth",
         "dino_detector_final.pth",
         "dino_detector_last.pth",
+        "history.csv",
         "val_metrics_epoch_2.json",
         "val_metrics_epoch_3.json",
         "val_predictions_epoch_2.json",

@@ -111,6 +111,11 @@ class Problem:
     findings: tuple[Finding, ...]
 
     @property
+    def stops(self) -> bool:
+        """Whether training does not start."""
+        return any(finding.effect == STOPS for finding in self.findings)
+
+    @property
     def harm(self) -> float:
         """The benefit of a fix: severity x the square root of the affected share, 0 to 1.
 

@@ -59,6 +59,10 @@ class CocoImages:
     def __len__(self) -> int:
         return len(self.records)
 
+    def snapshot(self) -> CocoImages:
+        """Return the images for one sample; files do not change between its reads."""
+        return self
+
     def size(self, index: int) -> tuple[int, int]:
         """Return the height and width of an image in pixels."""
         return tuple(self.records.sizes[index].tolist())

@@ -71,7 +71,9 @@ def note_extras(source: Path, title: str, notes: Notes) -> None:
                 elif field != "num_keypoints":
                     what = f"{field!r} of {key}"
                     notes.count(what, f"{title} has no place for it; left out", count, many=what)
-        fields = [key for key, value in lists.items() if key not in KNOWN and _says_something(value)]
+        fields = [
+            f"{key} of {source.name}" for key, value in lists.items() if key not in KNOWN and _says_something(value)
+        ]
         notes.add("field of the file", f"{title} has no place for it; left out", fields, many="fields of the file")
 
 

@@ -79,7 +79,7 @@ class Conversion:
         classes = counted(len(self.classes), "class", "classes")
         lines = [f"{self.output}: {TITLES[self.to]} with {classes}", *(f"  {line}" for line in splits)]
         if self.notes:
-            lines.append(f"What {TITLES[self.to]} can't hold, and what was changed:")
+            lines.append("Lost, changed or missing:")
         else:
             lines.append("Nothing was lost.")
         return "\n".join([*lines, *(f"  - {note.line(shown)}" for note in self.notes)])

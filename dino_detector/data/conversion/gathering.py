@@ -13,8 +13,11 @@ from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.reader import read_entries
 from dino_detector.data.conversion.labelled import Box, Labelled, Notes, Picture
 from dino_detector.data.conversion.xml_text import xml_name
-from dino_detector.data.formats.reading import format_of, read_annotations
-from dino_detector.data.layouts import AnnotationFile, find_images_dir, find_sources
+from dino_detector.data.formats.reading import read_annotations
+from dino_detector.data.formats.rows import UNREADABLE
+from dino_detector.data.formats.splits import AnnotationFile
+from dino_detector.data.layouts import find_images_dir, find_sources
+from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
 from dino_detector.plain_text import listed
 
@@ -67,7 +70,7 @@ def read_sources(data: Path, form: str) -> dict[str, Source]:
 
 
 def _read(file: AnnotationFile, folder: Path) -> Source:
-    content = read_annotations(file.path, images=file.images)
+    content = read_annotations(file).content
     found: list[Path | None] = []
 
     def find_folder(names: Sequence[str | None]) -> Path | None:
@@ -85,7 +88,7 @@ def _read(file: AnnotationFile, folder: Path) -> Source:
         for row, (name, on_disk, size) in enumerate(zip(names, files, columns.images.sizes.tolist(), strict=True))
         for path in [images_dir / on_disk if on_disk else None]
     ]
-    return Source(file, format_of(file.path), columns, findings, pictures)
+    return Source(file, file.format, columns, findings, pictures)
 
 
 def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:
@@ -106,6 +109,7 @@ def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:
     ids = [int(numbers[key]) if math.isfinite(numbers[key]) else -1 for key in ordered]
     for source, of_split in zip(sources.values(), keys, strict=True):
         _note_file_names(source, notes)
+        _note_unreadable(source, notes)
         _note_classes(source, of_split, form, notes)
         _add_boxes(source, [labels[key] for key in of_split], notes)
     return Labelled({name: source.pictures for name, source in sources.items()}, [name for name, _ in ordered], ids)
@@ -124,6 +128,17 @@ def _note_file_names(source: Source, notes: Notes) -> None:
     pairs = zip(source.columns.images.names, source.pictures, strict=True)
     changed = (f"{name} -> {picture.name}" for name, picture in pairs if picture.file and name != picture.name)
     notes.add("file name", "written as the file is called on disk", changed)
+
+
+def _note_unreadable(source: Source, notes: Notes) -> None:
+    """Note pictures whose size is unknown though the boxes of the source are fractions of it."""
+    if source.form not in ("YOLO", "Open Images"):
+        return
+    likely = [picture for picture in source.pictures if picture.size == UNREADABLE]
+    sizes = picture_sizes([picture.file for picture in likely])
+    unknown = (one.name for one, size in zip(likely, sizes.tolist(), strict=True) if math.isnan(size[0]))
+    width, height = map(int, UNREADABLE)
+    notes.add("unreadable picture", f"its boxes are given as if it had {width:,} x {height:,} pixels", unknown)
 
 
 def _note_classes(source: Source, keys: list[tuple[str, int]], form: str, notes: Notes) -> None:

@@ -9,7 +9,6 @@ from torchvision.ops import box_convert
 
 from dino_detector.analysis.drawing import Comparison, draw_detections, prediction_grid
 from dino_detector.data.loading import Batch
-from dino_detector.data.pictures.decoding import read_image
 from dino_detector.structures.detections import coco_detections, supervision_detections
 from dino_detector.training.logging.loggers import log_image
 from dino_detector.training.module import DetectorModule
@@ -46,14 +45,15 @@ class ImageLog(Callback):
         if not trainer.is_global_zero:
             return
         val, detector = trainer.datamodule.run_data.val, pl_module.detector
-        images = val.annotations.images
+        images = trainer.datamodule.val_dataset().images
         count = min(MOST_IMAGES, len(images))
         for position in range(count):
-            record = images[position * len(images) // count]
+            index = position * len(images) // count
+            record = images.records[index]
             rows = [row for row in pl_module.results if row["image_id"] == record.image_id]
-            boxes, size = val.annotations.training_boxes(record.image_id), (record.height, record.width)
+            boxes = val.annotations.training_boxes(record.image_id)
             comparison = Comparison(
-                image=read_image(val.folder / record.file_name, expected_size=size, white_level=detector.white_level),
+                image=images.snapshot().read(index),
                 ground_truth=supervision_detections(*boxes, categories=val.annotations.categories),
                 predictions=coco_detections(rows, detector.categories),
                 caption=record.file_name,
