@@ -59,7 +59,7 @@ LINES_OF_FOLDER = {
     "structures": 630,
     "config": 1_180,
     "storage": 420,
-    ".": 970,
+    ".": 980,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_780

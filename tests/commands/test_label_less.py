@@ -33,7 +33,7 @@ def pictures(tmp_path: Path) -> Path:
     folder.mkdir()
     for number in range(6):
         save_noise(folder / f"{number}.png", number)
-    (folder / "copy of 0.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "copy_of_0.png").write_bytes((folder / "0.png").read_bytes())
     return folder
 
 
@@ -113,7 +113,7 @@ def test_label_leaves_out_pictures_with_labels(pictures: Path, checkpoint: Path,
     argv = ["--to", tool, "--threshold", "0", "--output_dir", out]
     assert run("label", pictures, "--checkpoint", checkpoint, *argv) == 0
     names = {path.name for path in out.rglob("*.png")}
-    assert names == {"1.png", "2.png", "3.png", "4.png", "5.png", "copy of 0.png"}
+    assert names == {"1.png", "2.png", "3.png", "4.png", "5.png", "copy_of_0.png"}
     assert {path: path.read_bytes() for path in pictures.iterdir()} == before
 
 
