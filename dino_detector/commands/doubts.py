@@ -77,7 +77,7 @@ def _write_page(path: Path, found: Doubts, settings: DoubtSettings) -> None:
             f"The {counted(len(rows), 'most doubtful label')} of {found.labels:,} labels of "
             f"{counted(found.images, 'image')}, the most doubtful first. {counted(settings.folds, 'detector')} judged "
             "images that they did not train on.",
-            "The label is orange and the detection is blue. The doubt is the probability of a mistake if one label in "
+            "The label is orange. The detection, or the other label of a double, is blue. The doubt is the probability of a mistake if one label in "
             "20 has one.",
         ],
         filters={
@@ -98,5 +98,5 @@ def _card(row: Doubt, folder: Path) -> Card:
         lines=[sentence(row)],
         caption=f"{row.file_name} (image {row.image_id} of {row.split}{label})",
         filters={"kind": row.kind, "class": "\t".join(names)},
-        picture=crop_with_boxes(folder / row.file_name, label=row.bbox, found=row.suggested_bbox),
+        picture=crop_with_boxes(folder / row.file_name, label=row.bbox, found=row.suggested_bbox or row.twin_bbox),
     )

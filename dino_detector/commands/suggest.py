@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LIST, PAGE = "suggested.txt", "suggestions.html"
 PRINTED = 10
 """pictures that the command prints"""
+DRAWN = 12
+"""most boxes in a thumbnail"""
 
 
 @command(SuggestSettings, usage="FOLDER --checkpoint PATH")
@@ -69,7 +71,7 @@ def _write_page(path: Path, rows: tuple[Suggestion, ...], settings: SuggestSetti
         lead=[
             f"{len(rows):,} of {counted(looked_at, 'picture')}, in the order in which they were chosen. The detector "
             "is uncertain about them, and no two of them are alike.",
-            "The blue boxes are objects with a score near one half.",
+            f"The blue boxes are the objects with a score nearest to one half, {DRAWN} at most.",
         ],
         filters={"class": sorted({name for row in rows for name, _, _ in row.uncertain})},
         cards=[_card(number, row, settings.folder) for number, row in enumerate(rows, start=1)],
@@ -85,5 +87,5 @@ def _card(number: int, row: Suggestion, folder: Path) -> Card:
         lines=row.reason.split("; "),
         caption=row.file.relative_to(folder).as_posix() if inside else row.file.name,
         filters={"class": "\t".join(dict.fromkeys(name for name, _, _ in row.uncertain))},
-        picture=picture_with_boxes(row.file, [box for _, _, box in row.uncertain]),
+        picture=picture_with_boxes(row.file, [box for _, _, box in row.uncertain[:DRAWN]]),
     )

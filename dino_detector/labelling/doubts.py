@@ -49,6 +49,7 @@ class Doubt:
         suggested_class: class of the object by the detections, likewise.
         score: score of that detection, 0..1, or None.
         twin_id: id of the label that a double repeats, or None.
+        twin_bbox: box of that label, or None.
         fold: fold of the image, from 0; the detector of this fold did not train on it.
     """
 
@@ -64,6 +65,7 @@ class Doubt:
     suggested_class: str | None
     score: float | None
     twin_id: int | None
+    twin_bbox: tuple[float, ...] | None
     fold: int
 
 
@@ -213,6 +215,7 @@ def _of_labels(
                 suggested_class=None if best is None else _name(best, categories),
                 score=None if best is None else best["score"],
                 twin_id=None if twin < 0 else labels[twin]["original_id"],
+                twin_bbox=None if twin < 0 else tuple(labels[twin]["bbox"]),
                 **place,
             )
         )
@@ -242,6 +245,7 @@ def _missing(
             suggested_class=_name(found[row], categories),
             score=found[row]["score"],
             twin_id=None,
+            twin_bbox=None,
             **place,
         )
         for row, doubt in zip(evidence.detections.tolist(), doubts, strict=True)

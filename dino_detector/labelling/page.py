@@ -135,7 +135,8 @@ def _drawn(picture: Image.Image, boxes: Sequence[tuple[Box, str]], *, offset: tu
     for (x, y, width, height), color in boxes:
         left, top = (x - offset[0]) * scale, (y - offset[1]) * scale
         edges = (left, top, left + max(width * scale, 2), top + max(height * scale, 2))
-        pen.rectangle(edges, outline="#000000", width=4)
+        around = (edges[0] - 1, edges[1] - 1, edges[2] + 1, edges[3] + 1)
+        pen.rectangle(around, outline="#000000", width=4)  # so that the colour shows on any picture
         pen.rectangle(edges, outline=color, width=2)
     content = io.BytesIO()
     small.save(content, "JPEG", quality=QUALITY, optimize=True)

@@ -70,6 +70,7 @@ def test_a_doubt_names_the_ids_of_the_data_and_what_the_detections_show(ranked: 
     assert missing.bbox is None
     assert missing.image_id == 100 + 17  # label 100 was in the image of labels 97 to 102
     assert double.twin_id == 50
+    np.testing.assert_allclose(double.bbox, np.array(double.twin_bbox) + 5)
     assert ranked.to_json()["doubts"][0]["kind"] == ranked.rows[0].kind
 
 
