@@ -77,8 +77,8 @@ def _write_page(path: Path, found: Doubts, settings: DoubtSettings) -> None:
             f"The {counted(len(rows), 'most doubtful label')} of {found.labels:,} labels of "
             f"{counted(found.images, 'image')}, the most doubtful first. {counted(settings.folds, 'detector')} judged "
             "images that they did not train on.",
-            "The label is orange. The detection, or the other label of a double, is blue. The doubt is the probability of a mistake if one label in "
-            "20 has one.",
+            "The label is orange. The detection, or the other label of a double, is blue. The doubt is the probability "
+            "of a mistake if one label in 20 has one.",
         ],
         filters={
             "kind": sorted({row.kind for row in rows}),
