@@ -18,7 +18,7 @@ from dino_detector.labelling.practice import ASSUMED_SHARE, DOUBLE, FINE, SPOILE
 
 WANTED = 3_000
 """number of practice mistakes from which more make no difference"""
-MOST_ROUNDS = 60
+MOST_ROUNDS = 30
 WEIGHT = ASSUMED_SHARE / (SPOILED_SHARE / 4)
 """weight of a practice mistake"""
 HIDDEN, STEPS, RATE, DECAY = 24, 300, 0.02, 1e-3
@@ -90,7 +90,10 @@ class _Network(nn.Module):
 
 def _trained(features: np.ndarray, states: np.ndarray, *, kinds: int) -> nn.Module:
     inputs, targets = torch.tensor(features, dtype=torch.float32), torch.tensor(states)
-    network = _Network(inputs.mean(0), inputs.std(0, correction=0).clamp_min(1e-3), states=kinds)
+    center, spread = torch.zeros(inputs.shape[1]), torch.ones(inputs.shape[1])
+    if len(inputs):
+        center, spread = inputs.mean(0), inputs.std(0, correction=0).clamp_min(1e-3)
+    network = _Network(center, spread, states=kinds)
     weights = torch.where(targets == FINE, 1.0, WEIGHT)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     for _ in range(STEPS):

@@ -135,3 +135,42 @@ def test_a_missing_checkpoint_is_one_line(
         f"error: {tmp_path / 'none.pth'}: no such checkpoint; check its path"
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_doubts_judges_each_label_by_the_detector_of_another_fold_and_changes_no_file(
+    pictures: Path, checkpoint: Path, tmp_path: Path
+):
+    (pictures / "copy_of_0.png").unlink()
+    box = {"category_id": 3, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}
+    content = {
+        "images": [{"id": n + 1, "file_name": f"{n}.png", "width": 64, "height": 48} for n in range(6)],
+        "annotations": [{"id": 10 + n, "image_id": n + 1} | box for n in range(6)],
+        "categories": [{"id": 3, "name": "cell"}, {"id": 9, "name": "plate"}],
+    }
+    (pictures / "labels.json").write_text(json.dumps(content))
+    before = {path: path.read_bytes() for path in pictures.iterdir()}
+    out = tmp_path / "out"
+    argv = ["--folds", "2", "--epochs", "1", "--num_workers", "0", "--shown", "3", "--output_dir", out]
+    assert run("doubts", pictures, "--checkpoint", checkpoint, *argv) == 0
+    found = json.loads((out / "doubts.json").read_text())
+    labels = [row for row in found["doubts"] if row["annotation_id"] is not None]
+    assert sorted(row["annotation_id"] for row in labels) == list(range(10, 16))
+    assert {row["annotation_id"] - row["image_id"] for row in labels} == {9}
+    assert sorted(row["fold"] for row in labels) == [0, 0, 0, 1, 1, 1]
+    assert (out / "doubts.html").read_text().count("<li ") == 3
+    assert sorted(path.name for path in out.iterdir()) == ["doubts.html", "doubts.json"]
+    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+def test_doubts_with_fewer_labelled_images_than_folds_is_one_line(
+    pictures: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = {
+        "images": [{"id": 1, "file_name": "0.png", "width": 64, "height": 48}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "cell"}],
+    }
+    (pictures / "labels.json").write_text(json.dumps(content))
+    assert run("doubts", pictures, "--checkpoint", checkpoint, "--output_dir", tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("1 of its 1 images have labels, and --folds 3 needs at least 3; label more images")

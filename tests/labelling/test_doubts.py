@@ -16,11 +16,11 @@ IMAGES, PER_IMAGE = 40, 6
 CATEGORIES = Categories((3, 7), ("cat", "dog"))
 
 
-def perfect_data() -> tuple[JoinedData, dict[int, list[dict[str, Any]]]]:
+def perfect_data(count: int = IMAGES) -> tuple[JoinedData, dict[int, list[dict[str, Any]]]]:
     """Return images with six labels each, and a detection of each label, close to it and with a high score."""
     rng = np.random.default_rng(0)
     labels, found = [], {}
-    for image in range(1, IMAGES + 1):
+    for image in range(1, count + 1):
         found[image] = []
         for number in range(PER_IMAGE):
             bbox = [100.0 * number + 20, float(rng.uniform(10, 300)), 60.0, 60.0]
@@ -31,7 +31,7 @@ def perfect_data() -> tuple[JoinedData, dict[int, list[dict[str, Any]]]]:
             near = (np.array(bbox) + rng.normal(0, 2, 4)).tolist()
             found[image].append(one | {"bbox": near, "score": float(rng.uniform(0.6, 0.95))})
         found[image].append({"image_id": image, "category_id": 3, "bbox": [600.0, 400.0, 30.0, 30.0], "score": 0.06})
-    images = [{"id": image, "file_name": f"{image}.jpg", "height": 480, "width": 640} for image in range(1, IMAGES + 1)]
+    images = [{"id": image, "file_name": f"{image}.jpg", "height": 480, "width": 640} for image in range(1, count + 1)]
     return JoinedData(
         Path("/"), images, labels, CATEGORIES, tuple(("train", 100 + image["id"]) for image in images)
     ), found
@@ -75,6 +75,6 @@ def test_a_doubt_names_the_ids_of_the_data_and_what_the_detections_show(ranked: 
 
 
 def test_crowd_regions_are_no_labels():
-    data, found = perfect_data()
+    data, found = perfect_data(6)
     data.labels[0]["iscrowd"] = 1
-    assert rank(data, found, np.zeros(IMAGES, np.int64), seed=0).labels == IMAGES * PER_IMAGE - 1
+    assert rank(data, found, np.zeros(6, np.int64), seed=0).labels == 6 * PER_IMAGE - 1
