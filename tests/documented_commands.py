@@ -13,13 +13,14 @@ from dino_detector.commands import analyze, download, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LABELLING = ("suggest", "doubts", "label")
 PROGRAMS = {
     ("python3", "-m", "dino_detector.train"): train.main,
     ("python3", "download_coco.py"): download.main,
     ("python3", "analyze_results.py"): analyze.main,
     **{
         ("dino-detector", name): cli.main
-        for name in ("data", "convert", "recommend", "train", "evaluate", "predict", "export")
+        for name in ("data", "convert", "recommend", "train", "evaluate", "predict", "export", *LABELLING)
     },
 }
 """documented programs, and the functions that run them"""

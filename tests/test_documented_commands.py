@@ -105,6 +105,9 @@ def lay_out(folder: Path, coco: CocoTree) -> None:
             listing = folder / name / "annotations" / f"instances_{split}.json"
             listing.symlink_to(coco.root / "annotations" / f"instances_{split}2017.json")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (folder / "new_pictures").mkdir()
+    for picture in sorted(coco.val_images.iterdir())[:3]:
+        shutil.copy(picture, folder / "new_pictures")
     shutil.copy(next(coco.val_images.iterdir()), folder / "photo.jpg")
 
 
@@ -167,6 +170,8 @@ def test_the_command_does_what_its_words_say(
     started = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     requests = len(server.requests)
     extra = tiny(command) if command.name in ("train", "evaluate") else []
+    if command.name == "doubts":
+        extra = ["--epochs", "1", "--folds", "2", "--num_workers", "0"]
     downloads = any(word.startswith("--download_") for word in command.words)
     if downloads:
         extra += ["--coco_url", server.url, "--coco_checksums", str(server.write_checksums(folder / "sums.txt"))]
@@ -284,6 +289,12 @@ def check_command(name: str, folder: Path) -> None:
         assert len(list((folder / "data_coco").glob("*/*.jpg"))) == 82
     elif name == "recommend":
         assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == "data"
+    elif name == "suggest":
+        assert all(Path(line).is_file() for line in (folder / "outputs/suggestions/suggested.txt").read_text().split())
+    elif name == "doubts":
+        assert json.loads((folder / "outputs" / "doubts" / "doubts.json").read_text())["images"] == 82
+    elif name == "label":
+        assert len(json.loads((folder / "outputs" / "prelabels" / "tasks.json").read_text())) == 3
     else:
         assert name == "data"  # it writes no file; other tests check its output
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from dino_detector.config import Config
 from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.labelling.calibration import Calibration, ImageBoxes, calibrate
@@ -19,6 +18,7 @@ from dino_detector.labelling.evidence import Boxes, label_evidence, unlabelled_e
 from dino_detector.labelling.folds import detect_by_others, divide
 from dino_detector.labelling.labelled_data import JoinedData, LabelledData
 from dino_detector.models.checkpoint import read_checkpoint
+from dino_detector.models.dinov2_backbone import build_backbone
 from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.structures.categories import Categories
 
@@ -142,10 +142,12 @@ def find_doubts(
     _require_enough(joined, Path(data), folds)
     fold_of = divide(joined.folder, [image["file_name"] for image in joined.images], folds=folds, seed=seed)
     _require_labels_outside(joined, fold_of, Path(data))
+    # A checkpoint without the fingerprint of a base has no frozen layers. Others may have adapters on every layer.
+    has_trunk = header.base_fingerprint is not None and build_backbone(config.backbone).trunk_depth > 0
     make_output_dir(Path(output_dir))
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=WORK) as work:
         cache = None
-        if _has_frozen_trunk(config):
+        if has_trunk:
             cache = Path(work) / "trunk" if cache_trunk is None else Path(cache_trunk)
         found = detect_by_others(joined, fold_of, config, work=Path(work), cache=cache, report=report)
     report("calibrate the doubts on practice mistakes")
@@ -263,12 +265,6 @@ def _boxes(rows: list[dict[str, Any]], categories: Categories) -> Boxes:
 
 def _name(row: dict[str, Any], categories: Categories) -> str:
     return categories.names[categories.label(row["category_id"])]
-
-
-def _has_frozen_trunk(config: Config) -> bool:
-    """Return whether there are frozen layers whose output can be cached."""
-    backbone = config.backbone
-    return backbone.backbone_weights == "pretrained" and backbone.train_backbone != "full" and backbone.lora_layers != 0
 
 
 def _require_enough(joined: JoinedData, data: Path, folds: int) -> None:
