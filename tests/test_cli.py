@@ -26,7 +26,11 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 PREDICT = "dino-detector predict IMAGE_OR_FOLDER --checkpoint PATH [--SETTING VALUE ...]"
 MISTAKES = [
-    ([], "give a command: data, recommend, train, evaluate, predict, export, analyze, download, demo; see dino-detector --help"),
+    (
+        [],
+        "give a command: data, recommend, train, evaluate, predict, export, analyze, download, demo; see "
+        "dino-detector --help",
+    ),
     (["trian"], "unknown command trian; did you mean train?"),
     (["--hlp"], "unknown flag --hlp; did you mean --help?"),
     (["train", "--epchs", "3"], "unknown flag --epchs; did you mean --epochs?"),
