@@ -48,7 +48,7 @@ LINES_OF_FOLDER = {
     "commands": 1_240,
     "training": 2_730,
     "analysis": 2_520,
-    "data_check": 1_790,
+    "data_check": 1_780,
     "inference": 970,
     "models": 1_830,
     "data": 5_120,
