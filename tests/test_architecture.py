@@ -51,7 +51,7 @@ LINES_OF_FOLDER = {
     "data_check": 1_110,
     "inference": 970,
     "models": 1_830,
-    "data": 5_800,
+    "data": 5_810,
     "download": 780,
     "structures": 580,
     "config": 960,
