@@ -91,7 +91,7 @@ class DataReport:
         return [
             (
                 problem.kind.title,
-                ", ".join(f"{finding.count:,} in {finding.split}" for finding in problem.findings),
+                ", ".join(f"{finding.count:,} ({finding.split})" for finding in problem.findings),
                 in_python(next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)),
             )
             for problem in self.problems
