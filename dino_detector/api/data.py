@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Unpack
 
-from dino_detector.api.calling import documented, progress, python_call, settings_from
+from dino_detector.api.calling import documented, in_python, progress, python_call, settings_from
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.check_data import CheckDataKeywords
 from dino_detector.commands.data import check_loaded, load_data
@@ -62,7 +62,7 @@ class DataReport:
         return payload(self.check)
 
     def __str__(self) -> str:
-        return report_text(self.check)
+        return in_python(report_text(self.check))
 
     def __repr__(self) -> str:
         lines = [f"DataReport: {self._counts()}"]
@@ -91,8 +91,8 @@ class DataReport:
         return [
             (
                 problem.kind.title,
-                ", ".join(f"{finding.count:,} in {finding.split}" for finding in problem.findings),
-                next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix),
+                ", ".join(f"{finding.count:,} ({finding.split})" for finding in problem.findings),
+                in_python(next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)),
             )
             for problem in self.problems
         ]
