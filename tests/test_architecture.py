@@ -46,7 +46,7 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 
 LINES_OF_FOLDER = {
     "commands": 1_470,
-    "api": 1_650,
+    "api": 1_720,
     "training": 3_570,
     "analysis": 2_520,
     "data_check": 1_680,
@@ -57,7 +57,7 @@ LINES_OF_FOLDER = {
     "structures": 630,
     "config": 1_080,
     "storage": 420,
-    ".": 970,
+    ".": 980,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_750
