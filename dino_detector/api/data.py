@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from dino_detector.api.calling import documented, progress, python_call, settings_from, short_errors
+from dino_detector.api.calling import documented, in_python, progress, python_call, settings_from, short_errors
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.check_data import CheckDataKeywords
 from dino_detector.commands.data import check_loaded, load_data
