@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dino_detector.api.data import DataReport, check_data
+    from dino_detector.api.data import DataReport, check_data, convert, recommend
     from dino_detector.api.predictions import Predictions, export, predict
     from dino_detector.api.report import Analysis, Report, analyze, evaluate
     from dino_detector.api.run import Run, train
@@ -48,9 +48,11 @@ _MODULES = {
     "StoppedByUser": "errors",
     "analyze": "api.report",
     "check_data": "api.data",
+    "convert": "api.data",
     "evaluate": "api.report",
     "export": "api.predictions",
     "predict": "api.predictions",
+    "recommend": "api.data",
     "train": "api.run",
     "write_demo_set": "data.demo_set",
 }
@@ -70,9 +72,11 @@ __all__ = [
     "__version__",
     "analyze",
     "check_data",
+    "convert",
     "evaluate",
     "export",
     "predict",
+    "recommend",
     "train",
     "write_demo_set",
 ]

@@ -57,7 +57,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("val", "validate", "test", "eval"), ("evaluate",)),
     **dict.fromkeys(("detect", "infer", "inference", "track"), ("predict",)),
     **{"name": ("experiment_name",), "max_det": ("max_detections",), "patience": ("early_stopping_patience",)},
-    **{"check": ("data",), "convert": ("export",), "report": ("analyze",)},
+    **{"check": ("data",), "report": ("analyze",)},
 }
 """names of flags and commands in other toolkits, such as Ultralytics and RF-DETR, and our names in their order"""
 

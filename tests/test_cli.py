@@ -221,11 +221,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def write(self, path: Path, **extra: Any) -> None:
             calls["written"] = path, extra
 
-    def fit(config: Any) -> Numbers:
+    def fit(config: Any, **_: Any) -> Numbers:
         calls["fit"] = config
         return Numbers()
 
-    def evaluate(config: Any, *, dino_model: str | None) -> evaluations.Evaluation:
+    def evaluate(config: Any, *, dino_model: str | None, **_: Any) -> evaluations.Evaluation:
         calls["evaluate"] = config, dino_model
         val = SplitData(Path("images"), SimpleNamespace(path=Path("val.json")), "val")
         return evaluations.Evaluation(config, RunData(None, val, None), Numbers(), RESULTS, [], ())

@@ -222,7 +222,8 @@ def check_run(command: Command, folder: Path) -> None:
     events = list((folder / (command.value("--log_dir") or output_dir) / "tensorboard").glob("*/events.*"))
     assert (command.value("--experiment_name") or "") in max(events, key=os.path.getmtime).parent.name
 
-    evaluated = any(map(command.has, ("--val_annotations", "--download_val_data", "--debug", "data")))
+    flags = ("--val_annotations", "--download_val_data", "--debug", "--val_fraction", "data")
+    evaluated = any(map(command.has, flags))
     numbers = output_dir / f"val_metrics_epoch_{config['epochs']}.json"
     assert numbers.exists() == (evaluated or command.has("--config"))
     light = command.has("--lightweight")

@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, tuple[tuple[type, ...], Collection[str] | None, Collection[
     "predict": ((PredictSettings, TilingConfig), None, ("image_or_folder",)),
     "check_data": ((DataCheckSettings,), None, ("data",)),
     "export": ((ExportSettings,), None, ()),
-    "analyze": ((AnalyzeSettings,), None, ()),
+    "analyze": ((AnalyzeSettings,), None, ("data",)),
 }
 """for each function: dataclasses of its settings, the settings that it reads (None: all), and its own parameters"""
 IMPORTS = {

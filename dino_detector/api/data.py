@@ -1,20 +1,24 @@
-"""The check of a data set in Python."""
+"""Data sets in Python: the check, recommended settings, and conversion."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from dino_detector.api.calling import documented, progress, python_call, settings_from
+from dino_detector.api.calling import documented, in_python, progress, python_call, settings_from, short_errors
 from dino_detector.api.keywords import PathLike
 from dino_detector.api.keywords.check_data import CheckDataKeywords
 from dino_detector.commands.data import check_loaded, load_data
-from dino_detector.config.commands import DataCheckSettings
+from dino_detector.config.commands import ConvertSettings, DataCheckSettings, RecommendSettings
 from dino_detector.data.coco.findings import Problem, ranked
 from dino_detector.data_check.check import Check
 from dino_detector.data_check.report import WORST, payload, report_text
 from dino_detector.plain_text import counted
 from dino_detector.structures.html import html_block, html_table
+
+if TYPE_CHECKING:
+    from dino_detector.data.conversion.conversion import Conversion
+    from dino_detector.data_check.recommendation import Recommendation
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,68 @@ def check_data(data: PathLike, **settings: Unpack[CheckDataKeywords]) -> DataRep
             return DataReport(check_loaded(loaded, resolved, advance=bar.update if opened else None))
 
 
+@short_errors
+def recommend(data: PathLike, *, device: str = "auto") -> Recommendation:
+    """Choose settings for a data set and this machine, each with its reason.
+
+    Example::
+
+        found = recommend("my_data")
+        print(found)
+        train(**found.settings)
+
+    Args:
+        data: folder or file of a data set from any labelling tool.
+        device: device of the training: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Returns:
+        The settings with their reasons; ``found.yaml`` is the text of a settings file. No file is written.
+
+    Raises:
+        InputError: there is no training split or no box to train on; a `ValueError` of one line.
+    """
+    from dino_detector.data_check.recommendation import recommend as recommend_for
+
+    with python_call():
+        given = {"data": data, "device": device}
+        (resolved,) = settings_from((RecommendSettings,), given, usage='recommend("my_data")')
+        return recommend_for(resolved.data, device=resolved.device)
+
+
+@short_errors
+def convert(
+    data: PathLike,
+    output: PathLike,
+    *,
+    to: Literal["coco", "yolo", "voc", "labelme", "cvat"],
+    pictures: Literal["copy", "link", "none"] = "copy",
+) -> Conversion:
+    """Write a data set of any labelling tool in the format of another tool, with its splits and pictures.
+
+    Example::
+
+        print(convert("my_data", "my_data_yolo", to="yolo").text())
+
+    Args:
+        data: folder or file of a data set; it is not changed.
+        output: new folder for the converted data set; an earlier conversion there is moved aside.
+        to: format to write.
+        pictures: copy the pictures; link them, which takes no space; or leave them out.
+
+    Returns:
+        The number of images and boxes, and notes about everything that the format can't hold.
+
+    Raises:
+        InputError: the data can't be read, or ``output`` holds other files or overlaps ``data``.
+    """
+    from dino_detector.data.conversion.conversion import convert as convert_to
+
+    with python_call():
+        given = {"data": data, "output": output, "to": to, "pictures": pictures}
+        (resolved,) = settings_from((ConvertSettings,), given, usage='convert("my_data", "my_yolo", to="yolo")')
+        return convert_to(resolved.data, to=resolved.to, output=resolved.output, pictures=resolved.pictures)
+
+
 class DataReport:
     """Results of the check of a data set; ``print(report)`` shows all of it."""
 
@@ -62,7 +128,7 @@ class DataReport:
         return payload(self.check)
 
     def __str__(self) -> str:
-        return report_text(self.check)
+        return in_python(report_text(self.check))
 
     def __repr__(self) -> str:
         lines = [f"DataReport: {self._counts()}"]
@@ -91,8 +157,8 @@ class DataReport:
         return [
             (
                 problem.kind.title,
-                ", ".join(f"{finding.count:,} in {finding.split}" for finding in problem.findings),
-                next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix),
+                ", ".join(f"{finding.count:,} ({finding.split})" for finding in problem.findings),
+                in_python(next((finding.fix for finding in problem.findings if finding.fix), problem.kind.fix)),
             )
             for problem in self.problems
         ]

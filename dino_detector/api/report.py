@@ -78,7 +78,7 @@ def evaluate(
 
 
 @documented(AnalyzeSettings)
-def analyze(**settings: Unpack[AnalyzeKeywords]) -> Analysis:
+def analyze(data: PathLike | None = None, **settings: Unpack[AnalyzeKeywords]) -> Analysis:
     """Show how good a detector is and what it gets wrong: a report, tables, charts and pictures.
 
     Example::
@@ -87,7 +87,10 @@ def analyze(**settings: Unpack[AnalyzeKeywords]) -> Analysis:
 
     Give one of three inputs. ``metrics_file``: metrics of a training or an evaluation; of two files the first is the
     baseline. ``predictions_file``: detections, with their images in ``test_images``. ``run_eval=True``: evaluate
-    ``model_path`` on ``val_images`` with ``val_annotations``.
+    ``model_path`` on ``data``, or on ``val_images`` with ``val_annotations``.
+
+    Args:
+        data: folder or file of a data set from any labelling tool, in place of images and annotations.
 
     Returns:
         The metrics, and the files that were written.
@@ -96,7 +99,8 @@ def analyze(**settings: Unpack[AnalyzeKeywords]) -> Analysis:
         InputError: a setting or a file is wrong; a `ValueError` of one line.
     """
     with python_call():
-        (resolved,) = settings_from((AnalyzeSettings,), settings, usage="analyze(metrics_file=...)")
+        given = settings if data is None else {"data": data, **settings}
+        (resolved,) = settings_from((AnalyzeSettings,), given, usage="analyze(metrics_file=...)")
         return Analysis(analyze_with(resolved))
 
 

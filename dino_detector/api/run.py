@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
@@ -137,11 +138,13 @@ class Run:
     Attributes:
         folder: the output folder.
         metrics: metrics of the last evaluation; None without validation images.
+        records: record of each epoch, in the order of the epochs; see `history`.
     """
 
     def __init__(self, folder: Path, metrics: CocoMetrics | None) -> None:
         self.folder = folder
         self.metrics = metrics
+        self.records: list[dict[str, float]] = _read_history(folder / HISTORY)
 
     @classmethod
     def open(cls, folder: PathLike = "outputs") -> Run:
@@ -167,18 +170,6 @@ class Run:
     def config(self) -> Config:
         """All settings of the run."""
         return Config.from_flat(read_settings_file(self.folder / "config.yaml"))
-
-    @property
-    def records(self) -> list[dict[str, float]]:
-        """Record of each epoch, in the order of the epochs; see `history`."""
-        import csv
-
-        path = self.folder / HISTORY
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-        return [row | {"epoch": int(row["epoch"])} for row in rows]
 
     @property
     def history(self) -> Any:
@@ -245,6 +236,15 @@ class Run:
             best = max(measured, key=lambda record: record["AP"])
             facts["best epoch"] = f"{best['epoch']}, AP {best['AP']:.3f}"
         return facts | {"best": os.fspath(self.best), "last": os.fspath(self.last)}
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    """Return the records of a run; none if the file is not there, as in a run that stopped in its first epoch."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def _cell(name: str, value: float | None) -> str:

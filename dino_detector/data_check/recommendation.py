@@ -127,7 +127,8 @@ def _hints(checked: Check, facts: Facts, hardware: Hardware, chosen: dict[str, A
     stops = [problem.kind.title for problem in ranked(checked.findings) if any(map(_stops, problem.findings))]
     if stops:
         hints.append(f"Training does not start before this is corrected: {'; '.join(stops)}. See dino-detector data.")
-    if not facts.val_images:
+    unreadable = {finding.split for finding in checked.findings if finding.kind == "file_unreadable"}
+    if not facts.val_images and "val" not in unreadable:
         text = "There are no validation images to measure the detector on; --val_fraction 0.2 holds back a fifth."
         hints.append(text)
     grid = grid_of(chosen)

@@ -42,7 +42,7 @@ class Memory(NamedTuple):
     finer: float
 
 
-PROCESSOR = Limits(100_000, 10, "100,000 images take two cores 5 to 12 hours (performance.md)")
+PROCESSOR = Limits(100_000, 10, "100,000 images of 336 pixels take two cores 5 to 12 hours (performance.md)")
 """5.7 and 2.3 images/s of the lightweight preset with bf16 and without"""
 GPU = Limits(1_500_000, 12, "12 epochs of COCO's 118,287 images are the common 1x schedule")
 """from the literature; GPUs are not measured"""

@@ -223,6 +223,9 @@ def test_mistakes_that_stop_training_and_a_missing_validation_split_are_hints(da
     data.write()
     (hint,) = recommend(data.folder, hardware=PROCESSOR).hints
     assert "annotations of an image that is not in the file" in hint
+    data.val = "{"
+    data.write()
+    assert not any("--val_fraction" in one for one in recommend(data.folder, hardware=PROCESSOR).hints)
     (data.folder / "annotations" / "instances_val.json").unlink()
     hints = recommend(data.folder, hardware=PROCESSOR).hints
     assert any("--val_fraction" in hint for hint in hints)

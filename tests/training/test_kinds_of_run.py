@@ -97,6 +97,7 @@ def test_going_on_from_an_older_epoch_moves_the_later_ones_aside(
     kept = {path.name: path.read_bytes() for path in earlier.iterdir()}
     moved = {f"dino_detector_{kind}.pth" for kind in ("epoch_2", "epoch_3", "last", "final", "best")}
     moved |= {f"val_{kind}_epoch_{epoch}.json" for kind in ("metrics", "predictions") for epoch in (2, 3)}
+    moved |= {"history.csv"}
     assert kept == {name: before[name] for name in moved}
     names = files(folder)
     assert {name for name in names if "epoch" in name} == {

@@ -212,7 +212,8 @@ def test_files_of_an_earlier_run_are_moved_aside(tmp_path, quickly):
     first = quickly(tmp_path, epochs=2)
     (tmp_path / "config.yaml").write_text("epochs: 2\n")
     (tmp_path / "notes.txt").write_text("mine")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pth", ".json", ".yaml")}
+    endings = (".pth", ".json", ".yaml", ".csv")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in endings}
     quickly(tmp_path, epochs=1, seed=1)
     (aside,) = tmp_path.glob("earlier_*")
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before

@@ -11,9 +11,6 @@ from dino_detector.api.keywords import PathLike
 class AnalyzeKeywords(TypedDict, total=False):
     """Settings of `analyze`."""
 
-    data: PathLike | None
-    """folder or file of a data set from any labelling tool, in place of the images and annotations below; the
-    validation split is used, or the test split if there is none"""
     metrics_file: PathLike | Sequence[PathLike]
     """metrics of training or evaluation, such as outputs/val_metrics_epoch_10.json; the first of two is the
     baseline"""
