@@ -48,10 +48,10 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 LINES_OF_FOLDER = {
     "commands": 1_710,
     "api": 1_720,
+    "labelling": 1_740,
     "training": 3_570,
     "analysis": 2_520,
     "data_check": 1_680,
-    "labelling": 1_750,
     "inference": 1_040,
     "models": 1_840,
     "data": 7_130,
