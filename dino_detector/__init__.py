@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dino_detector.api.data import DataReport, check_data, convert, recommend
+    from dino_detector.api.labelling import doubts, label, suggest
     from dino_detector.api.predictions import Predictions, export, predict
     from dino_detector.api.report import Analysis, Report, analyze, evaluate
     from dino_detector.api.run import Run, train
@@ -49,10 +50,13 @@ _MODULES = {
     "analyze": "api.report",
     "check_data": "api.data",
     "convert": "api.data",
+    "doubts": "api.labelling",
     "evaluate": "api.report",
     "export": "api.predictions",
+    "label": "api.labelling",
     "predict": "api.predictions",
     "recommend": "api.data",
+    "suggest": "api.labelling",
     "train": "api.run",
     "write_demo_set": "data.demo_set",
 }
@@ -73,10 +77,13 @@ __all__ = [
     "analyze",
     "check_data",
     "convert",
+    "doubts",
     "evaluate",
     "export",
+    "label",
     "predict",
     "recommend",
+    "suggest",
     "train",
     "write_demo_set",
 ]

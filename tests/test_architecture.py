@@ -46,8 +46,8 @@ HEAVY = {
 LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2", "tensorboard", "plotly"}
 
 LINES_OF_FOLDER = {
-    "commands": 1_710,
-    "api": 1_720,
+    "commands": 1_730,
+    "api": 1_920,
     "labelling": 1_740,
     "training": 3_570,
     "analysis": 2_520,
@@ -59,7 +59,7 @@ LINES_OF_FOLDER = {
     "structures": 630,
     "config": 1_180,
     "storage": 420,
-    ".": 980,
+    ".": 990,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_780

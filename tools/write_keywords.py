@@ -16,6 +16,7 @@ from dino_detector.api.calling import in_python, kind_text, texts_of
 from dino_detector.commands.evaluate import EVALUATION_HELP
 from dino_detector.config import Config, TilingConfig
 from dino_detector.config.commands import AnalyzeSettings, DataCheckSettings, ExportSettings, PredictSettings
+from dino_detector.config.labelling import DoubtSettings, LabelSettings, SuggestSettings
 from dino_detector.config.resolving import parts_of
 from dino_detector.config.setting import settings_of
 
@@ -26,6 +27,9 @@ FUNCTIONS: dict[str, tuple[tuple[type, ...], Collection[str] | None, Collection[
     "predict": ((PredictSettings, TilingConfig), None, ("image_or_folder",)),
     "check_data": ((DataCheckSettings,), None, ("data",)),
     "export": ((ExportSettings,), None, ()),
+    "suggest": ((SuggestSettings,), None, ("folder",)),
+    "doubts": ((DoubtSettings,), None, ("data",)),
+    "label": ((LabelSettings,), None, ("data_or_folder",)),
     "analyze": ((AnalyzeSettings,), None, ("data",)),
 }
 """for each function: dataclasses of its settings, the settings that it reads (None: all), and its own parameters"""

@@ -30,6 +30,17 @@ def main(settings: DoubtSettings) -> None:
     Detectors judge the labels of images that they did not train on. The command writes all labels, the most doubtful
     first, to doubts.json, and the first of them with pictures to doubts.html. It changes no label.
     """
+    found = doubts(settings)
+    for row in found.rows[:PRINTED]:
+        print(f"{percent(row.doubt):>7}  {row.kind:8} {plain(row.file_name)}: {sentence(row)}")
+    tenth = Counter(row.kind for row in found.rows[: round(found.labels / 10)])
+    kinds = ", ".join(f"{count} {kind}" for kind, count in tenth.most_common())
+    print(f"The first tenth of {counted(found.labels, 'label')}: {kinds}")
+    print(f"All doubts are in {settings.output_dir / LIST}; pictures are in {settings.output_dir / PAGE}")
+
+
+def doubts(settings: DoubtSettings) -> Doubts:
+    """Rank the labels, write the list and the page, and return the list."""
     from dino_detector.models.checkpoint import require_checkpoint
 
     require_checkpoint(settings.checkpoint)
@@ -39,16 +50,11 @@ def main(settings: DoubtSettings) -> None:
         for left in settings.output_dir.glob(f"{WORK}*"):  # of a killed call
             shutil.rmtree(left, ignore_errors=True)
         given = {name: value for name, value in vars(settings).items() if name not in ("data", "shown")}
-        found = find_doubts(settings.data, **given, report=lambda line: print(line, flush=True))
+        found = find_doubts(settings.data, **given)
         make_room(settings.output_dir, [LIST, PAGE])
         write_whole(settings.output_dir / LIST, json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")
         _write_page(settings.output_dir / PAGE, found, settings)
-    for row in found.rows[:PRINTED]:
-        print(f"{percent(row.doubt):>7}  {row.kind:8} {plain(row.file_name)}: {sentence(row)}")
-    tenth = Counter(row.kind for row in found.rows[: round(found.labels / 10)])
-    kinds = ", ".join(f"{count} {kind}" for kind, count in tenth.most_common())
-    print(f"The first tenth of {counted(found.labels, 'label')}: {kinds}")
-    print(f"All doubts are in {settings.output_dir / LIST}; pictures are in {settings.output_dir / PAGE}")
+    return found
 
 
 def sentence(row: Doubt) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from dino_detector.commands.arguments import parse_settings
@@ -93,6 +93,20 @@ def run_command(command: Callable[[], int | None]) -> int:
             signal.signal(signal.SIGTERM, before)
     print(f"{styled('error:', 'red', sys.stderr)} {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
+
+
+@contextlib.contextmanager
+def picture_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar in a terminal; yield a function that takes the numbers of done and of all pictures."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" pictures", disable=None, leave=False, file=sys.stderr) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

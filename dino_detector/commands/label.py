@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING
 
-from dino_detector.commands.frame import command
+from dino_detector.commands.frame import command, picture_bar
 from dino_detector.config.labelling import LabelSettings
 from dino_detector.plain_text import counted, plain
+
+if TYPE_CHECKING:
+    from dino_detector.labelling.prelabels import PreLabels
 
 
 @command(LabelSettings, usage="DATA_OR_FOLDER --checkpoint PATH --to TOOL")
@@ -15,21 +18,7 @@ def main(settings: LabelSettings) -> None:
 
     A box has at least the best threshold of its class. The boxes go to a new folder, and no file of the data changes.
     """
-    from tqdm import tqdm
-
-    from dino_detector.models.checkpoint import require_checkpoint
-
-    require_checkpoint(settings.checkpoint)
-    from dino_detector.labelling.prelabels import label
-
-    given = {name: value for name, value in vars(settings).items() if name != "data_or_folder"}
-    with tqdm(unit=" pictures", disable=None, leave=False, file=sys.stderr) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        made = label(settings.data_or_folder, **given, advance=advance)
+    made = label(settings)
     limits = ", ".join(f"{plain(name)} {value:g}" for name, value in made.thresholds.items())
     print(f"Thresholds: {limits} ({made.origin})")
     for line in made.unreadable:
@@ -40,3 +29,15 @@ def main(settings: LabelSettings) -> None:
         print(f"{counted(made.labelled, 'picture')} left out, because they have labels already")
     boxes = ", ".join(f"{count:,} {plain(name)}" for name, count in made.boxes.items())
     print(f"{made.output}: {counted(made.pictures, 'picture')} for {settings.to}, with {boxes}")
+
+
+def label(settings: LabelSettings) -> PreLabels:
+    """Write the pre-labels, and return what was written."""
+    from dino_detector.models.checkpoint import require_checkpoint
+
+    require_checkpoint(settings.checkpoint)
+    from dino_detector.labelling import prelabels
+
+    given = {name: value for name, value in vars(settings).items() if name != "data_or_folder"}
+    with picture_bar() as advance:
+        return prelabels.label(settings.data_or_folder, **given, advance=advance)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_detector.commands.frame import command
+from dino_detector.commands.frame import command, picture_bar
 from dino_detector.config.labelling import SuggestSettings
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import write_whole
@@ -14,7 +13,7 @@ from dino_detector.storage.output_folder import locked, make_room
 
 if TYPE_CHECKING:
     from dino_detector.labelling.page import Card
-    from dino_detector.labelling.suggestions import Suggestion
+    from dino_detector.labelling.suggestions import Suggestion, Suggestions
 
 LIST, PAGE = "suggested.txt", "suggestions.html"
 PRINTED = 10
@@ -29,25 +28,7 @@ def main(settings: SuggestSettings) -> None:
 
     Writes suggested.txt, a path on each line, and suggestions.html, with thumbnails and reasons.
     """
-    from tqdm import tqdm
-
-    from dino_detector.models.checkpoint import require_checkpoint
-
-    require_checkpoint(settings.checkpoint)
-    with locked(settings.output_dir, "suggestions"):
-        from dino_detector.labelling.suggestions import suggest
-
-        given = {name: value for name, value in vars(settings).items() if name not in ("folder", "output_dir")}
-        with tqdm(unit=" pictures", disable=None, leave=False, file=sys.stderr) as bar:
-
-            def advance(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            found = suggest(settings.folder, **given, advance=advance)
-        make_room(settings.output_dir, [LIST, PAGE])
-        write_whole(settings.output_dir / LIST, "".join(f"{row.file}\n" for row in found.rows))
-        _write_page(settings.output_dir / PAGE, found.rows, settings, looked_at=found.looked_at)
+    found = suggest(settings)
     for row in found.rows[:PRINTED]:
         print(f"{plain(row.file, 96)}: {row.reason}")
     if len(found.rows) > PRINTED:
@@ -60,6 +41,23 @@ def main(settings: SuggestSettings) -> None:
         print(f"The folder has {counted(len(found.rows), 'picture')} to label that differ from each other")
     chosen = f"{len(found.rows):,} of {counted(found.looked_at, 'picture')}"
     print(f"{chosen} are in {settings.output_dir / LIST}; thumbnails are in {settings.output_dir / PAGE}")
+
+
+def suggest(settings: SuggestSettings) -> Suggestions:
+    """Choose the pictures, write the list and the page, and return the pictures."""
+    from dino_detector.models.checkpoint import require_checkpoint
+
+    require_checkpoint(settings.checkpoint)
+    with locked(settings.output_dir, "suggestions"):
+        from dino_detector.labelling import suggestions
+
+        given = {name: value for name, value in vars(settings).items() if name not in ("folder", "output_dir")}
+        with picture_bar() as advance:
+            found = suggestions.suggest(settings.folder, **given, advance=advance)
+        make_room(settings.output_dir, [LIST, PAGE])
+        write_whole(settings.output_dir / LIST, "".join(f"{row.file}\n" for row in found.rows))
+        _write_page(settings.output_dir / PAGE, found.rows, settings, looked_at=found.looked_at)
+    return found
 
 
 def _write_page(path: Path, rows: tuple[Suggestion, ...], settings: SuggestSettings, *, looked_at: int) -> None:
