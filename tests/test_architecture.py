@@ -52,7 +52,7 @@ LINES_OF_FOLDER = {
     "data_check": 1_680,
     "inference": 1_040,
     "models": 1_840,
-    "data": 7_090,
+    "data": 7_170,
     "download": 780,
     "structures": 630,
     "config": 1_080,

@@ -98,7 +98,7 @@ def recommend(data: str | Path, *, device: str = "auto", hardware: Hardware | No
     choices = [] if device == "auto" else [Choice("device", device, "the device that you gave")]
     choices += choose(facts, hardware)
     boxes, classes = counted(int(facts.train.trained.sum()), "box", "boxes"), counted(facts.classes, "class", "classes")
-    numbers = f"{counted(facts.images, 'training image')} with {boxes} of {classes}"
+    numbers = f"{facts.train.format}: {counted(facts.images, 'training image')} with {boxes} of {classes}"
     summary = f"{plain(data, WIDTH)} ({numbers}) and this machine ({hardware})"
     hints = _hints(checked, facts, hardware, {choice.name: choice.value for choice in choices})
     return Recommendation(data, summary, tuple(choices), tuple(hints))
