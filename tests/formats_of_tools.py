@@ -66,6 +66,28 @@ def write_label_studio_yolo(root: Path) -> None:
     (root / "classes.txt").write_text("\n".join(NAMES) + "\n", "utf-8")
 
 
+def draw_with_labels(folder: Path, pictures: Sequence[Labelled]) -> None:
+    """Write pictures, and YOLO's labels beside them."""
+    for picture in pictures:
+        (draw(folder, [picture]) / picture.name).with_suffix(".txt").write_text(yolo_lines(picture))
+
+
+def write_cvat_yolo(root: Path) -> None:
+    """Write CVAT's YOLO 1.1 with two subsets, whose paths begin with a folder ``data`` that the export lacks."""
+    for split, pictures in (("train", TRAIN), ("valid", VAL)):
+        draw_with_labels(root / f"obj_{split}_data", pictures)
+        (root / f"{split}.txt").write_text("".join(f"data/obj_{split}_data/{one.name}\n" for one in pictures))
+    (root / "obj.names").write_text("\n".join(NAMES) + "\n", "utf-8")
+    lists = "train = data/train.txt\nvalid = data/valid.txt\n"
+    (root / "obj.data").write_text(f"classes = 2\n{lists}names = data/obj.names\nbackup = backup/\n")
+
+
+def write_roboflow_darknet(root: Path) -> None:
+    for split, pictures in (("train", TRAIN), ("valid", VAL)):
+        draw_with_labels(root / split, pictures)
+        (root / split / "_darknet.labels").write_text("\n".join(NAMES), "utf-8")
+
+
 def voc_text(picture: Labelled) -> str:
     objects = "".join(
         f"<object><name>{escape(NAMES[kind])}</name><difficult>0</difficult><bndbox><xmin>{left + 1}</xmin>"
@@ -180,6 +202,8 @@ def write_label_studio_coco(root: Path) -> None:
 
 TWO_SPLITS: dict[str, Callable[[Path], None]] = {
     "yolo": write_yolo,
+    "cvat_yolo": write_cvat_yolo,
+    "roboflow_darknet": write_roboflow_darknet,
     "voc": write_voc,
     "roboflow_voc": write_roboflow_voc,
     "labelme": write_labelme,

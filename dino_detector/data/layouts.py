@@ -11,7 +11,8 @@ from pathlib import Path
 from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.formats.cvat import CVAT_SPLIT, split_by_subset
 from dino_detector.data.formats.reading import FORMATS
-from dino_detector.data.formats.recognition import format_of_file
+from dino_detector.data.formats.recognition import LABEL_STUDIO, format_of_file
+from dino_detector.data.formats.rows import files_below
 from dino_detector.data.formats.splits import SPELLINGS, AnnotationFile, name_sources
 from dino_detector.data.formats.voc import voc_list
 from dino_detector.data.formats.yolo import YOLO_SPLIT, split_of_yaml, splits_of_yaml
@@ -24,6 +25,7 @@ KNOWN = (
     "Pascal VOC (Annotations/*.xml), labelme, CVAT for images, CreateML and Open Images"
 )
 PACKED = (".gz", ".zip", ".7z", ".tar", ".tgz", ".xz", ".bz2", ".rar", ".zst")
+EXPORT_AGAIN = "{}: is Label Studio's own JSON, which is not read; in Label Studio export COCO or YOLO, with images"
 PROBED = 50
 """number of file names that are looked up to judge a folder of images"""
 
@@ -43,6 +45,8 @@ def find_sources(data: Path) -> list[AnnotationFile]:
     for form in FORMATS.values():
         if found := form.find(data):
             return found
+    if own := [path for path in files_below(data, "*.json") if format_of_file(path) == LABEL_STUDIO]:
+        raise InputError(EXPORT_AGAIN.format(own[0]))
     raise InputError(f"{data}: {_what_is_there(data)}; known layouts: {KNOWN}")
 
 
@@ -80,11 +84,13 @@ def _named_split(path: Path) -> AnnotationFile | None:
 
 def _sources_of_file(path: Path) -> list[AnnotationFile]:
     """Return the splits of a single file; a JSON or another text that nobody recognises is left to COCO's reader."""
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in (".yaml", ".yml", ".data"):
         return splits_of_yaml(path)
     if path.suffix.lower() == ".txt":
         return [voc_list(path)]
     kind = format_of_file(path)
+    if kind == LABEL_STUDIO:
+        raise InputError(EXPORT_AGAIN.format(path))
     if kind == "Pascal VOC":
         raise InputError(f"{path}: has the boxes of one picture; give the folder of the XML files")
     if path.suffix.lower() == ".xml":

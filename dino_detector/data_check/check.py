@@ -71,7 +71,7 @@ def load(sources: Sequence[AnnotationFile], folder: Path, images_dirs: Sequence[
             images_dir, files = find_folder(split.images.names), ImageFiles([None] * len(split.images.ids), [])
             if images_dir is not None:
                 files = find_image_files(split.images.names, images_dir, split=split.name)
-            loaded.splits.append(replace(split, images_dir=images_dir))
+            loaded.splits.append(replace(split, images_dir=images_dir, format=source.format))
             loaded.files.append(files)
         loaded.findings.extend(mistakes)
     if not loaded.splits:

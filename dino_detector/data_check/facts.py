@@ -57,10 +57,14 @@ class RareClass(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Numbers of a data set: of its training split, and of the ``labelled`` splits of a run, the training split too."""
+    """Numbers of a data set: of its training split, and of the ``labelled`` splits of a run, the training split too.
+
+    ``names`` are the names of all splits, unreadable and unlabelled ones too.
+    """
 
     train: Split
     labelled: Sequence[Split]
+    names: frozenset[str] = frozenset()
 
     @cached_property
     def images(self) -> int:

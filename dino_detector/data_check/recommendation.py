@@ -98,7 +98,7 @@ def recommend(data: str | Path, *, device: str = "auto", hardware: Hardware | No
     choices = [] if device == "auto" else [Choice("device", device, "the device that you gave")]
     choices += choose(facts, hardware)
     boxes, classes = counted(int(facts.train.trained.sum()), "box", "boxes"), counted(facts.classes, "class", "classes")
-    numbers = f"{counted(facts.images, 'training image')} with {boxes} of {classes}"
+    numbers = f"{facts.train.format}: {counted(facts.images, 'training image')} with {boxes} of {classes}"
     summary = f"{plain(data, WIDTH)} ({numbers}) and this machine ({hardware})"
     hints = _hints(checked, facts, hardware, {choice.name: choice.value for choice in choices})
     return Recommendation(data, summary, tuple(choices), tuple(hints))
@@ -115,7 +115,9 @@ def _facts(data: Path, checked: Check) -> Facts:
             raise InputError(unreadable[0].note)
         lacks = "but no split train; name one folder or file train"
         raise InputError(f"{data}: has {listed(list(splits))}, {lacks}")
-    facts = Facts(train, [split for split in checked.splits if split.labelled and split.name != "test"])
+    labelled = [split for split in checked.splits if split.labelled and split.name != "test"]
+    unreadable = {finding.split for finding in checked.findings if finding.kind == "file_unreadable"}
+    facts = Facts(train, labelled, unreadable.union(splits))
     if not len(facts.sides(checked.grid)):
         raise InputError(f"{train.path}: has no box to train on; dino-detector data {data} names the mistakes")
     return facts
@@ -127,10 +129,9 @@ def _hints(checked: Check, facts: Facts, hardware: Hardware, chosen: dict[str, A
     stops = [problem.kind.title for problem in ranked(checked.findings) if any(map(_stops, problem.findings))]
     if stops:
         hints.append(f"Training does not start before this is corrected: {'; '.join(stops)}. See dino-detector data.")
-    unreadable = {finding.split for finding in checked.findings if finding.kind == "file_unreadable"}
-    if not facts.val_images and "val" not in unreadable:
-        text = "There are no validation images to measure the detector on; --val_fraction 0.2 holds back a fifth."
-        hints.append(text)
+    if "test" in facts.names and "val" not in facts.names:
+        text = "Training does not measure the detector, because there is no split val; dino-detector evaluate takes the"
+        hints.append(f"{text} split test.")
     grid = grid_of(chosen)
     share = facts.share_below_patch(grid)
     if share >= MANY_SMALL:

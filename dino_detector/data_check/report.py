@@ -29,7 +29,7 @@ PICTURE_KINDS += ("with a palette", "with transparency", "turned by EXIF")
 
 
 def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles], unreadable: Sequence[Finding]) -> str:
-    """Return the split, the annotation file and the folder of images of each source; then the unreadable sources."""
+    """Return name, format, annotations and folder of images of each split, and then the unreadable splits."""
     names = [*(split.name for split in splits), *(one.split for one in unreadable)]
     width = max(len(plain(name)) for name in names)
     lines = []
@@ -37,7 +37,7 @@ def sources_text(splits: Sequence[Split], files: Sequence[ImageFiles], unreadabl
         where = f"{'images' if any(found.names) else 'none of its images'} in {split.images_dir}"
         if split.images_dir is None:
             where = "images not found; give their folder with --images"
-        lines.append(f"{plain(split.name):{width}}  {plain(split.path, 200)}, {plain(where, 200)}")
+        lines.append(f"{plain(split.name):{width}}  {split.format} {plain(split.path, 200)}, {plain(where, 200)}")
     lines += [f"{plain(one.split):{width}}  {plain(one.ids[0], 200)}, not readable" for one in unreadable]
     return "\n".join(lines)
 
@@ -56,6 +56,7 @@ def payload(check: Check) -> dict[str, Any]:
         "splits": [
             {
                 "name": split.name,
+                "format": split.format,
                 "annotations": str(split.path),
                 "images_dir": None if split.images_dir is None else str(split.images_dir),
                 "images": len(split.images.ids),

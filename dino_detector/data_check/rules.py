@@ -73,6 +73,8 @@ COMMON_SHARE = 0.1
 """share of images from which a class needs no repeats: the example in augment_a_small_set.md"""
 CACHE_SHARE = 0.5
 """share of the free disk that the trunk cache may take"""
+VAL_FRACTION = 0.2
+"""share of the training images to evaluate on if there are no others, as in train_on_my_data.md. Not measured"""
 SMALL_WIDTH = 384
 """width of dinov2-small, the base of the lightweight preset"""
 FEW_CORES = 2
@@ -202,11 +204,19 @@ def accumulate_batches(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choi
     return Choice("accumulate_batches", batches, reason)
 
 
+def val_fraction(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice | None:
+    """Hold back training images for the evaluation if there is no validation and no test split; it takes two images."""
+    if facts.images < 2 or facts.val_images or facts.names & {"val", "test"}:
+        return None
+    reason = f"there is no split val: about {round(VAL_FRACTION * facts.images):,} of {facts.images:,} images "
+    return Choice("val_fraction", VAL_FRACTION, f"{reason}tell how good the detector is (train_on_my_data.md)")
+
+
 def epochs(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
     """Choose more than the default for few images, and less for many."""
-    default, limits, images = DEFAULTS["epochs"], _limits(hardware), facts.images
+    default, limits, images = DEFAULTS["epochs"], _limits(hardware), training_images(facts, chosen)
     steps = math.ceil(images / DEFAULTS["batch_size"])
-    text = f"{counted(images, 'image')} in {default} epochs make {default * steps:,} steps"
+    text = f"{counted(images, 'training image')} in {default} epochs make {default * steps:,} steps"
     if default * steps < LEAST_STEPS:
         value = min(MOST_EPOCHS, 10 * math.ceil(LEAST_STEPS / steps / 10))
         return Choice("epochs", value, f"{text}, and AP still rose at {LEAST_STEPS:,} (recipe.md)")
@@ -272,7 +282,7 @@ def cache_trunk(facts: Facts, hardware: Hardware, chosen: Chosen) -> Choice:
 
 RULES: tuple[Rule, ...] = (
     *(lightweight, dino_model, resize_mode, image_size, feature_scales, num_queries),
-    *(epochs, val_frequency, scale_range, repeat_threshold, max_detections),
+    *(val_fraction, epochs, val_frequency, scale_range, repeat_threshold, max_detections),
     *(batch_size, accumulate_batches, num_workers, cache_trunk),
 )
 """all rules in the order of the file; a rule sees the choices before it"""
@@ -292,6 +302,11 @@ def grid_of(chosen: Chosen) -> PatchGrid:
     return PatchGrid(ImageSize.parse(chosen["image_size"]), chosen["resize_mode"])
 
 
+def training_images(facts: Facts, chosen: Chosen) -> int:
+    """Return the number of images to train on, without the validation images that ``val_fraction`` takes from them."""
+    return facts.images - round(chosen.get("val_fraction", 0.0) * facts.images)
+
+
 def step_memory(images: int, chosen: Chosen) -> float:
     """Return the bytes that a training step of a number of images takes, from `MEMORY`; memory grows with patches."""
     memory = MEMORY[chosen["lightweight"]]
@@ -304,7 +319,8 @@ def cache_bytes(facts: Facts, chosen: Chosen) -> int:
     """Return the bytes of the trunk cache of the lightweight preset: 2 for each number of each view's tokens."""
     augmented = CONFIG.augmentation.no_augment_from(chosen["epochs"])
     whole = 2 if augmented < chosen["epochs"] else 0  # mirrored or not
-    views = facts.images * (CONFIG.cache.views_of(augmented) + whole) + facts.val_images
+    images = training_images(facts, chosen)
+    views = images * (CONFIG.cache.views_of(augmented) + whole) + facts.images - images + facts.val_images
     return 2 * SMALL_WIDTH * views * (1 + _patches(ImageSize.parse(chosen["image_size"])))
 
 

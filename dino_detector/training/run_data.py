@@ -103,6 +103,14 @@ class RunData(NamedTuple):
             except InputError:
                 for line in side_by_side(known, val.categories, titles=(source.name, val.path.name)):
                     log.info("%s", line)
+                if lacking := [
+                    quoted(name) for name in val.categories.names if name in val.used_names - {*known.names}
+                ]:
+                    has = f"has boxes of {listed(lacking)}, but the classes of {source} are {known.listed()}"
+                    remedy = (
+                        "rename the class if it is one of these; else add training images of it, or remove its boxes"
+                    )
+                    raise InputError(f"{val.path}: {has}; {remedy}") from None
                 raise
         left_out = 0 if self.train is None else self.train.empty_classes
         require_num_classes(num_classes, known, source=source, left_out=left_out)

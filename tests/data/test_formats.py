@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from formats_of_tools import NAMES, ONE_SPLIT, TRAIN, TWO_SPLITS, VAL, Labelled, draw, voc_text, write_yolo, yolo_lines
+from formats_of_tools import (
+    NAMES,
+    ONE_SPLIT,
+    TRAIN,
+    TWO_SPLITS,
+    VAL,
+    Labelled,
+    draw,
+    voc_text,
+    write_cvat_yolo,
+    write_yolo,
+    yolo_lines,
+)
 
 from dino_detector.config import Config
 from dino_detector.data.coco.annotations import CocoAnnotations
@@ -120,6 +132,36 @@ def test_absolute_paths_of_another_machine_are_found_by_their_ends(place: str, t
     (tmp_path / "list.txt").write_text("".join(f"/home/me/set/images/train/{one.name}\n" for one in TRAIN))
     found = yolo(tmp_path, f'train: "{place}"\nnames: [{NAMES[0]!r}, {NAMES[1]!r}]\n')
     assert boxes_of(found["train"]) == expected(TRAIN)
+
+
+def test_a_list_may_begin_with_a_folder_that_the_export_lacks(tmp_path: Path):
+    """CVAT's Ultralytics YOLO Detection 1.0 lists ``data/images/train``, and has ``images/train``."""
+    lay_out(tmp_path)
+    (tmp_path / "train.txt").write_text("".join(f"data/images/train/{one.name}\n" for one in TRAIN))
+    found = yolo(tmp_path, f"path: .\ntrain: train.txt\nnames: {{0: {NAMES[0]!r}, 1: {NAMES[1]!r}}}\n")
+    assert boxes_of(found["train"]) == expected(TRAIN)
+
+
+def test_a_listed_picture_has_the_longest_end_that_exists(tmp_path: Path):
+    """The picture of the same name beside ``data.yaml`` has no label."""
+    lay_out(tmp_path)
+    draw(tmp_path, TRAIN)
+    (tmp_path / "train.txt").write_text(f"data/images/train/{TRAIN[0].name}\n")
+    assert boxes_of(yolo(tmp_path, "train: train.txt\nnames: [red & dark, blau ü]\n")["train"]) == expected(TRAIN[:1])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("train = data/absent.txt\nnames = data/obj.names\n", r"obj\.data: names 'data/absent\.txt', and there is no"),
+        ("train = data/train.txt\nnames = some.names\n", r"obj\.data: names the file of classes 'some\.names'"),
+    ],
+)
+def test_a_wrong_obj_data_is_named(text: str, reason: str, tmp_path: Path):
+    write_cvat_yolo(tmp_path)
+    (tmp_path / "obj.data").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        CocoAnnotations.read(find_sources(tmp_path)[0].path)
 
 
 def test_a_named_split_needs_no_other_split(tmp_path: Path):
@@ -234,6 +276,32 @@ def test_splits_below_a_list_of_classes_need_a_data_yaml(tmp_path: Path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     with pytest.raises(InputError, match=r"write a data\.yaml"):
         find_sources(tmp_path)
+
+
+# --- Label Studio's own JSON --------------------------------------------------------------------------------------
+
+BOX = {"x": 10, "y": 25, "width": 30, "height": 20, "rotation": 0, "rectanglelabels": ["red"]}
+RESULT = {"id": "a", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": BOX}
+IMAGE = {"image": "/data/upload/1/a.jpg"}
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"id": 1, "annotations": [{"id": 1, "completed_by": 1, "result": [RESULT]}], "data": IMAGE}],
+        [{"id": 1, "annotations": [{"id": 1, "completed_by": 1, "result": []}], "data": IMAGE}],
+        [IMAGE | {"id": 1, "label": [BOX | {"original_width": 120, "original_height": 80}], "annotator": 1}],
+    ],
+    ids=["JSON", "JSON without a box", "JSON-MIN"],
+)
+def test_label_studios_own_json_names_the_exports_to_choose(content: list[object], pictures: bool, tmp_path: Path):
+    if pictures:
+        draw(tmp_path / "images", TRAIN)
+    (tmp_path / "project-1.json").write_text(json.dumps(content))
+    for data in (tmp_path, tmp_path / "project-1.json"):
+        with pytest.raises(InputError, match=r"project-1\.json: is Label Studio's own JSON.*COCO or YOLO, with images"):
+            find_sources(data)
 
 
 # --- XML and JSON -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from formats_of_tools import write_voc
 from small_set import BOXES, IMAGES, Content, Data, again, each, found, moved, without
 
 from dino_detector.commands.data import main
@@ -375,6 +376,14 @@ def test_names_can_not_steer_the_terminal(data: Data, capsys: pytest.CaptureFixt
     assert "car?[31m line" in out
 
 
+def test_the_format_of_each_split_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voc(tmp_path)
+    main([str(tmp_path), "--skip_images"])
+    printed, lists = capsys.readouterr().out, tmp_path / "ImageSets" / "Main"
+    assert f"train  Pascal VOC {lists / 'train.txt'}, images in {tmp_path / 'JPEGImages'}\n" in printed
+    assert f"val    Pascal VOC {lists / 'val.txt'}, images in {tmp_path / 'JPEGImages'}\n" in printed
+
+
 def test_one_json_is_enough_and_a_second_may_be_compared(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     data.check()
     train, val = (data.folder / "annotations" / f"instances_{split}.json" for split in ("train", "val"))
@@ -382,7 +391,7 @@ def test_one_json_is_enough_and_a_second_may_be_compared(data: Data, capsys: pyt
     assert main([str(train), *flags]) == 0
     assert f"images in {data.folder / 'train'}" in capsys.readouterr().out
     assert main([str(train), "--val_annotations", str(val), *flags]) == 0
-    assert f"val    {val}" in capsys.readouterr().out
+    assert f"val    COCO {val}" in capsys.readouterr().out
     assert main([str(data.folder), "--images", str(data.folder / "train")]) == 2
     assert main([str(train), "--image_size", "100"]) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_queries_are_twice_the_most_objects_of_an_image(most: int, hardware: Har
 def test_a_run_has_2000_steps_and_no_more_images_than_the_device_can_take(
     images: int, hardware: Hardware, epochs: int
 ) -> None:
-    values = chosen(of_side(*[100] * images), hardware)
+    values = chosen(of_side(*[100] * images), hardware, of_side(100, name="val"))
     assert values["epochs"] == epochs
     assert values.get("scale_range") == ([1.0, 1.0] if epochs == 10 else None)
     assert values["val_frequency"] == {60: 5, 500: 25}.get(epochs, 5)
@@ -163,8 +164,9 @@ def test_a_batch_that_does_not_fit_is_accumulated() -> None:
 
 
 def test_the_trunk_is_cached_on_a_processor_whose_disk_has_room() -> None:
-    # 100 images in 80 epochs: 60 augmented ones with 8 views, and 2 whole views; 1,370 tokens of 384 numbers of 2 bytes
-    need = 100 * 10 * 1_370 * 384 * 2
+    # 80 images in 100 epochs: 75 augmented ones with 8 views, and 2 whole views; 20 validation images with one view;
+    # 1,370 tokens of 384 numbers of 2 bytes
+    need = (80 * 10 + 20) * 1_370 * 384 * 2
     train = of_side(*[28] * 100)
     for free, cache in ((2 * need - 2, None), (2 * need, "trunk_cache")):
         assert chosen(train, PROCESSOR._replace(free_disk=free))["cache_trunk"] == cache
@@ -196,7 +198,7 @@ def test_each_choice_stands_below_its_reason_and_in_the_table(data: Data) -> Non
     data.write()
     found = recommend(str(data.folder), hardware=PROCESSOR)
     lines, shown = found.yaml.splitlines(), str(found)
-    assert len(found.choices) >= len(RULES) - 3
+    assert len(found.choices) >= len(RULES) - 4
     for name, value in list(found.settings.items())[1:]:
         (place,) = [number for number, line in enumerate(lines) if line.startswith(f"{name}:")]
         assert lines[place - 1] == f"# {found.reasons[name]}"
@@ -216,19 +218,40 @@ def test_a_hostile_folder_name_stays_one_value(data: Data, tmp_path: Path) -> No
     assert read["epochs"] == found.settings["epochs"] != 7
 
 
-def test_mistakes_that_stop_training_and_a_missing_validation_split_are_hints(data: Data) -> None:
+def test_mistakes_that_stop_training_are_hints(data: Data) -> None:
     data.write()
     assert recommend(data.folder, hardware=PROCESSOR).hints == ()
     each(data.train["annotations"], 1, image_id=999)
     data.write()
     (hint,) = recommend(data.folder, hardware=PROCESSOR).hints
     assert "annotations of an image that is not in the file" in hint
-    data.val = "{"
+
+
+def test_a_fifth_of_the_images_is_for_validation_if_the_data_has_no_other_split(data: Data) -> None:
     data.write()
-    assert not any("--val_fraction" in one for one in recommend(data.folder, hardware=PROCESSOR).hints)
-    (data.folder / "annotations" / "instances_val.json").unlink()
-    hints = recommend(data.folder, hardware=PROCESSOR).hints
-    assert any("--val_fraction" in hint for hint in hints)
+    assert "val_fraction" not in recommend(data.folder, hardware=PROCESSOR).settings
+    data.val = "{"  # the split is there, so train refuses a fraction
+    data.write()
+    assert "val_fraction" not in recommend(data.folder, hardware=PROCESSOR).settings
+    val = data.folder / "annotations" / "instances_val.json"
+    val.unlink()
+    found = recommend(data.folder, hardware=PROCESSOR)
+    assert found.settings["val_fraction"] == 0.2
+    assert found.settings["epochs"] == 400  # 5 of 24 images are held back; 19 make 5 steps, and 2,000 / 5 is 400
+    assert "5 of 24 images" in found.reasons["val_fraction"]
+    assert found.hints == ()
+    data.train["images"], data.train["annotations"] = data.train["images"][:1], data.train["annotations"][:2]
+    val.with_name("instances_train.json").write_text(json.dumps(data.train))
+    assert "val_fraction" not in recommend(data.folder, hardware=PROCESSOR).settings  # the division needs two images
+
+
+def test_a_test_split_alone_is_for_evaluation_after_the_training(data: Data) -> None:
+    data.write()
+    annotations = data.folder / "annotations"
+    (annotations / "instances_val.json").rename(annotations / "instances_test.json")
+    found = recommend(data.folder, hardware=PROCESSOR)
+    assert "val_fraction" not in found.settings
+    assert any("no split val" in hint for hint in found.hints)
 
 
 def test_tiny_boxes_in_large_pictures_are_cut_into_tiles_that_show_them_as_a_patch(data: Data) -> None:

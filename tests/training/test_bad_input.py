@@ -101,13 +101,16 @@ ANNOTATIONS = [
     ),
     (
         "val",
-        lambda content: content["categories"].append({"id": 12, "name": "slate"}),
-        ["category 12 is 'slate'", "train.json has no such id"],
+        lambda content: (
+            content["categories"].append({"id": 12, "name": "slate"}),
+            the_third(category_id=12)(content),
+        ),
+        ["has boxes of 'slate', but the classes of", "train.json are 4 brick"],
     ),
     (
         "val",
         lambda content: content["categories"][0].update(name="stone"),
-        ["category 4 is 'stone'", "train.json calls it 'brick'"],
+        ["has boxes of 'stone', but the classes of", "train.json are 4 brick", "add training images of it, or remove"],
     ),
 ]
 
@@ -205,9 +208,9 @@ def test_another_class_set_than_the_checkpoints_is_refused(place, refused, resum
     for split in ("train", "val"):
         place.edit(split, lambda content: content["categories"][1].update(name="slate"))
     line = refused("--checkpoint", resumes, *["--only_evaluate"] * (what == "evaluate"))
-    assert "category 9 is " in line
+    assert {"resume": "category 9 is ", "evaluate": "has boxes of 'slate', but the classes of"}[what] in line
     assert "'slate'" in line
-    assert "'tile'" in line
+    assert "tile" in line
     assert str(resumes) in line
 
 

@@ -365,7 +365,7 @@ def test_a_class_without_a_box_in_both_files_is_no_class(tmp_path: Path, caplog:
     evaluated.check_classes(known, source=tmp_path / "best.pth", num_classes=None)
     coco_file(tmp_path / "val.json", classes, [0, 1], LETTERS[4:8])
     evaluated = read_run_data(Config.from_flat({"data": val}), training=False, categories=known)
-    with pytest.raises(InputError, match=r"category 0 is 'project', but .*best\.pth has no such id"):
+    with pytest.raises(InputError, match=r"has boxes of 'project', but the classes of .*best\.pth are 1 "):
         evaluated.check_classes(known, source=tmp_path / "best.pth", num_classes=None)
 
 

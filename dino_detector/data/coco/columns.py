@@ -85,6 +85,7 @@ class Split:
         path: the annotation file.
         labelled: False for a list of images that has no annotations by intent.
         images_dir: folder of the images, or None if unknown.
+        format: key of `dino_detector.data.formats.reading.FORMATS`.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Split:
     categories: CategoryColumns
     labelled: bool = True
     images_dir: Path | None = None
+    format: str = "COCO"
 
     @property
     def num_boxes(self) -> int:

@@ -11,18 +11,22 @@ START = 2**16
 """number of bytes at the start of a file in which a COCO detection file names its lists"""
 FIRST = 2**12
 """number of bytes that tell most files; data sets of labelme have a file for each picture"""
+LABEL_STUDIO = "Label Studio JSON"
+"""Label Studio's own JSON and its JSON-MIN, which are recognised only to name the exports that can be read"""
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 """columns that every file of boxes of Open Images has"""
 COCO_LIST = re.compile(rb'"images"\s*:\s*\[')
 COCO_WORD = re.compile(rb'"(images|annotations)"')
 LABELME_LIST = re.compile(rb'"shapes"\s*:\s*\[')
 CREATEML = re.compile(rb'^\W*\[\s*\{.*"annotations?"', re.DOTALL)
+LABEL_STUDIO_KEY = re.compile(rb'"(result|original_width|(rectangle|polygon|brush|keypoint|ellipse)labels)"\s*:')
 XML_ROOT = re.compile(rb"<annotation(s?)[\s>]")
 
 
 def format_of_file(path: Path) -> str:
     """Return the format that a file begins like, a key of `dino_detector.data.formats.reading.FORMATS`.
 
+    `LABEL_STUDIO` stands for a file that must be exported again.
     An empty text stands for another file. A JSON file that can't be read counts as COCO, whose reader tells the reason.
     """
     try:
@@ -58,6 +62,8 @@ def _format_of_json(path: Path) -> str:
         return "COCO"
     start, length = start.replace(b"\0", b""), len(start)  # in UTF-16, too
     if start.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"["):
+        if LABEL_STUDIO_KEY.search(start):
+            return LABEL_STUDIO
         return "CreateML" if CREATEML.search(start) else ""
     if COCO_LIST.search(start):
         return "COCO"

@@ -71,6 +71,16 @@ def files_of(kind: str, folder: Path, *forms: str) -> Iterator[Path]:
     return (path for path in found if format_of_file(path) == kind)
 
 
+def by_role(paths: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Return the subfolders of ``folder`` that are train, val or test, in this order; raise `InputError` for two."""
+    with_role = [path for path in paths if role_of(path, folder)]
+    roles = {role_of(path, folder): path for path in with_role}
+    if len(roles) < len(with_role):
+        names = listed([path.name for path in with_role])
+        raise InputError(f"{folder}: several folders of one split ({names}); join them")
+    return {role: roles[role] for role in SPELLINGS if role in roles}
+
+
 def folders_of(kind: str, folder: Path, form: str) -> list[AnnotationFile]:
     """Return the folders of files that belong to one picture each: train, val and test below, or the folder itself."""
 
@@ -78,11 +88,7 @@ def folders_of(kind: str, folder: Path, form: str) -> list[AnnotationFile]:
         return bool(list(islice(files_of(kind, place, form, f"*/{form}"), 1)))
 
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and holds_some(path)]
-    with_role = [path for path in below if role_of(path, folder)]
-    roles = {role_of(path, folder): path for path in with_role}
-    if len(roles) < len(with_role):
-        names = listed([path.name for path in with_role])
-        raise InputError(f"{folder}: several folders of one split ({names}); join them")
+    roles = by_role(below, folder)
     if "train" in roles:
-        return [AnnotationFile(role, roles[role], roles[role], kind) for role in SPELLINGS if role in roles]
+        return [AnnotationFile(role, path, path, kind) for role, path in roles.items()]
     return [AnnotationFile(folder.resolve().name, folder, folder, kind)] if below or holds_some(folder) else []

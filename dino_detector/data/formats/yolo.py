@@ -1,7 +1,8 @@
 """Reads YOLO data sets as Ultralytics does: https://docs.ultralytics.com/datasets/detect/
 
-A split is named ``data.yaml:val``: the file that lists the classes and the pictures, and the name of the split. A
-folder with ``classes.txt``, ``images/`` and ``labels/``, which Label Studio writes, is one split.
+A split is named ``data.yaml:val``: the file that lists the classes and the pictures, and the name of the split. Darknet
+and CVAT's YOLO 1.1 have ``obj.data`` instead. A folder with a list of classes is one split: Label Studio writes
+``classes.txt``, ``images/`` and ``labels/``, and Roboflow writes ``train/_darknet.labels`` beside pictures and labels.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from dino_detector.data.formats.darknet import is_obj_data, read_obj_data
 from dino_detector.data.formats.rows import Reading, Rows, files_below
-from dino_detector.data.formats.splits import AnnotationFile, role_of
+from dino_detector.data.formats.splits import AnnotationFile, by_role, role_of
 from dino_detector.data.pictures.finding import find_pictures, is_picture
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
@@ -24,10 +26,10 @@ from dino_detector.storage.files import read_lines
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """keys of ``data.yaml`` by split"""
-CLASSES = ("classes.txt", "labels.txt", "obj.names")
+CLASSES = ("classes.txt", "labels.txt", "obj.names", "_darknet.labels")
 """files with a class name on each line"""
-YOLO_SPLIT = re.compile(r"^(.+\.ya?ml):(train|val|test)$")
-"""path of a split: the ``data.yaml``, and the name of the split"""
+YOLO_SPLIT = re.compile(r"^(.+\.(?:ya?ml|data)):(train|val|test)$")
+"""path of a split: the ``data.yaml`` or ``obj.data``, and the name of the split"""
 LARGEST = 2.0
 """largest coordinate, as a fraction of the image; a larger one is in pixels"""
 
@@ -50,7 +52,10 @@ class YoloSplit(NamedTuple):
 
 
 def find_yolo(folder: Path) -> list[AnnotationFile]:
-    """Return the splits of the ``data.yaml`` of a folder, or the folder itself if it has a list of classes."""
+    """Return the splits of a folder, or the folder itself as one split.
+
+    Splits are named by ``data.yaml``, by ``obj.data``, or by subfolders that each have a list of classes.
+    """
     files = [path for form in ("*.yaml", "*.yml") for path in sorted(folder.glob(form)) if _is_data_yaml(path)]
     if files:
         chosen = next((path for path in files if path.name == "data.yaml"), files[0])
@@ -58,17 +63,29 @@ def find_yolo(folder: Path) -> list[AnnotationFile]:
             names = listed([path.name for path in files])
             raise InputError(f"{folder}: {names} each list classes and pictures; give one of these files")
         return splits_of_yaml(chosen)
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    pictures = (path for path in files_below(images, "*") if is_picture(path))
-    if not _classes_file(folder) or not any(label_path(picture).is_file() for picture in pictures):
-        return []  # there is no list of classes, or it is of another tool
+    if lists := [path for path in sorted(folder.glob("*.data")) if is_obj_data(path)]:
+        return splits_of_yaml(lists[0])
+    if not _has_labels(folder):
+        roles = by_role([path for path in sorted(folder.iterdir()) if path.is_dir() and _has_labels(path)], folder)
+        return [AnnotationFile(role, path, _images(path), "YOLO") for role, path in roles.items() if "train" in roles]
+    images = _images(folder)
     if any(role_of(path, images) == "val" for path in images.iterdir() if path.is_dir()):
-        raise InputError(f"{folder}: images/ has folders of splits; write a data.yaml with train:, val: and names:")
+        raise InputError(f"{images}: has folders of splits; write a data.yaml with train:, val: and names: to {folder}")
     return [AnnotationFile(folder.resolve().name, folder, images, "YOLO")]
 
 
+def _has_labels(folder: Path) -> bool:
+    """Return whether a folder has a list of classes, and a picture with a label; the list may be of another tool."""
+    pictures = (path for path in files_below(_images(folder), "*") if is_picture(path))
+    return _classes_file(folder) is not None and any(label_path(picture).is_file() for picture in pictures)
+
+
+def _images(folder: Path) -> Path:
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
 def splits_of_yaml(path: Path) -> list[AnnotationFile]:
-    """Return the split ``data.yaml:SPLIT`` of each place that a ``data.yaml`` names, train first.
+    """Return the split ``data.yaml:SPLIT`` of each place that a ``data.yaml`` or ``obj.data`` names, train first.
 
     Exports without test pictures name their folder all the same: a missing test split is left out.
     """
@@ -100,8 +117,7 @@ def _yolo_split(path: Path) -> YoloSplit:
     """
     named = YOLO_SPLIT.match(str(path))
     if named is None:
-        images = path / "images" if (path / "images").is_dir() else path
-        return YoloSplit([images], images, dict(enumerate(read_lines(_classes_file(path)))))
+        return YoloSplit([_images(path)], _images(path), dict(enumerate(read_lines(_classes_file(path)))))
     file, split = Path(named[1]), named[2]
     content = _read_yaml(file)
     classes = _class_names(content, file)
@@ -212,6 +228,8 @@ def _is_data_yaml(path: Path) -> bool:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     """Return the content of a ``data.yaml``, with texts as values; raise `InputError` if it lists no classes."""
+    if path.suffix == ".data":
+        return read_obj_data(path)
     try:
         content = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader)  # a class may be called yes
     except FileNotFoundError:
@@ -298,9 +316,11 @@ def _listed(line: str, folders: list[Path]) -> Path:
 
 
 def _moved(name: str, folders: list[Path]) -> Path | None:
-    """Return the path that the end of an absolute path of another machine names below one of the folders."""
+    """Return the path that the longest end of a path of another machine names below one of the folders.
+
+    A relative path may only name a file, as in CVAT's lists, which begin with ``data/``: there is no such folder.
+    """
     parts = name.replace("\\", "/").split("/")
-    if parts[0] != "" and not parts[0].endswith(":"):
-        return None
+    exists = Path.exists if parts[0] == "" or parts[0].endswith(":") else Path.is_file
     ends = ["/".join(parts[start:]) for start in range(1, len(parts)) if parts[start]]
-    return next((folder / end for end in ends for folder in folders if (folder / end).exists()), None)
+    return next((folder / end for end in ends for folder in folders if exists(folder / end)), None)
