@@ -468,7 +468,7 @@ def test_the_command_prints_what_was_written_and_lost(
     out = tmp_path / "out"
     assert main(["convert", *(word.format(data=source, out=out) for word in words)]) == 0
     text = capsys.readouterr().out
-    assert "YOLO with 11 classes\n  train: 9 images, 12 boxes\n  val: 2 images, 2 boxes\n" in text
+    assert "YOLO with 11 classes, from COCO\n  train: 9 images, 12 boxes\n  val: 2 images, 2 boxes\n" in text
     assert "  - 2 crowd regions" in text
     assert f"{out / RECORD} lists every name and id." in text
 

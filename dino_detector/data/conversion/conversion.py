@@ -61,6 +61,7 @@ class Conversion:
         boxes: number of boxes by split.
         classes: names of the classes.
         notes: everything that the format can't hold, or that was changed; empty if nothing was lost.
+        source: the format of the data that was read.
     """
 
     output: Path
@@ -69,6 +70,7 @@ class Conversion:
     boxes: dict[str, int]
     classes: list[str]
     notes: list[Note]
+    source: str
 
     def text(self, shown: int = 3) -> str:
         """Return what was written and what was lost, with the first ``shown`` items of each note."""
@@ -77,7 +79,10 @@ class Conversion:
             for name, count in self.images.items()
         ]
         classes = counted(len(self.classes), "class", "classes")
-        lines = [f"{self.output}: {TITLES[self.to]} with {classes}", *(f"  {line}" for line in splits)]
+        lines = [
+            f"{self.output}: {TITLES[self.to]} with {classes}, from {self.source}",
+            *(f"  {line}" for line in splits),
+        ]
         if self.notes:
             lines.append("Lost, changed or missing:")
         else:
@@ -118,7 +123,8 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
             _place_pictures(labelled, to, folder, pictures, notes)
             images = {name: len(some) for name, some in labelled.splits.items()}
             boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
-            result = Conversion(output, to, images, boxes, labelled.classes, notes.all())
+            form = next(iter(sources.values())).form
+            result = Conversion(output, to, images, boxes, labelled.classes, notes.all(), form)
             record = f"{RECORD_START}\nfrom {data}\n\n{printable(result.text(shown=10**9))}\n"
             (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
     return result
