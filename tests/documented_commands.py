@@ -20,7 +20,7 @@ PROGRAMS = {
     ("python3", "analyze_results.py"): analyze.main,
     **{
         ("dino-detector", name): cli.main
-        for name in ("data", "convert", "recommend", "train", "evaluate", "predict", "export", *LABELLING)
+        for name in ("data", "convert", "recommend", "train", "evaluate", "predict", "export", "analyze", *LABELLING)
     },
 }
 """documented programs, and the functions that run them"""

@@ -28,8 +28,8 @@ PREDICT = "dino-detector predict IMAGE_OR_FOLDER --checkpoint PATH [--SETTING VA
 MISTAKES = [
     (
         [],
-        "give a command: data, convert, recommend, train, evaluate, predict, export, analyze, download, demo; "
-        "see dino-detector --help",
+        "give a command: data, convert, recommend, train, evaluate, predict, suggest, doubts, label, export, analyze, "
+        "download, demo; see dino-detector --help",
     ),
     (["trian"], "unknown command trian; did you mean train?"),
     (["--hlp"], "unknown flag --hlp; did you mean --help?"),

@@ -50,7 +50,8 @@ def test_every_flag_exists_and_takes_its_value(command: Command, tmp_path: Path,
     monkeypatch.setattr(frame, "parse_settings", stop_after(frame.parse_settings))
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "config.yaml").write_text("epochs: 40\n")
+    for folder in (tmp_path, tmp_path / "outputs"):
+        (folder / "config.yaml").write_text("epochs: 40\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Understood):
         command.run()
@@ -104,6 +105,11 @@ def lay_out(folder: Path, coco: CocoTree) -> None:
             (folder / name / split).symlink_to(coco.root / f"{split}2017")
             listing = folder / name / "annotations" / f"instances_{split}.json"
             listing.symlink_to(coco.root / "annotations" / f"instances_{split}2017.json")
+    export = folder / "my_export"  # CVAT's COCO, with one split
+    (export / "images").mkdir(parents=True)
+    (export / "images" / "default").symlink_to(coco.train_images)
+    (export / "annotations").mkdir()
+    (export / "annotations" / "instances_default.json").symlink_to(coco.train_annotations)
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     (folder / "new_pictures").mkdir()
     for picture in sorted(coco.val_images.iterdir())[:3]:
@@ -147,6 +153,8 @@ def place(
         lay_out(tmp_path, coco2017 if command.has("--use_coco_mini") else small)
         for name in ("outputs", "eval_outputs", "test_outputs"):
             shutil.copytree(earlier / name, tmp_path / name)
+        if command.value("--config") == "config.yaml":  # of recommend
+            (tmp_path / "config.yaml").write_text("epochs: 40\n")
         if "analyze_results.py" in command.words:
             (tmp_path / "coco_data").symlink_to(small.root)
         monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ imports nothing again.
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import gc
 import importlib
@@ -36,7 +37,7 @@ from dino_detector.training.run_files import LAST
 
 EVENTS = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
 """Python's audit events of file operations, and the position of the path in their arguments"""
-TIMES = {"seconds", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
+TIMES = {"seconds", "images_per_second", "peak_memory_bytes", "checkpoint", "digest", "output_dir"}
 """entries that differ between runs: times and paths"""
 
 
@@ -91,6 +92,9 @@ def contents(path: Path) -> Any:
         return comparable(torch.load(path, weights_only=True))
     if path.suffix == ".json":
         return comparable(json.loads(path.read_text()))
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return comparable(list(csv.DictReader(file)))
     return comparable(yaml.safe_load(path.read_text()))
 
 
