@@ -54,6 +54,7 @@ def test_odd_names_go_through_every_command_and_stay_as_they_are(settings, draw_
     split = draw_boxes(tmp_path, "train", 3)
     change(split.annotations, give_odd_names)
     data = {"train_images": split.images, "train_annotations": split.annotations, "batch_size": 3, "epochs": 1}
+    data["keep_empty_classes"] = True
     config = settings(tmp_path / "out", val_images=split.images, val_annotations=split.annotations, **data)
     write_config(config, tmp_path / "run.yaml")
     best, found = tmp_path / "out" / "dino_detector_last.pth", tmp_path / "out" / "val_metrics_epoch_1.json"
