@@ -124,7 +124,7 @@ class LiveLine(ProgressBar):
     def _count_images(self, batch: Any, trainer: Trainer, then: str = "") -> None:
         self._images = min(self._total, self._images + len(batch.image_ids) * trainer.world_size)
         now, ended = time.monotonic(), self._images == self._total
-        if self._bar is None or not (ended or now - self._read >= SECONDS_BETWEEN_READS):
+        if self._bar is None or not self._images or not (ended or now - self._read >= SECONDS_BETWEEN_READS):
             return
         self._read = now
         pace = self._images / (now - self._started)
@@ -148,6 +148,7 @@ class LiveLine(ProgressBar):
 
     def _close(self) -> None:
         if self._bar is not None:
+            self._bar.n = self._bar.total  # a notebook keeps an unfinished bar, in red
             self._bar.close()
             self._bar = None
 

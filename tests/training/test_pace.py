@@ -13,7 +13,7 @@ from dino_detector.training import estimate, pace, progress
 from dino_detector.training.estimate import RunEstimate
 from dino_detector.training.history import EpochHistory
 from dino_detector.training.pace import Pace, is_due, is_evaluated
-from dino_detector.training.progress import EpochLines
+from dino_detector.training.progress import EpochLines, LiveLine
 
 pytestmark = pytest.mark.fast
 IMAGES = 4
@@ -190,3 +190,36 @@ def test_the_lines_of_an_epoch_resumed_in_its_middle_show_the_numbers_of_its_rec
     record = run.history.records[0]
     assert (record["loss"], record["images_per_second"], record["seconds"]) == (4.0, 2.0, 8.0)  # (6+6+2+2)/4, 16/8
     assert "epoch 1/1  loss 4.000  2.0 images/s" in caplog.text
+
+
+class Bar:
+    """A bar that remembers how far it was when it closed."""
+
+    total, n, closed_at = 8, 0, None
+
+    def set_description_str(self, text: str) -> None:
+        self.text = text
+
+    def close(self) -> None:
+        self.closed_at = self.n
+
+
+def test_the_live_line_waits_for_the_first_image_and_closes_its_bar_at_the_end(clock, monkeypatch):
+    bar = Bar()
+    monkeypatch.setattr(progress, "tqdm", lambda **settings: bar)
+    trainer: Any = SimpleNamespace(
+        world_size=1,
+        state=SimpleNamespace(fn="validate"),
+        datamodule=SimpleNamespace(
+            run_data=SimpleNamespace(val=SimpleNamespace(annotations=SimpleNamespace(images=range(8))))
+        ),
+    )
+    line = LiveLine()
+    line.on_validation_start(trainer, None)
+    clock.seconds += 1.0
+    line.on_validation_batch_end(trainer, None, None, SimpleNamespace(image_ids=[]))
+    clock.seconds += 1.0
+    line.on_validation_batch_end(trainer, None, None, SimpleNamespace(image_ids=[1, 2]))
+    assert bar.text.endswith("1.0 images/s  0:00:06 left")  # 2 images in 2 s, 6 images to come
+    line.on_validation_end(trainer, None)
+    assert bar.closed_at == 8
