@@ -35,10 +35,11 @@ class RunEstimate(Callback):
 
     The time is the measured mean of the training batches, and for each evaluation the seconds of the newest, or before
     the first the images times the measured seconds of a forward pass. It counts from the start of training in this
-    process. Batches of short epochs add up until enough are measured. With a trunk cache, images that an earlier epoch has shown do without the measured time of the
-    trunk. The time of ``--lightweight`` is measured on the current batch with an untrained network of the preset, which
-    needs no download. It is left out with a trunk cache, in short runs, and where the memory is too small. Settings
-    that differ from the defaults count as given and win over the preset, as on the command line.
+    process. Batches of short epochs add up until enough are measured. With a trunk cache, images that an earlier epoch
+    has shown do without the measured time of the trunk. The time of ``--lightweight`` is measured on the current batch
+    with an untrained network of the preset, which needs no download. It is left out with a trunk cache, in short runs,
+    and where the memory is too small. Settings that differ from the defaults count as given and win over the preset, as
+    on the command line.
     """
 
     def __init__(self, config: Config, pace: Pace, *, precision: str) -> None:
