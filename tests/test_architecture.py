@@ -49,7 +49,7 @@ LINES_OF_FOLDER = {
     "commands": 1_730,
     "api": 1_920,
     "labelling": 1_740,
-    "training": 3_580,
+    "training": 3_620,
     "analysis": 2_520,
     "data_check": 1_700,
     "inference": 1_040,

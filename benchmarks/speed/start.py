@@ -33,7 +33,7 @@ def train(*, settings: dict[str, Any]) -> None:
         """Take the place of the last call before `fit`: let a callback that stops replace the lines of an epoch."""
         from lightning.pytorch.callbacks import LambdaCallback
 
-        sys.modules["dino_detector.training.fit"].EpochLines = lambda: LambdaCallback(on_train_batch_end=stop)
+        sys.modules["dino_detector.training.fit"].EpochLines = lambda history: LambdaCallback(on_train_batch_end=stop)
         return config
 
     command.with_indices_file = watched

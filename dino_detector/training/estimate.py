@@ -17,7 +17,7 @@ from dino_detector.data.loading import Batch
 from dino_detector.inference.detector import Detector, build_detector
 from dino_detector.plain_text import counted
 from dino_detector.training.memory import GIB, is_out_of_memory, peak_memory
-from dino_detector.training.pace import Pace, evaluated_epochs
+from dino_detector.training.pace import Pace, is_evaluated
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,13 @@ LOADED = 4
 class RunEstimate(Callback):
     """Log once how long the whole run takes, and its peak of memory so far.
 
-    The time is the measured mean of the training batches, and for each evaluation the images times the measured seconds
-    of a forward pass. With a trunk cache, images that an earlier epoch has shown do without the measured time of the
-    trunk. The time of ``--lightweight`` is measured on the current batch with an untrained network of the preset, which
-    needs no download. It is left out with a trunk cache, in short runs, and where the memory is too small. Settings
-    that differ from the defaults count as given and win over the preset, as on the command line.
+    The time is the measured mean of the training batches, and for each evaluation the seconds of the newest, or before
+    the first the images times the measured seconds of a forward pass. It counts from the start of training in this
+    process. Batches of short epochs add up until enough are measured. With a trunk cache, images that an earlier epoch
+    has shown do without the measured time of the trunk. The time of ``--lightweight`` is measured on the current batch
+    with an untrained network of the preset, which needs no download. It is left out with a trunk cache, in short runs,
+    and where the memory is too small. Settings that differ from the defaults count as given and win over the preset, as
+    on the command line.
     """
 
     def __init__(self, config: Config, pace: Pace, *, precision: str) -> None:
@@ -48,39 +50,45 @@ class RunEstimate(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the run."""
-        self._started = time.monotonic()
-        self._lacking = self._images = 0
+        self._started, self._first_epoch = self.pace.now(), trainer.current_epoch + 1
+        self._batches = self._measured = self._images = 0
+        self._seconds = self._lacking = self._shown = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Halve the weight of the cache's earlier epochs, as `Pace` does with their seconds."""
+        self._lacking, self._shown = self._lacking / 2, self._shown / 2
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell the estimate as soon as enough batches are measured."""
-        if not self.pace.batches:  # the warm-up, in which the workers start
+        self._batches += 1
+        if self.pace.newest is None:  # the warm-up, in which the workers start
             self._waited = trainer.train_dataloader.seconds_waited
             return
-        self._lacking, self._images = self._lacking + len(batch.shown), self._images + len(batch.image_ids)
-        pace = self.pace
-        if self._told or pace.batches < LEAST_BATCHES or pace.batches * pace.seconds_per_batch < LEAST_SECONDS:
+        self._lacking, self._shown = self._lacking + len(batch.shown), self._shown + len(batch.image_ids)
+        self._images += len(batch.image_ids)
+        self._measured, self._seconds = self._measured + 1, self._seconds + self.pace.newest
+        if self._told or self._measured < LEAST_BATCHES or self._seconds < LEAST_SECONDS:
             return
         self._told = True
         if trainer.is_global_zero:
-            self._tell(trainer, pl_module, batch, batch_idx + 1)
+            with self.pace.paused():
+                self._tell(trainer, pl_module, batch, batch_idx + 1)
 
     def _tell(self, trainer: Trainer, pl_module: Any, batch: Batch, batches_done: int) -> None:
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        batches, each = int(trainer.num_training_batches), self.pace.seconds_per_batch
+        elapsed = self.pace.now() - self._started  # before the measurements below
+        epoch, epochs, first = trainer.current_epoch + 1, trainer.max_epochs, self._first_epoch
+        batches_left = (epochs - epoch + 1) * int(trainer.num_training_batches) - batches_done
         peaks = peak_memory(pl_module.device)  # before the measurements below add to it
         forward = forward_seconds(pl_module.detector, batch, trainer)
         waited = (trainer.train_dataloader.seconds_waited - self._waited) / self._images
         val = trainer.datamodule.run_data.val
         val_images = 0 if val is None else len(val.annotations.images) / trainer.world_size
-        if self.pace.evaluation_seconds is None:
-            self.pace.evaluation_seconds = val_images * (forward + waited)
-        evaluations = evaluated_epochs(trainer, range(epoch, epochs + 1))
-        elapsed = time.monotonic() - self._started
-        left = (batches - batches_done + (epochs - epoch) * batches) * each
-        left -= self._saved_by_cache(trainer, pl_module, batch)
-        total = elapsed + left + len(evaluations) * self.pace.evaluation_seconds
-        parts = [about(total)]
-        parts[0] += f" for {counted(epochs - epoch + 1, 'epoch')}"
+        self.pace.expect_evaluation(val_images * (forward + waited))
+        evaluations = [each for each in range(first, epochs + 1) if is_evaluated(trainer, each)]
+        left = batches_left * self.pace.seconds_per_batch - self._saved_by_cache(trainer, pl_module, batch)
+        left += sum(each >= epoch for each in evaluations) * self.pace.evaluation_seconds
+        total = elapsed + left
+        parts = [f"{about(total)} for {counted(epochs - first + 1, 'epoch')}"]
         if evaluations:
             parts[0] += f" with {counted(len(evaluations), 'evaluation')}"
         kind = "of GPU memory" if "peak_gpu_memory_bytes" in peaks else "of memory"
@@ -89,7 +97,7 @@ class RunEstimate(Callback):
         light = None if total < LONG_RUN else self._lightweight(trainer, pl_module, batch)
         if light is not None:
             step, light_forward = light
-            seconds = batches * (epochs - epoch + 1) * step
+            seconds = (self._batches + batches_left) * step
             seconds += len(evaluations) * val_images * (light_forward + waited)
             if seconds < total:
                 text += f"; --lightweight {about(seconds)}"
@@ -105,7 +113,7 @@ class RunEstimate(Callback):
         lacking = trunk / len(batch.pixel_values) * trainer.datamodule.images_per_epoch / trainer.world_size
         data = trainer.datamodule.train_dataset()
         seen = data.view.seen_before(data.images, epochs=trainer.max_epochs)[trainer.current_epoch + 1 :]
-        return self._lacking / self._images * lacking * sum(seen)
+        return self._lacking / self._shown * lacking * sum(seen)
 
     def _lightweight(self, trainer: Trainer, pl_module: Any, batch: Batch) -> tuple[float, float] | None:
         """Return the seconds of a batch, and of an image in an evaluation; None where they can't be measured."""

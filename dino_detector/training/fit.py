@@ -141,6 +141,7 @@ def _fit(
             write_config(module.settings, training.output_dir / "config.yaml")
 
     logs, rehearsal, pace = config.logging, Rehearsal(config), Pace()
+    history = EpochHistory(pace)
     logged = [*build_loggers(config), *loggers]
     files = RunFiles(training.output_dir, keep_epochs=not config.subset.debug)
     ordered = [
@@ -149,14 +150,14 @@ def _fit(
         MovingAverage(training.ema_decay, warmup=training.ema_warmup) if training.ema_decay else None,
         RunDescription(config) if logged else None,
         HistogramLog() if logged else None,
-        ScalarLog(frequency=logs.log_frequency, layers=logs.log_layers) if logged else None,
+        ScalarLog(frequency=logs.log_frequency, layers=logs.log_layers, pace=pace) if logged else None,
         ImageLog(logs.log_images_frequency) if logs.log_images else None,
         MemoryMonitor(rehearsal) if logs.memory_monitor else None,
         *callbacks,
         pace,
         RunEstimate(config, pace, precision=machine.precision),
-        EpochLines(),
-        EpochHistory(),
+        history,
+        EpochLines(history),
         stopping,
         files,
     ]

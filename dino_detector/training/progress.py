@@ -9,15 +9,14 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from dino_detector.analysis.tables import number_text
+from dino_detector.structures.metrics import number_text
 from dino_detector.terminal import is_live
-from dino_detector.training.pace import Pace
+from dino_detector.training.history import EpochHistory
+from dino_detector.training.pace import is_evaluated
 
 log = logging.getLogger(__name__)
 
@@ -58,25 +57,20 @@ class LiveLine(ProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the line of the epoch; a resumed run may begin in the middle of an epoch."""
-        self._loss: Tensor | float = 0.0
-        self._batches, self._images = 0, 0
-        self._started = self._read = time.monotonic()
+        self._history = next(each for each in trainer.callbacks if isinstance(each, EpochHistory))
+        self._read = time.monotonic()
         self._open(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", self.total_train_batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss on its device; read it a few times a second at most."""
-        self._loss = self._loss + outputs["loss"].detach() * trainer.accumulate_grad_batches
-        self._batches, self._images = self._batches + 1, self._images + len(batch.image_ids) * trainer.world_size
+        """Redraw the line a few times a second at most."""
         now, last = time.monotonic(), batch_idx + 1 == self.total_train_batches
         if self._bar is None or not (last or now - self._read >= SECONDS_BETWEEN_READS):
             return
         self._read = now
-        mean = torch.as_tensor(self._loss).item() / self._batches
-        parts = [f"loss {mean:.3f}", f"{self._images / (time.monotonic() - self._started):.1f} images/s"]
-        pace = next((each for each in trainer.callbacks if isinstance(each, Pace)), None)
-        left = None if pace is None else pace.seconds_left(trainer, batches_done=batch_idx + 1)
+        parts = [f"loss {self._history.mean_loss:.3f}", f"{self._history.images_per_second:.1f} images/s"]
+        left = self._history.pace.seconds_left(trainer, batches_done=batch_idx + 1)
         if left is not None:
             parts += [f"{duration(left[0])} left of the epoch, {duration(left[1])} of the run"]
         self._draw(batch_idx + 1, "  ".join(parts))
@@ -130,7 +124,7 @@ class LiveLine(ProgressBar):
     def _count_images(self, batch: Any, trainer: Trainer, then: str = "") -> None:
         self._images = min(self._total, self._images + len(batch.image_ids) * trainer.world_size)
         now, ended = time.monotonic(), self._images == self._total
-        if self._bar is None or not (ended or now - self._read >= SECONDS_BETWEEN_READS):
+        if self._bar is None or not self._images or not (ended or now - self._read >= SECONDS_BETWEEN_READS):
             return
         self._read = now
         pace = self._images / (now - self._started)
@@ -154,6 +148,7 @@ class LiveLine(ProgressBar):
 
     def _close(self) -> None:
         if self._bar is not None:
+            self._bar.n = self._bar.total  # a notebook keeps an unfinished bar, in red
             self._bar.close()
             self._bar = None
 
@@ -197,52 +192,47 @@ class EvaluationLines(Callback):
 class EpochLines(Callback):
     """Log the mean loss, the AP, images per second and the time left after every epoch, and progress once a minute.
 
-    Images per second include loading and evaluation. The time left is from `Pace`.
+    Images per second include loading and evaluation. The numbers are from ``history``, which must come before these
+    lines in the list of callbacks, and the time left is from its `Pace`.
     """
 
+    def __init__(self, history: EpochHistory) -> None:
+        self.history = history
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting, and say where a resumed run continues; it may be in the middle of an epoch."""
-        self._begin()
+        """Say where a resumed run continues; it may be in the middle of an epoch."""
+        self._last_line = time.monotonic()
         if trainer.global_step and trainer.is_global_zero:
             log.info("the run continues with epoch %d of %d", trainer.current_epoch + 1, trainer.max_epochs)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss on its device, because reading it would wait for the device; log progress once a minute."""
-        self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # Lightning divides by these batches
-        self._images += len(batch.image_ids) * trainer.world_size
-        now = time.monotonic()
+        """Log progress once a minute."""
+        now, history = time.monotonic(), self.history
         if now - self._last_line > SECONDS_BETWEEN_LINES and trainer.is_global_zero and not shows_live_line():
             self._last_line = now
-            mean_loss, pace = sum(self._losses).item() / len(self._losses), self._images / (now - self._started)
             places = (trainer.current_epoch + 1, trainer.max_epochs, batch_idx + 1, trainer.num_training_batches)
-            log.info("epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s", *places, mean_loss, pace)
+            numbers = history.mean_loss, history.images_per_second
+            log.info("epoch %d/%d  batch %d/%d  loss %.3f  %.1f images/s", *places, *numbers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the line of the epoch, and start counting for the next epoch."""
-        seconds = time.monotonic() - self._started
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        mean_loss = trainer.strategy.reduce(sum(self._losses) / len(self._losses), reduce_op="mean")
-        parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {mean_loss.item():.3f}"]
+        """Log the line of the epoch."""
+        record, epochs = self.history.records[-1], trainer.max_epochs
+        parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {record['loss']:.3f}"]
         metrics = pl_module.metrics
-        if metrics is not None and epoch % trainer.check_val_every_n_epoch == 0:
+        if metrics is not None and is_evaluated(trainer, record["epoch"]):
             parts.append(f"AP {number_text(metrics.AP)}  AP50 {number_text(metrics.AP50)}")
-        parts += [f"{self._images / seconds:.1f} images/s", f"{duration(self._left(trainer, seconds))} left"]
+        left = self._left(trainer, record["seconds"])
+        parts += [f"{record['images_per_second']:.1f} images/s", f"{duration(left)} left"]
         if trainer.is_global_zero:
             log.info("  ".join(parts))
-        self._begin()
+        self._last_line = time.monotonic()
 
     def _left(self, trainer: Trainer, seconds: float) -> float:
         """Return the seconds left of the run; without a measured batch, as if each epoch took ``seconds``."""
         epochs = trainer.max_epochs - trainer.current_epoch - 1
-        pace = next((each for each in trainer.callbacks if isinstance(each, Pace)), None)
         if trainer.should_stop or not epochs:
             return 0.0
-        left = None if pace is None else pace.seconds_left(trainer, batches_done=int(trainer.num_training_batches))
+        left = self.history.pace.seconds_left(trainer, batches_done=int(trainer.num_training_batches))
         return seconds * epochs if left is None else left[1]
-
-    def _begin(self) -> None:
-        self._started = self._last_line = time.monotonic()
-        self._losses: list[Tensor] = []
-        self._images = 0

@@ -24,6 +24,7 @@ from dino_detector.storage.output_folder import move_aside
 from dino_detector.structures.evaluation_files import EvaluationFiles
 from dino_detector.training.history import HISTORY, EpochHistory
 from dino_detector.training.memory import peak_memory
+from dino_detector.training.pace import is_due
 from dino_detector.training.run_data import VAL_ANNOTATIONS
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class RunFiles(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files of the epoch, and stop on request if epochs are left."""
         epoch = self.finished_epochs = trainer.current_epoch + 1
-        due = epoch % trainer.check_val_every_n_epoch == 0
+        due = is_due(trainer, epoch)
         metrics = pl_module.metrics if due else None
         is_best = metrics is not None and self.best_ap < metrics.AP
         if is_best:

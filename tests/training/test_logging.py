@@ -29,8 +29,8 @@ from dino_detector.losses import LossTerms
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
+from dino_detector.training import pace
 from dino_detector.training.fit import fit
-from dino_detector.training.logging import scalars
 from dino_detector.training.logging.scalars import class_counts, class_shares
 
 PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"
@@ -346,7 +346,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock of the loader and of the log."""
     clock = Clock()
-    for module in (loading, scalars):
+    for module in (loading, pace):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

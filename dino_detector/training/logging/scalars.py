@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from dino_detector.structures.predictions import MatchedIndices
 from dino_detector.structures.targets import Targets
 from dino_detector.training.logging.loggers import log_values
 from dino_detector.training.memory import memory_now
+from dino_detector.training.pace import Pace, is_due
 
 
 class ScalarLog(Callback):
@@ -30,9 +30,10 @@ class ScalarLog(Callback):
     decoder layer too.
     """
 
-    def __init__(self, *, frequency: int, layers: bool) -> None:
+    def __init__(self, *, frequency: int, layers: bool, pace: Pace) -> None:
         self.frequency = frequency
         self.layers = layers
+        self.pace = pace
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting; a resumed run may start in the middle of an epoch."""
@@ -40,11 +41,11 @@ class ScalarLog(Callback):
         self._class_counts: Tensor | int = 0
         self._begin_step()
         self._begin_window(trainer)
-        self._ended = time.monotonic()
+        self._ended = self.pace.now()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restart the clock: evaluation and checkpoints are not part of a step."""
-        self._ended = time.monotonic()
+        self._ended = self.pace.now()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Keep the gradient norm before clipping, and the rates before the schedule steps, if the step is due."""
@@ -64,7 +65,7 @@ class ScalarLog(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the batch to the sums, and log a step that is due."""
-        now = time.monotonic()
+        now = self.pace.now()
         self._seconds += now - self._ended
         self._images += len(batch.image_ids) * trainer.world_size
         for name, value in (outputs["terms"]._asdict() | outputs["auxiliary"]).items():
@@ -86,7 +87,7 @@ class ScalarLog(Callback):
                 log_values(trainer.loggers, values, self._step)
                 self._begin_window(trainer)
             self._begin_step()
-        self._ended = time.monotonic()
+        self._ended = self.pace.now()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the class accuracy of the epoch's matched predictions."""
@@ -145,7 +146,7 @@ class HistogramLog(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log ``parameters/NAME`` and ``gradients/NAME``, but no tensor with a value that is not finite."""
-        due = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+        due = is_due(trainer, trainer.current_epoch + 1)
         if not (due and trainer.is_last_batch and trainer.is_global_zero):
             return
         step = trainer.global_step + 1  # the step that begins
