@@ -36,12 +36,28 @@ LIBRARIES = ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightn
 """loggers with hints about code"""
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
 """variables of the environment that silence libraries when they are imported"""
-FLAG, NULL = re.compile(r"(?<![\w-])--(?=[a-z])"), re.compile(r"\bnull\b")
+WORDS = re.compile(
+    r"""
+    (?P<kept> (?<!\w)'[^'\n]*'(?!\w) | "[^"\n]*"  # a quoted value
+    | ^(?!--)[^:\n]*[/\\][^:\n]*(?=:\ )  # the path at the beginning, with its spaces
+    | (?<!\S)[("]?(?!--)[^\s(]*[/\\]\S*  # any other path
+    | \b(?:dino-detector|python3?\ -m)\ [^;,)\n]*)  # a command line
+    | (?P<help> ;\ see\ --help\b)
+    | (?P<flag> (?<![\w-])--(?=[a-z]))
+    | (?P<null> (?<=[^\w.-])null(?![\w-]|\.\w))  # a file may be named null
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+"""what differs between the command line and Python, and what is kept as it is"""
+IN_PYTHON = {"help": "; see help() of the function", "flag": "", "null": "None"}
 
 
 def in_python(text: str) -> str:
-    """Return a message of the command line in Python's words: settings without dashes, None, and ``help()``."""
-    return NULL.sub("None", FLAG.sub("", text.replace("; see --help", "; see help() of the function")))
+    """Return a message of the command line in Python's words: settings without dashes, None, and ``help()``.
+
+    Quoted values, paths and command lines are left as they are.
+    """
+    return WORDS.sub(lambda match: IN_PYTHON.get(match.lastgroup or "", match[0]), text)
 
 
 def settings_from(

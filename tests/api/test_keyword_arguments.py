@@ -85,6 +85,27 @@ def test_messages_name_arguments_and_not_flags():
         "give a larger image_size, or a-b; see help() of the function"
     )
     assert in_python("a -- b --- c x--y") == "a -- b --- c x--y"
+    assert in_python("epochs must be a number or null, not 'x'; see --help") == (
+        "epochs must be a number or None, not 'x'; see help() of the function"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/dev/null: no such file",
+        "/data/my null/--x/b.json: no such file",
+        "null: no such file",
+        "give a file other than a/null or null.json",
+        "name must be a word, not '--epochs'",
+        'the class "null" has no box',
+        "evaluate runs in one process; dino-detector evaluate --distributed runs in several",
+        "run python3 -m dino_detector train --epochs 3",
+    ],
+)
+def test_values_paths_and_commands_in_messages_stay_as_they_are(text: str):
+    assert in_python(text) == text
+    assert in_python(f"{text}; change --epochs") == f"{text}; change epochs"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
