@@ -23,12 +23,11 @@ from typing import Any, Literal, TypeVar
 import docstring_parser
 
 from dino_detector.api.keywords import PathLike
-from dino_detector.commands.frame import ProgressSafeHandler
+from dino_detector.commands.frame import ProgressSafeHandler, limit_of_machine
 from dino_detector.config import ImageSize
 from dino_detector.config.resolving import Source, parts_of, read_settings_file, resolve
 from dino_detector.config.setting import Setting, plain, settings_of
 from dino_detector.errors import InputError, StoppedByUser
-from dino_detector.storage.files import machine_error
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -105,7 +104,7 @@ def python_call() -> Iterator[None]:
     """Run the work of a function: the log is visible, messages are in Python's words, and signals are as before.
 
     Raises:
-        InputError: a mistake of the user, or a limit of the machine such as a full disk.
+        InputError: a mistake of the user, or a limit of the machine such as a full disk or memory.
         StoppedByUser: Ctrl-C, or an interrupted cell, while training ran.
     """
     with _signals_restored(), visible_log():
@@ -119,11 +118,11 @@ def python_call() -> Iterator[None]:
             if not isinstance(stop, (StoppedByUser, KeyboardInterrupt)):
                 raise
             raise StoppedByUser(in_python(str(stop) or "stopped before anything was saved")) from None
-        except OSError as error:
-            reason = machine_error(error, error.filename or "the output", done="read or written")
-            if reason is None:
+        except (OSError, MemoryError, RuntimeError) as error:
+            limit = limit_of_machine(error)
+            if limit is None:
                 raise
-            raise InputError(str(reason)) from error
+            raise InputError(in_python(str(limit))) from error
 
 
 @contextmanager

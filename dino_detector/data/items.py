@@ -166,8 +166,8 @@ class ItemImages(CocoImages):
             objects = Objects(boxes_xyxy, item.objects.labels).at((boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1))
             if self.fixed and not self._is_as_before(index, item._replace(objects=objects)):
                 raise InputError(
-                    f"{self.items.name}, item {self.records[index].image_id}: has another size, other boxes or other labels than at "
-                    "its first reading; metrics need data without random changes"
+                    f"{self.items.name}, item {self.records[index].image_id}: has another size, other boxes or other "
+                    "labels than at its first reading; metrics need data without random changes"
                 )
             self._held[index] = item._replace(objects=objects)
         return self._held[index]

@@ -121,7 +121,7 @@ def test_validation_data_must_stay_as_it_was(tmp_path: Path):
     items = Items(relabelled, categories_of(["cat", "dog", "cow"]), split="val")
     images = ItemImages(items, items.annotations(tmp_path / "a.json"), fixed=True)
     relabelled.first_label = 1
-    with pytest.raises(dd.InputError, match="item 0: has .* other labels"):
+    with pytest.raises(dd.InputError, match=r"item 0: has .* other labels"):
         images.snapshot().read(0)
     steady = Items(Squares(), categories_of(["cat", "dog"]), split="val")
     images = ItemImages(steady, steady.annotations(tmp_path / "a.json"), fixed=True)

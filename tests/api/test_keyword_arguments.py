@@ -63,6 +63,29 @@ def test_each_function_raises_the_error_of_its_command(call: Any, message: str, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 20 GiB\nmore"), OSError(28, "no room")]
+)
+def test_a_limit_of_the_machine_is_an_input_error(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("dino_detector.api.report.evaluate_and_write", fail)
+    with pytest.raises(dd.InputError, match="out of memory|disk is full") as caught:
+        dd.evaluate("data", checkpoint="a.pth")
+    assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+def test_a_bug_keeps_its_type(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("dino_detector.api.report.evaluate_and_write", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        dd.evaluate("data", checkpoint="a.pth")
+
+
 def test_values_have_the_types_of_python(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("epochs: 7\nbatch_size: 2\n")
     given = {"image_size": (504, 896), "scale_range": (0.5, 2.0), "output_dir": tmp_path, "logger": "csv", "epochs": 9}

@@ -28,7 +28,9 @@ def ending(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 def test_a_line_of_error_is_a_mistake_of_the_user_in_colour_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     code = (
-        "import sys; from dino_detector.commands.frame import run_command; from dino_detector.errors import InputError\n"
+        "import sys\n"
+        "from dino_detector.commands.frame import run_command\n"
+        "from dino_detector.errors import InputError\n"
         "def work(): raise InputError('a.json: no such file')\n"
         "sys.exit(run_command(work))"
     )
