@@ -65,27 +65,28 @@ def settings_from(
     *,
     usage: str,
     config: PathLike | None = None,
-    check: bool = True,
+    named: Collection[str] | None = None,
 ) -> tuple[Any, ...]:
     """Return an object of each dataclass of settings, from keyword arguments; see `config.resolving.resolve`.
 
-    ``config`` is a YAML file of settings, over which keyword arguments win. Without ``check``, a setting may be without
-    an effect.
+    ``config`` is a YAML file of settings, over which keyword arguments win. ``named`` are the settings that must have an
+    effect; None means all keyword arguments.
     """
     known = settings_of(*parts_of(groups))
     given = {name: _as_yaml(value, known[name]) if name in known else value for name, value in keywords.items()}
     sources = [] if config is None else [Source(f"{config}: ", read_settings_file(Path(config)))]
-    return resolve(groups, [*sources, Source("", given)], named=given if check else (), mark="", usage=usage)
+    return resolve(groups, [*sources, Source("", given)], named=given if named is None else named, mark="", usage=usage)
 
 
-def in_memory(data: Any) -> bool:
-    """Return whether data is a data set in memory, and no path; raise `InputError` if it is neither."""
+def in_memory(data: Any, name: str = "data") -> bool:
+    """Return whether data is a data set in memory, and no path; raise `InputError` with its name if it is neither."""
     if data is None or isinstance(data, (str, os.PathLike)):
         return False
     if hasattr(data, "__getitem__") and not isinstance(data, Mapping):
         return True
     kind = type(data).__name__
-    raise InputError(f"data must be a path, or a data set with items by index such as a torch Dataset, not {kind}")
+    path = "a path, or " if name == "data" else ""
+    raise InputError(f"{name} must be {path}a data set with items by index such as a torch Dataset, not {kind}")
 
 
 def _as_yaml(value: Any, setting: Setting) -> Any:

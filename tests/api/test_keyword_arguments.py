@@ -45,6 +45,9 @@ def test_a_wrong_argument_is_an_input_error_of_one_line(settings: dict[str, Any]
     [
         (lambda: dd.train("absent"), "absent"),
         (lambda: dd.train(7), "data must be a path, or a data set with items by index"),
+        (lambda: dd.train([(0, 0)], val="folder", classes=["a"]), "val must be a data set in memory, as data is one"),
+        (lambda: dd.train([(0, 0)], val=7, classes=["a"]), "val must be a data set with items by index"),
+        (lambda: dd.train("absent", tile_size=512), "call evaluate(data, checkpoint=..., tile_size=512)"),
         (lambda: dd.evaluate("absent"), "evaluation needs checkpoint"),
         (lambda: dd.predict("absent.jpg", checkpoint="absent.pth"), "absent.jpg: no such picture or folder"),
         (lambda: dd.predict("absent.jpg"), "missing: checkpoint"),
