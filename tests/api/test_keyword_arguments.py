@@ -74,7 +74,7 @@ def test_a_limit_of_the_machine_is_an_input_error(error: Exception, monkeypatch:
         raise error
 
     monkeypatch.setattr("dino_detector.api.report.evaluate_and_write", fail)
-    with pytest.raises(dd.InputError, match="out of memory|disk is full") as caught:
+    with pytest.raises(dd.InputError, match=r"out of memory|disk is full") as caught:
         dd.evaluate("data", checkpoint="a.pth")
     assert "\n" not in str(caught.value)
     assert "--" not in str(caught.value)
@@ -165,6 +165,8 @@ def test_importing_warns_of_nothing_and_the_module_of_the_command_does_not_hide_
         "from dino_detector.train import main\n"
         "try: dd.train('absent', epohcs=3)\n"
         "except dd.InputError as error: print(error)\n"
+        "import inspect, pydoc\n"
+        "print('epochs: int = 50' in pydoc.render_doc(dd.train), inspect.signature(dd.train).parameters['epochs'])\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("epohcs is no setting; did you mean epochs?\n", "")
+    assert (done.stdout, done.stderr) == ("epohcs is no setting; did you mean epochs?\nTrue epochs: int = 50\n", "")
