@@ -28,6 +28,7 @@ from dino_detector.config import ImageSize
 from dino_detector.config.resolving import Source, parts_of, read_settings_file, resolve
 from dino_detector.config.setting import Setting, plain, settings_of
 from dino_detector.errors import InputError, StoppedByUser
+from dino_detector.terminal import bars
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -69,8 +70,8 @@ def settings_from(
 ) -> tuple[Any, ...]:
     """Return an object of each dataclass of settings, from keyword arguments; see `config.resolving.resolve`.
 
-    ``config`` is a YAML file of settings, over which keyword arguments win. ``named`` are the settings that must have an
-    effect; None means all keyword arguments.
+    ``config`` is a YAML file of settings, over which keyword arguments win. ``named`` are the settings that must have
+    an effect; None means all keyword arguments.
     """
     known = settings_of(*parts_of(groups))
     given = {name: _as_yaml(value, known[name]) if name in known else value for name, value in keywords.items()}
@@ -139,7 +140,24 @@ def _signals_restored() -> Iterator[None]:
 
 
 class PythonHandler(ProgressSafeHandler):
-    """Writes messages in Python's words above any progress bar."""
+    """Writes messages in Python's words above any progress bar.
+
+    Where the root logger has handlers, they still get the messages that its level admits, and this handler writes the
+    rest: notebooks such as Colab's come with a handler for warnings.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        root = logging.getLogger()
+        self.others = root if root.handlers else None
+        self.admitted = root.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message, or pass it on."""
+        if self.others is not None and record.levelno >= self.admitted:
+            self.others.callHandlers(record)
+        else:
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message of a record."""
@@ -148,14 +166,17 @@ class PythonHandler(ProgressSafeHandler):
 
 @contextmanager
 def visible_log() -> Iterator[None]:
-    """Show the log of this package if the user has not configured logging, and silence hints of libraries about code.
+    """Show the log of this package, and silence hints of libraries about code; everything is as before at the end.
 
-    Everything is as before at the end.
+    A user has configured the log who has set the level of the package's logger, or has handlers that get its
+    information. It is left alone then.
     """
     ours = logging.getLogger("dino_detector")
     levels = {logging.getLogger(name): logging.WARNING for name in LIBRARIES} | {logging.getLogger("urllib3"): 40}
     before = {logger: logger.level for logger in levels}
-    handler = None if ours.hasHandlers() else PythonHandler()
+    configured = ours.hasHandlers() and (ours.level or ours.handlers or ours.isEnabledFor(logging.INFO))
+    handler = None if configured else PythonHandler()
+    propagates = ours.propagate
     absent = [name for name in QUIET if name not in os.environ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -165,6 +186,7 @@ def visible_log() -> Iterator[None]:
                 before[ours] = ours.level
                 levels[ours] = ours.level or logging.INFO
                 ours.addHandler(handler)
+                ours.propagate = False  # the handler passes on what other handlers get
             for logger, level in levels.items():
                 logger.setLevel(level)
             os.environ.update({name: QUIET[name] for name in absent})
@@ -174,22 +196,14 @@ def visible_log() -> Iterator[None]:
                 logger.setLevel(level)
             if handler is not None:
                 ours.removeHandler(handler)
+                ours.propagate = propagates
             for name in absent:
                 os.environ.pop(name, None)
 
 
 def progress(total: int, *, unit: str) -> Any:
-    """Return a progress bar for a notebook or a terminal; a bar of no steps is invisible.
-
-    tqdm's bar for notebooks needs ipywidgets, and warns without it, so that it is left out there.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("ipywidgets") is None:
-        from tqdm import tqdm
-    else:
-        from tqdm.auto import tqdm
-    return tqdm(total=total, unit=f" {unit}", disable=not total, leave=False)
+    """Return a progress bar for a notebook or a terminal; a bar of no steps is invisible."""
+    return bars()(total=total, unit=f" {unit}", disable=not total, leave=False)
 
 
 def short_errors(function: Function) -> Function:

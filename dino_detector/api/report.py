@@ -20,6 +20,7 @@ from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.structures.html import html_block, html_table
 from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
+from dino_detector.terminal import in_notebook
 
 log = logging.getLogger(__name__)
 
@@ -231,14 +232,3 @@ def show_page(page: Path) -> None:
     text = escape(page.read_text(encoding="utf-8"))
     style = "width:100%;border:1px solid #ccc"
     display(HTML(f'<iframe srcdoc="{text}" height="{HEIGHT}" style="{style}"></iframe>'))
-
-
-def in_notebook() -> bool:
-    """Return whether the code runs in a notebook, which can show HTML."""
-    import sys
-
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None

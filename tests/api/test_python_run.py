@@ -175,6 +175,27 @@ def test_the_log_is_visible_unless_the_user_has_configured_logging(
     assert own.stream.getvalue() == "mine\n"
 
 
+def test_the_log_is_visible_beside_a_handler_for_warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    from dino_detector.api.calling import visible_log
+
+    logger, root = logging.getLogger("dino_detector"), logging.getLogger()
+    own, shown = logging.StreamHandler(io.StringIO()), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [own])
+    caplog.set_level(logging.WARNING)
+    with redirect_stdout(shown), visible_log():
+        logger.info("epoch 1")
+        logger.warning("careful")
+    assert (shown.getvalue(), own.stream.getvalue()) == ("epoch 1\n", "careful\n"), "each line once"
+    assert logger.propagate
+    caplog.set_level(logging.INFO)
+    with redirect_stdout(shown), visible_log():
+        logger.info("epoch 2")
+    assert own.stream.getvalue() == "careful\nepoch 2\n"
+    assert "epoch 2" not in shown.getvalue()
+
+
 def test_an_evaluation_gives_metrics_of_each_class_and_a_page(
     run: dd.Run, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
