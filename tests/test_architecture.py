@@ -47,7 +47,7 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 
 LINES_OF_FOLDER = {
     "commands": 1_730,
-    "api": 1_980,
+    "api": 1_970,
     "labelling": 1_740,
     "training": 3_580,
     "analysis": 2_520,

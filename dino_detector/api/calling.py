@@ -68,7 +68,7 @@ def settings_from(
     config: PathLike | None = None,
     named: Collection[str] | None = None,
 ) -> tuple[Any, ...]:
-    """Return an object of each dataclass of settings, from keyword arguments; see `config.resolving.resolve`.
+    """Return an object of each dataclass of settings, from keyword arguments, by `config.resolving.resolve`.
 
     ``config`` is a YAML file of settings, over which keyword arguments win. ``named`` are the settings that must have
     an effect; None means all keyword arguments.

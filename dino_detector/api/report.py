@@ -47,7 +47,7 @@ def evaluate(
     The settings of the model come from the checkpoint. Other settings of training are accepted and have no effect.
 
     Args:
-        data: folder or file of a data set from any labelling tool, or a data set in memory; see `train`.
+        data: folder or file of a data set from any labelling tool, or a data set in memory in the form that `train` takes.
         classes: classes of a data set in memory; None takes the classes of the checkpoint.
         config: YAML file of settings; keyword arguments win over it.
 
@@ -110,8 +110,8 @@ class Report:
 
     Attributes:
         metrics: COCO metrics on the validation images; None without validation images.
-        detections: in the validation images, as COCO results.
-        test_detections: in the test images, likewise.
+        detections: detections in the validation images, as COCO results.
+        test_detections: detections in the test images, as COCO results.
         unreadable: a line for each test image that can't be read.
         folder: the output folder.
         files: files of the results, by what they are.

@@ -21,6 +21,7 @@ from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.structures.html import html_block, html_table
 from dino_detector.structures.metrics import CocoMetrics, number_text
+from dino_detector.structures.run_names import BEST, HISTORY, LAST
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from dino_detector.inference.detector import Detector
 
-LAST, BEST, HISTORY = "dino_detector_last.pth", "dino_detector_best.pth", "history.csv"
-"""files of a run; `training.run_files` has the others"""
 METRICS = re.compile(r"val_metrics_epoch_(\d+)\.json")
 FIXED = ("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight")
 """settings that `Run.resume` takes from the run"""
@@ -149,7 +148,7 @@ class Run:
     Attributes:
         folder: the output folder.
         metrics: metrics of the last evaluation; None without validation images.
-        records: record of each epoch, in the order of the epochs; see `history`.
+        records: record of each epoch, in the order of the epochs, as a list of dictionaries.
     """
 
     def __init__(self, folder: Path, metrics: CocoMetrics | None) -> None:
