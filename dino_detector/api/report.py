@@ -47,7 +47,7 @@ def evaluate(
     The settings of the model come from the checkpoint. Other settings of training are accepted and have no effect.
 
     Args:
-        data: folder or file of a data set from any labelling tool, or a data set in memory in the form that `train` takes.
+        data: folder or file of a data set from any labelling tool, or a data set in memory in the form of `train`.
         classes: classes of a data set in memory; None takes the classes of the checkpoint.
         config: YAML file of settings; keyword arguments win over it.
 
