@@ -1,4 +1,4 @@
-"""Colours of a terminal, and text that its encoding can show.
+"""Colours of a terminal, text that its encoding can show, and progress bars in terminals and notebooks.
 
 tqdm draws the bars. rich is not a dependency of this package, so the three styles are escape codes.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Literal, TextIO
+from importlib.util import find_spec
+from typing import Any, Literal, TextIO
 
 CODES = {"bold": "1", "red": "31", "yellow": "33"}
 Style = Literal["bold", "red", "yellow"]
@@ -17,6 +18,27 @@ Style = Literal["bold", "red", "yellow"]
 def is_live(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that can move its cursor: no file, no pipe, and not ``TERM=dumb``."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a notebook, which can show HTML."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def bars() -> type[Any]:
+    """Return tqdm's class of progress bars: a widget in a notebook with ipywidgets, and a line of text elsewhere.
+
+    `tqdm.auto` warns in a notebook without ipywidgets.
+    """
+    if in_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm
 
 
 def has_colours(stream: TextIO) -> bool:

@@ -15,6 +15,20 @@ class _CallableModule(ModuleType):
 
         return train(*args, **settings)
 
+    @property
+    def __signature__(self) -> Any:
+        """The signature of the function, for `help` and editors."""
+        from dino_detector.api.run import train
+
+        return train.__signature__
+
+    @property
+    def __doc__(self) -> str:
+        """The documentation of the function, with all settings."""
+        from dino_detector.api.run import train
+
+        return train.__doc__
+
 
 if __name__ == "__main__":
     sys.exit(main(prog="python3 -m dino_detector.train"))

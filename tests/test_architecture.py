@@ -47,19 +47,19 @@ LATE = {"supervision", "lightning", "hotcoco", "pycocotools", "matplotlib", "cv2
 
 LINES_OF_FOLDER = {
     "commands": 1_730,
-    "api": 1_920,
+    "api": 1_970,
     "labelling": 1_740,
     "training": 3_620,
     "analysis": 2_520,
     "data_check": 1_700,
     "inference": 1_040,
     "models": 1_840,
-    "data": 7_220,
+    "data": 7_240,
     "download": 780,
     "structures": 630,
     "config": 1_180,
     "storage": 420,
-    ".": 990,
+    ".": 1_020,
 }
 """most lines of Python in each folder, "." is the package's own; a budget rises together with a feature alone"""
 LINES_OF_SCRIPTS_AND_STYLES = 1_780

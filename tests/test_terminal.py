@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import types
+import warnings
 
 import pytest
 
+from dino_detector import terminal
 from dino_detector.commands.frame import ProgressSafeHandler, run_command
 from dino_detector.plain_text import table
 from dino_detector.terminal import has_colours, is_live, with_headings
@@ -25,6 +28,22 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "widgets", "module"),
+    [(False, True, "tqdm.std"), (True, False, "tqdm.std"), (True, True, "tqdm.notebook")],
+)
+def test_a_bar_is_a_widget_in_a_notebook_with_ipywidgets_alone(
+    kernel: bool, widgets: bool, module: str, monkeypatch: pytest.MonkeyPatch
+):
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object() if kernel else None)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(terminal, "find_spec", lambda _: object() if widgets else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tqdm.notebook where ipywidgets is absent
+        assert terminal.bars().__module__ == module
 
 
 @pytest.mark.parametrize(

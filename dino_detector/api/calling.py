@@ -23,12 +23,12 @@ from typing import Any, Literal, TypeVar
 import docstring_parser
 
 from dino_detector.api.keywords import PathLike
-from dino_detector.commands.frame import ProgressSafeHandler
+from dino_detector.commands.frame import ProgressSafeHandler, limit_of_machine
 from dino_detector.config import ImageSize
 from dino_detector.config.resolving import Source, parts_of, read_settings_file, resolve
 from dino_detector.config.setting import Setting, plain, settings_of
 from dino_detector.errors import InputError, StoppedByUser
-from dino_detector.storage.files import machine_error
+from dino_detector.terminal import bars
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,12 +36,28 @@ LIBRARIES = ("lightning.pytorch.trainer", "lightning.pytorch.utilities", "lightn
 """loggers with hints about code"""
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
 """variables of the environment that silence libraries when they are imported"""
-FLAG, NULL = re.compile(r"(?<![\w-])--(?=[a-z])"), re.compile(r"\bnull\b")
+WORDS = re.compile(
+    r"""
+    (?P<kept> (?<!\w)'[^'\n]*'(?!\w) | "[^"\n]*"  # a quoted value
+    | ^(?!--)[^:\n]*[/\\][^:\n]*(?=:\ )  # the path at the beginning, with its spaces
+    | (?<!\S)[("]?(?!--)[^\s(]*[/\\]\S*  # any other path
+    | \b(?:dino-detector|python3?\ -m)\ [^;,)\n]*)  # a command line
+    | (?P<help> ;\ see\ --help\b)
+    | (?P<flag> (?<![\w-])--(?=[a-z]))
+    | (?P<null> (?<=[^\w.-])null(?![\w-]|\.\w))  # a file may be named null
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+"""what differs between the command line and Python, and what is kept as it is"""
+IN_PYTHON = {"help": "; see help() of the function", "flag": "", "null": "None"}
 
 
 def in_python(text: str) -> str:
-    """Return a message of the command line in Python's words: settings without dashes, None, and ``help()``."""
-    return NULL.sub("None", FLAG.sub("", text.replace("; see --help", "; see help() of the function")))
+    """Return a message of the command line in Python's words: settings without dashes, None, and ``help()``.
+
+    Quoted values, paths and command lines are left as they are.
+    """
+    return WORDS.sub(lambda match: IN_PYTHON.get(match.lastgroup or "", match[0]), text)
 
 
 def settings_from(
@@ -50,27 +66,28 @@ def settings_from(
     *,
     usage: str,
     config: PathLike | None = None,
-    check: bool = True,
+    named: Collection[str] | None = None,
 ) -> tuple[Any, ...]:
-    """Return an object of each dataclass of settings, from keyword arguments; see `config.resolving.resolve`.
+    """Return an object of each dataclass of settings, from keyword arguments, by `config.resolving.resolve`.
 
-    ``config`` is a YAML file of settings, over which keyword arguments win. Without ``check``, a setting may be without
-    an effect.
+    ``config`` is a YAML file of settings, over which keyword arguments win. ``named`` are the settings that must have
+    an effect; None means all keyword arguments.
     """
     known = settings_of(*parts_of(groups))
     given = {name: _as_yaml(value, known[name]) if name in known else value for name, value in keywords.items()}
     sources = [] if config is None else [Source(f"{config}: ", read_settings_file(Path(config)))]
-    return resolve(groups, [*sources, Source("", given)], named=given if check else (), mark="", usage=usage)
+    return resolve(groups, [*sources, Source("", given)], named=given if named is None else named, mark="", usage=usage)
 
 
-def in_memory(data: Any) -> bool:
-    """Return whether data is a data set in memory, and no path; raise `InputError` if it is neither."""
+def in_memory(data: Any, name: str = "data") -> bool:
+    """Return whether data is a data set in memory, and no path; raise `InputError` with its name if it is neither."""
     if data is None or isinstance(data, (str, os.PathLike)):
         return False
     if hasattr(data, "__getitem__") and not isinstance(data, Mapping):
         return True
     kind = type(data).__name__
-    raise InputError(f"data must be a path, or a data set with items by index such as a torch Dataset, not {kind}")
+    path = "a path, or " if name == "data" else ""
+    raise InputError(f"{name} must be {path}a data set with items by index such as a torch Dataset, not {kind}")
 
 
 def _as_yaml(value: Any, setting: Setting) -> Any:
@@ -89,7 +106,7 @@ def python_call() -> Iterator[None]:
     """Run the work of a function: the log is visible, messages are in Python's words, and signals are as before.
 
     Raises:
-        InputError: a mistake of the user, or a limit of the machine such as a full disk.
+        InputError: a mistake of the user, or a limit of the machine such as a full disk or memory.
         StoppedByUser: Ctrl-C, or an interrupted cell, while training ran.
     """
     with _signals_restored(), visible_log():
@@ -103,11 +120,11 @@ def python_call() -> Iterator[None]:
             if not isinstance(stop, (StoppedByUser, KeyboardInterrupt)):
                 raise
             raise StoppedByUser(in_python(str(stop) or "stopped before anything was saved")) from None
-        except OSError as error:
-            reason = machine_error(error, error.filename or "the output", done="read or written")
-            if reason is None:
+        except (OSError, MemoryError, RuntimeError) as error:
+            limit = limit_of_machine(error)
+            if limit is None:
                 raise
-            raise InputError(str(reason)) from error
+            raise InputError(in_python(str(limit))) from error
 
 
 @contextmanager
@@ -123,7 +140,24 @@ def _signals_restored() -> Iterator[None]:
 
 
 class PythonHandler(ProgressSafeHandler):
-    """Writes messages in Python's words above any progress bar."""
+    """Writes messages in Python's words above any progress bar.
+
+    Where the root logger has handlers, they still get the messages that its level admits, and this handler writes the
+    rest: notebooks such as Colab's come with a handler for warnings.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        root = logging.getLogger()
+        self.others = root if root.handlers else None
+        self.admitted = root.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message, or pass it on."""
+        if self.others is not None and record.levelno >= self.admitted:
+            self.others.callHandlers(record)
+        else:
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message of a record."""
@@ -132,14 +166,17 @@ class PythonHandler(ProgressSafeHandler):
 
 @contextmanager
 def visible_log() -> Iterator[None]:
-    """Show the log of this package if the user has not configured logging, and silence hints of libraries about code.
+    """Show the log of this package, and silence hints of libraries about code; everything is as before at the end.
 
-    Everything is as before at the end.
+    A user has configured the log who has set the level of the package's logger, or has handlers that get its
+    information. It is left alone then.
     """
     ours = logging.getLogger("dino_detector")
     levels = {logging.getLogger(name): logging.WARNING for name in LIBRARIES} | {logging.getLogger("urllib3"): 40}
     before = {logger: logger.level for logger in levels}
-    handler = None if ours.hasHandlers() else PythonHandler()
+    configured = ours.hasHandlers() and (ours.level or ours.handlers or ours.isEnabledFor(logging.INFO))
+    handler = None if configured else PythonHandler()
+    propagates = ours.propagate
     absent = [name for name in QUIET if name not in os.environ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -149,6 +186,7 @@ def visible_log() -> Iterator[None]:
                 before[ours] = ours.level
                 levels[ours] = ours.level or logging.INFO
                 ours.addHandler(handler)
+                ours.propagate = False  # the handler passes on what other handlers get
             for logger, level in levels.items():
                 logger.setLevel(level)
             os.environ.update({name: QUIET[name] for name in absent})
@@ -158,22 +196,14 @@ def visible_log() -> Iterator[None]:
                 logger.setLevel(level)
             if handler is not None:
                 ours.removeHandler(handler)
+                ours.propagate = propagates
             for name in absent:
                 os.environ.pop(name, None)
 
 
 def progress(total: int, *, unit: str) -> Any:
-    """Return a progress bar for a notebook or a terminal; a bar of no steps is invisible.
-
-    tqdm's bar for notebooks needs ipywidgets, and warns without it, so that it is left out there.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("ipywidgets") is None:
-        from tqdm import tqdm
-    else:
-        from tqdm.auto import tqdm
-    return tqdm(total=total, unit=f" {unit}", disable=not total, leave=False)
+    """Return a progress bar for a notebook or a terminal; a bar of no steps is invisible."""
+    return bars()(total=total, unit=f" {unit}", disable=not total, leave=False)
 
 
 def short_errors(function: Function) -> Function:

@@ -7,6 +7,7 @@ all its other work again in each process.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def train_in_processes(config: Config, given: Set[str]) -> None:
     """Train with the command; its lines go to the log. ``given`` names the settings that the user gave.
 
     Raises:
-        InputError: the command ended with an error.
+        InputError: the command ended with a line that begins with ``error: ``.
+        RuntimeError: the command ended in another way, such as a bug, or a signal of a machine without memory.
         StoppedByUser: the user interrupted the run.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -36,12 +38,15 @@ def train_in_processes(config: Config, given: Set[str]) -> None:
         settings.write_text(as_yaml(config, given), encoding="utf-8")
         command = [sys.executable, "-u", "-m", "dino_detector", "train", "--config", str(settings)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+        streams["env"] = os.environ | {"NO_COLOR": "1"}  # FORCE_COLOR would put escape codes before ERROR
         with subprocess.Popen(command, **streams, start_new_session=True) as process:  # Ctrl-C reaches it from here
             last = _follow(process)
     if process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise StoppedByUser(last, process.returncode - 128)
+    if process.returncode and last.startswith(ERROR):
+        raise InputError(last.removeprefix(ERROR))
     if process.returncode:
-        raise InputError(last.removeprefix(ERROR) or f"the processes of the run ended with {process.returncode}")
+        raise RuntimeError(f"the processes of the run ended with exit code {process.returncode}; last line: {last}")
 
 
 def _follow(process: subprocess.Popen[str]) -> str:

@@ -20,6 +20,7 @@ from dino_detector.config.commands import AnalyzeSettings
 from dino_detector.errors import InputError
 from dino_detector.structures.html import html_block, html_table
 from dino_detector.structures.metrics import ClassMetrics, CocoMetrics
+from dino_detector.terminal import in_notebook
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def evaluate(
     The settings of the model come from the checkpoint. Other settings of training are accepted and have no effect.
 
     Args:
-        data: folder or file of a data set from any labelling tool, or a data set in memory; see `train`.
+        data: folder or file of a data set from any labelling tool, or a data set in memory in the form of `train`.
         classes: classes of a data set in memory; None takes the classes of the checkpoint.
         config: YAML file of settings; keyword arguments win over it.
 
@@ -109,8 +110,8 @@ class Report:
 
     Attributes:
         metrics: COCO metrics on the validation images; None without validation images.
-        detections: in the validation images, as COCO results.
-        test_detections: in the test images, likewise.
+        detections: detections in the validation images, as COCO results.
+        test_detections: detections in the test images, as COCO results.
         unreadable: a line for each test image that can't be read.
         folder: the output folder.
         files: files of the results, by what they are.
@@ -231,14 +232,3 @@ def show_page(page: Path) -> None:
     text = escape(page.read_text(encoding="utf-8"))
     style = "width:100%;border:1px solid #ccc"
     display(HTML(f'<iframe srcdoc="{text}" height="{HEIGHT}" style="{style}"></iframe>'))
-
-
-def in_notebook() -> bool:
-    """Return whether the code runs in a notebook, which can show HTML."""
-    import sys
-
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.structures.html import html_block, html_table
 from dino_detector.structures.metrics import CocoMetrics, number_text
+from dino_detector.structures.run_names import BEST, HISTORY, LAST
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
     from dino_detector.inference.detector import Detector
 
-LAST, BEST, HISTORY = "dino_detector_last.pth", "dino_detector_best.pth", "history.csv"
-"""files of a run; `training.run_files` has the others"""
+METRICS = re.compile(r"val_metrics_epoch_(\d+)\.json")
+FIXED = ("output_dir", "checkpoint", "skip_checkpoint_load", "only_evaluate", "lightweight")
+"""settings that `Run.resume` takes from the run"""
 SHOWN = ("epoch", "loss", "AP", "AP50", "learning_rate", "images_per_second")
 """columns of the history that a notebook shows"""
 MOST_EPOCHS = 10
@@ -79,11 +82,12 @@ def train(
     """
     with python_call():
         memory = in_memory(data)
+        if memory and val is not None and not in_memory(val, "val"):
+            raise InputError(f"val must be a data set in memory, as data is one, and not the path {str(val)!r}")
         given = dict(settings) if memory or data is None else {"data": data, **settings}
         resolved, names = settings_from((Config,), given, usage="train(data, epochs=30)", config=config)
         if resolved.training.only_evaluate:
             raise InputError("only_evaluate is for the command line; call evaluate(data, checkpoint=...)")
-        _require_classes(callbacks, loggers)
         extras: dict[str, Any] = {"callbacks": callbacks, "loggers": loggers}
         if memory:
             if classes is None:
@@ -99,6 +103,12 @@ def train(
 
 def _trained(config: Config, given: Set[str], extras: dict[str, Any]) -> Run:
     """Train, and return the run; ``extras`` are objects of this program: callbacks, loggers and data."""
+    _require_lightning(extras["callbacks"], extras["loggers"])
+    if config.tiling.tile_size is not None:
+        raise InputError(
+            "tile_size is for evaluation and prediction; leave it out, and call evaluate(data, checkpoint=..., "
+            f"tile_size={config.tiling.tile_size}) after the training"
+        )
     if not config.distributed.distributed:
         return Run(config.training.output_dir, train_with(config, given, **extras))
     if objects := [name for name, value in extras.items() if value]:
@@ -108,7 +118,7 @@ def _trained(config: Config, given: Set[str], extras: dict[str, Any]) -> Run:
     return Run.open(config.training.output_dir)
 
 
-def _require_classes(callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> None:
+def _require_lightning(callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> None:
     """Raise `InputError` for an object that is no callback or no logger of Lightning."""
     if not callbacks and not loggers:
         return
@@ -138,7 +148,7 @@ class Run:
     Attributes:
         folder: the output folder.
         metrics: metrics of the last evaluation; None without validation images.
-        records: record of each epoch, in the order of the epochs; see `history`.
+        records: record of each epoch, in the order of the epochs, as a list of dictionaries.
     """
 
     def __init__(self, folder: Path, metrics: CocoMetrics | None) -> None:
@@ -147,13 +157,16 @@ class Run:
         self.records: list[dict[str, float]] = _read_history(folder / HISTORY)
 
     @classmethod
+    @short_errors
     def open(cls, folder: PathLike = "outputs") -> Run:
         """Open a run by its output folder; raise `InputError` if there is none."""
         path = Path(folder)
-        if not (path / LAST).is_file():
-            raise InputError(f"{path}: has no run, as {LAST} is not in it; give the output_dir of a training")
-        evaluated = {int(file.stem.rpartition("_")[2]): file for file in path.glob("val_metrics_epoch_*.json")}
-        return cls(path, CocoMetrics.read(evaluated[max(evaluated)]) if evaluated else None)
+        with python_call():
+            if not (path / LAST).is_file():
+                raise InputError(f"{path}: has no run, as {LAST} is not in it; give the output_dir of a training")
+            files = {METRICS.fullmatch(file.name): file for file in path.glob("val_metrics_epoch_*.json")}
+            evaluated = {int(match[1]): file for match, file in files.items() if match}  # no copies of the user
+            return cls(path, CocoMetrics.read(evaluated[max(evaluated)]) if evaluated else None)
 
     @property
     def last(self) -> Path:
@@ -169,7 +182,8 @@ class Run:
     @property
     def config(self) -> Config:
         """All settings of the run."""
-        return Config.from_flat(read_settings_file(self.folder / "config.yaml"))
+        with python_call():
+            return Config.from_flat(read_settings_file(self.folder / "config.yaml"))
 
     @property
     def history(self) -> Any:
@@ -193,11 +207,22 @@ class Run:
             return Detector.load(self.best)
 
     @short_errors
-    def resume(self, **settings: Unpack[TrainKeywords]) -> Run:
-        """Resume a run on files from its last checkpoint, with its settings and the given ones.
+    def resume(
+        self,
+        *,
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        **settings: Unpack[TrainKeywords],
+    ) -> Run:
+        """Resume a run on files from its last checkpoint, in its folder, with its settings and the given ones.
+
+        Args:
+            callbacks: Lightning callbacks; the callbacks of the first call are not stored.
+            loggers: Lightning loggers; the loggers of the first call are not stored.
 
         Raises:
             InputError: a given setting does not fit the run, or the run trained on a data set in memory.
+            StoppedByUser: the user interrupted the run.
         """
         with python_call():
             config = self.config
@@ -205,9 +230,14 @@ class Run:
                 raise InputError(
                     f"{self.folder}: its data is not named; call train(..., checkpoint={str(self.last)!r})"
                 )
-            values = config.flat() | {"checkpoint": self.last, "skip_checkpoint_load": False} | dict(settings)
-            resolved, _ = settings_from((Config,), {**values, "output_dir": self.folder}, usage="", check=False)
-            return _trained(resolved, frozenset(values), {})
+            if fixed := [name for name in FIXED if name in settings]:
+                raise InputError(
+                    f"{fixed[0]} is not for resume, which goes on in {self.folder}; leave it out, or call train(...)"
+                )
+            own = {"output_dir": self.folder, "checkpoint": self.last, "skip_checkpoint_load": False}
+            values = config.flat() | own | dict(settings)
+            resolved, _ = settings_from((Config,), values, usage="", named=settings)
+            return _trained(resolved, frozenset(values), {"callbacks": callbacks, "loggers": loggers})
 
     def __repr__(self) -> str:
         return "\n".join([f"Run in {self.folder}", *(f"  {name:<11} {text}" for name, text in self._facts().items())])
@@ -224,10 +254,10 @@ class Run:
         """Return what the run has, by name."""
         records, facts = self.records, {}
         if records:
-            seconds = sum(record["seconds"] for record in records)
-            facts["trained"] = (
-                f"{counted(len(records), 'epoch')} in {seconds:.0f} s, last loss {records[-1]['loss']:.3f}"
-            )
+            from dino_detector.training.estimate import about
+
+            duration = about(sum(record["seconds"] for record in records))
+            facts["trained"] = f"{counted(len(records), 'epoch')} in {duration}, last loss {records[-1]['loss']:.3f}"
         if self.metrics is not None:
             numbers = f"AP {number_text(self.metrics.AP)}, AP50 {number_text(self.metrics.AP50)}"
             facts["metrics"] = f"{numbers} on {counted(self.metrics.num_images, 'image')} in the last evaluation"

@@ -78,21 +78,26 @@ def run_command(command: Callable[[], int | None]) -> int:
             return 0
         print(printable(str(stop) or "interrupted"), file=sys.stderr)
         return 128 + getattr(stop, "number", signal.SIGINT)
-    except OSError as error:
-        reason = machine_error(error, error.filename or "the output", done="read or written")
-        if reason is None:
+    except (OSError, MemoryError, RuntimeError) as error:
+        limit = limit_of_machine(error)
+        if limit is None:
             raise
-        message = str(reason)
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)):
-            raise
-        reason = " ".join(str(error).split("\n")[0].split())[-160:]
-        message = f"out of memory ({reason or 'of this machine'}); lower --batch_size, --image_size or --num_queries"
+        message = str(limit)
     finally:
         if in_main_thread:
             signal.signal(signal.SIGTERM, before)
     print(f"{styled('error:', 'red', sys.stderr)} {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
+
+
+def limit_of_machine(error: OSError | MemoryError | RuntimeError) -> InputError | None:
+    """Describe in one line an error of the disk or the memory that the user can fix; None for any other error."""
+    if isinstance(error, OSError):
+        return machine_error(error, error.filename or "the output", done="read or written")
+    if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)):
+        return None
+    reason = " ".join(str(error).split("\n")[0].split())[-160:] or "of this machine"
+    return InputError(f"out of memory ({reason}); lower --batch_size, --image_size or --num_queries")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,9 @@ class Drawn(NamedTuple):
     crowd: bool
 
 
-def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 60, seed: int = 7) -> DemoFiles:
+def write_demo_set(
+    folder: str | os.PathLike[str], *, train_images: int = 400, val_images: int = 60, seed: int = 7
+) -> DemoFiles:
     """Write the demo set as COCO files and JPEG pictures; equal arguments give equal files.
 
     Each picture has up to six objects, which may partly hide each other. Boxes are tight around the visible pixels. One
@@ -59,7 +62,7 @@ def write_demo_set(folder: Path, *, train_images: int = 400, val_images: int = 6
     """
     paths: list[Path] = []
     for number, (split, count) in enumerate({"train": train_images, "val": val_images}.items()):
-        paths += [folder / split, folder / "annotations" / f"instances_{split}.json"]
+        paths += [Path(folder, split), Path(folder, "annotations") / f"instances_{split}.json"]
         _write_split(*paths[-2:], count, np.random.default_rng([seed, number]))
     return DemoFiles(*paths)
 

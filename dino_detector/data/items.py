@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy import ndarray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -63,9 +64,9 @@ class Items:
             has = f"has {', '.join(map(str, target))}" if isinstance(target, Mapping) else f"is {type(target).__name__}"
             raise InputError(f'{where}: its target {has}, and must be a dictionary with "boxes" and "labels"')
         try:
-            pixels = to_rgb_tensor(image).as_subclass(
-                Tensor
-            )  # torchvision's image tensors would pass their own type on
+            if isinstance(image, Tensor):  # torchvision's image tensors would pass their own type on
+                image = image.detach().cpu().as_subclass(Tensor)
+            pixels = to_rgb_tensor(image)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         boxes_xyxy = _boxes(target["boxes"], where)
@@ -74,7 +75,7 @@ class Items:
 
     def _labels(self, given: Any, count: int, where: str) -> ndarray:
         """Return contiguous labels ``[N]``."""
-        values = np.asarray(given)
+        values = as_array(given, where, "labels")
         if values.shape != (count,) or (count and values.dtype.kind not in "iu"):
             shape = f"{values.dtype} {list(values.shape)}"
             raise InputError(f'{where}: "labels" must be whole numbers, one for each of {count} boxes, not {shape}')
@@ -165,15 +166,15 @@ class ItemImages(CocoImages):
             objects = Objects(boxes_xyxy, item.objects.labels).at((boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1))
             if self.fixed and not self._is_as_before(index, item._replace(objects=objects)):
                 raise InputError(
-                    f"{self.items.name}, item {self.records[index].image_id}: has another size or other boxes than at "
-                    "its first reading; metrics need data without random changes"
+                    f"{self.items.name}, item {self.records[index].image_id}: has another size, other boxes or other "
+                    "labels than at its first reading; metrics need data without random changes"
                 )
             self._held[index] = item._replace(objects=objects)
         return self._held[index]
 
     def _is_as_before(self, index: int, item: Item) -> bool:
         before = super().objects(index)
-        same = item.size == super().size(index) and len(before.labels) == len(item.objects.labels)
+        same = item.size == super().size(index) and np.array_equal(before.labels, item.objects.labels)
         return same and np.allclose(before.boxes_xyxy, item.objects.boxes_xyxy, atol=0.01)
 
 
@@ -192,13 +193,32 @@ def categories_of(classes: Sequence[str] | Mapping[int, str]) -> Categories:
     return Categories(tuple(sorted(named)), tuple(named[number] for number in sorted(named)))
 
 
+def as_array(given: Any, where: str, name: str) -> ndarray:
+    """Return a tensor of any device, an array or nested lists as an array.
+
+    Raises:
+        InputError: the rows differ in length, or the value is no array of numbers; the message begins with ``where``.
+    """
+    try:
+        if isinstance(given, Tensor):
+            given = given.detach().cpu()
+            return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # numpy has no bfloat16
+        if isinstance(given, (list, tuple)):  # boxes may be tensors themselves
+            given = [one.detach().cpu().tolist() if isinstance(one, Tensor) else one for one in given]
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{where}: "{name}" is no array of numbers with rows of one length ({error})') from error
+
+
 def _boxes(given: Any, where: str) -> ndarray:
     """Return boxes ``[N, 4]`` xyxy float64."""
     form = getattr(given, "format", None)  # of torchvision's BoundingBoxes
     if getattr(form, "value", "XYXY") != "XYXY":
         raise InputError(f'{where}: "boxes" are in the format {form.value}; convert them to corners, XYXY')
-    boxes = np.asarray(given, np.float64)
-    boxes = boxes.reshape(0, 4) if not boxes.size else boxes
+    boxes = as_array(given, where, "boxes")
+    if boxes.dtype.kind not in "fiub":
+        raise InputError(f'{where}: "boxes" must be numbers, not {boxes.dtype}')
+    boxes = boxes.reshape(0, 4) if not boxes.size else boxes.astype(np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f'{where}: "boxes" must be [N, 4], left, top, right and bottom, not {list(boxes.shape)}')
     if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():

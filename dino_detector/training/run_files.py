@@ -22,7 +22,8 @@ from dino_detector.models.checkpoint import read_checkpoint, require_finite
 from dino_detector.storage.file_set import FileSet
 from dino_detector.storage.output_folder import move_aside
 from dino_detector.structures.evaluation_files import EvaluationFiles
-from dino_detector.training.history import HISTORY, EpochHistory
+from dino_detector.structures.run_names import BEST, FINAL, HISTORY, LAST
+from dino_detector.training.history import EpochHistory
 from dino_detector.training.memory import peak_memory
 from dino_detector.training.pace import is_due
 from dino_detector.training.run_data import VAL_ANNOTATIONS
@@ -30,7 +31,6 @@ from dino_detector.training.run_data import VAL_ANNOTATIONS
 log = logging.getLogger(__name__)
 
 STATE = ("finished_epochs", "best_ap", "best_epoch", "images_seen", "seconds", "replaced")
-LAST, BEST, FINAL = (f"dino_detector_{kind}.pth" for kind in ("last", "best", "final"))
 
 FILES_OF_A_RUN = (
     *("dino_detector_*.pth", "val_metrics_epoch_*.json", "val_predictions_epoch_*.json", "config.yaml"),

@@ -68,6 +68,10 @@ def item(**target: Any) -> list[Any]:
         (item(labels=[0, 1]), "one for each of 1 boxes"),
         (item(boxes=[[4, 4, 1, 1]]), '"boxes" has [4.0, 4.0, 1.0, 1.0]'),
         (item(boxes=[[1, 2, 3]]), '"boxes" must be [N, 4]'),
+        (item(boxes=[[1, 1, 4, 4], [1, 2, 3]]), 'item 0: "boxes" is no array of numbers with rows of one length'),
+        (item(boxes=[["a", 1, 4, 4]]), '"boxes" must be numbers'),
+        (item(boxes=None), '"boxes" must be numbers'),
+        (item(labels=[[0], [0, 1]]), 'item 0: "labels" is no array of numbers with rows of one length'),
         (item(boxes=[[1, 1, float("nan"), 4]]), '"boxes" has'),
         ([(np.zeros((8, 8, 3), np.uint8), [])], "its target is list"),
         ([(np.zeros((8, 8, 3), np.float32), {"boxes": [], "labels": []})], "a numpy image must be uint8"),
@@ -81,6 +85,17 @@ def test_a_wrong_item_is_named_in_one_line(data: Any, message: str, tmp_path: Pa
     assert "the training data set" in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tensors_of_a_graph_and_of_other_types_are_read(tmp_path: Path):
+    boxes = torch.tensor([[1.0, 1.0, 4.0, 5.0]], requires_grad=True)
+    image = torch.full((3, 8, 8), 0.5, requires_grad=True)
+    target = {"boxes": boxes * 1, "labels": torch.tensor([1])}
+    rows = {"boxes": list(boxes), "labels": [torch.tensor(1)]}
+    half = {"boxes": boxes.bfloat16(), "labels": np.array([1])}
+    read = annotations([(image * 1, target), (image, rows), (image, half)], ["cat", "dog"], tmp_path)
+    assert read.training.boxes_xyxy.tolist() == [[1, 1, 4, 5]] * 3
+    assert read.training.labels.tolist() == [1, 1, 1]
 
 
 def test_random_transforms_show_at_every_access_and_image_and_boxes_fit(tmp_path: Path):
@@ -100,7 +115,13 @@ def test_random_transforms_show_at_every_access_and_image_and_boxes_fit(tmp_path
 def test_validation_data_must_stay_as_it_was(tmp_path: Path):
     items = Items(Squares(move=True), categories_of(["cat", "dog"]), split="val")
     images = ItemImages(items, items.annotations(tmp_path / "a.json"), fixed=True)
-    with pytest.raises(dd.InputError, match="item 0: has another size or other boxes"):
+    with pytest.raises(dd.InputError, match="item 0: has another size, other boxes or other labels"):
+        images.snapshot().read(0)
+    relabelled = Squares()
+    items = Items(relabelled, categories_of(["cat", "dog", "cow"]), split="val")
+    images = ItemImages(items, items.annotations(tmp_path / "a.json"), fixed=True)
+    relabelled.first_label = 1
+    with pytest.raises(dd.InputError, match=r"item 0: has .* other labels"):
         images.snapshot().read(0)
     steady = Items(Squares(), categories_of(["cat", "dog"]), split="val")
     images = ItemImages(steady, steady.annotations(tmp_path / "a.json"), fixed=True)

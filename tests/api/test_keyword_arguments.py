@@ -45,6 +45,9 @@ def test_a_wrong_argument_is_an_input_error_of_one_line(settings: dict[str, Any]
     [
         (lambda: dd.train("absent"), "absent"),
         (lambda: dd.train(7), "data must be a path, or a data set with items by index"),
+        (lambda: dd.train([(0, 0)], val="folder", classes=["a"]), "val must be a data set in memory, as data is one"),
+        (lambda: dd.train([(0, 0)], val=7, classes=["a"]), "val must be a data set with items by index"),
+        (lambda: dd.train("absent", tile_size=512), "call evaluate(data, checkpoint=..., tile_size=512)"),
         (lambda: dd.evaluate("absent"), "evaluation needs checkpoint"),
         (lambda: dd.predict("absent.jpg", checkpoint="absent.pth"), "absent.jpg: no such picture or folder"),
         (lambda: dd.predict("absent.jpg"), "missing: checkpoint"),
@@ -61,6 +64,29 @@ def test_each_function_raises_the_error_of_its_command(call: Any, message: str, 
     assert message in str(caught.value)
     assert "--" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 20 GiB\nmore"), OSError(28, "no room")]
+)
+def test_a_limit_of_the_machine_is_an_input_error(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("dino_detector.api.report.evaluate_and_write", fail)
+    with pytest.raises(dd.InputError, match=r"out of memory|disk is full") as caught:
+        dd.evaluate("data", checkpoint="a.pth")
+    assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+def test_a_bug_keeps_its_type(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("dino_detector.api.report.evaluate_and_write", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        dd.evaluate("data", checkpoint="a.pth")
 
 
 def test_values_have_the_types_of_python(tmp_path: Path):
@@ -85,6 +111,27 @@ def test_messages_name_arguments_and_not_flags():
         "give a larger image_size, or a-b; see help() of the function"
     )
     assert in_python("a -- b --- c x--y") == "a -- b --- c x--y"
+    assert in_python("epochs must be a number or null, not 'x'; see --help") == (
+        "epochs must be a number or None, not 'x'; see help() of the function"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/dev/null: no such file",
+        "/data/my null/--x/b.json: no such file",
+        "null: no such file",
+        "give a file other than a/null or null.json",
+        "name must be a word, not '--epochs'",
+        'the class "null" has no box',
+        "evaluate runs in one process; dino-detector evaluate --distributed runs in several",
+        "run python3 -m dino_detector train --epochs 3",
+    ],
+)
+def test_values_paths_and_commands_in_messages_stay_as_they_are(text: str):
+    assert in_python(text) == text
+    assert in_python(f"{text}; change --epochs") == f"{text}; change epochs"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -118,6 +165,8 @@ def test_importing_warns_of_nothing_and_the_module_of_the_command_does_not_hide_
         "from dino_detector.train import main\n"
         "try: dd.train('absent', epohcs=3)\n"
         "except dd.InputError as error: print(error)\n"
+        "import inspect, pydoc\n"
+        "print('epochs: int = 50' in pydoc.render_doc(dd.train), inspect.signature(dd.train).parameters['epochs'])\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("epohcs is no setting; did you mean epochs?\n", "")
+    assert (done.stdout, done.stderr) == ("epohcs is no setting; did you mean epochs?\nTrue epochs: int = 50\n", "")

@@ -29,6 +29,15 @@ class Interrupting(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class Counting(Callback):
+    """Counts epochs."""
+
+    epochs = 0
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.epochs += 1
+
+
 def test_a_run_has_files_metrics_and_a_record_for_each_epoch(run: dd.Run):
     assert run.best.name == "dino_detector_best.pth"
     assert run.last.is_file()
@@ -50,6 +59,29 @@ def test_a_run_is_found_again_in_its_folder(run: dd.Run):
     assert again.metrics == run.metrics
     assert again.records == run.records
     assert again.config.training.epochs == 2
+
+
+def test_a_copy_of_metrics_is_no_evaluation(run: dd.Run, tmp_path: Path):
+    for name in ("dino_detector_last.pth", "val_metrics_epoch_2.json"):
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    (tmp_path / "val_metrics_epoch_10_copy.json").write_text("{}")
+    assert dd.Run.open(tmp_path).metrics == run.metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"output_dir": "elsewhere"}, "output_dir is not for resume"),
+        ({"only_evaluate": True}, "only_evaluate is not for resume"),
+        ({"debug_lr": 1e-3}, "debug_lr has no effect without debug"),
+        ({"tile_size": 512}, r"call evaluate\(data, checkpoint"),
+        ({"callbacks": [print]}, "callbacks must be of lightning"),
+        ({"epohcs": 3}, "epohcs is no setting"),
+    ],
+)
+def test_resume_refuses_what_has_no_effect(run: dd.Run, settings: dict[str, Any], message: str):
+    with pytest.raises(dd.InputError, match=message):
+        run.resume(**settings)
 
 
 def test_views_fit_a_screen_and_escape_names(run: dd.Run):
@@ -88,7 +120,9 @@ def test_a_resumed_run_keeps_the_records_of_earlier_epochs(
     resumed = dd.train(drawn, epochs=2, output_dir=tmp_path, checkpoint=first.last, **small)
     assert [record["epoch"] for record in resumed.records] == [1, 2]
     assert resumed.records[0] == before[0]
-    longer = dd.Run.open(tmp_path).resume(epochs=3)
+    counting = Counting()
+    longer = dd.Run.open(tmp_path).resume(epochs=3, callbacks=[counting])
+    assert counting.epochs == 1
     assert [record["epoch"] for record in longer.records] == [1, 2, 3]
     assert longer.records[:2] == resumed.records
 
@@ -109,12 +143,6 @@ def test_an_interrupted_run_can_be_resumed_and_leaves_the_process_as_it_was(
 
 
 def test_callbacks_and_loggers_of_lightning_may_be_passed(drawn: Path, small: dict[str, Any], tmp_path: Path):
-    class Counting(Callback):
-        epochs = 0
-
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            self.epochs += 1
-
     counting, logger = Counting(), CSVLogger(tmp_path / "logs", name="mine", version="1")
     dd.train(drawn, epochs=1, output_dir=tmp_path, callbacks=[counting], loggers=[logger], **small)
     assert counting.epochs == 1
@@ -145,6 +173,27 @@ def test_the_log_is_visible_unless_the_user_has_configured_logging(
         logger.warning("mine")
     assert "mine" not in shown.getvalue()
     assert own.stream.getvalue() == "mine\n"
+
+
+def test_the_log_is_visible_beside_a_handler_for_warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    from dino_detector.api.calling import visible_log
+
+    logger, root = logging.getLogger("dino_detector"), logging.getLogger()
+    own, shown = logging.StreamHandler(io.StringIO()), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [own])
+    caplog.set_level(logging.WARNING)
+    with redirect_stdout(shown), visible_log():
+        logger.info("epoch 1")
+        logger.warning("careful")
+    assert (shown.getvalue(), own.stream.getvalue()) == ("epoch 1\n", "careful\n"), "each line once"
+    assert logger.propagate
+    caplog.set_level(logging.INFO)
+    with redirect_stdout(shown), visible_log():
+        logger.info("epoch 2")
+    assert own.stream.getvalue() == "careful\nepoch 2\n"
+    assert "epoch 2" not in shown.getvalue()
 
 
 def test_an_evaluation_gives_metrics_of_each_class_and_a_page(

@@ -27,6 +27,7 @@ from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, printable
 from dino_detector.storage.files import explained_writing, paused_collection, write_error
 from dino_detector.storage.output_folder import set_aside
+from dino_detector.terminal import bars
 
 Format = Literal["coco", "yolo", "voc", "labelme", "cvat"]
 Pictures = Literal["copy", "link", "none"]
@@ -266,12 +267,10 @@ def _place_pictures(labelled: Labelled, to: Format, folder: Path, how: Pictures,
     ]
     for below in {target.parent for _, target in pairs}:
         below.mkdir(parents=True, exist_ok=True)
-    from tqdm.auto import tqdm  # late: only commands that run long show a bar
-
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         done = pool.map(lambda pair: _place(*pair, link=how == "link"), pairs)
         try:
-            for _ in tqdm(done, total=len(pairs), unit=" images", disable=None, leave=False):
+            for _ in bars()(done, total=len(pairs), unit=" images", disable=None, leave=False):
                 pass
         except BaseException:  # Ctrl-C does not wait for the other pictures
             pool.shutdown(cancel_futures=True)
