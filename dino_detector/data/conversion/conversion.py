@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 
@@ -50,6 +50,14 @@ RECORD = "conversion.txt"
 RECORD_START = "Converted by dino-detector convert"
 
 
+class Target(NamedTuple):
+    """The folder to write, its format, and the way the pictures get there."""
+
+    output: Path
+    to: Format
+    pictures: Pictures
+
+
 @dataclass(frozen=True)
 class Conversion:
     """A converted data set.
@@ -60,8 +68,9 @@ class Conversion:
         images: number of images by split.
         boxes: number of boxes by split.
         classes: names of the classes.
-        notes: everything that the format can't hold, or that was changed; empty if nothing was lost.
-        source: the format of the data that was read.
+        notes: everything that the format can't hold, or that was changed; empty if nothing was lost or
+            changed.
+        source: the format of the data that was read, or the origin of boxes that were in memory.
     """
 
     output: Path
@@ -116,18 +125,15 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
         for source in sources.values():
             _require_outside({picture.file.parent for picture in source.pictures if picture.file}, output)
         labelled = label(sources, to, notes)
-        with explained_writing(output), _staging(output.resolve()) as folder:
-            groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
-            give_names(groups, to, notes, folds=_folds(folder))
-            _write(labelled, sources, to, folder, notes)
-            _place_pictures(labelled, to, folder, pictures, notes)
-            images = {name: len(some) for name, some in labelled.splits.items()}
-            boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
-            form = next(iter(sources.values())).form
-            result = Conversion(output, to, images, boxes, labelled.classes, notes.all(), form)
-            record = f"{RECORD_START}\nfrom {data}\n\n{printable(result.text(shown=10**9))}\n"
-            (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
-    return result
+        form = next(iter(sources.values())).form
+        return _save(
+            labelled,
+            lambda folder: _write(labelled, sources, to, folder, notes),
+            Target(output, to, pictures),
+            notes,
+            source=form,
+            origin=data,
+        )
 
 
 def write_labelled(
@@ -147,15 +153,41 @@ def write_labelled(
     """
     notes = Notes()
     _require_outside({picture.file.parent for picture in labelled.pictures() if picture.file}, output)
+    target = Target(output, to, pictures)
+    return _save(
+        labelled, lambda folder: WRITERS[to](labelled, folder, notes), target, notes, source=str(source), origin=source
+    )
+
+
+def _save(
+    labelled: Labelled,
+    write: Callable[[Path], None],
+    target: Target,
+    notes: Notes,
+    *,
+    source: str,
+    origin: Path | str,
+) -> Conversion:
+    """Name and place the pictures, and write the annotations and the record; the output appears when it is complete.
+
+    Args:
+        labelled: pictures and boxes.
+        write: writes the annotations into a folder.
+        target: the output.
+        notes: takes what the format can't hold.
+        source: see `Conversion`.
+        origin: the place of the data, for the record.
+    """
+    output, to = target.output, target.to
     with explained_writing(output), _staging(output.resolve()) as folder:
         groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
         give_names(groups, to, notes, folds=_folds(folder))
-        WRITERS[to](labelled, folder, notes)
-        _place_pictures(labelled, to, folder, pictures, notes)
+        write(folder)
+        _place_pictures(labelled, to, folder, target.pictures, notes)
         images = {name: len(some) for name, some in labelled.splits.items()}
         boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
-        result = Conversion(output, to, images, boxes, labelled.classes, notes.all())
-        record = f"{RECORD_START}\nfrom {source}\n\n{printable(result.text(shown=10**9))}\n"
+        result = Conversion(output, to, images, boxes, labelled.classes, notes.all(), source)
+        record = f"{RECORD_START}\nfrom {origin}\n\n{printable(result.text(shown=10**9))}\n"
         (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
     return result
 
