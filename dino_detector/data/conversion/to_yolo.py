@@ -18,7 +18,7 @@ def write_yolo(data: Labelled, folder: Path, notes: Notes) -> None:
     A picture of 20,000 pixels has its boxes within a hundred-thousandth of a pixel.
     """
     splits = {split or "train": pictures for split, pictures in data.splits.items()}
-    for missing in {"train", "val"} - splits.keys():
+    for missing in (name for name in ("train", "val") if name not in splits):
         notes.say(f"no {missing} split", f"Ultralytics wants train and val; add {missing}: to data.yaml")
     lines = {split: f"images/{split}" for split in splits}
     text = yaml.safe_dump(lines | {"nc": len(data.classes), "names": data.classes}, **YAML)
