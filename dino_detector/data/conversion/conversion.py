@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from dino_detector.data.conversion.to_cvat import write_cvat
 from dino_detector.data.conversion.to_labelme import write_labelme
 from dino_detector.data.conversion.to_voc import write_voc
 from dino_detector.data.conversion.to_yolo import write_yolo
+from dino_detector.data.layouts import annotations_exist
+from dino_detector.data.pictures.finding import is_picture
 from dino_detector.data.pictures.opening import MOST_THREADS
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, printable
@@ -215,10 +218,16 @@ def _write(labelled: Labelled, sources: dict[str, Source], to: Format, folder: P
 
 def require_apart(data: Path, output: Path) -> None:
     """Raise `InputError` if the output would change the data or other files."""
-    there, target = data.resolve(), output.resolve()
+    there, target = _whole(data).resolve(), output.resolve()
     if there == target or there in target.parents or target in there.parents:
-        raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {data}")
+        raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {_whole(data)}")
     _require_free(output)
+
+
+def _whole(data: Path) -> Path:
+    """Return the folder around an annotation file or a split such as ``data.yaml:val``; folders and pictures stay."""
+    is_annotations = annotations_exist(data) and not data.is_dir() and not is_picture(data)
+    return data.parent if is_annotations else data
 
 
 def _require_free(output: Path) -> None:
@@ -251,8 +260,9 @@ def _staging(output: Path) -> Iterator[Path]:
     """Make a folder beside the output that takes its place at the end; an exception removes it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     start = f".{output.name}.unfinished-"
-    for left in output.parent.glob(f"{start}[0-9]*"):
-        if not psutil.pid_exists(int(left.name.removeprefix(start))):  # of a killed program
+    for left in output.parent.iterdir():
+        unfinished = re.fullmatch(re.escape(start) + "([0-9]{1,9})", left.name)
+        if unfinished and not psutil.pid_exists(int(unfinished[1])):  # of a killed program
             shutil.rmtree(left, ignore_errors=True)
     folder = output.with_name(f"{start}{os.getpid()}")
     folder.mkdir()
