@@ -16,7 +16,9 @@ from formats_of_tools import NAMES, ONE_SPLIT, TRAIN, TWO_SPLITS, VAL, Labelled
 from PIL import Image
 
 from dino_detector.cli import main
-from dino_detector.data.conversion.conversion import RECORD, convert
+from dino_detector.data.conversion.conversion import RECORD, convert, write_labelled
+from dino_detector.data.conversion.labelled import Box, Picture
+from dino_detector.data.conversion.labelled import Labelled as InMemory
 from dino_detector.errors import InputError
 
 pytestmark = pytest.mark.fast
@@ -543,3 +545,12 @@ def test_a_folder_with_a_name_like_an_unfinished_one_stays(tmp_path: Path):
     convert(data, to="yolo", output=tmp_path / "out[1]")
     assert {path.name for path in tmp_path.iterdir()} == {"data", "out[1]", ".out[1].unfinished-12abc"}
     assert "unfinished" not in (tmp_path / "out[1]" / RECORD).read_text()
+
+
+def test_boxes_in_memory_are_written_with_their_origin(tmp_path: Path):
+    data = InMemory({"": [Picture("a.jpg", None, (20, 10), [Box(0, 1, 2, 3, 4)])]}, ["cat"], [1])
+    result = write_labelled(data, to="coco", output=tmp_path / "out", source="model.pt in photos")
+    assert result.boxes == {"": 1}
+    content = json.loads((tmp_path / "out" / "_annotations.coco.json").read_text())
+    assert content["annotations"][0]["bbox"] == [1, 2, 3, 4]
+    assert "\nfrom model.pt in photos\n" in (tmp_path / "out" / RECORD).read_text()

@@ -32,8 +32,7 @@ def write_yolo(data: Labelled, folder: Path, notes: Notes) -> None:
             below.mkdir(parents=True, exist_ok=True)
         for picture in _upright(pictures):
             (labels / f"{picture.stem}.txt").write_text(_lines(picture, notes), "utf-8")
-    crowds = (picture.name for picture in data.pictures() for box in picture.boxes if box.crowd)
-    notes.add("crowd region", "YOLO has no crowds; it is an ordinary box there", crowds)
+    notes.crowds(data, "YOLO")
     absent = (picture.name for picture in data.pictures() if picture.file is None)
     notes.add("image without a file", "YOLO lists pictures only; its file of labels is written", absent, many=ABSENT)
 
