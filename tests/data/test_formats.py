@@ -570,7 +570,7 @@ def test_lines_of_absent_pictures_of_open_images_are_counted(tmp_path: Path, cap
     gone = ["gone,0.1,0.2,0.1,0.2,cat"] * 2
     found = open_images(tmp_path, "a,0.25,0.5,0.25,0.5,cat", *gone, "far,0.1,0.2,0.1,0.2,cat")
     assert len(found.entries.image_indices) == 1
-    assert "3 lines of 2 absent pictures left out: far, gone" in caplog.text
+    assert "3 lines of 2 absent pictures are left out: far, gone" in caplog.text
 
 
 def test_an_identifier_of_two_pictures_of_open_images_is_refused(tmp_path: Path):

@@ -73,8 +73,8 @@ def read_open_images(source: AnnotationFile) -> Reading:
         across, down = rows.measured(picture.relative_to(folder).as_posix(), width, height)
         for label, (left, top, right, bottom), crowd, number in by_image.get(picture.stem, ()):
             rows.box(label, (left * across, top * down, right * across, bottom * down), (path, number), crowd=crowd)
-    lines = counted(absent.total(), "line")
-    left_out = f"{lines} of {counted(len(absent), 'absent picture')} left out: {listed(sorted(absent))}"
+    lines, verb = counted(absent.total(), "line"), "is" if absent.total() == 1 else "are"
+    left_out = f"{lines} of {counted(len(absent), 'absent picture')} {verb} left out: {listed(sorted(absent))}"
     return rows.reading(left_out if absent else None)
 
 
