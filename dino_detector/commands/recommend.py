@@ -26,7 +26,7 @@ def main(settings: RecommendSettings) -> None:
     result = recommend(settings.data, device=settings.device)
     print(result)
     path = settings.output
-    if path.exists() and path.read_text("utf-8") != result.yaml:
+    if path.exists() and path.read_bytes() != result.yaml.encode():
         move_aside([path], path.parent)  # the user may have changed it
     write_whole(path, result.yaml)
     train = f"dino-detector train --config {shlex.quote(str(path))}"

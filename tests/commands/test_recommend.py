@@ -71,6 +71,11 @@ def test_a_file_of_the_user_stays_and_a_changed_file_of_ours_is_kept(
     assert kept.read_text() == ours + "seed: 7\n"
     assert file.read_text() == ours
 
+    file.write_bytes(ours.encode() + b"# gr\xfcn\n")  # Latin-1
+    assert cli.main(["recommend", "my data", "--device", "cpu"]) == 0
+    assert file.read_text() == ours
+    assert any(path.read_bytes().endswith(b"# gr\xfcn\n") for path in folder.glob("earlier_*/config.yaml"))
+
 
 def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (

@@ -16,7 +16,9 @@ from formats_of_tools import NAMES, ONE_SPLIT, TRAIN, TWO_SPLITS, VAL, Labelled
 from PIL import Image
 
 from dino_detector.cli import main
-from dino_detector.data.conversion.conversion import RECORD, convert
+from dino_detector.data.conversion.conversion import RECORD, convert, write_labelled
+from dino_detector.data.conversion.labelled import Box, Picture
+from dino_detector.data.conversion.labelled import Labelled as InMemory
 from dino_detector.errors import InputError
 
 pytestmark = pytest.mark.fast
@@ -487,3 +489,68 @@ def test_an_unreadable_picture_of_yolo_is_named(tmp_path: Path):
     result = convert(tmp_path / "data", to="voc", output=tmp_path / "out")
     assert "1 unreadable picture (b.jpg): its boxes are given as if it had 1,000 x 1,000 pixels" in lines_of(result)
     assert (tmp_path / "out" / "JPEGImages" / "b.jpg").read_bytes() == b"no picture"
+
+
+def test_yolo_splits_whose_lists_of_classes_differ_become_coco_with_an_id_for_each_class(tmp_path: Path):
+    data = tmp_path / "data"
+    for split, names in (("train", "cat\ndog\n"), ("valid", "dog\ncat\n")):
+        (data / split).mkdir(parents=True)
+        (data / split / "_darknet.labels").write_text(names)
+        Image.new("RGB", (20, 10)).save(data / split / f"{split}.jpg")
+        (data / split / f"{split}.txt").write_text("0 0.5 0.5 0.2 0.2\n")  # a cat in train, a dog in valid
+    result = convert(data, to="coco", output=tmp_path / "out")
+    for split, name in (("train", "cat"), ("valid", "dog")):
+        content = json.loads((tmp_path / "out" / split / "_annotations.coco.json").read_text())
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        assert sorted(names.values()) == ["cat", "dog"]
+        assert names[content["annotations"][0]["category_id"]] == name
+    assert "two classes have one id, or a class has two; all classes are numbered anew" in lines_of(result)
+
+
+@pytest.mark.parametrize("names", [["train.json", "val.json", "valid.json"], ["x_n.json", "m/n.json", "x/n.json"]])
+def test_splits_that_would_be_written_to_one_folder_are_refused(names: list[str], tmp_path: Path):
+    content = (write_coco(tmp_path / "one", ["a.jpg"]) / "all.json").read_text()
+    for name in names:
+        place = tmp_path / "data" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)
+    with pytest.raises(InputError, match="would all be written as"):
+        convert(tmp_path / "data", to="coco", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_reader_leaves_out_is_in_the_notes(tmp_path: Path):
+    shapes = '<box label="b" xtl="2" ytl="3" xbr="6" ybr="5"/><polyline label="b" points="1,2;3,4"/>'
+    (tmp_path / "data").mkdir()
+    image = f'<image id="0" name="a.jpg" width="12" height="8">{shapes}</image>'
+    (tmp_path / "data" / "annotations.xml").write_text(f"<annotations><version>1.1</version>{image}</annotations>")
+    result = convert(tmp_path / "data", to="coco", output=tmp_path / "out")
+    assert "1 shape (1 <polyline>) has no box and is left out" in lines_of(result)
+    assert "<polyline>" in (tmp_path / "out" / RECORD).read_text("utf-8")
+    assert "Nothing was lost" not in result.text()
+
+
+@pytest.mark.parametrize("part", ["data.yaml", "data.yaml:train"])
+def test_an_output_beside_a_file_of_the_data_is_refused(part: str, tmp_path: Path):
+    TWO_SPLITS["yolo"](tmp_path / "data")
+    with pytest.raises(InputError, match="lies in the data set"):
+        convert(tmp_path / "data" / part, to="coco", output=tmp_path / "data" / "new")
+    assert not (tmp_path / "data" / "new").exists()
+
+
+def test_a_folder_with_a_name_like_an_unfinished_one_stays(tmp_path: Path):
+    data = write_coco(tmp_path / "data", ["a.jpg"])
+    (tmp_path / ".out[1].unfinished-12abc").mkdir()
+    (tmp_path / ".out[1].unfinished-999999999").mkdir()
+    convert(data, to="yolo", output=tmp_path / "out[1]")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "out[1]", ".out[1].unfinished-12abc"}
+    assert "unfinished" not in (tmp_path / "out[1]" / RECORD).read_text()
+
+
+def test_boxes_in_memory_are_written_with_their_origin(tmp_path: Path):
+    data = InMemory({"": [Picture("a.jpg", None, (20, 10), [Box(0, 1, 2, 3, 4)])]}, ["cat"], [1])
+    result = write_labelled(data, to="coco", output=tmp_path / "out", source="model.pt in photos")
+    assert result.boxes == {"": 1}
+    content = json.loads((tmp_path / "out" / "_annotations.coco.json").read_text())
+    assert content["annotations"][0]["bbox"] == [1, 2, 3, 4]
+    assert "\nfrom model.pt in photos\n" in (tmp_path / "out" / RECORD).read_text()

@@ -224,6 +224,7 @@ def test_polygons_and_gaps_in_the_class_numbers_are_read(tmp_path: Path):
         ("0 nan 0.5 0.2 0.2", "not finite"),
         ("0 0.5 0.5 0.2 0.2 0.9", "the score of a detection"),
         ("0 310 200 64 48", "write fractions of the width and height"),
+        ("0 0.5 -500 0.2 0.2", "has the coordinate -500; write fractions"),
         ("0 0.5 0.5 0.2 0.2 0.1 0.1 2", r"needs kpt_shape: \[1, 3\]"),
     ],
 )
@@ -479,6 +480,9 @@ def test_shapes_of_labelme_become_the_box_around_them(tmp_path: Path, caplog: py
     file.write_text(json.dumps({"shapes": [{"points": [[1, 2], [3, 4]]}], "imagePath": "a.jpg"}))
     with pytest.raises(InputError, match=r"a\.json: shape 1 has no label"):
         CocoAnnotations.read(source.path)
+    file.write_text(json.dumps({"shapes": [{"label": None, "points": [[1, 2], [3, 4]]}], "imagePath": "a.jpg"}))
+    with pytest.raises(InputError, match=r"a\.json: shape 1 has no label.*null"):
+        CocoAnnotations.read(source.path)
 
 
 # --- All formats --------------------------------------------------------------------------------------------------
@@ -528,3 +532,55 @@ def test_a_folder_of_labelme_is_recognised_by_the_first_bytes_of_its_files(tmp_p
     monkeypatch.setattr("dino_detector.data.formats.recognition.START", 0)  # nothing is read behind the first 4 KiB
     (source,) = find_sources(tmp_path)
     assert source.format == "labelme"
+
+
+def test_labels_of_pictures_that_another_split_lists_are_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    lay_out(tmp_path)
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    (tmp_path / "val.txt").write_text("images/train/b.jpg\n")
+    yolo(tmp_path, "train: train.txt\nval: val.txt\nnames: [red, blue]\n")
+    assert "without a picture" not in caplog.text
+
+
+def test_two_data_files_of_darknet_are_named(tmp_path: Path):
+    lay_out(tmp_path)
+    (tmp_path / "obj.names").write_text("red\nblue\n")
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    for name in ("day.data", "night.data"):
+        (tmp_path / name).write_text("train = train.txt\nnames = obj.names\n")
+    with pytest.raises(InputError, match=r"day\.data.*night\.data each list classes and pictures"):
+        find_sources(tmp_path)
+
+
+@pytest.mark.parametrize("width", ["12px", "nan", "inf"])
+def test_a_wrong_size_of_cvat_is_named(width: str, tmp_path: Path):
+    image = f'<image id="0" name="a.jpg" width="{width}" height="80"></image>'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{image}</annotations>")
+    with pytest.raises(InputError, match=r"annotations\.xml: image 'a\.jpg' has a wrong width or height"):
+        CocoAnnotations.read(tmp_path / "annotations.xml")
+
+
+def open_images(root: Path, *lines: str) -> CocoAnnotations:
+    (root / "boxes.csv").write_text("\n".join(["ImageID,XMin,XMax,YMin,YMax,LabelName", *lines]) + "\n")
+    return CocoAnnotations.read(find_sources(root)[0].path)
+
+
+def test_lines_of_absent_pictures_of_open_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    draw(tmp_path / "images", TRAIN[:1])
+    gone = ["gone,0.1,0.2,0.1,0.2,cat"] * 2
+    found = open_images(tmp_path, "a,0.25,0.5,0.25,0.5,cat", *gone, "far,0.1,0.2,0.1,0.2,cat")
+    assert len(found.entries.image_indices) == 1
+    assert "3 lines of 2 absent pictures are left out: far, gone" in caplog.text
+
+
+def test_an_identifier_of_two_pictures_of_open_images_is_refused(tmp_path: Path):
+    draw(tmp_path / "one", TRAIN[:1])
+    draw(tmp_path / "two", TRAIN[:1])
+    with pytest.raises(InputError, match=r"line 2: the image a may be .*one.*a\.jpg or .*two.*a\.jpg"):
+        open_images(tmp_path, "a,0.25,0.5,0.25,0.5,cat")
+
+
+def test_a_line_of_open_images_without_a_class_is_named(tmp_path: Path):
+    draw(tmp_path, TRAIN[:1])
+    with pytest.raises(InputError, match=r"boxes\.csv, line 3: has no LabelName"):
+        open_images(tmp_path, "a,0.25,0.5,0.25,0.5,cat", "a,0.25,0.5,0.25,0.5")

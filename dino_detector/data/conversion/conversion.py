@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 
@@ -22,6 +23,8 @@ from dino_detector.data.conversion.to_cvat import write_cvat
 from dino_detector.data.conversion.to_labelme import write_labelme
 from dino_detector.data.conversion.to_voc import write_voc
 from dino_detector.data.conversion.to_yolo import write_yolo
+from dino_detector.data.layouts import annotations_exist
+from dino_detector.data.pictures.finding import is_picture
 from dino_detector.data.pictures.opening import MOST_THREADS
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, printable
@@ -51,6 +54,14 @@ RECORD = "conversion.txt"
 RECORD_START = "Converted by dino-detector convert"
 
 
+class Target(NamedTuple):
+    """The folder to write, its format, and the way the pictures get there."""
+
+    output: Path
+    to: Format
+    pictures: Pictures
+
+
 @dataclass(frozen=True)
 class Conversion:
     """A converted data set.
@@ -61,8 +72,9 @@ class Conversion:
         images: number of images by split.
         boxes: number of boxes by split.
         classes: names of the classes.
-        notes: everything that the format can't hold, or that was changed; empty if nothing was lost.
-        source: the format of the data that was read.
+        notes: everything that the format can't hold, or that was changed; empty if nothing was lost or
+            changed.
+        source: the format of the data that was read, or the origin of boxes that were in memory.
     """
 
     output: Path
@@ -117,18 +129,15 @@ def convert(data: Path | str, *, to: Format, output: Path | str, pictures: Pictu
         for source in sources.values():
             _require_outside({picture.file.parent for picture in source.pictures if picture.file}, output)
         labelled = label(sources, to, notes)
-        with explained_writing(output), _staging(output.resolve()) as folder:
-            groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
-            give_names(groups, to, notes, folds=_folds(folder))
-            _write(labelled, sources, to, folder, notes)
-            _place_pictures(labelled, to, folder, pictures, notes)
-            images = {name: len(some) for name, some in labelled.splits.items()}
-            boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
-            form = next(iter(sources.values())).form
-            result = Conversion(output, to, images, boxes, labelled.classes, notes.all(), form)
-            record = f"{RECORD_START}\nfrom {data}\n\n{printable(result.text(shown=10**9))}\n"
-            (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
-    return result
+        form = next(iter(sources.values())).form
+        return _save(
+            labelled,
+            lambda folder: _write(labelled, sources, to, folder, notes),
+            Target(output, to, pictures),
+            notes,
+            source=form,
+            origin=data,
+        )
 
 
 def write_labelled(
@@ -148,15 +157,41 @@ def write_labelled(
     """
     notes = Notes()
     _require_outside({picture.file.parent for picture in labelled.pictures() if picture.file}, output)
+    target = Target(output, to, pictures)
+    return _save(
+        labelled, lambda folder: WRITERS[to](labelled, folder, notes), target, notes, source=str(source), origin=source
+    )
+
+
+def _save(
+    labelled: Labelled,
+    write: Callable[[Path], None],
+    target: Target,
+    notes: Notes,
+    *,
+    source: str,
+    origin: Path | str,
+) -> Conversion:
+    """Name and place the pictures, and write the annotations and the record; the output appears when it is complete.
+
+    Args:
+        labelled: pictures and boxes.
+        write: writes the annotations into a folder.
+        target: the output.
+        notes: takes what the format can't hold.
+        source: see `Conversion`.
+        origin: the place of the data, for the record.
+    """
+    output, to = target.output, target.to
     with explained_writing(output), _staging(output.resolve()) as folder:
         groups = [list(labelled.pictures())] if to == "voc" else list(labelled.splits.values())
         give_names(groups, to, notes, folds=_folds(folder))
-        WRITERS[to](labelled, folder, notes)
-        _place_pictures(labelled, to, folder, pictures, notes)
+        write(folder)
+        _place_pictures(labelled, to, folder, target.pictures, notes)
         images = {name: len(some) for name, some in labelled.splits.items()}
         boxes = {name: sum(len(one.boxes) for one in some) for name, some in labelled.splits.items()}
-        result = Conversion(output, to, images, boxes, labelled.classes, notes.all())
-        record = f"{RECORD_START}\nfrom {source}\n\n{printable(result.text(shown=10**9))}\n"
+        result = Conversion(output, to, images, boxes, labelled.classes, notes.all(), source)
+        record = f"{RECORD_START}\nfrom {origin}\n\n{printable(result.text(shown=10**9))}\n"
         (folder / RECORD).write_text(record, "utf-8", "backslashreplace")
     return result
 
@@ -184,10 +219,16 @@ def _write(labelled: Labelled, sources: dict[str, Source], to: Format, folder: P
 
 def require_apart(data: Path, output: Path) -> None:
     """Raise `InputError` if the output would change the data or other files."""
-    there, target = data.resolve(), output.resolve()
+    there, target = _whole(data).resolve(), output.resolve()
     if there == target or there in target.parents or target in there.parents:
-        raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {data}")
+        raise InputError(f"{output}: lies in the data set, or holds it; give a folder outside of {_whole(data)}")
     _require_free(output)
+
+
+def _whole(data: Path) -> Path:
+    """Return the folder around an annotation file or a split such as ``data.yaml:val``; folders and pictures stay."""
+    is_annotations = annotations_exist(data) and not data.is_dir() and not is_picture(data)
+    return data.parent if is_annotations else data
 
 
 def _require_free(output: Path) -> None:
@@ -220,8 +261,9 @@ def _staging(output: Path) -> Iterator[Path]:
     """Make a folder beside the output that takes its place at the end; an exception removes it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     start = f".{output.name}.unfinished-"
-    for left in output.parent.glob(f"{start}[0-9]*"):
-        if not psutil.pid_exists(int(left.name.removeprefix(start))):  # of a killed program
+    for left in output.parent.iterdir():
+        unfinished = re.fullmatch(re.escape(start) + "([0-9]{1,9})", left.name)
+        if unfinished and not psutil.pid_exists(int(unfinished[1])):  # of a killed program
             shutil.rmtree(left, ignore_errors=True)
     folder = output.with_name(f"{start}{os.getpid()}")
     folder.mkdir()

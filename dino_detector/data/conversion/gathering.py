@@ -12,9 +12,10 @@ from dino_detector.data.coco.findings import KINDS, Finding
 from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.reader import read_entries
 from dino_detector.data.conversion.labelled import Box, Labelled, Notes, Picture
+from dino_detector.data.conversion.to_coco import coco_folder
 from dino_detector.data.conversion.xml_text import xml_name
 from dino_detector.data.formats.reading import read_annotations
-from dino_detector.data.formats.rows import UNREADABLE
+from dino_detector.data.formats.rows import STAND_IN_SIZE
 from dino_detector.data.formats.splits import AnnotationFile
 from dino_detector.data.layouts import find_images_dir, find_sources
 from dino_detector.data.pictures.opening import picture_sizes
@@ -41,6 +42,7 @@ class Source:
         columns: the entries.
         findings: mistakes in the entries.
         pictures: the images in the order of the annotations, without boxes.
+        notes: what the reader of the format left out or changed.
     """
 
     file: AnnotationFile
@@ -48,6 +50,7 @@ class Source:
     columns: Split
     findings: list[Finding]
     pictures: list[Picture]
+    notes: Sequence[str]
 
 
 def read_sources(data: Path, form: str) -> dict[str, Source]:
@@ -66,11 +69,23 @@ def read_sources(data: Path, form: str) -> dict[str, Source]:
         )
     folder = data if data.is_dir() else data.parent
     keys = [name.replace("/", "_").replace("\\", "_") if name in ROLES or len(files) > 1 else "" for name in names]
+    _require_different([coco_folder(key) if form == "coco" else key for key in keys], files, data)
     return {key: _read(file, folder) for key, file in zip(keys, files, strict=True)}
 
 
+def _require_different(targets: Sequence[str], files: Sequence[AnnotationFile], data: Path) -> None:
+    """Raise `InputError` if two splits would be written to one place."""
+    for target in targets:
+        paths = [str(file.path) for file, other in zip(files, targets, strict=True) if other == target]
+        if len(paths) > 1:
+            raise InputError(
+                f"{data}: {listed(paths)} would all be written as {target!r}; rename one, or convert one file at a time"
+            )
+
+
 def _read(file: AnnotationFile, folder: Path) -> Source:
-    content = read_annotations(file).content
+    reading = read_annotations(file)
+    content = reading.content
     found: list[Path | None] = []
 
     def find_folder(names: Sequence[str | None]) -> Path | None:
@@ -80,7 +95,7 @@ def _read(file: AnnotationFile, folder: Path) -> Source:
 
     given = [entry.file_name for entry in content.images if entry is not None]
     images_dir = find_folder([name if isinstance(name, str) else None for name in given])
-    columns, findings = read_entries(content, file.path, file.name, find_folder=find_folder)
+    columns, findings = read_entries(content, file.path, file.name, find_folder=find_folder, places=reading.places)
     names = columns.images.names
     files = find_image_files(names, images_dir, split=file.name).names if images_dir else [None] * len(names)
     pictures = [
@@ -88,7 +103,7 @@ def _read(file: AnnotationFile, folder: Path) -> Source:
         for row, (name, on_disk, size) in enumerate(zip(names, files, columns.images.sizes.tolist(), strict=True))
         for path in [images_dir / on_disk if on_disk else None]
     ]
-    return Source(file, file.format, columns, findings, pictures)
+    return Source(file, file.format, columns, findings, pictures, reading.notes)
 
 
 def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:
@@ -102,17 +117,38 @@ def label(sources: dict[str, Source], form: str, notes: Notes) -> Labelled:
         for number, key in zip(source.columns.categories.ids, of_split, strict=True):
             value = number if isinstance(number, int) else math.inf
             numbers[key] = min(value, numbers.get(key, math.inf))
-    if not numbered:
+    changed = _other_ids(sources, keys, numbers) if numbered and form in ("coco", "yolo") else {}
+    if not numbered or changed:
         numbers = {key: number for number, key in enumerate(numbers, start=0 if form == "yolo" else 1)}
     ordered = sorted(numbers, key=numbers.__getitem__)
     labels = {key: position for position, key in enumerate(ordered)}
     ids = [int(numbers[key]) if math.isfinite(numbers[key]) else -1 for key in ordered]
+    is_copy = form == "coco" and all(source.form == "COCO" for source in sources.values())
+    if changed and not is_copy:
+        pairs = [f"{key[0]}: {old} -> {ids[labels[key]]}" for key, old in changed.items()]
+        notes.add("class id", "two classes have one id, or a class has two; all classes are numbered anew", pairs)
     for source, of_split in zip(sources.values(), keys, strict=True):
+        for note in source.notes:
+            notes.say(str(source.file.path), note)
         _note_file_names(source, notes)
         _note_unreadable(source, notes)
         _note_classes(source, of_split, form, notes)
         _add_boxes(source, [labels[key] for key in of_split], notes)
     return Labelled({name: source.pictures for name, source in sources.items()}, [name for name, _ in ordered], ids)
+
+
+def _other_ids(
+    sources: dict[str, Source], keys: Sequence[list[tuple[str, int]]], numbers: dict[tuple[str, int], int | float]
+) -> dict[tuple[str, int], str]:
+    """Return the ids of each class in the splits if a class has two ids or two classes have one; else nothing."""
+    given: dict[tuple[str, int], list[str]] = {}
+    for source, of_split in zip(sources.values(), keys, strict=True):
+        for number, key in zip(source.columns.categories.ids, of_split, strict=True):
+            given.setdefault(key, []).append(str(number))
+    ids = {key: " or ".join(dict.fromkeys(some)) for key, some in given.items()}
+    whole = [number for number in numbers.values() if math.isfinite(number)]
+    is_plain = len(set(whole)) == len(whole) and all(len(set(some)) == 1 for some in given.values())
+    return {} if is_plain else ids
 
 
 def _class_keys(categories: CategoryColumns, clean: Callable[[str], str], *, by_name: bool) -> list[tuple[str, int]]:
@@ -134,10 +170,10 @@ def _note_unreadable(source: Source, notes: Notes) -> None:
     """Note pictures whose size is unknown though the boxes of the source are fractions of it."""
     if source.form not in ("YOLO", "Open Images"):
         return
-    likely = [picture for picture in source.pictures if picture.size == UNREADABLE]
+    likely = [picture for picture in source.pictures if picture.size == STAND_IN_SIZE]
     sizes = picture_sizes([picture.file for picture in likely])
     unknown = (one.name for one, size in zip(likely, sizes.tolist(), strict=True) if math.isnan(size[0]))
-    width, height = map(int, UNREADABLE)
+    width, height = map(int, STAND_IN_SIZE)
     notes.add("unreadable picture", f"its boxes are given as if it had {width:,} x {height:,} pixels", unknown)
 
 
@@ -158,7 +194,7 @@ def _add_boxes(source: Source, labels: list[int], notes: Notes) -> None:
         if image < 0 or category < 0 or math.isnan(box[0]):
             reason = "image" if image < 0 else "class" if category < 0 else ""
             reason = f"no {reason} of the file has the id" if reason else "has no box of four finite numbers"
-            lost.setdefault(reason, []).append(str(entry_label(columns.ids, row)))
+            lost.setdefault(reason, []).append(str(columns.label(row)))
         else:
             source.pictures[image].boxes.append(Box(labels[category], *box, crowd=bool(crowd)))
     for reason, ids in lost.items():

@@ -109,6 +109,18 @@ class Notes:
         """Add a note that counts nothing."""
         self._found[what, "", effect] = (0, [])
 
+    def crowds(self, data: Labelled, title: str) -> None:
+        """Add the crowd regions, which the format ``title`` lacks."""
+        names = (picture.name for picture in data.pictures() for box in picture.boxes if box.crowd)
+        self.add("crowd region", f"{title} has no crowds; it is an ordinary box there", names)
+
+    def unused_classes(self, data: Labelled, title: str) -> None:
+        """Add the classes without a box, which are lost as the format ``title`` lists no classes."""
+        used = {box.label for picture in data.pictures() for box in picture.boxes}
+        names = (name for label, name in enumerate(data.classes) if label not in used)
+        effect = f"{title} has no list of classes; left out"
+        self.add("class without a box", effect, names, many="classes without a box")
+
     def all(self) -> list[Note]:
         """Return the notes in the order in which they began."""
         return [

@@ -20,6 +20,7 @@ def coco_folder(split: str) -> str:
 
 def write_coco(data: Labelled, folder: Path, notes: Notes) -> None:
     """Write a file for each split; images and boxes are numbered from 1, and classes keep their numbers."""
+    assert len(set(data.ids)) == len(data.ids), "two classes have one id"
     categories = [{"id": number, "name": name} for number, name in zip(data.ids, data.classes, strict=True)]
     for split, pictures in data.splits.items():
         images = [_image(number, picture) for number, picture in enumerate(pictures, start=1)]

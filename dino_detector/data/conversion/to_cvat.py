@@ -21,8 +21,7 @@ def write_cvat(data: Labelled, folder: Path, notes: Notes) -> None:
         content = f"<annotations>\n<version>1.1</version>\n<meta>{task}</meta>\n{images}</annotations>\n"
         file = folder / f"{split or 'annotations'}.xml"
         file.write_text(f'<?xml version="1.0" encoding="utf-8"?>\n{content}', "utf-8")
-    crowds = (picture.name for picture in data.pictures() for box in picture.boxes if box.crowd)
-    notes.add("crowd region", "CVAT has no crowds; it is an ordinary box there", crowds)
+    notes.crowds(data, "CVAT")
 
 
 def _image(frame: int, picture: Picture, classes: list[str]) -> str:

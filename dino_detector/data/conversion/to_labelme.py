@@ -18,12 +18,9 @@ def write_labelme(data: Labelled, folder: Path, notes: Notes) -> None:
             content = json.dumps(_content(picture, data.classes), indent=1)
             (folder / split / f"{picture.stem}.json").write_text(content, "utf-8")
     if "val" in data.splits and "train" not in data.splits:
-        notes.say("no train split", f"tools see one split; give the folder {folder.name}/val")
-    crowds = (picture.name for picture in data.pictures() for box in picture.boxes if box.crowd)
-    notes.add("crowd region", "labelme has no crowds; it is an ordinary box there", crowds)
-    used = {box.label for picture in data.pictures() for box in picture.boxes}
-    unused = (name for label, name in enumerate(data.classes) if label not in used)
-    notes.add("class without a box", "labelme has no list of classes; left out", unused, many="classes without a box")
+        notes.say("no train split", "tools see one split; give them its folder val")
+    notes.crowds(data, "labelme")
+    notes.unused_classes(data, "labelme")
 
 
 def _content(picture: Picture, classes: list[str]) -> dict[str, Any]:

@@ -23,9 +23,7 @@ def write_voc(data: Labelled, folder: Path, notes: Notes) -> None:
             (folder / LISTS).mkdir(parents=True, exist_ok=True)
             names = "".join(f"{picture.stem}\n" for picture in pictures)
             (folder / LISTS / f"{split}.txt").write_text(names, "utf-8")
-    used = {box.label for picture in data.pictures() for box in picture.boxes}
-    unused = (name for label, name in enumerate(data.classes) if label not in used)
-    notes.add("class without a box", "VOC has no list of classes; left out", unused, many="classes without a box")
+    notes.unused_classes(data, "VOC")
 
 
 def _document(picture: Picture, classes: list[str]) -> str:

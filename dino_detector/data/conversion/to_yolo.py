@@ -18,7 +18,7 @@ def write_yolo(data: Labelled, folder: Path, notes: Notes) -> None:
     A picture of 20,000 pixels has its boxes within a hundred-thousandth of a pixel.
     """
     splits = {split or "train": pictures for split, pictures in data.splits.items()}
-    for missing in {"train", "val"} - splits.keys():
+    for missing in (name for name in ("train", "val") if name not in splits):
         notes.say(f"no {missing} split", f"Ultralytics wants train and val; add {missing}: to data.yaml")
     lines = {split: f"images/{split}" for split in splits}
     text = yaml.safe_dump(lines | {"nc": len(data.classes), "names": data.classes}, **YAML)
@@ -32,8 +32,7 @@ def write_yolo(data: Labelled, folder: Path, notes: Notes) -> None:
             below.mkdir(parents=True, exist_ok=True)
         for picture in _upright(pictures):
             (labels / f"{picture.stem}.txt").write_text(_lines(picture, notes), "utf-8")
-    crowds = (picture.name for picture in data.pictures() for box in picture.boxes if box.crowd)
-    notes.add("crowd region", "YOLO has no crowds; it is an ordinary box there", crowds)
+    notes.crowds(data, "YOLO")
     absent = (picture.name for picture in data.pictures() if picture.file is None)
     notes.add("image without a file", "YOLO lists pictures only; its file of labels is written", absent, many=ABSENT)
 

@@ -73,7 +73,10 @@ def read_cvat(source: AnnotationFile) -> Reading:
         if split not in (None, _split_of(image.get("subset", ""))):
             continue
         name = image.get("name") or ""
-        rows.image(name, **{side: int(float(image.get(side) or 0)) for side in ("width", "height")})
+        try:
+            rows.image(name, **{side: int(float(image.get(side) or 0)) for side in ("width", "height")})
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{path}: image {name!r} has a wrong width or height ({error}); correct it") from error
         for number, shape in enumerate(image, start=1):
             if shape.tag in BOXLESS:
                 left_out[shape.tag] += 1

@@ -48,6 +48,8 @@ def read_labelme(source: AnnotationFile) -> Reading:
                 points = [(float(x), float(y)) for x, y in shape["points"]]
                 if kind in WITHOUT_AREA or len(points) < 2:
                     skipped += 1
+                elif label is None:
+                    raise ValueError("its label is null")
                 elif kind == "circle":
                     (x, y), edge = points[0], points[1]
                     radius = math.dist((x, y), edge)

@@ -7,6 +7,7 @@ The format: https://storage.googleapis.com/openimages/web/download_v7.html. Name
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dino_detector.data.formats.splits import SPELLINGS, AnnotationFile, files_o
 from dino_detector.data.pictures.finding import find_pictures
 from dino_detector.data.pictures.opening import picture_sizes
 from dino_detector.errors import InputError
+from dino_detector.plain_text import counted, listed
 
 
 def find_open_images(folder: Path) -> list[AnnotationFile]:
@@ -32,23 +34,36 @@ def read_open_images(source: AnnotationFile) -> Reading:
     """Read the boxes of the pictures in a folder; a group of objects is a crowd.
 
     Pictures of the folder without a line have no objects. If the folder is unknown, the pictures are below the folder
-    of the file, and pictures without a line are left out. Lines of absent pictures are left out.
+    of the file, and pictures without a line are left out. Lines of absent pictures are left out, and a note counts
+    them.
 
     Raises:
-        InputError: a line is wrong; the message names its number.
+        InputError: a line is wrong, and the message names its number; or two pictures have the identifier of a line.
     """
     path, folder = source.path, source.images or source.path.parent
     pictures = find_pictures(folder, recursive=True).pictures
-    stems = {picture.stem for picture in pictures}
+    by_stem: dict[str, list[Path]] = {}
+    for picture in pictures:
+        by_stem.setdefault(picture.stem, []).append(picture)
+    absent: Counter[str] = Counter()
     names = _class_names(path)
     by_image: dict[str, list[tuple[str, list[float], bool, int]]] = {}
     for number, row in _lines(path):
-        if row["ImageID"] not in stems:
+        if not row["ImageID"]:
+            raise InputError(f"{path}, line {number}: has no ImageID; correct it")
+        if row["ImageID"] not in by_stem:
+            absent[row["ImageID"]] += 1
             continue
+        if len(same := by_stem[row["ImageID"]]) > 1:
+            raise InputError(
+                f"{path}, line {number}: the image {row['ImageID']} may be {same[0]} or {same[1]}; rename or move one"
+            )
         try:
             edges = [float(row[edge]) for edge in ("XMin", "YMin", "XMax", "YMax")]
         except (TypeError, ValueError):
             raise InputError(f"{path}, line {number}: a box is not four numbers; correct it") from None
+        if not row["LabelName"]:
+            raise InputError(f"{path}, line {number}: has no LabelName; correct it")
         label = names.get(row["LabelName"], row["LabelName"])
         by_image.setdefault(row["ImageID"], []).append((label, edges, row.get("IsGroupOf") == "1", number))
     if source.images is None:
@@ -58,7 +73,9 @@ def read_open_images(source: AnnotationFile) -> Reading:
         across, down = rows.measured(picture.relative_to(folder).as_posix(), width, height)
         for label, (left, top, right, bottom), crowd, number in by_image.get(picture.stem, ()):
             rows.box(label, (left * across, top * down, right * across, bottom * down), (path, number), crowd=crowd)
-    return rows.reading()
+    lines, verb = counted(absent.total(), "line"), "is" if absent.total() == 1 else "are"
+    left_out = f"{lines} of {counted(len(absent), 'absent picture')} {verb} left out: {listed(sorted(absent))}"
+    return rows.reading(left_out if absent else None)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -17,8 +17,8 @@ def files_below(folder: Path, form: str) -> Iterator[Path]:
             yield path
 
 
-UNREADABLE = (1000.0, 1000.0)
-"""width and height of a picture that can't be read"""
+STAND_IN_SIZE = (1000.0, 1000.0)
+"""width and height that stand in for the size of a picture that can't be read"""
 
 
 class Reading(NamedTuple):
@@ -75,9 +75,9 @@ class Rows:
     def measured(self, file_name: str, width: float, height: float) -> tuple[float, float]:
         """Begin an image whose boxes are fractions; return the factors of x and y to pixels.
 
-        Width and height are NaN for a picture that can't be read, whose objects nobody sees; any size will do.
+        Width and height are NaN for a picture that can't be read; its boxes are given for `STAND_IN_SIZE`.
         """
-        size = UNREADABLE if math.isnan(width) else (width, height)
+        size = STAND_IN_SIZE if math.isnan(width) else (width, height)
         self.image(file_name, width=int(size[0]), height=int(size[1]))
         return size
 

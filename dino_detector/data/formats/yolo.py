@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ CLASSES = ("classes.txt", "labels.txt", "obj.names", "_darknet.labels")
 YOLO_SPLIT = re.compile(r"^(.+\.(?:ya?ml|data)):(train|val|test)$")
 """path of a split: the ``data.yaml`` or ``obj.data``, and the name of the split"""
 LARGEST = 2.0
-"""largest coordinate, as a fraction of the image; a larger one is in pixels"""
+"""largest magnitude of a coordinate, as a fraction of the image; a larger one is in pixels"""
 
 
 class YoloSplit(NamedTuple):
@@ -64,6 +65,9 @@ def find_yolo(folder: Path) -> list[AnnotationFile]:
             raise InputError(f"{folder}: {names} each list classes and pictures; give one of these files")
         return splits_of_yaml(chosen)
     if lists := [path for path in sorted(folder.glob("*.data")) if is_obj_data(path)]:
+        if len(lists) > 1:
+            names = listed([path.name for path in lists])
+            raise InputError(f"{folder}: {names} each list classes and pictures; give one of these files")
         return splits_of_yaml(lists[0])
     if not _has_labels(folder):
         roles = by_role([path for path in sorted(folder.iterdir()) if path.is_dir() and _has_labels(path)], folder)
@@ -172,7 +176,13 @@ def _lost_labels(pictures: list[Path]) -> str | None:
     there = {path for folder in folders for path in folder.glob("*.txt") if path.name not in CLASSES}
     if not there & expected:
         return f"none of {counted(len(pictures), 'picture')} has a label file, such as {label_path(pictures[0])}"
-    lost = sorted(path.name for path in there - expected)
+    if there <= expected:
+        return None
+    beside = chain.from_iterable(
+        folder.iterdir() for folder in {picture.parent for picture in pictures} if folder.is_dir()
+    )
+    others = {label_path(path) for path in beside if is_picture(path)}  # another split may list them
+    lost = sorted(path.name for path in there - expected - others)
     return f"{counted(len(lost), 'label file')} without a picture: {listed(lost)}" if lost else None
 
 
@@ -206,8 +216,8 @@ def _add(
             points = (len(numbers) - 4) // 3
             hint = f", and for {points} keypoints behind a box data.yaml needs kpt_shape: [{points}, 3]"
         return f"has {len(words)} numbers; a box has 5, a polygon an odd number from 7{hint}"
-    if max(numbers) > LARGEST:
-        return f"has the coordinate {max(numbers):g}; write fractions of the width and height of the image, from 0 to 1"
+    if abs(farthest := max(numbers, key=abs)) > LARGEST:
+        return f"has the coordinate {farthest:g}; write fractions of the width and height of the image, from 0 to 1"
     pairs = [(x * scale[0], y * scale[1]) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     if len(numbers) > 4:
         rows.polygon(int(kind), pairs, place)
