@@ -54,7 +54,7 @@ LINES_OF_FOLDER = {
     "data_check": 1_700,
     "inference": 1_040,
     "models": 1_840,
-    "data": 7_360,
+    "data": 7_380,
     "download": 780,
     "structures": 630,
     "config": 1_180,

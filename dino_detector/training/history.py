@@ -13,9 +13,6 @@ from torch import Tensor
 
 from dino_detector.training.pace import Pace, is_evaluated
 
-HISTORY = "history.csv"
-"""file of the records in the output folder"""
-
 
 class EpochHistory(Callback):
     """Keep a record of each epoch, counted from 1.

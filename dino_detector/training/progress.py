@@ -11,10 +11,9 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from tqdm.auto import tqdm
 
 from dino_detector.structures.metrics import number_text
-from dino_detector.terminal import is_live
+from dino_detector.terminal import bars, in_notebook, is_live
 from dino_detector.training.history import EpochHistory
 from dino_detector.training.pace import is_evaluated
 
@@ -27,7 +26,7 @@ SECONDS_BETWEEN_READS = 0.5
 
 def shows_live_line() -> bool:
     """Return whether stderr is a terminal that can redraw a line, or the program runs in a notebook."""
-    return is_live(sys.stderr) or tqdm.__module__ == "tqdm.auto"  # elsewhere tqdm.asyncio
+    return is_live(sys.stderr) or in_notebook()
 
 
 def duration(seconds: float) -> str:
@@ -44,7 +43,7 @@ class LiveLine(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar: tqdm | None = None
+        self._bar: Any = None
         self._enabled = True
 
     def disable(self) -> None:
@@ -140,7 +139,7 @@ class LiveLine(ProgressBar):
             shape = {"ncols": 80, "nrows": 24}
         self._title = title
         shape |= {"bar_format": "{desc} |{bar}|", "leave": False, "file": sys.stderr}
-        self._bar = tqdm(desc=f"{title}   0%", total=int(total), **shape)
+        self._bar = bars()(desc=f"{title}   0%", total=int(total), **shape)
 
     def _draw(self, done: int, text: str) -> None:
         self._bar.n = done

@@ -19,6 +19,7 @@ from formats_of_tools import (
     draw,
     voc_text,
     write_cvat_yolo,
+    write_labelme,
     write_yolo,
     yolo_lines,
 )
@@ -436,10 +437,11 @@ def test_labels_of_tags_and_points_are_no_classes_of_cvat(tmp_path: Path):
     assert CocoAnnotations.read(tmp_path / "annotations.xml").categories.names == ("any",)
 
 
-def test_subsets_of_a_project_of_cvat_are_splits(tmp_path: Path):
+@pytest.mark.parametrize("training", ["Train", "default"], ids=["named train", "the only other subset"])
+def test_subsets_of_a_project_of_cvat_are_splits(training: str, tmp_path: Path):
     draw(tmp_path / "images", TRAIN + VAL)
     images = ""
-    for subset, pictures in (("Train", TRAIN), ("Validation", VAL)):
+    for subset, pictures in ((training, TRAIN), ("Validation", VAL)):
         for one in pictures:
             boxes = "".join(
                 f'<box label="{"ab"[kind]}" xtl="{left}" ytl="{top}" xbr="{left + across}" ybr="{top + down}"/>'
@@ -453,6 +455,17 @@ def test_subsets_of_a_project_of_cvat_are_splits(tmp_path: Path):
     assert [image.file_name for image in run.val.annotations.images] == ["d.jpg", "e.jpg"]
     assert run.val.annotations.path == tmp_path / "annotations.xml:val"
     assert len(CocoAnnotations.read(tmp_path / "annotations.xml:val").entries) == 1
+
+
+def test_validation_folders_are_never_trained_on(tmp_path: Path):
+    write_labelme(tmp_path)
+    (tmp_path / "train").rename(tmp_path / "part1")
+    run = read_run_data(Config.from_flat({"data": tmp_path}), training=True)
+    assert [image.file_name for image in run.train.annotations.images] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [image.file_name for image in run.val.annotations.images] == ["d.jpg", "e.jpg"]
+    shutil.copytree(tmp_path / "part1", tmp_path / "part2")
+    with pytest.raises(InputError, match="part1, part2, val, and none is called train"):
+        find_sources(tmp_path)
 
 
 def test_tracks_of_a_video_are_refused(tmp_path: Path):

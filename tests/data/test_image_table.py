@@ -52,7 +52,7 @@ def test_workers_share_the_tables_of_a_data_set(tmp_path):
     images, boxes = 500_000, 12_000_000
     table = ImageTable.of(range(images), [f"{index:040}.jpg" for index in range(images)], np.full((images, 2), 9))
     starts = np.linspace(0, boxes, images + 1).astype(np.int64)
-    annotations = type("Annotations", (), {"path": tmp_path, "images": table})
+    annotations = type("Annotations", (), {"path": tmp_path, "images": table, "has_places": False})
     annotations.training = BoxTable(np.ones((boxes, 4), np.float32), np.ones(boxes, np.int64), starts)
     size = annotations.training.boxes_xyxy.nbytes + annotations.training.labels.nbytes
     assert size > 250e6

@@ -454,7 +454,7 @@ def test_a_folder_without_a_model_is_refused_in_one_line_with_remedies(tmp_path:
         load_pretrained(str(tmp_path))
     message = str(caught.value)
     assert message.startswith(f"dino_model {str(tmp_path)!r} can't be loaded: ")
-    for remedy in ("check the name or folder", "--dino_model", "--backbone_weights random"):
+    for remedy in ("check the name", "--dino_model", "--backbone_weights random"):
         assert remedy in message
     assert "\n" not in message
 

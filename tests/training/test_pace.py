@@ -206,7 +206,7 @@ class Bar:
 
 def test_the_live_line_waits_for_the_first_image_and_closes_its_bar_at_the_end(clock, monkeypatch):
     bar = Bar()
-    monkeypatch.setattr(progress, "tqdm", lambda **settings: bar)
+    monkeypatch.setattr(progress, "bars", lambda: lambda **settings: bar)
     trainer: Any = SimpleNamespace(
         world_size=1,
         state=SimpleNamespace(fn="validate"),

@@ -16,7 +16,7 @@ from dino_detector.data.formats.rows import Reading, Rows
 from dino_detector.data.formats.splits import AnnotationFile, files_of, in_order, name_sources, role_of
 from dino_detector.data.formats.xml_files import read_xml
 from dino_detector.errors import InputError
-from dino_detector.plain_text import counted
+from dino_detector.plain_text import counted, listed
 
 BOXLESS = {"polyline", "points", "cuboid", "skeleton"}
 """shapes that are left out"""
@@ -33,16 +33,30 @@ def find_cvat(folder: Path) -> list[AnnotationFile]:
 
 
 def split_by_subset(file: AnnotationFile) -> list[AnnotationFile]:
-    """Return the subsets of a project as splits ``annotations.xml:val``, or the file if no subset is for training."""
+    """Return the subsets of a project as splits ``annotations.xml:val``, or the file if it has one subset.
+
+    Beside ``val`` and ``test``, the only other subset is for training.
+
+    Raises:
+        InputError: several subsets may be for training.
+    """
     try:
         images = re.findall(rb"<image\s[^>]*>", file.path.read_bytes())  # parsing takes ten times as long
     except OSError:  # its reader says what is wrong
         return [file]
     subsets = [re.search(rb"\ssubset=[\"']([^\"']*)", image) for image in images]
     names = {_split_of("" if found is None else unescape(found[1].decode("utf-8", "replace"))) for found in subsets}
-    if "train" not in names or len(names) == 1:
+    others = sorted(names - {"train", "val", "test"})
+    if len(names) == 1 or len(others) == len(names):
         return [file]
-    return in_order({name: AnnotationFile(name, Path(f"{file.path}:{name}"), format="CVAT") for name in names})
+    if "train" not in names and len(others) > 1:
+        raise InputError(f"{file.path}: has the subsets {listed(sorted(names))}, and none is called train; rename one")
+    roles = {name: name for name in names}
+    if "train" not in names and others:
+        roles["train"] = roles.pop(others[0])
+    return in_order(
+        {role: AnnotationFile(role, Path(f"{file.path}:{name}"), format="CVAT") for role, name in roles.items()}
+    )
 
 
 def _split_of(subset: str) -> str:

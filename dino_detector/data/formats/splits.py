@@ -89,6 +89,14 @@ def folders_of(kind: str, folder: Path, form: str) -> list[AnnotationFile]:
 
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and holds_some(path)]
     roles = by_role(below, folder)
-    if "train" in roles:
+    others = [path for path in below if path not in roles.values()]
+    if roles and "train" not in roles and others:
+        if len(others) > 1:
+            names = listed([path.name for path in below])
+            raise InputError(
+                f"{folder}: has the folders {names}, and none is called train; name the training set train"
+            )
+        roles = {"train": others[0]} | roles
+    if roles:
         return [AnnotationFile(role, path, path, kind) for role, path in roles.items()]
     return [AnnotationFile(folder.resolve().name, folder, folder, kind)] if below or holds_some(folder) else []
