@@ -74,7 +74,7 @@ def doubts(data: PathLike, **settings: Unpack[DoubtsKeywords]) -> Doubts:
 
 @documented(LabelSettings)
 def label(data_or_folder: PathLike, **settings: Unpack[LabelKeywords]) -> PreLabels:
-    """Write pre-labels for pictures without labels, in what a labelling tool imports.
+    """Write pre-labels for pictures without labels, as files that a labelling tool imports.
 
     Example::
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @command(LabelSettings, usage="DATA_OR_FOLDER --checkpoint PATH --to TOOL")
 def main(settings: LabelSettings) -> None:
-    """Write pre-labels for pictures without labels, in what a labelling tool imports.
+    """Write pre-labels for pictures without labels, as files that a labelling tool imports.
 
-    A box has at least the best threshold of its class. The boxes go to a new folder, and no file of the data changes.
+    It keeps boxes that score at least the best threshold of their class. The boxes go to a new folder, and no file of
+    the data changes.
     """
     made = label(settings)
     limits = ", ".join(f"{plain(name)} {value:g}" for name, value in made.thresholds.items())

@@ -1,9 +1,10 @@
 """Divides the images of a data set into training and validation images, by their content.
 
-The hash of its file decides the side of an image, so the side depends neither on the order nor on the number of the
-other images, and an image keeps it when images are added. Images that show nearly the same are one group on one side:
-near-copies, copies that Roboflow has augmented, and frames of one video. Otherwise the AP would measure how well the
-detector remembers images, not how well it detects. The hash of one member decides the side of a group.
+The hash of its file decides the side of an image, so the side does not depend on the order or the number of the other
+images. Images that show nearly the same form a group, and a group has one side: near-copies, copies that Roboflow has
+augmented, and frames of one video. Otherwise the AP would measure how well the detector remembers images, not how well
+it detects. The hash of one member decides the side of a group, so a new member can move a group. File names tell the
+frames of a video and Roboflow's copies, so new names can move an image, too.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def hold_out(folder: Path, names: Sequence[str], fraction: float, *, source: Pat
     if looks.readable.sum() < 2:
         found = counted(int(looks.readable.sum()), "image")
         raise InputError(
-            f"{source}: has {found} that can be read, and --val_fraction needs 2; add images or leave it out"
+            f"{source}: has {found} that can be read, and --val_fraction needs 2; add images or leave that setting out"
         )
     group = _grouped(names, looks)
     warnings = []
@@ -94,7 +95,7 @@ def hold_out(folder: Path, names: Sequence[str], fraction: float, *, source: Pat
         largest = int(sizes.max())
         because = "because the content of each image decides its side, and there are few"
         if largest > FAR_OFF * wanted:
-            because = f"because a group of {largest:,} images stays on one side"
+            because = f"because a group of {largest:,} images has one side"
         share = is_val.sum() / len(names)
         warnings.append(f"the validation images are a fraction of {share:.2f}, not {fraction:g}, {because}")
     stays = f"; {counted(groups, 'group')} of near-copies and frames of one video {'stays' if groups == 1 else 'stay'}"

@@ -1,4 +1,4 @@
-"""Pre-labels: detections in pictures without labels, in what a labelling tool imports."""
+"""Pre-labels: detections in pictures without labels, as files that a labelling tool imports."""
 
 from __future__ import annotations
 

@@ -110,7 +110,9 @@ def _found(config: Config, *, training: bool) -> PathsOfSplits:
 def _refuse_fraction(data: Path, val: SplitPaths | None) -> None:
     """Raise `InputError` if there are validation images, so that none are to be taken from the training images."""
     if val is not None:
-        raise InputError(f"{data}: has validation images ({val.source.path}), so leave out --val_fraction, or them")
+        raise InputError(
+            f"{data}: has validation images ({val.source.path}), so leave out --val_fraction or the validation images"
+        )
 
 
 def _named(config: Config, split: CocoSplit) -> SplitPaths | None:
