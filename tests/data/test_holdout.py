@@ -132,7 +132,7 @@ def test_a_set_of_one_scene_is_divided_with_a_warning(tmp_path: Path):
 def test_one_big_group_is_told(tmp_path: Path):
     names = write(tmp_path, letters(4)) + write(tmp_path, [f"film_frame_{number}.png" for number in range(40)], first=9)
     found = hold_out(tmp_path, names, 0.4, source=tmp_path)
-    assert any("a group of 40 images stays on one side" in warning for warning in found.warnings)
+    assert any("a group of 40 images has one side" in warning for warning in found.warnings)
 
 
 def test_an_unreadable_image_is_for_training(tmp_path: Path):
