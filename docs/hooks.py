@@ -42,10 +42,10 @@ FROM_OUTSIDE = {
 """pages and files of the site, and the files of the repository that they show"""
 COMMANDS = {
     "train, evaluate": [item.default_factory for item in dataclasses.fields(Config)],
-    "predict": [commands.PredictSettings, TilingConfig],
-    "suggest": [labelling.SuggestSettings],
+    "predict": [commands.PredictSettings, commands.InferenceSettings, TilingConfig],
+    "suggest": [labelling.SuggestSettings, commands.InferenceSettings],
     "doubts": [labelling.DoubtSettings],
-    "label": [labelling.LabelSettings],
+    "label": [labelling.LabelSettings, commands.InferenceSettings],
     "export": [commands.ExportSettings],
     "analyze": [commands.AnalyzeSettings],
     "data": [commands.DataCheckSettings],

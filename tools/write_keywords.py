@@ -15,7 +15,13 @@ import dino_detector
 from dino_detector.api.calling import in_python, kind_text, texts_of
 from dino_detector.commands.evaluate import EVALUATION_HELP
 from dino_detector.config import Config, TilingConfig
-from dino_detector.config.commands import AnalyzeSettings, DataCheckSettings, ExportSettings, PredictSettings
+from dino_detector.config.commands import (
+    AnalyzeSettings,
+    DataCheckSettings,
+    ExportSettings,
+    InferenceSettings,
+    PredictSettings,
+)
 from dino_detector.config.labelling import DoubtSettings, LabelSettings, SuggestSettings
 from dino_detector.config.resolving import parts_of
 from dino_detector.config.setting import settings_of
@@ -24,12 +30,12 @@ FOLDER = Path(dino_detector.__file__).parent / "api" / "keywords"
 FUNCTIONS: dict[str, tuple[tuple[type, ...], Collection[str] | None, Collection[str]]] = {
     "train": ((Config,), None, ("data", "only_evaluate")),
     "evaluate": ((Config,), EVALUATION_HELP, ("data",)),
-    "predict": ((PredictSettings, TilingConfig), None, ("image_or_folder",)),
+    "predict": ((PredictSettings, InferenceSettings, TilingConfig), None, ("image_or_folder",)),
     "check_data": ((DataCheckSettings,), None, ("data",)),
     "export": ((ExportSettings,), None, ()),
-    "suggest": ((SuggestSettings,), None, ("folder",)),
+    "suggest": ((SuggestSettings, InferenceSettings), None, ("folder",)),
     "doubts": ((DoubtSettings,), None, ("data",)),
-    "label": ((LabelSettings,), None, ("data_or_folder",)),
+    "label": ((LabelSettings, InferenceSettings), None, ("data_or_folder",)),
     "analyze": ((AnalyzeSettings,), None, ("data",)),
 }
 """for each function: dataclasses of its settings, the settings that it reads (None: all), and its own parameters"""

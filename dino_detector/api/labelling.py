@@ -12,6 +12,7 @@ from dino_detector.api.keywords.suggest import SuggestKeywords
 from dino_detector.commands.doubts import doubts as doubts_with
 from dino_detector.commands.label import label as label_with
 from dino_detector.commands.suggest import suggest as suggest_with
+from dino_detector.config.commands import InferenceSettings
 from dino_detector.config.labelling import DoubtSettings, LabelSettings, SuggestSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dino_detector.labelling.suggestions import Suggestions
 
 
-@documented(SuggestSettings)
+@documented(SuggestSettings, InferenceSettings)
 def suggest(folder: PathLike, **settings: Unpack[SuggestKeywords]) -> Suggestions:
     """Choose the pictures of a folder to label next: uncertain ones, no two alike.
 
@@ -42,8 +43,8 @@ def suggest(folder: PathLike, **settings: Unpack[SuggestKeywords]) -> Suggestion
     """
     with python_call():
         usage = 'suggest("new_pictures", checkpoint=...)'
-        (resolved,) = settings_from((SuggestSettings,), {"folder": folder, **settings}, usage=usage)
-        return suggest_with(resolved)
+        groups = (SuggestSettings, InferenceSettings)
+        return suggest_with(*settings_from(groups, {"folder": folder, **settings}, usage=usage))
 
 
 @documented(DoubtSettings)
@@ -72,7 +73,7 @@ def doubts(data: PathLike, **settings: Unpack[DoubtsKeywords]) -> Doubts:
         return doubts_with(resolved)
 
 
-@documented(LabelSettings)
+@documented(LabelSettings, InferenceSettings)
 def label(data_or_folder: PathLike, **settings: Unpack[LabelKeywords]) -> PreLabels:
     """Write pre-labels for pictures without labels, as files that a labelling tool imports.
 
@@ -91,5 +92,5 @@ def label(data_or_folder: PathLike, **settings: Unpack[LabelKeywords]) -> PreLab
     """
     with python_call():
         usage = 'label("new_pictures", checkpoint=..., to="cvat")'
-        (resolved,) = settings_from((LabelSettings,), {"data_or_folder": data_or_folder, **settings}, usage=usage)
-        return label_with(resolved)
+        groups = (LabelSettings, InferenceSettings)
+        return label_with(*settings_from(groups, {"data_or_folder": data_or_folder, **settings}, usage=usage))

@@ -17,7 +17,7 @@ from dino_detector.commands.export import export as export_with
 from dino_detector.commands.predict import RESULTS
 from dino_detector.commands.predict import predict as predict_with
 from dino_detector.config import TilingConfig
-from dino_detector.config.commands import ExportSettings, PredictSettings
+from dino_detector.config.commands import ExportSettings, InferenceSettings, PredictSettings
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
 from dino_detector.structures.html import html_block, html_table
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@documented(PredictSettings, TilingConfig)
+@documented(PredictSettings, InferenceSettings, TilingConfig)
 def predict(image_or_folder: PathLike | Sequence[PathLike], **settings: Unpack[PredictKeywords]) -> Predictions:
     """Detect objects in a picture, some pictures, or a folder of pictures.
 
@@ -65,13 +65,12 @@ def predict(image_or_folder: PathLike | Sequence[PathLike], **settings: Unpack[P
         if not paths:
             raise InputError("give at least one picture")
         given = {"image_or_folder": paths[0], **settings}
-        prediction, tiling = settings_from(
-            (PredictSettings, TilingConfig), given, usage='predict("photo.jpg", checkpoint=...)'
-        )
+        groups = (PredictSettings, InferenceSettings, TilingConfig)
+        prediction, *running = settings_from(groups, given, usage='predict("photo.jpg", checkpoint=...)')
         watcher = Collected(len(prediction.checkpoint))
         try:
             _, unreadable = predict_with(
-                prediction, tiling, watcher, pictures=[Path(path) for path in paths] if len(paths) > 1 else None
+                prediction, *running, watcher, pictures=[Path(path) for path in paths] if len(paths) > 1 else None
             )
         finally:
             watcher.close()

@@ -6,15 +6,16 @@ import json
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dino_detector.commands.frame import command
 from dino_detector.config import MAX_DETECTIONS, TilingConfig
-from dino_detector.config.commands import PredictSettings
+from dino_detector.config.commands import InferenceSettings, PredictSettings
 from dino_detector.data.pictures import finding, opening
 from dino_detector.errors import InputError, StoppedByUser
 from dino_detector.plain_text import counted, listed, plain
@@ -52,14 +53,14 @@ class Output(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-@command(PredictSettings, TilingConfig, usage="IMAGE_OR_FOLDER --checkpoint PATH")
-def main(settings: PredictSettings, tiling: TilingConfig) -> None:
+@command(PredictSettings, InferenceSettings, TilingConfig, usage="IMAGE_OR_FOLDER --checkpoint PATH")
+def main(settings: PredictSettings, inference: InferenceSettings, tiling: TilingConfig) -> None:
     """Detect objects in a picture or a folder of pictures.
 
     Writes each picture with its boxes, and predictions.json in the COCO results format with the file name of each
     detection's picture.
     """
-    done, unread = predict(settings, tiling, Printed(settings))
+    done, unread = predict(settings, inference, tiling, Printed(settings))
     print(f"Pictures with boxes and all detections, {RESULTS}, are in {settings.output_dir}")
     if framed := [source.name for source in done if opening.has_several_frames(source.path)]:
         have = "has" if len(framed) == 1 else "have"
@@ -112,7 +113,12 @@ class Printed(NamedTuple):
 
 
 def predict(
-    settings: PredictSettings, tiling: TilingConfig, watcher: Watcher, *, pictures: Sequence[Path] | None = None
+    settings: PredictSettings,
+    inference: InferenceSettings,
+    tiling: TilingConfig,
+    watcher: Watcher,
+    *,
+    pictures: Sequence[Path] | None = None,
 ) -> Predicted:
     """Detect objects in the pictures, and write the results of each detector to its folder.
 
@@ -122,7 +128,7 @@ def predict(
         InputError: a setting or a checkpoint is wrong.
         StoppedByUser: the user interrupted the work; the results of finished pictures are written.
     """
-    opening.allow_megapixels(settings.max_megapixels)
+    opening.allow_megapixels(inference.max_megapixels)
     folders = _folders(settings)
     given = settings.image_or_folder
     if pictures is None:
@@ -136,13 +142,14 @@ def predict(
     from dino_detector.inference.detector_group import DetectorGroup
 
     with locked(settings.output_dir, "prediction"):
-        group = DetectorGroup(settings.checkpoint, device=settings.device, dino_model=settings.dino_model)
-        group.optimize(precision=settings.precision)
+        group = DetectorGroup(settings.checkpoint, device=inference.device, dino_model=inference.dino_model)
+        group.optimize(precision=inference.precision)
         left_out = plain(found.left_out_line(given) or "", 200)
         hint = "; --recursive takes subfolders too" if found.nested and left_out else ""
         watcher.begin(group, sources, left_out + hint)
         outputs = [Output(detector, folder, []) for detector, folder in zip(group.detectors, folders, strict=True)]
-        return _predict(group, outputs, sources, settings, tiling, watcher)
+        detect = partial(group.detect_each, tiling=tiling, batch_size=inference.batch_size)
+        return _predict(detect, outputs, sources, settings.threshold, watcher, white_level=group.white_level)
 
 
 def _folders(settings: PredictSettings) -> list[Path]:
@@ -191,15 +198,16 @@ def _refuse_overwriting(sources: Sequence[Source], folders: Sequence[Path]) -> N
 
 
 def _predict(
-    group: DetectorGroup,
+    detect_each: Callable[[Iterator[Tensor]], Iterator[Sequence[ImageDetections]]],
     outputs: list[Output],
     sources: list[Source],
-    settings: PredictSettings,
-    tiling: TilingConfig,
+    threshold: float,
     watcher: Watcher,
+    *,
+    white_level: float | None,
 ) -> Predicted:
     """Detect in each picture and write the results."""
-    from dino_detector.data.pictures.decoding import read_image
+    from dino_detector.data.pictures.decoding import readable_images
     from dino_detector.structures.evaluation_files import write_results
 
     for output in outputs:
@@ -211,20 +219,15 @@ def _predict(
     done: list[Source] = []
 
     def images() -> Iterator[Tensor]:
-        for source in sources:
-            try:
-                image = read_image(source.path, white_level=group.white_level)
-            except InputError as error:
-                broken.append(str(error))
-                continue
-            waiting.append((source, image))
+        for position, image in readable_images((one.path for one in sources), broken, white_level=white_level):
+            waiting.append((sources[position], image))
             yield image
 
     try:
-        for found in group.detect_each(images(), tiling=tiling, batch_size=settings.batch_size):
+        for found in detect_each(images()):
             source, image = waiting.popleft()
             for output, detections in zip(outputs, found, strict=True):
-                shown = detections.above(settings.threshold)
+                shown = detections.above(threshold)
                 _write_picture(output, source, image, detections, shown)
                 watcher.found(source, output, shown)
             done.append(source)

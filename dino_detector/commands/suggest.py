@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_detector.commands.frame import command, picture_bar
+from dino_detector.config.commands import InferenceSettings
 from dino_detector.config.labelling import SuggestSettings
 from dino_detector.plain_text import counted, plain
 from dino_detector.storage.files import write_whole
@@ -22,13 +23,13 @@ DRAWN = 12
 """most boxes in a thumbnail"""
 
 
-@command(SuggestSettings, usage="FOLDER --checkpoint PATH")
-def main(settings: SuggestSettings) -> None:
+@command(SuggestSettings, InferenceSettings, usage="FOLDER --checkpoint PATH")
+def main(settings: SuggestSettings, inference: InferenceSettings) -> None:
     """Choose the pictures of a folder to label next: uncertain ones, no two alike.
 
     Writes suggested.txt, a path on each line, and suggestions.html, with thumbnails and reasons.
     """
-    found = suggest(settings)
+    found = suggest(settings, inference)
     for row in found.rows[:PRINTED]:
         print(f"{plain(row.file, 96)}: {row.reason}")
     if len(found.rows) > PRINTED:
@@ -43,7 +44,7 @@ def main(settings: SuggestSettings) -> None:
     print(f"{chosen} are in {settings.output_dir / LIST}; thumbnails are in {settings.output_dir / PAGE}")
 
 
-def suggest(settings: SuggestSettings) -> Suggestions:
+def suggest(settings: SuggestSettings, inference: InferenceSettings) -> Suggestions:
     """Choose the pictures, write the list and the page, and return the pictures."""
     from dino_detector.models.checkpoint import require_checkpoint
 
@@ -51,9 +52,8 @@ def suggest(settings: SuggestSettings) -> Suggestions:
     with locked(settings.output_dir, "suggestions"):
         from dino_detector.labelling import suggestions
 
-        given = {name: value for name, value in vars(settings).items() if name not in ("folder", "output_dir")}
         with picture_bar() as advance:
-            found = suggestions.suggest(settings.folder, **given, advance=advance)
+            found = suggestions.suggest(settings, inference, advance=advance)
         make_room(settings.output_dir, [LIST, PAGE])
         write_whole(settings.output_dir / LIST, "".join(f"{row.file}\n" for row in found.rows))
         _write_page(settings.output_dir / PAGE, found.rows, settings, looked_at=found.looked_at)

@@ -13,6 +13,23 @@ from dino_detector.config.training import MAX_DETECTIONS
 
 
 @dataclass(frozen=True)
+class InferenceSettings:
+    """How the detector runs."""
+
+    _: KW_ONLY
+    batch_size: int = setting(8, at_least=1)
+    """pictures, or tiles of pictures, that run at once"""
+    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
+    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps"""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
+    dino_model: str | None = None
+    """name or folder of the base model; null means the model that the checkpoint names"""
+
+
+@dataclass(frozen=True)
 class PredictSettings:
     """Pictures, detectors and results."""
 
@@ -29,16 +46,6 @@ class PredictSettings:
     threshold: float = setting(0.5, at_least=0, at_most=1)
     """lowest score of a box to draw and count; predictions.json has all of these boxes, and at least the 100 best boxes
     of each picture"""
-    batch_size: int = setting(8, at_least=1)
-    """pictures, or tiles of pictures, that run at once"""
-    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
-    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps"""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
-    dino_model: str | None = None
-    """name or folder of the base model; null means the model that the checkpoint names"""
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,6 @@ class SuggestSettings:
     """look into subfolders too"""
     output_dir: Path = Path("outputs/suggestions")
     """folder for suggested.txt and suggestions.html; files of an earlier call are moved aside"""
-    batch_size: int = setting(8, at_least=1)
-    """pictures that run at once"""
-    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
-    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps"""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
-    dino_model: str | None = None
-    """name or folder of the base model; null means the model that the checkpoint names"""
 
 
 @dataclass(frozen=True)
@@ -90,13 +80,3 @@ class LabelSettings:
     """least score of a box of any class, in place of each class's best"""
     pictures: Literal["copy", "link", "none"] = "copy"
     """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or none"""
-    batch_size: int = setting(8, at_least=1)
-    """pictures that run at once"""
-    max_megapixels: float = setting(DataConfig.max_megapixels, above=0)
-    """largest picture to open"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps"""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """number format; auto is bf16 where the device has instructions for it, and 32 elsewhere"""
-    dino_model: str | None = None
-    """name or folder of the base model; null means the model that the checkpoint names"""

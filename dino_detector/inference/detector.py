@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dino_detector.config import Config
+from dino_detector.config.commands import InferenceSettings
+from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.data.windows import resize_to_input
 from dino_detector.errors import InputError
 from dino_detector.inference.description import detector_html, detector_text
@@ -179,6 +181,13 @@ def build_detector(config: Config, *, categories: Categories) -> Detector:
         base_fingerprint=None if holds_all else fingerprint(backbone.model),
     )
     return Detector(backbone, header)
+
+
+def load_detector(checkpoint: Path, settings: InferenceSettings) -> Detector:
+    """Load a detector that is ready to run as the settings say."""
+    allow_megapixels(settings.max_megapixels)
+    detector = Detector.load(checkpoint, device=settings.device, dino_model=settings.dino_model)
+    return detector.optimize(precision=settings.precision)
 
 
 def build_from_checkpoint(

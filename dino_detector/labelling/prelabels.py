@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from dino_detector.data.conversion.conversion import Pictures, require_apart, write_labelled
+from dino_detector.config.commands import InferenceSettings
+from dino_detector.config.labelling import LabelSettings
+from dino_detector.data.conversion.conversion import require_apart, write_labelled
 from dino_detector.data.conversion.labelled import Box, Labelled, Picture
-from dino_detector.data.pictures.decoding import read_image
+from dino_detector.data.pictures.decoding import readable_images
 from dino_detector.data.pictures.finding import find_pictures
-from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
-from dino_detector.inference.detector import Detector
+from dino_detector.inference.detector import Detector, load_detector
 from dino_detector.labelling.label_studio import Task, write_label_studio
 from dino_detector.labelling.labelled_data import LabelledData
 from dino_detector.labelling.suggestions import objects_in
@@ -27,7 +27,6 @@ from dino_detector.structures.detections import ImageDetections
 ANNOTATIONS = (".json", ".xml", ".csv", ".yaml", ".yml")
 """extensions of files that may be annotations; a folder without any is a folder of pictures"""
 STUDIO = "label-studio"
-Tool = Literal["coco", "yolo", "voc", "labelme", "label-studio", "cvat"]
 
 
 @dataclass(frozen=True)
@@ -55,65 +54,31 @@ class PreLabels:
     notes: tuple[str, ...]
 
 
-def label(
-    data: str | Path,
-    *,
-    checkpoint: str | Path,
-    to: Tool,
-    output_dir: str | Path = "outputs/prelabels",
-    labelled: str | Path | None = None,
-    threshold: float | None = None,
-    pictures: Pictures = "copy",
-    batch_size: int = 8,
-    device: str = "auto",
-    precision: str = "auto",
-    dino_model: str | None = None,
-    max_megapixels: float | None = None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> PreLabels:
-    """Write the detections in pictures without labels as a new data set; ``data`` is not changed.
+def label(settings: LabelSettings, inference: InferenceSettings, *, advance: Callable[[int, int], None]) -> PreLabels:
+    """Write the detections in pictures without labels as a new data set; the user's data is not changed.
 
-    Args:
-        data: folder of pictures, or a data set of any labelling tool; a picture with a box is left out.
-        checkpoint: checkpoint of the detector.
-        to: the labelling tool.
-        output_dir: new folder; earlier pre-labels there are moved aside.
-        labelled: data set whose validation images give the thresholds; None takes the validation files beside the
-            checkpoint, or 0.5.
-        threshold: least score of a box of any class, in place of each class's best.
-        pictures: copy pictures, hard-link them, or leave them out.
-        batch_size: pictures that run at once.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        precision: number format of `Detector.optimize`.
-        dino_model: name or folder of the base model; None takes the name in the checkpoint.
-        max_megapixels: largest picture to open; None takes the value of the checkpoint's training.
-        advance: called with the numbers of done and of all pictures.
+    ``advance`` takes the numbers of done and of all pictures.
 
     Raises:
         InputError: the data or the checkpoint is wrong, or every picture has labels.
     """
-    data, output = Path(data), Path(output_dir)
+    data, output = settings.data_or_folder, settings.output_dir
     require_apart(data, output)
     files, with_labels = _without_labels(data)
-    detector = Detector.load(checkpoint, device=device, dino_model=dino_model).optimize(precision=precision)
-    allow_megapixels(max_megapixels or detector.config.data.max_megapixels)
-    thresholds, origin = _thresholds(detector, Path(checkpoint), labelled, threshold, batch_size)
+    detector = load_detector(settings.checkpoint, inference)
+    thresholds, origin = _thresholds(detector, settings, inference.batch_size)
     unreadable: list[str] = []
     rows: list[tuple[Path, tuple[int, int], ImageDetections]] = []
     waiting: list[tuple[Path, tuple[int, int]]] = []
 
     def images() -> Iterator[Tensor]:
-        for _, file in files:
-            try:
-                image = read_image(file, white_level=detector.white_level)
-            except InputError as error:
-                unreadable.append(str(error))
-                continue
-            waiting.append((file, (image.shape[2], image.shape[1])))
+        paths = (file for _, file in files)
+        for position, image in readable_images(paths, unreadable, white_level=detector.white_level):
+            waiting.append((files[position][1], (image.shape[2], image.shape[1])))
             yield image
 
     limits = np.array(thresholds)
-    found = detector.detect_each(images(), tiling=detector.config.tiling, batch_size=batch_size)
+    found = detector.detect_each(images(), tiling=detector.config.tiling, batch_size=inference.batch_size)
     for number, detections in enumerate(found):
         file, size = waiting[number]
         objects = objects_in(detections)
@@ -123,7 +88,7 @@ def label(
     if not rows:
         raise InputError(f"{data}: none of {counted(len(files), 'picture')} can be read; the first: {unreadable[0]}")
     names = {file: name for name, file in files}
-    notes = _write(detector, rows, names, to=to, output=output, pictures=pictures, data=data, source=Path(checkpoint))
+    notes = _write(detector, rows, names, settings)
     shown = detector.categories.distinct_names
     counts = np.bincount(np.concatenate([one.labels.numpy() for _, _, one in rows]), minlength=len(shown))
     return PreLabels(
@@ -169,30 +134,23 @@ def _without_labels(data: Path) -> tuple[list[tuple[str, Path]], int]:
     return list(new.values()), len(labelled)
 
 
-def _thresholds(
-    detector: Detector, checkpoint: Path, labelled: str | Path | None, threshold: float | None, batch_size: int
-) -> Thresholds:
-    if threshold is not None:
-        return same_for_all(threshold, detector.categories, "--threshold")
-    if labelled is not None:
-        return thresholds_on(detector, Path(labelled), batch_size=batch_size)
+def _thresholds(detector: Detector, settings: LabelSettings, batch_size: int) -> Thresholds:
+    if settings.threshold is not None:
+        return same_for_all(settings.threshold, detector.categories, "--threshold")
+    if settings.labelled is not None:
+        return thresholds_on(detector, settings.labelled, batch_size=batch_size)
     origin = "no validation was found beside the checkpoint; --labelled DATA measures each class's best"
-    return thresholds_beside(checkpoint, detector.categories) or same_for_all(0.5, detector.categories, origin)
+    return thresholds_beside(settings.checkpoint, detector.categories) or same_for_all(0.5, detector.categories, origin)
 
 
 def _write(
     detector: Detector,
     rows: list[tuple[Path, tuple[int, int], ImageDetections]],
     names: dict[Path, str],
-    *,
-    to: Tool,
-    output: Path,
-    pictures: Pictures,
-    data: Path,
-    source: Path,
+    settings: LabelSettings,
 ) -> list[str]:
     """Write the boxes and place the pictures; return what the format can't hold."""
-    categories = detector.categories
+    categories, to, output = detector.categories, settings.to, settings.output_dir
     content = []
     for file, size, found in rows:
         corners = found.boxes_xyxy.double().numpy()
@@ -201,7 +159,8 @@ def _write(
         content.append(Picture(names[file], file, size, boxes))
     labelled = Labelled({"": content}, list(categories.distinct_names), list(categories.ids))
     form = "coco" if to == STUDIO else to
-    result = write_labelled(labelled, to=form, output=output, pictures=pictures, source=f"{source} in {data}")
+    source = f"{settings.checkpoint} in {settings.data_or_folder}"
+    result = write_labelled(labelled, to=form, output=output, pictures=settings.pictures, source=source)
     if to == STUDIO:
         tasks = []
         for picture, (_, size, found) in zip(content, rows, strict=True):
@@ -209,5 +168,5 @@ def _write(
             tasks.append(
                 Task(picture.name, size, [(labelled.classes[box.label], score, box[1:5]) for box, score in scored])
             )
-        write_label_studio(tasks, labelled.classes, output, model=source.stem)
+        write_label_studio(tasks, labelled.classes, output, model=settings.checkpoint.stem)
     return [note.line() for note in result.notes]

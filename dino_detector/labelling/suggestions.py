@@ -9,7 +9,7 @@ Sener, Savarese: Active Learning for Convolutional Neural Networks: A Core-Set A
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,14 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dino_detector.config.commands import InferenceSettings
+from dino_detector.config.labelling import SuggestSettings
 from dino_detector.data.holdout import near_copies
-from dino_detector.data.pictures.decoding import read_image
+from dino_detector.data.pictures.decoding import readable_images
 from dino_detector.data.pictures.finding import find_pictures
-from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
-from dino_detector.inference.detector import Detector
+from dino_detector.inference.detector import Detector, load_detector
 from dino_detector.labelling.evidence import ious
 from dino_detector.labelling.labelled_data import LabelledData
+from dino_detector.models.device import autocast_to
 from dino_detector.plain_text import counted
 from dino_detector.structures.categories import Categories
 from dino_detector.structures.detections import ImageDetections
@@ -99,51 +101,28 @@ class Suggestions:
 
 
 def suggest(
-    folder: str | Path,
-    *,
-    checkpoint: str | Path,
-    count: int = 50,
-    labelled: str | Path | None = None,
-    recursive: bool = False,
-    batch_size: int = 8,
-    device: str = "auto",
-    precision: str = "auto",
-    dino_model: str | None = None,
-    max_megapixels: float | None = None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    settings: SuggestSettings, inference: InferenceSettings, *, advance: Callable[[int, int], None]
 ) -> Suggestions:
-    """Choose pictures of a folder to label next.
-
-    Args:
-        folder: folder of pictures.
-        checkpoint: detector that was trained on the labels so far.
-        count: number of pictures to choose.
-        labelled: data set with the labels so far; its pictures are not chosen, and the chosen pictures differ from
-            them.
-        recursive: look into subfolders too.
-        batch_size: pictures that run at once.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        precision: number format of `Detector.optimize`.
-        dino_model: name or folder of the base model; None takes the name in the checkpoint.
-        max_megapixels: largest picture to open; None takes the value of the checkpoint's training.
-        advance: called with the numbers of done and of all pictures.
+    """Choose pictures of a folder to label next; ``advance`` takes the numbers of done and of all pictures.
 
     Raises:
         InputError: the checkpoint or the labelled data is wrong, or the folder has no picture to label.
     """
-    detector = Detector.load(checkpoint, device=device, dino_model=dino_model).optimize(precision=precision)
-    allow_megapixels(max_megapixels or detector.config.data.max_megapixels)
-    pictures = find_pictures(Path(folder), recursive=recursive).pictures
-    known: list[Path] = [] if labelled is None else labelled_pictures(LabelledData.read(Path(labelled)))
+    folder, labelled = settings.folder, settings.labelled
+    detector = load_detector(settings.checkpoint, inference)
+    pictures = find_pictures(folder, recursive=settings.recursive).pictures
+    known: list[Path] = [] if labelled is None else labelled_pictures(LabelledData.read(labelled))
     same = {path.resolve() for path in known}
     new = [path for path in pictures if path.resolve() not in same]
     if not new:
         raise InputError(f"{folder}: all of its {counted(len(pictures), 'picture')} have labels; give another folder")
     total = len(new) + len(known)
-    looked = look_at(detector, [*known, *new], batch_size=batch_size, advance=lambda done: advance(done, total))
+    size = inference.batch_size
+    looked = look_at(detector, [*known, *new], batch_size=size, advance=lambda done: advance(done, total))
     groups = near_copies(Path("/"), [path.resolve().as_posix().lstrip("/") for path in looked.files])
     is_labelled = np.array([path.resolve() in same for path in looked.files])
-    chosen = choose(uncertainties(looked.found, detector.categories), looked.features, groups, is_labelled, count=count)
+    value = uncertainties(looked.found, detector.categories)
+    chosen = choose(value, looked.features, groups, is_labelled, count=settings.count)
     left_out = len(pictures) - len(new)
     rows = tuple(_suggestion(looked, pick, detector.categories, first=not number) for number, pick in enumerate(chosen))
     return Suggestions(rows, int((~is_labelled).sum()), left_out, tuple(looked.unreadable))
@@ -168,18 +147,11 @@ def look_at(
     features: list[np.ndarray] = []
     unreadable: list[str] = []
 
-    def images() -> Iterator[tuple[Path, Tensor]]:
-        for file in files:
-            try:
-                yield file, read_image(file, white_level=detector.white_level)
-            except InputError as error:
-                unreadable.append(str(error))
-
-    waiting = images()
-    while batch := list(islice(waiting, batch_size)):
-        paths, pixels = zip(*batch, strict=True)
+    images = readable_images(files, unreadable, white_level=detector.white_level)
+    while batch := list(islice(images, batch_size)):
+        positions, pixels = zip(*batch, strict=True)
         detections, means = _detected(detector, pixels)
-        readable += paths
+        readable += [files[position] for position in positions]
         found += detections
         features.append(means)
         advance(len(readable) + len(unreadable))
@@ -194,8 +166,6 @@ def look_at(
 @torch.inference_mode()
 def _detected(detector: Detector, images: Sequence[Tensor]) -> tuple[list[ImageDetections], np.ndarray]:
     """Return the detections in a batch, and the mean patch ``[B, D]`` of the trunk's last layer."""
-    from dino_detector.models.device import autocast_to
-
     backbone = detector.backbone
     with autocast_to(detector.inference_precision, detector.device):
         tokens = backbone.trunk(detector.prepare(images))

@@ -25,9 +25,9 @@ class LabelKeywords(TypedDict, total=False):
     """copy the pictures; link them, which takes no space but makes a change of one file a change of both; or
     none"""
     batch_size: int
-    """pictures that run at once"""
+    """pictures, or tiles of pictures, that run at once"""
     max_megapixels: float
-    """largest picture to open"""
+    """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
     device: str
     """auto, cpu, cuda, cuda:1 or mps"""
     precision: Literal["auto", "32", "bf16", "16"]

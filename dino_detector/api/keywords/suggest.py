@@ -22,7 +22,7 @@ class SuggestKeywords(TypedDict, total=False):
     output_dir: PathLike
     """folder for suggested.txt and suggestions.html; files of an earlier call are moved aside"""
     batch_size: int
-    """pictures that run at once"""
+    """pictures, or tiles of pictures, that run at once"""
     max_megapixels: float
     """largest picture to open; the default is Pillow's limit, which guards against files that fill the memory"""
     device: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,22 @@ def read_image(
         InputError: the file can't be read, or its size is not the expected one.
     """
     return F.pil_to_tensor(_decoded(path, expected_size, white_level, most_reduced=1)[0])
+
+
+def readable_images(
+    paths: Iterable[Path], unreadable: list[str], *, white_level: float | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the position and the pixels of each picture that can be read; see `read_image`.
+
+    For every other picture, add a line with the reason to ``unreadable``.
+    """
+    for position, path in enumerate(paths):
+        try:
+            image = read_image(path, white_level=white_level)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        yield position, image
 
 
 def read_part(
