@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import math
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
+from dino_detector.analysis.html_file import jpeg_url
 from dino_detector.analysis.matches import DetectionMatches
 from dino_detector.analysis.mistakes import KINDS, Mistakes, image_mistakes
 from dino_detector.analysis.runs import file_inside
@@ -32,7 +31,6 @@ MOST_DETECTIONS = 100
 """number of drawn detections of an image, by descending score"""
 THUMBNAIL_BYTES = 6_500_000
 """limit for all thumbnails of a report, so that it stays below 10 MB"""
-PREFIX = "data:image/jpeg;base64,"
 STEPS = ((480, 82), (480, 70), (480, 55), (360, 55), (240, 50), (120, 40))
 """longest side in pixels and JPEG quality, from the best to the smallest"""
 
@@ -145,9 +143,7 @@ def _within(picture: Image.Image, limit: int) -> str | None:
     for side, quality in STEPS:
         small = picture.copy()
         small.thumbnail((side, side))
-        content = io.BytesIO()
-        small.save(content, "JPEG", quality=quality, optimize=True)
-        url = PREFIX + base64.b64encode(content.getvalue()).decode("ascii")
+        url = jpeg_url(small, quality=quality)
         if len(url) <= limit:
             return url
     return None

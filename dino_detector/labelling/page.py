@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import io
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 from torchvision.transforms.v2.functional import to_pil_image
 
+from dino_detector.analysis.html_file import asset, content_policy, jpeg_url, write_html
 from dino_detector.data.pictures.decoding import read_image
 from dino_detector.errors import InputError
-from dino_detector.storage.files import write_whole
 
-PREFIX = "data:image/jpeg;base64,"
 SIDE = 320
 """longer side of a picture of a card, in pixels"""
 QUALITY = 78
@@ -63,19 +58,15 @@ def write_page(
         filters: the values of each filter, by its name.
         cards: the pictures.
     """
-    style = "\n".join([_asset("dino_detector.analysis.report", name) for name in ("palette.css", "layout.css")])
-    style += _asset("dino_detector.labelling", "labelling.css")
-    script = f'(() => {{\n"use strict";\n{_asset("dino_detector.labelling", "filters.js")}}})();'
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    style = "\n".join([asset("dino_detector.analysis.report", name) for name in ("palette.css", "layout.css")])
+    style += asset(__package__, "labelling.css")
+    script = f'(() => {{\n"use strict";\n{asset(__package__, "filters.js")}}})();'
     paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in lead)
     content = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="{content_policy(style, script)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
@@ -95,7 +86,7 @@ def write_page(
 </body>
 </html>
 """
-    write_whole(path, content.encode("utf-8", errors="replace").decode("utf-8"))  # half a surrogate pair in a name
+    write_html(path, content)
 
 
 def crop_with_boxes(file: Path, *, label: Box | None, found: Box | None, white_level: float | None = None) -> str:
@@ -138,9 +129,7 @@ def _drawn(picture: Image.Image, boxes: Sequence[tuple[Box, str]], *, offset: tu
         around = (edges[0] - 1, edges[1] - 1, edges[2] + 1, edges[3] + 1)
         pen.rectangle(around, outline="#000000", width=4)  # so that the colour shows on any picture
         pen.rectangle(edges, outline=color, width=2)
-    content = io.BytesIO()
-    small.save(content, "JPEG", quality=QUALITY, optimize=True)
-    return PREFIX + base64.b64encode(content.getvalue()).decode("ascii")
+    return jpeg_url(small, quality=QUALITY)
 
 
 def _card(card: Card) -> str:
@@ -154,11 +143,3 @@ def _card(card: Card) -> str:
 def _filter(name: str, values: Sequence[str]) -> str:
     options = "".join(f'<option value="{html.escape(value)}">{html.escape(value)}</option>' for value in values)
     return f'<label>{name}<select name="{name}"><option value="">all</option>{options}</select></label>'
-
-
-def _asset(package: str, name: str) -> str:
-    return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dino_detector.analysis import gallery
-from dino_detector.analysis.gallery import PREFIX, thumbnails
+from dino_detector.analysis.gallery import thumbnails
+from dino_detector.analysis.html_file import JPEG_PREFIX
 from dino_detector.data.coco.annotations import ImageRecord
 
 
@@ -24,8 +25,8 @@ def images(folder: Path, *sizes: tuple[int, int]) -> list[ImageRecord]:
 
 
 def size_of(url: str) -> tuple[int, int]:
-    assert url.startswith(PREFIX)
-    with Image.open(io.BytesIO(base64.b64decode(url.removeprefix(PREFIX)))) as picture:
+    assert url.startswith(JPEG_PREFIX)
+    with Image.open(io.BytesIO(base64.b64decode(url.removeprefix(JPEG_PREFIX)))) as picture:
         assert picture.format == "JPEG"
         return picture.size
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dino_detector.labelling.page import PREFIX, Card, crop_with_boxes, picture_with_boxes, write_page
+from dino_detector.analysis.html_file import JPEG_PREFIX
+from dino_detector.labelling.page import Card, crop_with_boxes, picture_with_boxes, write_page
 
 
 def picture_of(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(url.removeprefix(PREFIX))))
+    return Image.open(io.BytesIO(base64.b64decode(url.removeprefix(JPEG_PREFIX))))
 
 
 def test_markup_in_names_is_shown_as_text(tmp_path: Path):

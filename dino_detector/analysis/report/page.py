@@ -6,16 +6,14 @@ draw the rest from the payload, which is in the page as JSON.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dino_detector.analysis.gallery import MOST_DETECTIONS
+from dino_detector.analysis.html_file import asset, content_policy, write_html
 from dino_detector.analysis.wording import (
     AXES,
     DASH,
@@ -32,7 +30,6 @@ from dino_detector.analysis.wording import (
     threshold_text,
 )
 from dino_detector.plain_text import counted
-from dino_detector.storage.files import write_whole
 
 STYLES = ("palette.css", "layout.css", "controls.css", "charts.css", "pictures.css", "media.css")
 """in the order in which they join to one style; later rules win"""
@@ -66,19 +63,16 @@ def write_report(payload: Payload, path: Path) -> None:
     Raises:
         ValueError: a number of the payload is not finite, which JSON can't express.
     """
-    write_whole(path, page(payload))
+    write_html(path, page(payload))
 
 
 def page(payload: Payload) -> str:
     """Return the HTML of a payload; see `write_report`."""
-    style = "\n".join(map(_asset, STYLES))
-    code = "\n".join(map(_asset, SCRIPTS))
+    style = "\n".join(asset(__package__, name) for name in STYLES)
+    code = "\n".join(asset(__package__, name) for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\nconst WORDS = {embedded(for_script())};\n{code}\n}})();'
     parts = {
-        "policy": (
-            f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-            "base-uri 'none'; form-action 'none'"
-        ),
+        "policy": content_policy(style, script),
         "style": style,
         "script": script,
         "payload": embedded(payload),
@@ -86,22 +80,13 @@ def page(payload: Payload) -> str:
         **{f"axis_{name}": html.escape(text) for name, text in AXES.items()},
     }
     # One pass, so that a placeholder in a title is not replaced.
-    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
-    return whole.encode("utf-8", errors="replace").decode("utf-8")  # a file name may have half a surrogate pair
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], asset(__package__, "page.html"))
 
 
 def embedded(payload: Payload) -> str:
     """Return JSON in which no text can end the script element."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda character: UNSAFE[character[0]], text)
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 class Column(NamedTuple):
