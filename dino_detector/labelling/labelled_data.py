@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ import numpy as np
 
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.formats.reading import FORMATS
-from dino_detector.data.formats.splits import AnnotationFile
-from dino_detector.data.layouts import find_images_dir, find_sources
-from dino_detector.errors import InputError
-from dino_detector.plain_text import quoted
+from dino_detector.data.layouts import find_sources
 from dino_detector.structures.categories import Categories, check_categories
 
 
@@ -51,7 +47,8 @@ class LabelledData:
         """
         splits: list[LabelledSplit] = []
         for source in find_sources(data):
-            split = _read_split(source, data)
+            annotations, folder = CocoAnnotations.read_found(source, data)
+            split = LabelledSplit(source.name, folder, annotations.with_files(folder))
             if splits:
                 known = splits[0].annotations
                 if not FORMATS[source.format].has_class_ids:
@@ -114,14 +111,3 @@ class JoinedData:
             if label["image_id"] in ids
         ]
         return {"images": images, "annotations": labels, "categories": self.categories.as_coco()}
-
-
-def _read_split(source: AnnotationFile, data: Path) -> LabelledSplit:
-    root = data if data.is_dir() else data.parent
-    find_folder = partial(find_images_dir, source=source, folder=root, given=None)
-    annotations = CocoAnnotations.read(source, images=source.images, find_folder=find_folder)
-    folder = find_folder(annotations.images.file_names)
-    if folder is None:
-        name = quoted(annotations.images.file_names[0])
-        raise InputError(f"{annotations.path}: the images, such as {name}, were not found near it; put them beside it")
-    return LabelledSplit(source.name, folder, annotations.with_files(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -15,7 +14,6 @@ from dino_detector.data.coco.subsets import Subset, class_balance, select
 from dino_detector.data.coco.unlabelled import find_image_info, list_pictures, read_image_info
 from dino_detector.data.formats.reading import FORMATS
 from dino_detector.data.holdout import hold_out
-from dino_detector.data.layouts import find_images_dir
 from dino_detector.download import CocoSplit, download_annotations, download_images, download_split
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted, listed, quoted
@@ -236,17 +234,11 @@ def _read_whole(config: Config, paths: SplitPaths) -> tuple[CocoAnnotations, Spl
     """Read the annotations of all images of a split, and find the folder of the images."""
     if paths.download:
         download_annotations(paths.split, config.download)
-    find_folder = None
     if paths.images is None:
-        root = config.data.data if config.data.data.is_dir() else config.data.data.parent
-        find_folder = partial(find_images_dir, source=paths.source, folder=root, given=None)
-    whole = CocoAnnotations.read(paths.source, images=None if paths.download else paths.images, find_folder=find_folder)
-    if paths.images is None:
-        folder = find_folder(whole.images.file_names)
-        if folder is None:
-            name = quoted(whole.images.file_names[0])
-            raise InputError(f"{whole.path}: the images, such as {name}, were not found near it; put them beside it")
+        whole, folder = CocoAnnotations.read_found(paths.source, config.data.data)
         paths = paths._replace(images=folder)
+    else:
+        whole = CocoAnnotations.read(paths.source, images=None if paths.download else paths.images)
     if paths.split == "train":
         whole.require_boxes()
     return whole, paths

@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +24,9 @@ from dino_detector.data.coco.image_files import find_image_files
 from dino_detector.data.coco.reader import FindFolder, read_entries
 from dino_detector.data.formats.reading import read_annotations
 from dino_detector.data.formats.splits import AnnotationFile
-from dino_detector.data.layouts import source_of
+from dino_detector.data.layouts import find_images_dir, source_of
 from dino_detector.errors import InputError
+from dino_detector.plain_text import quoted
 from dino_detector.storage.files import paused_collection
 from dino_detector.structures.categories import Categories
 
@@ -169,6 +170,24 @@ class CocoAnnotations:
             return _checked(
                 *read_entries(reading.content, source.path, source.path.name, find_folder=find, places=reading.places)
             )
+
+    @classmethod
+    def read_found(cls, source: AnnotationFile, data: Path) -> tuple[CocoAnnotations, Path]:
+        """Read a split that `find_sources` found in a data set; return it with the folder of its images.
+
+        Raises:
+            InputError: as `read`; or no folder near the annotations has any of the images.
+        """
+        root = data if data.is_dir() else data.parent
+        find_folder = partial(find_images_dir, source=source, folder=root, given=None)
+        annotations = cls.read(source, images=source.images, find_folder=find_folder)
+        folder = find_folder(annotations.images.file_names)
+        if folder is None:
+            name = quoted(annotations.images.file_names[0])
+            raise InputError(
+                f"{annotations.path}: the images, such as {name}, were not found near it; put them beside it"
+            )
+        return annotations, folder
 
     @classmethod
     def parse(cls, content: dict[str, Any], path: Path, *, images: Path | None = None) -> CocoAnnotations:
