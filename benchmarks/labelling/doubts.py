@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.labelling.runs import recipe
 from benchmarks.labelling.spoiling import KINDS, Spoiled, iou, spoil
+from dino_detector.config.labelling import DoubtSettings
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.inference.detector import build_detector
 from dino_detector.labelling.doubts import Doubt, find_doubts
@@ -42,7 +43,8 @@ def measure(source: Path, *, seed: int, epochs: int, folder: Path) -> dict[str, 
     checkpoint = data / "settings.pth"  # the command takes the settings of a checkpoint, and not its weights
     build_detector(config, categories=CocoAnnotations.read(file).categories).save(checkpoint)
     started = time.monotonic()
-    found = find_doubts(data, checkpoint=checkpoint, output_dir=folder, device="cpu", seed=seed)
+    files = {"checkpoint": checkpoint, "output_dir": folder}
+    found = find_doubts(DoubtSettings(data, **files, device="cpu", seed=seed, num_workers=config.data.num_workers))
     row: dict[str, Any] = {"data": source.name, "seed": seed, "labels": found.labels, "spoiled": len(spoiled)}
     row |= {"rows": len(found.rows), "seconds": round(time.monotonic() - started)}
     for length in LENGTHS:

@@ -49,8 +49,7 @@ def doubts(settings: DoubtSettings) -> Doubts:
 
         for left in settings.output_dir.glob(f"{WORK}*"):  # of a killed call
             shutil.rmtree(left, ignore_errors=True)
-        given = {name: value for name, value in vars(settings).items() if name not in ("data", "shown")}
-        found = find_doubts(settings.data, **given)
+        found = find_doubts(settings)
         make_room(settings.output_dir, [LIST, PAGE])
         write_whole(settings.output_dir / LIST, json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")
         _write_page(settings.output_dir / PAGE, found, settings)

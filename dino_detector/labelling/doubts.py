@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dino_detector.config.labelling import DoubtSettings
 from dino_detector.data.pictures.opening import allow_megapixels
 from dino_detector.errors import InputError
 from dino_detector.labelling.calibration import Calibration, ImageBoxes, calibrate
@@ -18,7 +18,7 @@ from dino_detector.labelling.evidence import Boxes, label_evidence, unlabelled_e
 from dino_detector.labelling.folds import detect_by_others, divide
 from dino_detector.labelling.labelled_data import JoinedData, LabelledData
 from dino_detector.models.checkpoint import read_checkpoint
-from dino_detector.models.dinov2_backbone import build_backbone
+from dino_detector.models.dinov2_backbone import has_frozen_layers
 from dino_detector.storage.output_folder import make_output_dir
 from dino_detector.structures.categories import Categories
 
@@ -98,59 +98,31 @@ class Doubts:
         }
 
 
-def find_doubts(
-    data: str | Path,
-    *,
-    checkpoint: str | Path,
-    folds: int = 3,
-    epochs: int | None = None,
-    cache_trunk: str | Path | None = None,
-    output_dir: str | Path = "outputs/doubts",
-    device: str = "auto",
-    num_workers: int | None = None,
-    max_megapixels: float | None = None,
-    seed: int = 42,
-    report: Callable[[str], None] = log.info,
-) -> Doubts:
+def find_doubts(settings: DoubtSettings) -> Doubts:
     """Rank all labels of a data set by the doubt of detectors that did not train on them.
 
     The detectors have the settings of the checkpoint and start from new weights, because the weights of the checkpoint
-    have seen the labels. No file of the data set is changed.
-
-    Args:
-        data: folder or file of a data set of any labelling tool; all splits with labels take part.
-        checkpoint: checkpoint of a detector for such images, with the settings of the detectors to train.
-        folds: number of detectors; each trains on the images of the other folds.
-        epochs: passes of each training over its images; None takes the number of the checkpoint's training.
-        cache_trunk: folder of a trunk cache to use and keep; None makes a temporary one in ``output_dir``.
-        output_dir: folder for temporary files.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        num_workers: processes that load images; None takes the number of the checkpoint's training.
-        max_megapixels: largest picture to open; None takes the value of the checkpoint's training.
-        seed: seed of the folds, the trainings and the calibration.
-        report: receives a line at the start of each part of the work.
+    have seen the labels. No file of the data set is changed. Temporary files are in the output folder.
 
     Raises:
         InputError: the data or the checkpoint is wrong, or there are too few images.
     """
-    header, _ = read_checkpoint(Path(checkpoint))
-    config = header.config.replace(device=device, seed=seed)
-    given = {"epochs": epochs, "num_workers": num_workers, "max_megapixels": max_megapixels}
-    config = config.replace(**{name: value for name, value in given.items() if value is not None})
-    allow_megapixels(config.data.max_megapixels)
-    joined = LabelledData.read(Path(data)).joined()
-    _require_enough(joined, Path(data), folds)
+    header, _ = read_checkpoint(settings.checkpoint)
+    shared = ("device", "seed", "num_workers", "max_megapixels") + (("epochs",) if settings.epochs else ())
+    config = header.config.replace(**{name: getattr(settings, name) for name in shared})
+    allow_megapixels(settings.max_megapixels)
+    data, folds, seed = settings.data, settings.folds, settings.seed
+    joined = LabelledData.read(data).joined()
+    _require_enough(joined, data, folds)
     fold_of = divide(joined.folder, [image["file_name"] for image in joined.images], folds=folds, seed=seed)
-    _require_labels_outside(joined, fold_of, Path(data))
+    _require_labels_outside(joined, fold_of, data)
     # A checkpoint without the fingerprint of a base has no frozen layers. Others may have adapters on every layer.
-    has_trunk = header.base_fingerprint is not None and build_backbone(config.backbone).trunk_depth > 0
-    make_output_dir(Path(output_dir))
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=WORK) as work:
-        cache = None
-        if has_trunk:
-            cache = Path(work) / "trunk" if cache_trunk is None else Path(cache_trunk)
-        found = detect_by_others(joined, fold_of, config, work=Path(work), cache=cache, report=report)
-    report("calibrate the doubts on practice mistakes")
+    has_trunk = header.base_fingerprint is not None and has_frozen_layers(config.backbone)
+    make_output_dir(settings.output_dir)
+    with tempfile.TemporaryDirectory(dir=settings.output_dir, prefix=WORK) as work:
+        cache = (settings.cache_trunk or Path(work) / "trunk") if has_trunk else None
+        found = detect_by_others(joined, fold_of, config, work=Path(work), cache=cache)
+    log.info("calibrate the doubts on practice mistakes")
     return rank(joined, found, fold_of, seed=seed)
 
 
@@ -167,38 +139,45 @@ def rank(joined: JoinedData, found: dict[int, list[dict[str, Any]]], fold_of: np
     for label in joined.labels:
         if not label["iscrowd"]:
             by_image[label["image_id"]].append(label)
-    boxes = [
-        ImageBoxes(
-            _boxes(by_image[image["id"]], joined.categories),
-            _boxes(found[image["id"]], joined.categories),
-            (image["height"], image["width"]),
-        )
-        for image in joined.images
-    ]
-    calibration = calibrate(boxes, classes=np.arange(len(joined.categories)), seed=seed)
+    judged = []
+    for image, (split, image_id), fold in zip(joined.images, joined.origins, fold_of.tolist(), strict=True):
+        labels, detections = by_image[image["id"]], found[image["id"]]
+        size = (image["height"], image["width"])
+        boxes = ImageBoxes(_boxes(labels, joined.categories), _boxes(detections, joined.categories), size)
+        place = {"split": split, "image_id": image_id, "file_name": image["file_name"], "fold": fold}
+        judged.append(Judged(labels, detections, boxes, place))
+    calibration = calibrate([one.boxes for one in judged], classes=np.arange(len(joined.categories)), seed=seed)
     rows: list[Doubt] = []
-    for number, (image, content) in enumerate(zip(joined.images, boxes, strict=True)):
-        split, image_id = joined.origins[number]
-        place = {"split": split, "image_id": image_id, "file_name": image["file_name"], "fold": int(fold_of[number])}
-        rows += _of_labels(by_image[image["id"]], found[image["id"]], content, calibration, joined.categories, place)
-        rows += _missing(found[image["id"]], content, calibration, joined.categories, place)
+    for one in judged:
+        rows += _of_labels(one, calibration, joined.categories)
+        rows += _missing(one, calibration, joined.categories)
     rows.sort(key=lambda row: -row.doubt)
-    count = sum(len(content.labels.classes) for content in boxes)
+    count = sum(len(one.labels) for one in judged)
     return Doubts(tuple(rows), joined.folder, len(joined.images), count, joined.categories)
 
 
-def _of_labels(
-    labels: list[dict[str, Any]],
-    found: list[dict[str, Any]],
-    content: ImageBoxes,
-    calibration: Calibration,
-    categories: Categories,
-    place: dict[str, Any],
-) -> list[Doubt]:
+class Judged(NamedTuple):
+    """An image whose labels are judged.
+
+    Attributes:
+        labels: COCO annotations, without crowd regions.
+        found: detections, as COCO results.
+        boxes: both as arrays.
+        place: the attributes of a `Doubt` that name the image.
+    """
+
+    labels: list[dict[str, Any]]
+    found: list[dict[str, Any]]
+    boxes: ImageBoxes
+    place: dict[str, Any]
+
+
+def _of_labels(judged: Judged, calibration: Calibration, categories: Categories) -> list[Doubt]:
     """Return a doubt about each label of an image."""
+    labels, found, boxes, place = judged
     if not labels:
         return []
-    evidence = label_evidence(content.labels, content.found, size=content.size)
+    evidence = label_evidence(boxes.labels, boxes.found, size=boxes.size)
     states = calibration.of_labels(evidence.features)  # [N, 4]
     rows = []
     for number, label in enumerate(labels):
@@ -224,15 +203,10 @@ def _of_labels(
     return rows
 
 
-def _missing(
-    found: list[dict[str, Any]],
-    content: ImageBoxes,
-    calibration: Calibration,
-    categories: Categories,
-    place: dict[str, Any],
-) -> list[Doubt]:
+def _missing(judged: Judged, calibration: Calibration, categories: Categories) -> list[Doubt]:
     """Return a doubt about each object that is detected and not labelled."""
-    evidence = unlabelled_evidence(content.labels, content.found, size=content.size)
+    _, found, boxes, place = judged
+    evidence = unlabelled_evidence(boxes.labels, boxes.found, size=boxes.size)
     if not len(evidence.detections):
         return []
     doubts = calibration.of_unlabelled(evidence.features)

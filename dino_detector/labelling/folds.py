@@ -61,7 +61,7 @@ def divide(folder: Path, names: list[str], *, folds: int, seed: int) -> np.ndarr
 
 
 def detect_by_others(
-    data: JoinedData, fold_of: np.ndarray, config: Config, *, work: Path, cache: Path | None, report: Any
+    data: JoinedData, fold_of: np.ndarray, config: Config, *, work: Path, cache: Path | None
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the detections in each image, by the id of the image, as COCO results.
 
@@ -71,7 +71,6 @@ def detect_by_others(
         config: settings of the detectors and of their training.
         work: folder for the files of the runs, which are removed.
         cache: folder of the trunk cache; None for detectors without a frozen trunk.
-        report: called with a line at the start of each fold.
 
     Raises:
         InputError: training is not possible with these images and settings.
@@ -87,7 +86,8 @@ def detect_by_others(
     for fold in range(folds):
         started = time.monotonic()
         held_out = fold_of == fold
-        report(f"fold {fold + 1} of {folds}: train on {(~held_out).sum():,} images, detect in {held_out.sum():,}")
+        counts = f"{(~held_out).sum():,}", f"{held_out.sum():,}"
+        log.info("fold %d of %d: train on %s images, detect in %s", fold + 1, folds, *counts)
         with tempfile.TemporaryDirectory(dir=work, prefix=".fold-") as folder:
             for row in _results(base, data, held_out, Path(folder)):
                 found[row["image_id"]].append(row)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from dino_detector.config import BackboneConfig
 from dino_detector.errors import InputError
 from dino_detector.models.adapters import inject_adapters
-from dino_detector.models.dinov2_base import load_pretrained, random_architecture, untrained
+from dino_detector.models.dinov2_base import load_pretrained, model_config_of, random_architecture, untrained
 
 FEATURES = 4
 """number of feature layers by default; a backbone with fewer layers uses all of them"""
@@ -57,7 +57,7 @@ class Dinov2Backbone(nn.Module):
         self.depth = depth = self.feature_layers[-1] + 1
         model.encoder.layer = model.encoder.layer[:depth]  # the detector does not use later layers
         self.frozen_embeddings = trainable != "full"
-        self.trunk_depth = {"full": 0, "none": depth, "lora": max(0, depth - (lora_layers or depth))}[trainable]
+        self.trunk_depth = trunk_depth(config, depth)
         self.patch_size: int = model.config.patch_size
         self.hidden_size: int = model.config.hidden_size
         self.num_prefix_tokens = 1 + getattr(model.config, "num_register_tokens", 0)
@@ -216,6 +216,19 @@ def _expect_no_base_weights(module: Dinov2Backbone, keys: Any) -> None:
     module._positions.clear()
     left_out = _base_weights(module)
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(left_out)]
+
+
+def trunk_depth(config: BackboneConfig, depth: int) -> int:
+    """Return the number of frozen layers below the first layer that trains, of ``depth`` layers."""
+    return {"full": 0, "none": depth, "lora": max(0, depth - (config.lora_layers or depth))}[config.train_backbone]
+
+
+def has_frozen_layers(config: BackboneConfig) -> bool:
+    """Return whether the trunk has a layer, from the config of the base model alone, without its weights."""
+    depth = model_config_of(config).num_hidden_layers
+    adapted = config.lora_layers if config.train_backbone == "lora" else None
+    last = _select_feature_layers(config.feature_layers, depth=depth, adapted=adapted)[-1]
+    return trunk_depth(config, last + 1) > 0
 
 
 def build_backbone(config: BackboneConfig, *, architecture: dict[str, Any] | None = None) -> Dinov2Backbone:
