@@ -49,7 +49,7 @@ LINES_OF_FOLDER = {
     "commands": 1_730,
     "api": 1_970,
     "labelling": 1_610,
-    "training": 3_610,
+    "training": 3_620,
     "analysis": 2_550,
     "data_check": 1_700,
     "inference": 1_050,

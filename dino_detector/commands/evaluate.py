@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from dino_detector.training.evaluation import Evaluation
     from dino_detector.training.run_data import ReadData
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 EVALUATION_HELP = {

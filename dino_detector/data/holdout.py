@@ -21,9 +21,16 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from dino_detector.data.pictures.look_alikes import LEAST_CONTRAST, ROBOFLOW, THUMBNAIL, similar_pairs, thumbnail_of
+from dino_detector.data.pictures.look_alikes import (
+    LEAST_CONTRAST,
+    ROBOFLOW,
+    THUMBNAIL,
+    at_low_resolution,
+    chunks,
+    similar_pairs,
+    thumbnail_of,
+)
 from dino_detector.data.pictures.opening import MOST_THREADS, opened
 from dino_detector.errors import InputError
 from dino_detector.plain_text import counted
@@ -93,7 +100,7 @@ def hold_out(folder: Path, names: Sequence[str], fraction: float, *, source: Pat
     wanted = fraction * len(names)
     if abs(is_val.sum() - wanted) > max(1, FAR_OFF * wanted):
         largest = int(sizes.max())
-        because = "because the content of each image decides its side, and there are few"
+        because = "because the content of each image decides its side, and there are few groups"
         if largest > FAR_OFF * wanted:
             because = f"because a group of {largest:,} images has one side"
         share = is_val.sum() / len(names)
@@ -129,13 +136,13 @@ def _sides(group: np.ndarray, looks: Looks, fraction: float) -> np.ndarray:
 
 
 def _look_at(folder: Path, names: Sequence[str]) -> Looks:
-    """Read every file once; a JPEG is decoded at a fraction of its size."""
+    """Hash every file, and make its thumbnail; a JPEG is decoded at a fraction of its size."""
 
     def look(name: str) -> tuple[bytes, np.ndarray | None]:
         path = folder / name
         try:
             digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-            with opened(path, prepare=_at_low_resolution) as image:
+            with opened(path, prepare=at_low_resolution) as image:
                 return digest, thumbnail_of(image)
         except (InputError, OSError):
             return b"\xff" * 16, None  # it never decides for its group
@@ -148,10 +155,6 @@ def _look_at(folder: Path, names: Sequence[str]) -> Looks:
         np.array([black if thumbnail is None else thumbnail for _, thumbnail in found]),
         np.array([thumbnail is not None for _, thumbnail in found]),
     )
-
-
-def _at_low_resolution(image: Image.Image) -> None:
-    image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
 
 
 def _grouped(names: Sequence[str], looks: Looks) -> np.ndarray:
@@ -207,12 +210,8 @@ def _neighbouring_frames(names: Sequence[str], looks: Looks) -> np.ndarray:
             series[path.parent, re.sub("[0-9]+", "0", path.stem)].append(([int(one) for one in numbers], row))
     in_order = [[row for _, row in sorted(members)] for members in series.values()]
     pairs = np.array([pair for rows in in_order for pair in pairwise(rows)], np.int64).reshape(-1, 2)
-    alike = [_correlations(looks.thumbnails[part[:, 0]], looks.thumbnails[part[:, 1]]) for part in _chunks(pairs)]
+    alike = [_correlations(looks.thumbnails[part[:, 0]], looks.thumbnails[part[:, 1]]) for part in chunks(pairs)]
     return pairs[np.concatenate([np.zeros(0), *alike]) >= LEAST_CORRELATION]
-
-
-def _chunks(rows: np.ndarray) -> Iterable[np.ndarray]:
-    return (rows[start : start + ANNOUNCED] for start in range(0, len(rows), ANNOUNCED))
 
 
 def _correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:

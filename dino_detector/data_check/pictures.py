@@ -16,7 +16,7 @@ from PIL import Image
 from dino_detector.data.coco.columns import Split
 from dino_detector.data.coco.findings import Finding
 from dino_detector.data.pictures.bit_depth import is_deep, largest_value, white_level_of
-from dino_detector.data.pictures.look_alikes import THUMBNAIL, thumbnail_of
+from dino_detector.data.pictures.look_alikes import at_low_resolution, thumbnail_of
 from dino_detector.data.pictures.opening import MOST_THREADS, QUARTER_TURNS, number_of_frames, opened, orientation
 from dino_detector.errors import InputError
 
@@ -88,7 +88,7 @@ def _read_picture(path: Path) -> Picture | str:
     def prepare(image: Image.Image) -> None:
         turned = orientation(image) in QUARTER_TURNS
         facts.update(size=image.size, turned=turned, kind=_kind(image), frames=number_of_frames(image))
-        image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
+        at_low_resolution(image)
 
     try:
         with opened(path, prepare=prepare) as image:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+import numpy as np
+
 from dino_detector.config import Config, DownloadConfig, SubsetConfig
 from dino_detector.data.coco.annotations import CocoAnnotations
 from dino_detector.data.coco.subsets import Subset, class_balance, select
@@ -150,8 +152,7 @@ def read_run_data(
         log.info("%s: %s", config.data.data, ", ".join(parts))
     fraction = None if config.subset.debug else config.data.val_fraction
     if fraction is not None:
-        train, val = _read_divided(config, train_paths or val_paths, fraction)
-        train = train if training else None
+        train, val = _read_divided(config, train_paths or val_paths, fraction, training=training)
     else:
         train = None if train_paths is None else _read_annotated(config, train_paths)
         # an indices file lists images of one split: of the training split, if there is one
@@ -198,13 +199,8 @@ def _in_classes(val: CocoAnnotations, known: Categories, *, by_name: bool) -> Co
     if by_name:
         val = val.numbered_like(known)
     pairs = set(zip(known.ids, known.names, strict=True))
-    agreeing = [
-        name
-        for pair in zip(val.categories.ids, val.categories.names, strict=True)
-        if pair in pairs
-        for name in pair[1:]
-    ]
-    return val.with_classes(agreeing)
+    named = zip(val.categories.ids, val.categories.names, strict=True)
+    return val.with_classes([name for number, name in named if (number, name) in pairs])
 
 
 def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = True) -> SplitData:
@@ -213,8 +209,10 @@ def _read_annotated(config: Config, paths: SplitPaths, *, may_be_listed: bool = 
     return _selected(config, paths, whole, used_names=whole.used_names, may_be_listed=may_be_listed)
 
 
-def _read_divided(config: Config, paths: SplitPaths, fraction: float) -> tuple[SplitData, SplitData]:
-    """Read the training split, and divide it into training and validation images."""
+def _read_divided(
+    config: Config, paths: SplitPaths, fraction: float, *, training: bool
+) -> tuple[SplitData | None, SplitData]:
+    """Divide the training split into training and validation images; return None for the first in an evaluation."""
     if paths.download:
         raise InputError("--val_fraction divides your own images; COCO 2017 has validation images: --download_val_data")
     whole, paths = _read_whole(config, paths)
@@ -223,11 +221,15 @@ def _read_divided(config: Config, paths: SplitPaths, fraction: float) -> tuple[S
     log.info("%s: %s", whole.path, held_out.summary)
     for warning in held_out.warnings:
         log.warning("%s: %s", whole.path, warning)
-    train, val = (whole.restricted_to(whole.images.ids[rows].tolist()) for rows in (~held_out.is_val, held_out.is_val))
-    return (
-        _selected(config, paths._replace(split="train"), train, used_names=whole.used_names),
-        _selected(config, paths._replace(split="val"), val, used_names=whole.used_names, may_be_listed=False),
-    )
+
+    def side(split: CocoSplit, rows: np.ndarray) -> SplitData:
+        part = whole.restricted_to(whole.images.ids[rows].tolist())
+        listed_here = split == "train"  # an indices file lists training images
+        return _selected(
+            config, paths._replace(split=split), part, used_names=whole.used_names, may_be_listed=listed_here
+        )
+
+    return side("train", ~held_out.is_val) if training else None, side("val", held_out.is_val)
 
 
 def _read_whole(config: Config, paths: SplitPaths) -> tuple[CocoAnnotations, SplitPaths]:
@@ -308,12 +310,12 @@ def _coco_mini(
             count = available if size == "10k" else min(count, available)
         chosen = _select(whole, count, seed, flag="coco_mini_size")
     else:
-        listed = Subset.read(path)
-        for name, held, wanted in (("coco_mini_size", listed.size, size), ("coco_mini_seed", listed.seed, seed)):
+        subset = Subset.read(path)
+        for name, held, wanted in (("coco_mini_size", subset.size, size), ("coco_mini_seed", subset.seed, seed)):
             if held != wanted:
                 raise InputError(f"{path}: holds a subset of {name} {held}, but --{name} is {wanted}; leave that out")
-        listed.require_source(whole, path=path, split=split)
-        chosen = listed.image_ids
+        subset.require_source(whole, path=path, split=split)
+        chosen = subset.image_ids
     return _cut(whole, chosen, split, "coco_mini", size, seed)
 
 

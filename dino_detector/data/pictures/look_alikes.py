@@ -37,6 +37,11 @@ LARGEST_DIFFERENCE = 1.2
 contrast"""
 
 
+def at_low_resolution(image: Image.Image) -> None:
+    """Let a JPEG that was opened be decoded at a fraction of its size, enough for a thumbnail."""
+    image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
+
+
 def thumbnail_of(image: Image.Image) -> np.ndarray:
     """Return a grey picture ``[32, 32]`` uint8 of an open picture, stretched to a square."""
     if is_deep(image):
@@ -52,18 +57,18 @@ def thumbnail_of(image: Image.Image) -> np.ndarray:
 def similar_pairs(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
     """Return pairs ``[P, 2]`` int64 of pictures that look the same, in order; equal hashes form a chain."""
     flat = np.array(thumbnails, np.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
-    deviations = np.concatenate([np.zeros(0), *(part.std(axis=1) for part in _chunks(flat))])
+    deviations = np.concatenate([np.zeros(0), *(part.std(axis=1) for part in chunks(flat))])
     kept = np.flatnonzero(deviations >= LEAST_CONTRAST)
     if len(kept) < 2:
         return np.zeros((0, 2), np.int64)
     flat = flat[kept]
-    bits = np.concatenate([_perceptual_bits(part) for part in _chunks(flat)])
+    bits = np.concatenate([_perceptual_bits(part) for part in chunks(flat)])
     hashes = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
     order = np.argsort(hashes, kind="stable")
     leaders = order[np.r_[True, np.diff(hashes[order]) > 0]]  # the first of equal hashes
     equal = np.column_stack([order[:-1], order[1:]])[hashes[order[:-1]] == hashes[order[1:]]]
     candidates = np.vstack([equal, leaders[_close_hashes(bits[leaders], hashes[leaders])]])
-    same = [_same_picture(flat[part[:, 0]], flat[part[:, 1]]) for part in _chunks(candidates)]
+    same = [_same_picture(flat[part[:, 0]], flat[part[:, 1]]) for part in chunks(candidates)]
     pairs = candidates[np.concatenate([np.zeros(0, bool), *same])]
     return np.unique(np.sort(kept[pairs], axis=1), axis=0)
 
@@ -100,7 +105,7 @@ def _same_picture(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (apart.mean(axis=1) <= MEAN_DIFFERENCE) & (far <= LARGEST_DIFFERENCE)
 
 
-def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield a few thousand rows at a time, to bound memory."""
     return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
 
