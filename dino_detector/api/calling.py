@@ -48,7 +48,7 @@ WORDS = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-"""what differs between the command line and Python, and what is kept as it is"""
+"""flags and words of the command line, which messages in Python replace, and parts of a message that stay"""
 IN_PYTHON = {"help": "; see help() of the function", "flag": "", "null": "None"}
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @documented(DataCheckSettings)
 def check_data(data: PathLike, **settings: Unpack[CheckDataKeywords]) -> DataReport:
-    """Check a data set before training: what it holds, and what is most worth fixing.
+    """Check a data set before training: count its images and boxes, and find the mistakes most worth fixing.
 
     Example::
 

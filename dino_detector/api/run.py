@@ -251,7 +251,7 @@ class Run:
         return html_block(f"Run in {self.folder}", facts, html_table(names, rows) if rows else "", metrics)
 
     def _facts(self) -> dict[str, str]:
-        """Return what the run has, by name."""
+        """Return the facts of the run by name."""
         records, facts = self.records, {}
         if records:
             from dino_detector.training.estimate import about

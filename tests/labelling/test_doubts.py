@@ -39,7 +39,7 @@ def perfect_data(count: int = IMAGES) -> tuple[JoinedData, dict[int, list[dict[s
 
 @pytest.fixture(scope="module")
 def ranked() -> Doubts:
-    """Rank labels of which four are spoiled by hand: label 1, 20, 50 and 100."""
+    """Rank labels; the labels 1, 20, 50 and 100 are spoiled by hand."""
     data, found = perfect_data()
     labels = {label["id"]: label for label in data.labels}
     labels[1]["category_id"] = 10 - labels[1]["category_id"]

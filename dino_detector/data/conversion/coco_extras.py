@@ -30,7 +30,7 @@ THINGS = {
 
 
 def copy_coco(source: Path, target: Path, pictures: Sequence[Picture]) -> None:
-    """Copy a COCO file with new file names for its images; everything else stays as it is.
+    """Copy a COCO file, and change only the file names of its images.
 
     Raises:
         InputError: the file can't be read.

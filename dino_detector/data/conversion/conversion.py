@@ -86,7 +86,7 @@ class Conversion:
     source: str
 
     def text(self, shown: int = 3) -> str:
-        """Return what was written and what was lost, with the first ``shown`` items of each note."""
+        """Return the counts of the new data set, and the first ``shown`` items of each note."""
         splits = [
             f"{name or 'all'}: {counted(count, 'image')}, {counted(self.boxes[name], 'box', 'boxes')}"
             for name, count in self.images.items()

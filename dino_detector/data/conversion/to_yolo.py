@@ -62,7 +62,7 @@ def _lines(picture: Picture, notes: Notes) -> str:
 def _upright(pictures: list[Picture]) -> list[Picture]:
     """Return the pictures with sizes and boxes as displayed, which the fractions refer to.
 
-    Some tools label a picture as it is stored, before its EXIF orientation turns it.
+    Some tools label the stored pixels, before the EXIF orientation turns the picture.
     """
     shown = picture_sizes([picture.file for picture in pictures])
     return [_turned(picture, tuple(size)) for picture, size in zip(pictures, shown.tolist(), strict=True)]
