@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dino_detector.config import BackboneConfig, ImageSize
 from dino_detector.errors import InputError
-from dino_detector.models.dinov2_backbone import build_backbone
+from dino_detector.models.dinov2_backbone import build_backbone, has_frozen_layers
 from dino_detector.models.dinov2_base import (
     MODELS,
     check_image_size,
@@ -564,3 +564,19 @@ def test_layers_above_the_last_feature_layer_are_left_out(dinov2_folder: Path, t
     trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     assert trained
     assert all(parameter.grad is not None for parameter in trained)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"train_backbone": "full"}, False),
+        ({"train_backbone": "none"}, True),
+        ({"lora_layers": 6}, False),
+        ({"lora_layers": 2}, True),
+        ({"lora_layers": 4, "feature_layers": [3]}, False),
+    ],
+    ids=str,
+)
+def test_frozen_layers_are_known_before_weights_are_read(settings: dict[str, Any], expected: bool) -> None:
+    """The demo's base has six layers; layers after the last feature layer are not used."""
+    assert has_frozen_layers(BackboneConfig(dino_model="dinov2-demo", **settings)) is expected
